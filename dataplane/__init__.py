@@ -1,0 +1,35 @@
+"""The typed client API of the data plane: see :mod:`dataplane.interfaces`.
+
+Importing this package loads neither Ray, torch nor TransferQueue.
+"""
+
+from dataplane.errors import (
+    DataPlaneBadRequest,
+    DataPlaneClearError,
+    DataPlaneError,
+    DataPlaneNotReady,
+    DataPlaneReadError,
+    DataPlaneTimeout,
+    DataPlaneUnavailable,
+    DataPlaneWriteError,
+)
+
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
+from dataplane.interfaces import DataPlaneClient, KVBatchMeta, MetadataReader
+
+__all__ = [
+    "DataPlaneBadRequest",
+    "DataPlaneCapabilities",
+    "DataPlaneClearError",
+    "DataPlaneClient",
+    "DataPlaneError",
+    "DataPlaneGroupMeta",
+    "DataPlaneNotReady",
+    "DataPlaneReadError",
+    "DataPlaneTimeout",
+    "DataPlaneUnavailable",
+    "DataPlaneWriteError",
+    "KVBatchMeta",
+    "MetadataReader",
+
+]

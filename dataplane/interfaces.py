@@ -1,0 +1,368 @@
+"""The data plane's client interface: what a controller or trainer calls.
+
+Terms. A *partition* is a named set of rows. A *sample* or *row* is one key with its tensors (fields) and its
+tag. A *group* is a set of rows that train together (:mod:`dataplane.groups`). A *task* is a consumer with a
+cursor of its own over a partition.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from dataplane.errors import (
+    DataPlaneBadRequest,
+    DataPlaneClearError,
+    DataPlaneError,
+    DataPlaneNotReady,
+    DataPlaneReadError,
+    DataPlaneTimeout,
+    DataPlaneUnavailable,
+    DataPlaneWriteError,
+)
+from dataplane.groups import Convention, DataPlaneCapabilities, DataPlaneGroupMeta, count_ready
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+__all__ = [
+    "DEFAULT_TAG_RULES",
+    "PUBLISHED_VERSION_KEY",
+    "RESERVED_PARTITION",
+    "DataPlaneBadRequest",
+    "DataPlaneCapabilities",
+    "DataPlaneClearError",
+    "DataPlaneClient",
+    "DataPlaneError",
+    "DataPlaneGroupMeta",
+    "DataPlaneNotReady",
+    "DataPlaneReadError",
+    "DataPlaneTimeout",
+    "DataPlaneUnavailable",
+    "DataPlaneWriteError",
+    "KVBatchMeta",
+    "MetadataReader",
+    "TagRules",
+]
+
+RESERVED_PARTITION = "__tq_exporter__"
+"""Holds what a run publishes for the exporter; hidden from every count. See ``publish_weight_version``."""
+
+PUBLISHED_VERSION_KEY = "trainer_weight_version"
+"""The row of :data:`RESERVED_PARTITION` whose tag ``weight_version`` is the trainer's current version."""
+
+
+@dataclass
+class KVBatchMeta:
+    """Addresses of a batch of samples and what is known of them without reading a tensor.
+
+    Attributes:
+        partition_id: The partition that holds the samples.
+        task_name: The consumer task that the batch was claimed for, None for a direct read or write.
+        sample_ids: One key per sample.
+        fields: Names of the fields that the samples have, None when unknown.
+        sequence_lengths: Tokens per sample, aligned with ``sample_ids``, None when unknown.
+        extra_info: Anything else that travels with the batch.
+        tags: One tag per sample, aligned with ``sample_ids``, None when unknown.
+
+    Raises:
+        ValueError: ``tags`` or ``sequence_lengths`` and ``sample_ids`` differ in length.
+    """
+
+    partition_id: str
+    task_name: str | None
+    sample_ids: list[str]
+    fields: list[str] | None = None
+    sequence_lengths: list[int] | None = None
+    extra_info: dict[str, Any] = field(default_factory=dict)
+    tags: list[dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        for name, column in (("tags", self.tags), ("sequence_lengths", self.sequence_lengths)):
+            if column is not None and len(column) != len(self.sample_ids):
+                raise ValueError(
+                    f"KVBatchMeta: {len(column)} {name} for {len(self.sample_ids)} sample_ids; give one per sample"
+                )
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(self.sample_ids)
+
+    def subset(self, indices: Sequence[int]) -> KVBatchMeta:
+        """Return the samples at *indices*, in that order."""
+        lengths, tags = self.sequence_lengths, self.tags
+        return replace(
+            self,
+            sample_ids=[self.sample_ids[i] for i in indices],
+            sequence_lengths=None if lengths is None else [lengths[i] for i in indices],
+            extra_info=dict(self.extra_info),
+            tags=None if tags is None else [tags[i] for i in indices],
+        )
+
+    def slice(self, start: int, stop: int) -> KVBatchMeta:
+        """Return the samples of the half-open range ``[start, stop)``, cut to the batch as lists are."""
+        return self.subset(range(*slice(start, stop).indices(self.size)))
+
+    def concat(self, *others: KVBatchMeta) -> KVBatchMeta:
+        """Return this batch followed by *others*.
+
+        A column (tags, sequence lengths) that one of the batches lacks is dropped, and only fields that all
+        of them have are kept.
+
+        Raises:
+            ValueError: The batches lie in different partitions.
+        """
+        batches = (self, *others)
+        partitions = {batch.partition_id for batch in batches}
+        if len(partitions) > 1:
+            raise ValueError(f"KVBatchMeta.concat: batches of different partitions {sorted(partitions)}")
+        lengths: list[int] | None = []
+        tags: list[dict[str, Any]] | None = []
+        for batch in batches:
+            lengths = None if lengths is None or batch.sequence_lengths is None else lengths + batch.sequence_lengths
+            tags = None if tags is None or batch.tags is None else tags + batch.tags
+        fields = self.fields
+        for batch in others:
+            other = batch.fields
+            fields = None if fields is None or other is None else [name for name in fields if name in other]
+        return replace(
+            self,
+            sample_ids=[key for batch in batches for key in batch.sample_ids],
+            fields=fields,
+            sequence_lengths=lengths,
+            extra_info=dict(self.extra_info),
+            tags=tags,
+        )
+
+    def drop(self, indices: Sequence[int]) -> KVBatchMeta | None:
+        """Return the samples that are not at *indices*, or None when none is left."""
+        dropped = {index + self.size if index < 0 else index for index in indices}
+        kept = [index for index in range(self.size) if index not in dropped]
+        return self.subset(kept) if kept else None
+
+    def with_fields(self, field_names: Sequence[str]) -> KVBatchMeta:
+        """Return a copy whose ``fields`` also name *field_names*, each once, in order."""
+        copy = self.subset(range(self.size))
+        copy.fields = list(dict.fromkeys([*(self.fields or []), *field_names]))
+        copy.tags = None if copy.tags is None else [dict(tag) for tag in copy.tags]
+        return copy
+
+    def stamp_tags(self, scalars: Mapping[str, Sequence[Any]]) -> None:
+        """Write one value per sample into each sample's tag, in place.
+
+        Args:
+            scalars: Tag name to a sequence of ``size`` values (list, array or tensor).
+
+        Raises:
+            ValueError: A sequence has another length; no tag is changed then.
+        """
+        for name, values in scalars.items():
+            if len(values) != self.size:
+                raise ValueError(f"stamp_tags: {len(values)} values of {name!r} for {self.size} samples")
+        if self.tags is None:
+            self.tags = [{} for _ in range(self.size)]
+        for name, values in scalars.items():
+            for tag, value in zip(self.tags, values, strict=True):
+                tag[name] = value
+
+
+@dataclass(frozen=True, slots=True)
+class TagRules:
+    """How a partition's tags are read.
+
+    Attributes:
+        convention: One of :data:`dataplane.groups.CONVENTIONS`.
+        group_size: Expected keys of a group that declares none, None when groups may have any size.
+    """
+
+    convention: Convention = "auto"
+    group_size: int | None = None
+
+
+DEFAULT_TAG_RULES = TagRules()
+
+
+@runtime_checkable
+class MetadataReader(Protocol):
+    """The read-only half of the data plane: all that an observer needs. No call changes any state."""
+
+    def ping(self, timeout_s: float | None = None) -> float:
+        """Ask the controller for a trivial answer on the path that real requests take.
+
+        Args:
+            timeout_s: Deadline in seconds, None for the reader's own.
+
+        Returns:
+            The round trip in seconds.
+
+        Raises:
+            DataPlaneUnavailable: The controller is gone, or this reader is closed.
+            DataPlaneTimeout: It is there and silent.
+        """
+        ...
+
+    def list_partitions(self) -> list[str]:
+        """Return the names of all partitions, in the controller's order."""
+        ...
+
+    def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
+        """Return the groups of a partition; an unknown one has none. Advances no consumption cursor."""
+        ...
+
+    def depth(self, partition_id: str) -> int:
+        """Return how many groups of a partition are committed, complete and not failed."""
+        ...
+
+    def get_capabilities(self) -> DataPlaneCapabilities:
+        """Return what this implementation can do beyond the contract."""
+        ...
+
+    def close(self) -> None:
+        """Release this reader's own resources, idempotently. Calls after it raise DataPlaneUnavailable."""
+        ...
+
+
+class DataPlaneClient(ABC):
+    """The whole client. Its read-only half satisfies :class:`MetadataReader`.
+
+    Every method raises only :class:`~dataplane.errors.DataPlaneError` and has a deadline. A mutation that ends
+    in :class:`~dataplane.errors.DataPlaneTimeout` may have happened.
+    """
+
+    # Task-mediated: a consumer claims what is ready, each sample once per task.
+
+    @abstractmethod
+    def register_partition(
+        self,
+        partition_id: str,
+        fields: list[str],
+        num_samples: int,
+        consumer_tasks: list[str],
+        grpo_group_size: int | None = None,
+        enums: dict[str, list[str]] | None = None,
+    ) -> None:
+        """Declare a partition: its fields, expected number of samples and consumer tasks. Idempotent.
+
+        Args:
+            partition_id: Name of the partition.
+            fields: Fields that producers will write.
+            num_samples: Expected number of samples.
+            consumer_tasks: Tasks that will claim from it.
+            grpo_group_size: Samples per group, None when groups have no fixed size.
+            enums: Field name to its closed set of values.
+        """
+
+    @abstractmethod
+    def claim_meta(
+        self,
+        partition_id: str,
+        task_name: str,
+        required_fields: list[str],
+        batch_size: int,
+        dp_rank: int | None = None,
+        blocking: bool = True,
+        timeout_s: float = 60.0,
+    ) -> KVBatchMeta:
+        """Claim *batch_size* samples that have all *required_fields* and advance the task's cursor.
+
+        Returns:
+            The claimed batch; an empty one when *blocking* is False and not enough is ready.
+
+        Raises:
+            DataPlaneTimeout: Not enough became ready within *timeout_s* seconds.
+        """
+
+    @abstractmethod
+    def get_data(self, meta: KVBatchMeta, select_fields: list[str] | None = None) -> TensorDict:
+        """Read the tensors of a claimed batch.
+
+        Args:
+            meta: What :meth:`claim_meta` returned.
+            select_fields: Fields to read; None reads ``meta.fields``. Never "all that there is".
+
+        Raises:
+            DataPlaneBadRequest: No field is selected, or a key or field is unknown.
+            DataPlaneNotReady: A selected field is not produced yet.
+            DataPlaneReadError: Fewer rows or fields came back than were asked for.
+        """
+
+    @abstractmethod
+    def check_consumption_status(self, partition_id: str, task_names: list[str]) -> bool:
+        """Return whether every one of *task_names* has consumed all samples of the partition.
+
+        Not for observers: TransferQueue creates a task that it does not know.
+        """
+
+    # Direct by key.
+
+    @abstractmethod
+    def put_samples(
+        self,
+        sample_ids: list[str],
+        partition_id: str,
+        fields: TensorDict | None = None,
+        tags: list[dict[str, Any]] | None = None,
+    ) -> KVBatchMeta:
+        """Write fields, tags or both of samples; missing samples are created, given tags are merged.
+
+        Args:
+            sample_ids: One unique key per sample.
+            partition_id: Partition to write to; created when missing.
+            fields: A TensorDict of batch size ``[len(sample_ids)]``.
+            tags: One dict per sample.
+
+        Raises:
+            DataPlaneBadRequest: Neither fields nor tags, or lengths that differ.
+            DataPlaneWriteError: Storage refused the data. Its keys may stay listed as uncommitted.
+        """
+
+    @abstractmethod
+    def get_samples(self, sample_ids: list[str], partition_id: str, select_fields: list[str]) -> TensorDict:
+        """Read *select_fields* of samples by key, rows in the order of *sample_ids*.
+
+        Raises:
+            DataPlaneBadRequest: No field is selected, or a key or field is unknown.
+            DataPlaneNotReady: A field is not produced yet, or its write failed.
+            DataPlaneReadError: Fewer rows or fields came back than were asked for.
+        """
+
+    @abstractmethod
+    def clear_samples(self, sample_ids: list[str] | None, partition_id: str) -> None:
+        """Remove samples with their data; None removes all of the partition. Unknown keys are ignored."""
+
+    # Recovery and control.
+
+    @abstractmethod
+    def ping(self, timeout_s: float | None = None) -> float:
+        """See :meth:`MetadataReader.ping`."""
+
+    @abstractmethod
+    def list_partitions(self) -> list[str]:
+        """See :meth:`MetadataReader.list_partitions`."""
+
+    @abstractmethod
+    def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
+        """See :meth:`MetadataReader.list_metadata`."""
+
+    def depth(self, partition_id: str) -> int:
+        """See :meth:`MetadataReader.depth`."""
+        return count_ready(self.list_metadata(partition_id))
+
+    def pop(self, keys: list[str], partition_id: str) -> None:
+        """Remove samples that were consumed. Same effect as :meth:`clear_samples`; telemetry tells them apart."""
+        self.clear_samples(keys, partition_id)
+
+    def evict(self, keys: list[str], partition_id: str) -> None:
+        """Remove samples that nobody will consume, for example stale ones. See :meth:`pop`."""
+        self.clear_samples(keys, partition_id)
+
+    def get_capabilities(self) -> DataPlaneCapabilities:
+        """See :meth:`MetadataReader.get_capabilities`."""
+        return DataPlaneCapabilities()
+
+    @abstractmethod
+    def close(self) -> None:
+        """See :meth:`MetadataReader.close`. Only the client that started the data plane stops it."""
