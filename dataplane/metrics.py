@@ -1,0 +1,124 @@
+"""How a metric is declared, and the metrics that the instrumented client emits.
+
+The exporter's catalogue (:mod:`exporter.catalogue`) adds its own to these; no metric is named anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from dataplane.errors import ERROR_TYPES, OTHER_ERROR_TYPE
+
+__all__ = ["CLIENT_METRICS", "CLIENT_OPERATIONS", "ERROR_TYPE_VALUES", "Kind", "Metric"]
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+ERROR_TYPE_VALUES: Final = (*ERROR_TYPES, OTHER_ERROR_TYPE)
+"""The closed value set of the attribute ``error.type``."""
+
+CLIENT_OPERATIONS: Final = (
+    "register_partition",
+    "claim_meta",
+    "get_data",
+    "check_consumption_status",
+    "put_samples",
+    "get_samples",
+    "clear_samples",
+    "ping",
+    "list_partitions",
+    "list_metadata",
+    "depth",
+    "pop",
+    "evict",
+    "get_capabilities",
+    "close",
+)
+"""The closed value set of the client's operations: the names of its public methods."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The declaration of one metric.
+
+    Attributes:
+        name: OpenTelemetry name. The Prometheus name follows from name, unit and kind.
+        kind: ``counter`` (monotonic), ``gauge`` or ``histogram`` (explicit buckets).
+        unit: UCUM unit; empty for gauges that are 1 or 0 by definition.
+        description: One sentence for operators.
+        attributes: Attribute name to its closed set of values, or to None where the values come from the data
+            and are bounded by construction (partition names: at most 100 and ``other``).
+        boundaries: Upper bounds of a histogram's buckets, in ``unit``.
+        source: Who emits it: ``exporter`` or ``client``.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    attributes: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    boundaries: tuple[float, ...] = ()
+    source: Literal["exporter", "client"] = "exporter"
+
+
+_DURATION_BOUNDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+_LAG_BOUNDS = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
+
+CLIENT_OPERATION_DURATION = Metric(
+    "messaging.client.operation.duration",
+    "histogram",
+    "s",
+    "Duration of one data plane call as its caller sees it; its count is the number of calls.",
+    {
+        "messaging.system": ("transfer_queue",),
+        "messaging.operation.name": CLIENT_OPERATIONS,
+        "messaging.destination.name": None,
+        "error.type": ERROR_TYPE_VALUES,
+    },
+    _DURATION_BOUNDS,
+    "client",
+)
+CLIENT_ERRORS = Metric(
+    "dataplane.client.errors",
+    "counter",
+    "{error}",
+    "Data plane calls that raised, by operation, partition and error type.",
+    {"operation": CLIENT_OPERATIONS, "partition": None, "error.type": ERROR_TYPE_VALUES},
+    source="client",
+)
+CLIENT_KEYS = Metric(
+    "dataplane.client.keys",
+    "counter",
+    "{key}",
+    "Keys that successful calls wrote, read or cleared.",
+    {"operation": CLIENT_OPERATIONS, "partition": None, "direction": ("read", "write", "clear")},
+    source="client",
+)
+CLIENT_IO = Metric(
+    "dataplane.client.io",
+    "counter",
+    "By",
+    "Tensor bytes that successful calls wrote or read.",
+    {"operation": CLIENT_OPERATIONS, "partition": None, "direction": ("read", "write", "clear")},
+    source="client",
+)
+CLIENT_CONSUMED_LAG = Metric(
+    "dataplane.client.consumed.lag",
+    "histogram",
+    "{version}",
+    "Weight versions between the trainer and what it claimed, popped or evicted.",
+    {"operation": ("claim_meta", "pop", "evict"), "partition": None},
+    _LAG_BOUNDS,
+    "client",
+)
+
+CLIENT_METRICS: Final = (
+    CLIENT_OPERATION_DURATION,
+    CLIENT_ERRORS,
+    CLIENT_KEYS,
+    CLIENT_IO,
+    CLIENT_CONSUMED_LAG,
+)
