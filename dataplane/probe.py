@@ -16,9 +16,10 @@ __all__ = ["ConnectionProbe", "Verdict", "parse_address"]
 
 Verdict = Literal["connected", "gone", "unknown"]
 
-# What the network says when nobody listens at the address. ETIMEDOUT is not here: a full accept queue looks so too.
+# What the network says when nobody listens at the address. ENOTCONN is a connection that was reset before we looked
+# at it. ETIMEDOUT is not here: a full accept queue looks so too.
 _NOBODY_THERE: Final = frozenset(
-    {errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EPIPE}
+    {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 )
 
 
