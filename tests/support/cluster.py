@@ -1,0 +1,294 @@
+"""A real local Ray with a real TransferQueue for tests, owned by a child process.
+
+The test process needs no Ray of its own::
+
+    with TQCluster() as cluster:
+        cluster.put("train", ["a", "b"], tags=[{"weight_version": 1}, {"weight_version": 1}])
+        reader = WireMetadataReader(cluster.controller.address)
+        with frozen(cluster.controller.pid):    # SIGSTOP, then SIGCONT
+            ...
+        kill(cluster.controller.pid)            # SIGKILL
+        cluster.restart_tq()                    # a new controller with new storage units, same Ray
+
+In pytest take the fixtures of ``tests/conftest.py``: ``cluster`` (one Ray for the whole run, TransferQueue
+healthy and empty at the start of each test, whatever the test before did to it).
+
+What other processes need to attach: ``cluster.ray_address``, ``cluster.env`` (environment with Ray's
+token), ``cluster.controller``, ``cluster.storage_units``, ``cluster.versions``, ``cluster.metrics_endpoint``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+__all__ = ["Controller", "StorageUnit", "TQCluster", "frozen", "kill"]
+
+_DRIVER = Path(__file__).with_name("cluster_driver.py")
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Where the controller is: its request socket (``tcp://127.0.0.1:port``), ids and process."""
+
+    id: str
+    address: str
+    actor_id: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class StorageUnit:
+    """Where a storage unit is: its put/get socket, id and process."""
+
+    index: int
+    id: str
+    address: str
+    pid: int
+
+
+@contextlib.contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    """SIGSTOP processes for the length of the block; they run on after it, also when it fails."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def kill(pid: int, timeout_s: float = 10.0) -> None:
+    """SIGKILL a process and return when it is gone."""
+    try:
+        process = psutil.Process(pid)
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+    deadline = time.monotonic() + timeout_s
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} survived SIGKILL for {timeout_s} s")
+        time.sleep(0.01)
+
+
+class TQCluster:
+    """A Ray cluster and a TransferQueue; a context manager that leaves no process and no folder behind.
+
+    Args:
+        storage_units: Number of storage units.
+        capacity: Rows that all units together hold, None for no limit.
+        polling_mode: TransferQueue's ``controller.polling_mode``.
+        metrics: Start TransferQueue's own Prometheus endpoint too.
+        with_tq: Start TransferQueue; False leaves a Ray with nothing in it.
+        python: The interpreter of the owning process, to test another TransferQueue than this process has.
+        timeout_s: Deadline of each command, the start included.
+    """
+
+    def __init__(
+        self,
+        *,
+        storage_units: int = 2,
+        capacity: int | None = None,
+        polling_mode: bool = True,
+        metrics: bool = False,
+        with_tq: bool = True,
+        python: str = sys.executable,
+        timeout_s: float = 90.0,
+    ) -> None:
+        self._tq_options = {
+            "storage_units": storage_units,
+            "capacity": capacity,
+            "polling_mode": polling_mode,
+            "metrics": metrics,
+        }
+        self._timeout_s = timeout_s
+        self._token = secrets.token_hex(16)
+        self.folder = Path(tempfile.mkdtemp(prefix="tqx"))
+        self.log_path = self.folder / "driver.log"
+        self.controller: Controller | None = None  # type: ignore[assignment]
+        self.storage_units: tuple[StorageUnit, ...] = ()
+        self.metrics_endpoint: str | None = None
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [python, "-u", str(_DRIVER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **self.env},
+                cwd=self.folder,
+                start_new_session=True,
+            )
+        try:
+            started = self._call("ray_init", temp_dir=str(self.folder), num_cpus=storage_units + 4)
+            self.ray_address: str = started["ray_address"]
+            self.versions: dict[str, str] = started["versions"]
+            if with_tq:
+                self.start_tq()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment variables that a process needs to attach to this Ray, and the ones that keep it quiet."""
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self._token,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray and TransferQueue use 127.0.0.1 on Linux too
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    @property
+    def pid(self) -> int:
+        """The process that owns Ray and TransferQueue."""
+        return self._process.pid
+
+    def start_tq(self, **options: Any) -> None:
+        """Start TransferQueue; *options* as for the constructor change what it was made with, for this start."""
+        self._adopt(self._call("start_tq", **{**self._tq_options, **options}))
+
+    def stop_tq(self) -> None:
+        """End the controller and the storage units, also when they are frozen. Ray stays."""
+        self._call("stop_tq")
+        self.controller, self.storage_units, self.metrics_endpoint = None, (), None  # type: ignore[assignment]
+
+    def restart_tq(self, **options: Any) -> None:
+        """Replace TransferQueue by an empty one: a new controller, new storage units, new addresses."""
+        self.stop_tq()
+        self.start_tq(**options)
+
+    def make_healthy(self) -> None:
+        """Bring TransferQueue back to how it was first started, and empty it."""
+        if self.controller is None:
+            self.start_tq()
+            return
+        pids = [self.controller.pid, *(unit.pid for unit in self.storage_units)]
+        if len(self.storage_units) != self._tq_options["storage_units"] or not all(_is_running(pid) for pid in pids):
+            self.restart_tq()
+            return
+        self.clear_all()
+
+    def put(
+        self,
+        partition_id: str,
+        keys: Sequence[str],
+        tags: Sequence[dict[str, Any]] | None = None,
+        fields: Sequence[str] | None = ("tokens",),
+    ) -> None:
+        """Write rows with the public API: *fields* get a small int64 tensor each; None writes only tags."""
+        tag_list = None if tags is None else list(tags)
+        self._call("put", partition_id=partition_id, keys=list(keys), tags=tag_list, fields=list(fields or ()))
+
+    def list_rows(self, partition_id: str | None = None) -> dict[str, dict[str, Any]]:
+        """What the public ``kv_list`` says: partition to key to tag."""
+        rows: dict[str, dict[str, Any]] = self._call("list_rows", partition_id=partition_id)
+        return rows
+
+    def clear_all(self) -> None:
+        """Clear every partition with all its data."""
+        self._call("clear_all")
+
+    def run(self, source: str, **values: Any) -> Any:
+        """Run Python in the owning process, with ``tq``, ``ray``, ``torch``, ``TensorDict`` and *values* in scope.
+
+        Returns:
+            What the code left in ``result``, by way of JSON (``repr`` for what JSON cannot say).
+        """
+        return self._call("run", source=source, values=values)
+
+    def close(self) -> None:
+        """End every process of this cluster and remove its folder. Idempotent."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self._process.pid).children(recursive=True)
+            if self._process.stdin is not None and not self._process.stdin.closed:
+                with contextlib.suppress(BrokenPipeError):
+                    self._process.stdin.close()  # the owner ends TransferQueue and Ray, then itself
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=20)
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait(timeout=10)
+            _, left = psutil.wait_procs(family, timeout=3)
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> TQCluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _adopt(self, described: dict[str, Any]) -> None:
+        self.controller = Controller(**described["controller"])
+        self.storage_units = tuple(StorageUnit(**unit) for unit in described["storage_units"])
+        self.metrics_endpoint = described["metrics_endpoint"]
+
+    def _call(self, command: str, **arguments: Any) -> Any:
+        assert self._process.stdin is not None
+        request = json.dumps({"command": command, "arguments": arguments})
+        try:
+            self._process.stdin.write(request.encode() + b"\n")
+            self._process.stdin.flush()
+            line = self._read_line()
+        except (BrokenPipeError, ValueError):
+            line = b""
+        if not line:
+            raise RuntimeError(f"the owner of the test cluster is gone or mute at {command!r}:\n{self._log_tail()}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"{command}: {answer['error']}\n{answer['traceback']}")
+        return answer["result"]
+
+    def _read_line(self) -> bytes:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        deadline = time.monotonic() + self._timeout_s
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            chunk = os.read(descriptor, 65536) if ready else b""
+            if not chunk:
+                return b""
+            line += chunk
+        return line
+
+    def _log_tail(self) -> str:
+        try:
+            return self.log_path.read_text(errors="replace")[-4000:]
+        except OSError:
+            return "(no log)"
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
