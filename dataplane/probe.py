@@ -140,7 +140,9 @@ class ConnectionProbe:
 
 
 def _start_connect(host: str, port: int) -> tuple[socket.socket, int]:
-    family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    # A name means an IPv4 address here because it does to ZMQ, whose connection is in question.
+    wanted = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family, kind, protocol, _, target = socket.getaddrinfo(host, port, wanted, socket.SOCK_STREAM)[0]
     sock = socket.socket(family, kind, protocol)
     sock.setblocking(False)
     # So that a host that vanished without a word is noticed within half a minute.

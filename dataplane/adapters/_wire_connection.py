@@ -1,0 +1,227 @@
+"""One peer of TransferQueue's request protocol: a socket with deadlines that never answers out of turn.
+
+Replies do not echo their request's id; only their order says which request they answer. So a connection carries one
+request at a time, and while one is unanswered it sends no other: a late reply is received and dropped first. That
+also keeps a stalled peer from finding a queue of our requests, or an accept queue full of our sockets, when it goes
+on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from dataplane.adapters._wire_protocol import Reply, decode_reply, encode_request
+from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.probe import ConnectionProbe, parse_address
+
+__all__ = ["WireConnection"]
+
+# A closed connection is noticed by a waiting call after this long.
+_SLICE_S: Final = 0.1
+# How long an unanswered request may keep its socket. Everything that loses a request also ends the connection, which
+# the monitor sees at once; this bounds the damage should that ever be missed.
+_ABANDON_AFTER_S: Final = 60.0
+# What a verdict may take beyond the deadline; only the first one about a silent peer needs it.
+_VERDICT_S: Final = 0.2
+
+_T = TypeVar("_T")
+
+_EVENTS: Final = zmq.Event.CLOSED | zmq.Event.DISCONNECTED
+
+
+class _Channel:
+    """One DEALER socket with its monitor and the time at which its unanswered request was sent."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, address: str, identity: str, max_reply_bytes: int) -> None:
+        self.sent_at: float | None = None
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.MAXMSGSIZE, max_reply_bytes),
+            # A stopped peer completes no handshake. Giving up and trying again would fill its accept queue.
+            (zmq.HANDSHAKE_IVL, 0),
+            # So that a host that vanished without a word is noticed within half a minute.
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, 10),
+            (zmq.TCP_KEEPALIVE_INTVL, 5),
+            (zmq.TCP_KEEPALIVE_CNT, 3),
+            (zmq.IPV6, int("[" in address)),
+        ):
+            self.socket.setsockopt(option, value)
+        self.socket.setsockopt(zmq.IDENTITY, identity.encode())
+        self.monitor = self.socket.get_monitor_socket(_EVENTS, f"inproc://tq-exporter-{next(self._numbers)}")
+        self.poller = zmq.Poller()
+        self.poller.register(self.socket, zmq.POLLIN)
+        self.poller.register(self.monitor, zmq.POLLIN)
+        self.socket.connect(address)
+
+    def send(self, request: bytes) -> None:
+        self.socket.send(request, zmq.NOBLOCK)
+        self.sent_at = time.monotonic()
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self.socket.close()
+
+
+class WireConnection:
+    """Exchanges requests and replies with one controller or storage unit. Thread-safe, one exchange at a time.
+
+    Args:
+        address: ``tcp://HOST:PORT``.
+        peer: What the peer is, for messages: ``controller`` or ``storage unit``.
+        identity_prefix: Start of the socket's identity and of ``sender_id``; peers may check it.
+        expected_sender: The ``sender_id`` that replies must have, None for any.
+        max_reply_bytes: A larger reply ends the connection.
+
+    Raises:
+        ValueError: The address is not of that form.
+    """
+
+    def __init__(
+        self, address: str, *, peer: str, identity_prefix: str, expected_sender: str | None, max_reply_bytes: int
+    ) -> None:
+        parse_address(address)
+        self.address = address
+        self.last_sender_id: str | None = None
+        self.seconds = 0.0
+        self._peer = peer
+        self._expected_sender = expected_sender
+        self._identity = f"{identity_prefix}{socket.gethostname()[:64]}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
+        self._max_reply_bytes = max_reply_bytes
+        self._probe = ConnectionProbe(address)
+        self._channel: _Channel | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def call(
+        self,
+        request_type: str,
+        body: Mapping[str, Any],
+        response_type: str,
+        decode: Callable[[Reply], _T],
+        *,
+        timeout_s: float,
+        operation: str,
+        partition_id: str | None = None,
+    ) -> _T:
+        """Send a request and return what *decode* makes of its reply. Errors carry *operation* and *partition_id*.
+
+        Raises:
+            DataPlaneUnavailable: The peer is gone, another one answers in its place, or this connection is closed.
+            DataPlaneTimeout: It is there and silent.
+            DataPlaneReadError: It reported an error, or its reply cannot be read.
+        """
+        try:
+            deadline = time.monotonic() + timeout_s
+            if not self._lock.acquire(timeout=timeout_s):
+                raise DataPlaneTimeout(f"another call to {self._where} was still waiting after {timeout_s:g} s")
+            try:
+                request = encode_request(request_type, self._identity, body)
+                frame = self._round_trip(request, deadline, timeout_s)
+                reply = self._read(frame, response_type)
+            finally:
+                self._lock.release()
+            return decode(reply)
+        except DataPlaneError as error:
+            error.operation, error.partition_id = operation, partition_id
+            raise
+
+    def close(self) -> None:
+        """Close the sockets, idempotently. A waiting call and every later one raise DataPlaneUnavailable."""
+        self._closed = True
+        with self._lock:
+            self._discard()
+            self._probe.close()
+
+    @property
+    def _where(self) -> str:
+        return f"the {self._peer} at {self.address}"
+
+    def _round_trip(self, request: bytes, deadline: float, timeout_s: float) -> memoryview:
+        if self._channel is not None and self._channel.sent_at is not None:
+            if time.monotonic() - self._channel.sent_at < _ABANDON_AFTER_S:
+                self._receive(self._channel, deadline, timeout_s)  # The late reply to an earlier request.
+            self._discard()
+        if self._closed:
+            raise DataPlaneUnavailable("this reader is closed")
+        if self._channel is None:
+            self._channel = _Channel(self.address, self._identity, self._max_reply_bytes)
+        channel = self._channel
+        try:
+            channel.send(request)
+        except zmq.ZMQError as error:
+            self._discard()
+            raise DataPlaneUnavailable(f"cannot send to {self._where}: {error}") from error
+        sent_at = time.monotonic()
+        frame = self._receive(channel, deadline, timeout_s)
+        self.seconds += time.monotonic() - sent_at
+        channel.sent_at = None
+        return frame
+
+    def _receive(self, channel: _Channel, deadline: float, timeout_s: float) -> memoryview:
+        while not self._closed:
+            wait_s = min(_SLICE_S, deadline - time.monotonic())
+            if wait_s <= 0:
+                raise self._silent(timeout_s)
+            ready = dict(channel.poller.poll(math.ceil(wait_s * 1000)))
+            if channel.socket in ready:
+                # The further frames are the buffers of tensors in tags, which nobody here reads.
+                return memoryview(channel.socket.recv_multipart(zmq.NOBLOCK, copy=False)[0])
+            if channel.monitor in ready:
+                event = recv_monitor_message(channel.monitor, zmq.NOBLOCK)["event"]
+                self._check_connection(lost=event == zmq.Event.DISCONNECTED)
+        raise DataPlaneUnavailable("this reader is closed")
+
+    def _check_connection(self, *, lost: bool) -> None:
+        """Raise unless there is reason to go on waiting. *lost*: the connection that carried the request ended."""
+        verdict = self._probe.verdict(_VERDICT_S)
+        if verdict == "gone" or (lost and verdict == "unknown"):
+            self._discard()
+            raise DataPlaneUnavailable(f"{self._where} is gone: the connection is refused or was reset")
+        if lost:
+            self._discard()
+            raise DataPlaneReadError(
+                f"{self._where} is there but ended the connection before it had replied: it was replaced, or its reply "
+                f"is larger than {self._max_reply_bytes} bytes"
+            )
+
+    def _silent(self, timeout_s: float) -> DataPlaneError:
+        verdict = self._probe.verdict(_VERDICT_S)
+        if verdict == "gone":
+            self._discard()
+            return DataPlaneUnavailable(f"{self._where} is gone: the connection is refused or was reset")
+        state = "is connected and" if verdict == "connected" else "cannot be connected to in time and"
+        return DataPlaneTimeout(f"{self._where} {state} did not answer within {timeout_s:g} s")
+
+    def _read(self, frame: memoryview, response_type: str) -> Reply:
+        try:
+            reply = decode_reply(frame, response_type)
+        except DataPlaneReadError:
+            self._discard()  # Whatever is wrong with the peer's words, the next exchange starts afresh.
+            raise
+        self.last_sender_id = reply.sender_id
+        if self._expected_sender not in (None, reply.sender_id):
+            self._discard()
+            raise DataPlaneUnavailable(
+                f"{self._where} is {reply.sender_id}, which replaced the expected {self._expected_sender}"
+            )
+        return reply
+
+    def _discard(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = None
