@@ -36,7 +36,7 @@ __all__ = [
     "StorageState",
 ]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 DiscoveryState = Literal["never_found", "found", "lost", "ended"]
 SourceName = Literal["discovery", "ping", "metadata", "storage"]
@@ -53,10 +53,10 @@ OTHER_PARTITION: Final = "other"
 
 
 @dataclass(frozen=True, slots=True)
-class Ok(Generic[T]):
+class Ok(Generic[T_co]):
     """A source's answer. ``took`` is the poll's duration in seconds."""
 
-    value: T
+    value: T_co
     took: float
 
 
@@ -70,7 +70,7 @@ class Failed:
     took: float
 
 
-Result = Ok[T] | Failed
+Result = Ok[T_co] | Failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,95 @@
+"""The exporter as a whole: the one place where discovery, poller, telemetry and web meet."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import FrameType
+
+from exporter.clock import SystemClock
+from exporter.config import Config
+from exporter.connection import connect
+from exporter.discovery import build_discovery
+from exporter.poller import Poller
+from exporter.snapshot import Snapshot
+from exporter.telemetry import Telemetry
+from exporter.web import WebServer
+
+__all__ = ["SHUTDOWN_S", "poll_once", "run"]
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_S = 3.0
+"""Within how many seconds of SIGTERM or SIGINT the exporter has ended."""
+
+
+def run(config: Config) -> int:
+    """Poll and serve until SIGTERM or SIGINT.
+
+    Returns:
+        The process's exit code: 0.
+
+    Raises:
+        OSError: The address to listen on cannot be had.
+    """
+    stop = threading.Event()
+    with _signals_set(stop):
+        telemetry, poller = _assemble(config)
+        web = WebServer(config.listen, scrape=telemetry.scrape, snapshot=lambda: poller.snapshot, alive=poller.alive)
+        try:
+            host, port = web.start()
+            poller.start()
+            logger.info("serving metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
+            stop.wait()
+            logger.info("stopping")
+        finally:
+            web.stop()
+            if not poller.stop(timeout_s=SHUTDOWN_S / 3):
+                logger.info("a poll was still waiting for its answer")
+            telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+    return 0
+
+
+def poll_once(config: Config) -> Snapshot:
+    """Poll every source once, without serving anything, and return what was seen."""
+    telemetry, poller = _assemble(config)
+    try:
+        return poller.poll_once()
+    finally:
+        telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+
+
+def _assemble(config: Config) -> tuple[Telemetry, Poller]:
+    clock = SystemClock()
+    telemetry = Telemetry(config, lambda: poller.snapshot, clock=clock)
+    poller = Poller(
+        config,
+        discovery=build_discovery(config),
+        connect=partial(connect, config),
+        recorder=telemetry.recorder,
+        tracer=telemetry.tracer,
+        clock=clock,
+    )
+    return telemetry, poller
+
+
+@contextmanager
+def _signals_set(stop: threading.Event) -> Iterator[None]:
+    """Let SIGTERM and SIGINT set *stop*; a second one has its usual effect."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

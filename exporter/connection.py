@@ -1,0 +1,85 @@
+"""The readers of one controller and its storage units. They share nothing, so no poll waits for another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dataplane.adapters.wire import WireMetadataReader
+from dataplane.adapters.wire_storage import StorageUnitMetrics, StorageUnitReader
+from dataplane.endpoint import Endpoint, StorageUnitEndpoint
+from dataplane.interfaces import MetadataReader, TagRules
+from exporter.config import Config
+
+__all__ = ["Connection", "StorageReader", "connect"]
+
+
+class StorageReader(Protocol):
+    """Asks one storage unit for its figures."""
+
+    def read(self) -> StorageUnitMetrics:
+        """Ask, within the reader's deadline; raises a DataPlaneError."""
+        ...
+
+    def close(self) -> None:
+        """Release the reader's own resources."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """What is needed to poll one data plane.
+
+    Attributes:
+        ping_reader: Reader for pings.
+        metadata_reader: Reader for listings.
+        storage: The storage units that can be asked, each with its reader.
+    """
+
+    ping_reader: MetadataReader
+    metadata_reader: MetadataReader
+    storage: tuple[tuple[StorageUnitEndpoint, StorageReader], ...] = ()
+
+    def close(self) -> None:
+        """Close every reader. Waits for a call in flight, at most for its deadline."""
+        self.ping_reader.close()
+        self.metadata_reader.close()
+        for _, reader in self.storage:
+            reader.close()
+
+
+def connect(config: Config, endpoint: Endpoint) -> Connection:
+    """Return readers for *endpoint*. With ``reader: client`` this imports TransferQueue, Ray and torch.
+
+    Raises:
+        DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
+    """
+    storage: tuple[tuple[StorageUnitEndpoint, StorageReader], ...] = ()
+    if config.storage.enabled:
+        storage = tuple(
+            (unit, StorageUnitReader(unit.address, timeout_s=config.storage.timeout, unit_id=unit.id))
+            for unit in endpoint.storage_units
+        )
+    return Connection(
+        _reader(config, endpoint, config.ping.timeout), _reader(config, endpoint, config.metadata.timeout), storage
+    )
+
+
+def _reader(config: Config, endpoint: Endpoint, timeout_s: float) -> MetadataReader:
+    rules = {name: TagRules(rule.convention, rule.group_size) for name, rule in config.partitions.items()}
+    default = TagRules(config.default_convention)
+    if config.reader == "wire":
+        return WireMetadataReader(
+            endpoint.address,
+            timeout_s=timeout_s,
+            controller_id=endpoint.controller_id,
+            rules=rules,
+            default_rules=default,
+            max_reply_bytes=config.metadata.max_reply_bytes,
+        )
+    from dataplane.adapters.transfer_queue import TransferQueueMetadataReader
+
+    reader: MetadataReader = TransferQueueMetadataReader(
+        endpoint.address, endpoint.controller_id, timeout_s=timeout_s, rules=rules, default_rules=default
+    )
+    return reader

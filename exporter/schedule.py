@@ -1,0 +1,123 @@
+"""When each source is due: intervals, the controller budget, and the look-ups' backoff. No threads, no I/O."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["HELD_INTERVAL_S", "Backoff", "Budget", "Timer"]
+
+HELD_INTERVAL_S: Final = 300.0
+"""How often a partition is listed at most once a listing held the controller for too long, in seconds."""
+
+
+class Timer:
+    """Fires every *interval_s* seconds, at once after :meth:`start`; late firings are dropped, not made up for."""
+
+    def __init__(self, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self._due: float | None = None
+
+    @property
+    def due(self) -> float | None:
+        """Monotonic time of the next firing, None while stopped."""
+        return self._due
+
+    def start(self, now: float) -> None:
+        """Fire at once and from then on regularly."""
+        self._due = now
+
+    def stop(self) -> None:
+        """Fire no more."""
+        self._due = None
+
+    def fire(self, now: float) -> bool:
+        """Return whether it is time, and set the next one."""
+        if self._due is None or now < self._due:
+            return False
+        self._due = max(self._due + self.interval_s, now)
+        return True
+
+    def stretch(self, interval_s: float, last: float) -> None:
+        """Change the interval; the next firing is *interval_s* after *last*, the start of the last poll."""
+        self.interval_s = interval_s
+        if self._due is not None:
+            self._due = last + interval_s
+
+
+class Backoff:
+    """Exponential backoff with full jitter in its upper half: 1 s, 2 s, 4 s … up to *limit_s*."""
+
+    def __init__(
+        self, first_s: float = 1.0, limit_s: float = 60.0, jitter: Callable[[], float] = random.random
+    ) -> None:
+        self._first_s = first_s
+        self._limit_s = limit_s
+        self._jitter = jitter
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Begin again with the shortest wait."""
+        self._failures = 0
+
+    def next_s(self) -> float:
+        """Return how many seconds to wait before the next attempt."""
+        ceiling = min(self._first_s * float(2**self._failures), self._limit_s)
+        self._failures = min(self._failures + 1, 32)
+        return ceiling * (0.5 + 0.5 * self._jitter())
+
+
+class Budget:
+    """Keeps what the exporter costs the controller small.
+
+    Args:
+        interval_s: The configured interval between metadata polls.
+        max_share: The share of its time that the controller may spend on them, 0..1.
+        max_stall_s: For how long one listing may hold the controller.
+    """
+
+    def __init__(self, interval_s: float, max_share: float, max_stall_s: float) -> None:
+        self._interval_s = interval_s
+        self._max_share = max_share
+        self._max_stall_s = max_stall_s
+        self._held: dict[str, tuple[float, float]] = {}
+
+    def interval_s(self, controller_s: float) -> float:
+        """Return the interval after a poll that held the controller for *controller_s* seconds."""
+        return max(self._interval_s, controller_s / self._max_share)
+
+    def listed(self, partition: str, controller_s: float, now: float) -> bool:
+        """Take in what a listing cost; return whether the partition is held back from now on."""
+        if controller_s > self._max_stall_s:
+            self._held[partition] = (now + HELD_INTERVAL_S, controller_s)
+            return True
+        self._held.pop(partition, None)
+        return False
+
+    def held(self, now: float) -> frozenset[str]:
+        """Return the partitions that must not be listed now."""
+        return frozenset(partition for partition, (until, _) in self._held.items() if now < until)
+
+    def forget(self) -> None:
+        """A new controller: what the last one's listings cost says nothing."""
+        self._held.clear()
+
+    def retain(self, partitions: frozenset[str]) -> None:
+        """Forget partitions that are gone."""
+        self._held = {name: held for name, held in self._held.items() if name in partitions}
+
+    def explain(self, interval_s: float) -> str:
+        """Return why polls are rarer than configured, empty when they are not."""
+        reasons = []
+        if interval_s > self._interval_s:
+            reasons.append(
+                f"listing takes {interval_s * self._max_share:.3g} s of the controller, so that it is polled every "
+                f"{interval_s:.3g} s to stay within {self._max_share:.2%} of its time"
+            )
+        for partition, (_, controller_s) in sorted(self._held.items()):
+            reasons.append(
+                f"listing partition {partition!r} held the controller for {controller_s:.3g} s "
+                f"(max_controller_stall is {self._max_stall_s:.3g} s), so that it is listed every {HELD_INTERVAL_S:g} s"
+            )
+        return "; ".join(reasons)

@@ -1,0 +1,128 @@
+"""What lies in the partitions?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from opentelemetry.trace import Tracer
+
+from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
+from dataplane.groups import DataPlaneGroupMeta
+from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, MetadataReader
+from exporter.clock import Clock
+from exporter.snapshot import Result
+from exporter.sources.polling import call_span, poll
+
+__all__ = ["MetadataPoll", "MetadataSource", "PartitionFailure", "PartitionListing"]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionListing:
+    """The groups of one partition, and for how many seconds at most listing it held the controller."""
+
+    partition: str
+    groups: Sequence[DataPlaneGroupMeta]
+    controller_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFailure:
+    """A partition that could not be listed, and for how many seconds at most the attempt held the controller."""
+
+    partition: str
+    error_type: str
+    detail: str
+    controller_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataPoll:
+    """One round over the partitions.
+
+    Attributes:
+        partitions: The names of all partitions but the reserved one.
+        listings: Those that were listed.
+        failures: Those that could not be.
+        published_version: The trainer's weight version, None when it publishes none.
+        controller_s: For how many seconds at most the whole round held the controller.
+        sender_id: The id of the controller that answered, None when the reader does not learn it.
+    """
+
+    partitions: tuple[str, ...]
+    listings: tuple[PartitionListing, ...]
+    failures: tuple[PartitionFailure, ...]
+    published_version: int | None
+    controller_s: float
+    sender_id: str | None
+
+
+class MetadataSource:
+    """Lists the partitions and their groups.
+
+    Args:
+        reader: The reader to ask; its optional attribute ``controller_seconds`` counts the time that the
+            controller spent on it. Without it, the time of whole calls stands in: an upper bound.
+        held: Returns the partitions that must not be listed now.
+        tracer: Makes the spans.
+        clock: Measures durations.
+    """
+
+    def __init__(
+        self, reader: MetadataReader, *, held: Callable[[], Collection[str]], tracer: Tracer, clock: Clock
+    ) -> None:
+        self._reader = reader
+        self._held = held
+        self._tracer = tracer
+        self._clock = clock
+
+    def poll(self) -> Result[MetadataPoll]:
+        """Ask once. Blocks for the deadline at most; raises nothing."""
+        return poll("metadata", "list_partitions", self._round, tracer=self._tracer, clock=self._clock)
+
+    def _round(self) -> MetadataPoll:
+        started = self._controller_seconds()
+        with call_span(self._tracer, "list_partitions"):
+            names = self._reader.list_partitions()
+        published = self._published_version() if RESERVED_PARTITION in names else None
+        partitions = tuple(name for name in names if name != RESERVED_PARTITION)
+        held = self._held()
+        listings: list[PartitionListing] = []
+        failures: list[PartitionFailure] = []
+        for partition in partitions:
+            if partition in held:
+                continue
+            before, before_mono = self._controller_seconds(), self._clock.monotonic()
+            try:
+                groups = self._list(partition)
+            except DataPlaneUnavailable:
+                raise
+            except DataPlaneError as error:
+                waited = self._clock.monotonic() - before_mono
+                failures.append(PartitionFailure(partition, error_type(error), str(error), waited))
+                if isinstance(error, DataPlaneTimeout):
+                    break  # the controller is in trouble, or busy with this: asking on would only add to it
+                continue
+            listings.append(PartitionListing(partition, groups, self._controller_seconds() - before))
+        return MetadataPoll(
+            partitions,
+            tuple(listings),
+            tuple(failures),
+            published,
+            max(self._controller_seconds() - started, sum(failure.controller_s for failure in failures)),
+            getattr(self._reader, "last_sender_id", None),
+        )
+
+    def _list(self, partition: str) -> list[DataPlaneGroupMeta]:
+        with call_span(self._tracer, "list_metadata", partition):
+            return self._reader.list_metadata(partition)
+
+    def _published_version(self) -> int | None:
+        for group in self._list(RESERVED_PARTITION):
+            if PUBLISHED_VERSION_KEY in group.keys:
+                return group.weight_version
+        return None
+
+    def _controller_seconds(self) -> float:
+        seconds = getattr(self._reader, "controller_seconds", None)
+        return self._clock.monotonic() if seconds is None else seconds
