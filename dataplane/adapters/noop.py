@@ -1,0 +1,263 @@
+"""A data plane in memory, for tests of code that uses a client: same contract, no Ray, no network.
+
+It needs torch and tensordict only where rows with fields are written or read.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dataplane.adapters._arguments import check_claim, check_fields, check_keys, check_partition, check_put, check_tasks
+from dataplane.errors import DataPlaneBadRequest, DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, group_rows
+from dataplane.interfaces import DEFAULT_TAG_RULES, DataPlaneClient, KVBatchMeta, TagRules
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+__all__ = ["NoOpDataPlaneClient", "UnknownSampleError"]
+
+
+class UnknownSampleError(DataPlaneBadRequest, KeyError):
+    """A key or partition that was never written or is cleared by now; also a KeyError, as of a dict."""
+
+
+@dataclass
+class _Row:
+    tag: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Partition:
+    rows: dict[str, _Row] = field(default_factory=dict)
+    fields: set[str] = field(default_factory=set)
+    consumed: dict[str, set[str]] = field(default_factory=dict)
+
+
+class NoOpDataPlaneClient(DataPlaneClient):
+    """Keeps all partitions of one client in this process. Thread-safe.
+
+    A batch is written as a whole or not at all, and a clear removes the data. Values are copied on the way in
+    and on the way out. ``dp_rank``, ``grpo_group_size`` and ``enums`` have no effect.
+
+    Args:
+        rules: How the tags of a partition are read, by partition name.
+        default_rules: The same for partitions that *rules* does not name.
+    """
+
+    def __init__(
+        self, *, rules: Mapping[str, TagRules] | None = None, default_rules: TagRules = DEFAULT_TAG_RULES
+    ) -> None:
+        self._rules = dict(rules or {})
+        self._default_rules = default_rules
+        self._partitions: dict[str, _Partition] = {}
+        self._closed = False
+        # Guards everything above; notified when rows may have become ready and when the client closes.
+        self._changed = threading.Condition()
+
+    def register_partition(  # noqa: PLR0917
+        self,
+        partition_id: str,
+        fields: list[str],
+        num_samples: int,
+        consumer_tasks: list[str],
+        grpo_group_size: int | None = None,
+        enums: dict[str, list[str]] | None = None,
+    ) -> None:
+        with self._changed:
+            self._check_open("register_partition", partition_id)
+            check_partition("register_partition", partition_id)
+            check_fields("register_partition", partition_id, "fields", fields)
+            partition = self._partitions.setdefault(partition_id, _Partition())
+            partition.fields.update(fields)
+            for task in consumer_tasks:
+                partition.consumed.setdefault(task, set())
+
+    def claim_meta(  # noqa: PLR0917
+        self,
+        partition_id: str,
+        task_name: str,
+        required_fields: list[str],
+        batch_size: int,
+        dp_rank: int | None = None,
+        blocking: bool = True,
+        timeout_s: float = 60.0,
+    ) -> KVBatchMeta:
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                self._check_open("claim_meta", partition_id)
+                check_claim(partition_id, task_name, required_fields, batch_size)
+                keys = self._ready_keys(partition_id, task_name, required_fields)[:batch_size]
+                if len(keys) == batch_size:
+                    partition = self._partitions[partition_id]
+                    partition.consumed.setdefault(task_name, set()).update(keys)
+                    tags = [copy.deepcopy(partition.rows[key].tag) for key in keys]
+                    return KVBatchMeta(partition_id, task_name, keys, list(required_fields), tags=tags)
+                if not blocking:
+                    return KVBatchMeta(partition_id, task_name, [], list(required_fields), tags=[])
+                if not self._changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+                    raise DataPlaneTimeout(
+                        f"{len(keys)} of {batch_size} samples were ready for task {task_name!r} within {timeout_s} s",
+                        operation="claim_meta",
+                        partition_id=partition_id,
+                    )
+
+    def get_data(self, meta: KVBatchMeta, select_fields: list[str] | None = None) -> TensorDict:
+        fields = meta.fields if select_fields is None else select_fields
+        return self._read("get_data", meta.sample_ids, meta.partition_id, fields)
+
+    def check_consumption_status(self, partition_id: str, task_names: list[str]) -> bool:
+        with self._changed:
+            self._check_open("check_consumption_status", partition_id)
+            check_tasks("check_consumption_status", partition_id, "task_names", task_names)
+            partition = self._partitions.get(partition_id)
+            if partition is None or not partition.rows:
+                return False
+            return all(partition.rows.keys() <= partition.consumed.get(task, set()) for task in task_names)
+
+    def put_samples(
+        self,
+        sample_ids: list[str],
+        partition_id: str,
+        fields: TensorDict | None = None,
+        tags: list[dict[str, Any]] | None = None,
+    ) -> KVBatchMeta:
+        with self._changed:
+            self._check_open("put_samples", partition_id)
+            check_put(partition_id, sample_ids, fields, tags)
+            columns = {} if fields is None else {name: _to_rows(fields.get(name)) for name in fields.keys()}  # noqa: SIM118
+            new_tags = copy.deepcopy(tags)
+            partition = self._partitions.setdefault(partition_id, _Partition())
+            partition.fields.update(columns)
+            rows = [partition.rows.setdefault(key, _Row()) for key in sample_ids]
+            for index, row in enumerate(rows):
+                row.values.update({name: column[index] for name, column in columns.items()})
+                if new_tags is not None:
+                    row.tag.update(new_tags[index])
+            self._changed.notify_all()
+            common = set.intersection(*(set(row.values) for row in rows))
+            return KVBatchMeta(
+                partition_id, None, list(sample_ids), sorted(common), tags=[copy.deepcopy(row.tag) for row in rows]
+            )
+
+    def get_samples(self, sample_ids: list[str], partition_id: str, select_fields: list[str]) -> TensorDict:
+        return self._read("get_samples", sample_ids, partition_id, select_fields)
+
+    def clear_samples(self, sample_ids: list[str] | None, partition_id: str) -> None:
+        with self._changed:
+            self._check_open("clear_samples", partition_id)
+            if sample_ids is not None:
+                check_keys("clear_samples", partition_id, sample_ids, may_be_empty=True)
+            check_partition("clear_samples", partition_id)
+            partition = self._partitions.get(partition_id)
+            if partition is None:
+                return
+            for key in list(partition.rows) if sample_ids is None else sample_ids:
+                partition.rows.pop(key, None)
+                for consumed in partition.consumed.values():
+                    consumed.discard(key)
+
+    def ping(self, timeout_s: float | None = None) -> float:
+        started = time.perf_counter()
+        with self._changed:
+            self._check_open("ping", None)
+        return time.perf_counter() - started
+
+    def list_partitions(self) -> list[str]:
+        with self._changed:
+            self._check_open("list_partitions", None)
+            return list(self._partitions)
+
+    def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
+        with self._changed:
+            self._check_open("list_metadata", partition_id)
+            check_partition("list_metadata", partition_id)
+            partition = self._partitions.get(partition_id, _Partition())
+            tags = {key: copy.deepcopy(row.tag) for key, row in partition.rows.items()}
+        rules = self._rules.get(partition_id, self._default_rules)
+        return group_rows(partition_id, tags, convention=rules.convention, group_size=rules.group_size)
+
+    def get_capabilities(self) -> DataPlaneCapabilities:
+        return DataPlaneCapabilities(supports_atomic_batch_put=True, supports_verified_clear=True)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._partitions.clear()
+            self._changed.notify_all()
+
+    def _check_open(self, operation: str, partition_id: str | None) -> None:
+        if self._closed:
+            raise DataPlaneUnavailable("this client is closed", operation=operation, partition_id=partition_id)
+
+    def _ready_keys(self, partition_id: str, task_name: str, required_fields: list[str]) -> list[str]:
+        partition = self._partitions.get(partition_id)
+        if partition is None:
+            return []
+        consumed = partition.consumed.get(task_name, set())
+        needed = set(required_fields)
+        return [key for key, row in partition.rows.items() if key not in consumed and needed <= row.values.keys()]
+
+    def _read(
+        self, operation: str, sample_ids: list[str], partition_id: str, select_fields: list[str] | None
+    ) -> TensorDict:
+        with self._changed:
+            self._check_open(operation, partition_id)
+            check_keys(operation, partition_id, sample_ids)
+            check_fields(operation, partition_id, "select_fields", select_fields)
+            assert select_fields is not None
+            partition = self._partitions.get(partition_id, _Partition())
+            unknown = [key for key in sample_ids if key not in partition.rows]
+            if unknown:
+                raise UnknownSampleError(
+                    f"no such key in partition {partition_id!r}: {unknown[:5]!r} ({len(unknown)} of {len(sample_ids)})",
+                    operation=operation,
+                    partition_id=partition_id,
+                )
+            for name in select_fields:
+                missing = [key for key in sample_ids if name not in partition.rows[key].values]
+                if missing and name not in partition.fields:
+                    raise DataPlaneBadRequest(
+                        f"no such field in partition {partition_id!r}: {name!r}",
+                        operation=operation,
+                        partition_id=partition_id,
+                    )
+                if missing:
+                    raise DataPlaneNotReady(
+                        f"field {name!r} is not produced for {missing[:5]!r} ({len(missing)} of {len(sample_ids)})",
+                        operation=operation,
+                        partition_id=partition_id,
+                    )
+            columns = {name: [partition.rows[key].values[name] for key in sample_ids] for name in select_fields}
+            return _to_tensordict(columns, len(sample_ids))
+
+
+def _to_rows(column: Any) -> list[Any]:
+    """Split a TensorDict's column into copies of its rows: tensors, or whatever its non-tensor rows are."""
+    import torch
+
+    if isinstance(column, torch.Tensor):
+        return [row.clone() for row in column.unbind(0)]
+    return [copy.deepcopy(value) for value in column.tolist()]
+
+
+def _to_tensordict(columns: Mapping[str, list[Any]], rows: int) -> TensorDict:
+    import torch
+    from tensordict import NonTensorStack, TensorDict
+
+    packed: dict[str, Any] = {}
+    for name, values in columns.items():
+        if not all(isinstance(value, torch.Tensor) for value in values):
+            packed[name] = NonTensorStack(*copy.deepcopy(values))
+        elif all(value.shape == values[0].shape and value.dtype == values[0].dtype for value in values):
+            packed[name] = torch.stack(values)
+        else:
+            packed[name] = torch.nested.as_nested_tensor([value.clone() for value in values], layout=torch.jagged)
+    return TensorDict(packed, batch_size=[rows])
