@@ -1,0 +1,179 @@
+"""The configuration as the exporter reads it: typed, frozen and checked. Durations are seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from dataplane.groups import Convention
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Discovery",
+    "Listen",
+    "Log",
+    "LogFormat",
+    "LogLevel",
+    "Metadata",
+    "Otlp",
+    "OtlpProtocol",
+    "Partition",
+    "Ping",
+    "Reader",
+    "Storage",
+]
+
+Reader = Literal["wire", "client"]
+OtlpProtocol = Literal["http/protobuf", "grpc"]
+LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """Where the exporter serves HTTP. Port 0 takes any free one, which the log names."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - Prometheus scrapes from another machine
+    port: int = 9464
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Discovery(msgspec.Struct, frozen=True):
+    """How to find the controller: at a fixed address, from a file, or else through Ray.
+
+    Attributes:
+        controller: The controller's request socket, ``tcp://IP:PORT``. Excludes ``file``.
+        file: A discovery record, see :mod:`dataplane.endpoint`. Excludes ``controller``.
+        ray_address: The Ray cluster to ask when neither of the others is given.
+        timeout: Seconds that one question to Ray may take.
+    """
+
+    controller: str | None = None
+    file: Path | None = None
+    ray_address: str = "auto"
+    timeout: float = 20.0
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """The liveness check. ``slo``: a ping that takes longer than this many seconds is slow."""
+
+    interval: float = 5.0
+    timeout: float = 4.0
+    slo: float = 0.25
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """Listing of the partitions, and what it may cost the controller.
+
+    Attributes:
+        interval: Seconds between two listings; stretched when they would cost more than the next two allow.
+        timeout: Seconds that one request may take.
+        max_controller_share: Share of its time that the controller may spend on this exporter, 0..1.
+        max_controller_stall: A partition whose listing takes the controller longer than this many seconds is
+            listed rarely.
+        max_reply_bytes: A longer reply is refused unread.
+    """
+
+    interval: float = 10.0
+    timeout: float = 10.0
+    max_controller_share: float = 0.01
+    max_controller_stall: float = 0.25
+    max_reply_bytes: int = 256 * 2**20
+
+
+class Storage(msgspec.Struct, frozen=True):
+    """Questions to the storage units."""
+
+    enabled: bool = True
+    interval: float = 15.0
+    timeout: float = 3.0
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """What is known of one partition that its rows do not say.
+
+    Attributes:
+        convention: How its tags are read. From a file, ``default_convention`` unless the partition has its own.
+        group_size: Keys of a complete group, None when its rows declare it or groups may have any size.
+    """
+
+    convention: Convention = "auto"
+    group_size: int | None = None
+
+
+class Otlp(msgspec.Struct, frozen=True):
+    """OTLP push. What is None is left to the standard ``OTEL_*`` variables.
+
+    Attributes:
+        endpoint: Base URL of the receiver, without ``/v1/metrics``.
+        protocol: How to talk to it.
+        interval: Seconds between two pushes of the metrics.
+        timeout: Seconds that one push may take; also bounds the exporter's shutdown.
+    """
+
+    endpoint: str | None = None
+    protocol: OtlpProtocol | None = None
+    interval: float = 15.0
+    timeout: float = 2.0
+
+
+class Log(msgspec.Struct, frozen=True):
+    """The exporter's own log, on standard error."""
+
+    format: LogFormat = "text"
+    level: LogLevel = "info"
+
+
+class Config(msgspec.Struct, frozen=True):
+    """All settings, checked.
+
+    Attributes:
+        listen: Where to serve HTTP.
+        run: Identity of the training run, for several runs in one Prometheus.
+        reader: ``wire`` reads TransferQueue's protocol itself; ``client`` uses TransferQueue's public client.
+        discovery: How to find the controller.
+        ping: The liveness check.
+        metadata: Listing of the partitions.
+        storage: Questions to the storage units.
+        partitions: Settings of single partitions, by name.
+        default_convention: The tag convention of every partition that names none.
+        max_partitions: More partitions than this are summed as ``other``.
+        weight_versions: How many weight versions of a partition are counted one by one, 0..16.
+        otlp: OTLP push.
+        log: The exporter's own log.
+    """
+
+    listen: Listen = Listen()
+    run: str | None = None
+    reader: Reader = "wire"
+    discovery: Discovery = Discovery()
+    ping: Ping = Ping()
+    metadata: Metadata = Metadata()
+    storage: Storage = Storage()
+    partitions: dict[str, Partition] = {}
+    default_convention: Convention = "auto"
+    max_partitions: int = 100
+    weight_versions: int = 16
+    otlp: Otlp = Otlp()
+    log: Log = Log()
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. ``str()`` is one line that names the key, the problem and the remedy.
+
+    Args:
+        key: The key as its author wrote it, with where it stands: a flag, a variable, or a key in a file.
+        problem: What is wrong with it.
+        remedy: What to write instead.
+    """
+
+    def __init__(self, key: str, problem: str, remedy: str) -> None:
+        super().__init__(key, problem, remedy)
+        self.key, self.problem, self.remedy = key, problem, remedy
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.key}: {self.problem}; {self.remedy}".split())
