@@ -100,6 +100,7 @@ class Poller:
         self._workers: dict[SourceName, Worker] = {name: Worker(f"tq-exporter-{name}") for name in self._timers}
         self._running: dict[SourceName, _Target | None] = {}
         self._target: _Target | None = None
+        self._ping_failed = False
         self._retired: list[_Target] = []
         self._lock = threading.Lock()  # guards everything above from here on
         self._wake = threading.Event()
@@ -262,6 +263,7 @@ class Poller:
         if self._target is not None:
             self._retired.append(self._target)
         self._target = target
+        self._ping_failed = False
         self._budget.forget()
         intervals: dict[SourceName, float] = {
             "ping": self._config.ping.interval,
@@ -282,11 +284,11 @@ class Poller:
         with self._lock:
             if target is not self._target:
                 return
-            was_up = self._snapshot.up
+            failed_before, self._ping_failed = self._ping_failed, isinstance(result, Failed)
             self._state.on_ping(result, target.connection.ping_reader.get_capabilities())
             if isinstance(result, Ok):
                 self._backoff.reset()
-                if not was_up:  # what a controller in trouble took for an answer says nothing of a healthy one
+                if failed_before:  # what a controller in trouble took for an answer says nothing of a healthy one
                     self._budget.forget()
                     self._restart_metadata()
             elif math.isinf(self._timers["discovery"].due or math.inf) and "discovery" not in self._running:

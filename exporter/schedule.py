@@ -36,7 +36,8 @@ class Timer:
         """Return whether it is time, and set the next one."""
         if self._due is None or now < self._due:
             return False
-        self._due = max(self._due + self.interval_s, now)
+        following = self._due + self.interval_s
+        self._due = following if following > now else now + self.interval_s
         return True
 
     def stretch(self, interval_s: float, last: float) -> None:

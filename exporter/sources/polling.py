@@ -20,11 +20,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def poll(self) -> Result[T_co]:
-    """Ask once. Blocks, at most for the source's own deadline; raises nothing."""
-    ...
-
-
 def poll(source: SourceName, operation: str, ask: Callable[[], T], *, tracer: Tracer, clock: Clock) -> Result[T]:
     """Run *ask* as one poll of *source*: timed, in a span, its exception turned into :class:`Failed`.
 

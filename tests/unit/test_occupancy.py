@@ -1,0 +1,122 @@
+"""What a partition holds, summed up from its groups."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataplane.groups import DataPlaneGroupMeta
+from exporter.occupancy import VersionReference, lag_bucket, merge, summarise
+from exporter.snapshot import LAG_BUCKETS, PartitionState
+
+
+def group(name: str, version: int | None = None, **fields: object) -> DataPlaneGroupMeta:
+    given_fields = {"committed": True, "keys": [f"{name}-0", f"{name}-1"], **fields}
+    return DataPlaneGroupMeta("train", name, weight_version=version, **given_fields)  # type: ignore[arg-type]
+
+
+def state_of(groups: list[DataPlaneGroupMeta], reference: int | None = None, **options: object) -> PartitionState:
+    known = None if reference is None else VersionReference(reference, "newest_seen")
+    given_options = {"listed_at": 50.0, "first_seen": {}, "max_versions": 16, **options}
+    return summarise("train", groups, reference=known, **given_options)  # type: ignore[arg-type]
+
+
+def test_an_empty_partition_is_zero_where_it_was_counted_and_unknown_where_it_was_not() -> None:
+    state = state_of([])
+    assert state.groups == {"ready": 0, "incomplete": 0, "uncommitted": 0, "failed": 0}
+    assert (state.keys, state.depth) == (0, 0)
+    assert state.size_bytes is None
+    assert state.staleness_max is None
+    assert state.staleness_mean is None
+    assert state.newest_version is None
+    assert state.weight_versions == ()
+    assert state.oldest == ()
+
+
+def test_states_keys_sizes_and_malformed_rows_are_summed() -> None:
+    state = state_of(
+        [
+            group("a", 3, size_bytes=10),
+            group("b", 3, size_bytes=5, malformed_keys=2),
+            group("c", 3, committed=False),
+            group("d", 3, expected_num_keys=4),
+            group("e", 3, failed=True),
+        ],
+        3,
+    )
+    assert state.groups == {"ready": 2, "incomplete": 1, "uncommitted": 1, "failed": 1}
+    assert state.depth == 2
+    assert state.keys == 10
+    assert state.size_bytes == 15
+    assert state.malformed_rows == 2
+
+
+def test_lags_are_counted_from_the_reference_and_never_below_zero() -> None:
+    state = state_of([group(str(version), version) for version in (12, 10, 9, 8, 5, 3, 1)], 10)
+    assert state.staleness == {"0": 2, "1": 1, "2": 1, "3": 0, "4": 0, "5-8": 2, "9+": 1, "unknown": 0}
+    assert state.staleness_max == 9
+    assert state.staleness_mean == pytest.approx((0 + 0 + 1 + 2 + 5 + 7 + 9) / 7)
+    assert (state.newest_version, state.oldest_version) == (12, 1)
+    assert (state.reference_version, state.reference) == (10, "newest_seen")
+
+
+def test_a_failed_group_is_not_stale() -> None:
+    state = state_of([group("a", 1, failed=True), group("b", 10)], 10)
+    assert state.staleness_max == 0
+    assert sum(state.staleness.values()) == 1
+
+
+def test_a_group_without_a_version_has_an_unknown_lag() -> None:
+    state = state_of([group("a"), group("b", 4)], 4)
+    assert state.staleness["unknown"] == 1
+    assert state.staleness_mean == 0
+
+
+def test_the_newest_versions_are_counted_and_the_rest_folds() -> None:
+    groups = [group(str(version), version) for version in range(20)] + [group("x")]
+    assert state_of(groups, max_versions=2).weight_versions == (("19", 1), ("18", 1), ("older", 18), ("unknown", 1))
+    assert state_of(groups, max_versions=0).weight_versions == ()
+
+
+def test_the_oldest_group_per_state_tells_where_its_time_comes_from() -> None:
+    state = state_of(
+        [group("a", created_at=5.0), group("b", created_at=3.0), group("c"), group("d", committed=False)],
+        first_seen={"c": 7.0, "d": 9.0},
+    )
+    assert {(oldest.state, oldest.basis, oldest.created_at) for oldest in state.oldest} == {
+        ("ready", "tag", 3.0),
+        ("ready", "first_seen", 7.0),
+        ("uncommitted", "first_seen", 9.0),
+    }
+
+
+@given(st.integers(0, 50))
+def test_every_lag_falls_into_one_of_the_declared_buckets(lag: int) -> None:
+    assert lag_bucket(lag) in LAG_BUCKETS
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), max_size=6), min_size=1, max_size=5)
+)
+def test_merging_keeps_every_total(parts: list[list[tuple[int, bool, bool]]]) -> None:
+    states = [
+        state_of(
+            [
+                group(f"{part}-{index}", version, committed=committed, failed=failed, size_bytes=version)
+                for index, (version, committed, failed) in enumerate(groups)
+            ],
+            30,
+            max_versions=40,
+        )
+        for part, groups in enumerate(parts)
+    ]
+    whole = merge("other", states, max_versions=40)
+    assert whole.partition == "other"
+    assert whole.keys == sum(state.keys for state in states)
+    assert sum(whole.groups.values()) == sum(len(groups) for groups in parts)
+    assert sum(count for _, count in whole.weight_versions) == sum(len(groups) for groups in parts)
+    alive = [30 - version for groups in parts for version, _, failed in groups if not failed]
+    assert whole.staleness_max == (max(alive) if alive else None)
+    if alive:
+        assert whole.staleness_mean == pytest.approx(sum(alive) / len(alive))

@@ -1,0 +1,451 @@
+"""The loop: what is polled when, what a slow or failing source does to the others, switching controllers.
+
+The readers and the look-up are scripted here: the real ones have tests of their own, and the whole is tested on a
+real TransferQueue in ``tests/end_to_end``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from opentelemetry.trace import NoOpTracer
+
+from dataplane.adapters.wire_storage import StorageUnitMetrics
+from dataplane.endpoint import Endpoint, StorageUnitEndpoint
+from dataplane.errors import DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
+from exporter.config import Config
+from exporter.connection import Connection
+from exporter.discovery import Absent, Found
+from exporter.poller import Poller
+from exporter.schedule import HELD_INTERVAL_S
+from exporter.snapshot import SourceState
+from tests.support.clock import StoppedClock
+from tests.support.recording import RecordingRecorder
+
+UNIT = StorageUnitEndpoint(0, "unit-0", "tcp://127.0.0.1:9")
+
+
+class ScriptedReader:
+    """Answers from memory; an exception or a block can be put in the way of each call."""
+
+    def __init__(self) -> None:
+        self.partitions: dict[str, int] = {"train": 2}
+        self.cost: dict[str, float] = {}
+        self.failure: Exception | None = None
+        self.list_failure: dict[str, Exception] = {}
+        self.block: threading.Event | None = None
+        self.controller_seconds = 0.0
+        self.listed: list[str] = []
+        self.pings = 0
+        self.closed = 0
+
+    def _answer(self) -> None:
+        if self.block is not None:
+            assert self.block.wait(30)
+        if self.failure is not None:
+            raise self.failure
+
+    def ping(self, timeout_s: float | None = None) -> float:
+        self.pings += 1
+        self._answer()
+        return 0.001
+
+    def list_partitions(self) -> list[str]:
+        self._answer()
+        return list(self.partitions)
+
+    def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
+        self.listed.append(partition_id)
+        if partition_id in self.list_failure:
+            raise self.list_failure[partition_id]
+        self.controller_seconds += self.cost.get(partition_id, 0.001)
+        return [
+            DataPlaneGroupMeta(partition_id, f"g{number}", [f"k{number}"], 1, committed=True)
+            for number in range(self.partitions[partition_id])
+        ]
+
+    def depth(self, partition_id: str) -> int:
+        return self.partitions[partition_id]
+
+    def get_capabilities(self) -> DataPlaneCapabilities:
+        return DataPlaneCapabilities()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class ScriptedStorage:
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.closed = 0
+
+    def read(self) -> StorageUnitMetrics:
+        if self.failure is not None:
+            raise self.failure
+        return StorageUnitMetrics(100, 7, 1000)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class ScriptedDiscovery:
+    kind = "ray"
+
+    def __init__(self) -> None:
+        self.recheck_s: float | None = None
+        self.answer: Found | Absent | Exception = Absent(ended=False, detail="nothing there")
+        self.looks: list[Endpoint | None] = []
+        self.closed = 0
+
+    def look(self, previous: Endpoint | None) -> Found | Absent:
+        self.looks.append(previous)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Fixture:
+    """A poller whose every tick is made by the test."""
+
+    def __init__(self) -> None:
+        self.clock = StoppedClock()
+        self.recorder = RecordingRecorder()
+        self.discovery = ScriptedDiscovery()
+        self.reader = ScriptedReader()
+        self.storage = ScriptedStorage()
+        self.connections: list[Endpoint] = []
+        self.connect_failure: Exception | None = None
+        self.poller = Poller(
+            Config(),
+            discovery=self.discovery,  # type: ignore[arg-type]
+            connect=self.connect,
+            recorder=self.recorder,
+            tracer=NoOpTracer(),
+            clock=self.clock,
+        )
+        for worker in self.poller._workers.values():
+            worker.start()
+        self.poller._timers["discovery"].start(self.clock.monotonic())
+
+    def connect(self, endpoint: Endpoint) -> Connection:
+        if self.connect_failure is not None:
+            raise self.connect_failure
+        self.connections.append(endpoint)
+        storage = tuple((unit, self.storage) for unit in endpoint.storage_units)
+        return Connection(self.reader, self.reader, storage)
+
+    def find(self, actor_id: str = "actor-1", address: str = "tcp://127.0.0.1:1") -> None:
+        self.discovery.answer = Found(Endpoint(address, actor_id=actor_id, storage_units=(UNIT,)))
+
+    def idle(self) -> bool:
+        return not any(worker.busy for worker in self.poller._workers.values())
+
+    def settle(self, until: Callable[[], bool] | None = None) -> None:
+        until = until or self.idle
+        deadline = time.monotonic() + 10
+        while not until():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def step(self, seconds: float = 0.0) -> None:
+        """Let time pass in steps of a second, ticking at each, until all polls that were due are done."""
+        while seconds > 0:
+            self.clock.advance(min(1.0, seconds))
+            seconds -= 1.0
+            self.poller.tick()
+            self.settle()
+        self.poller.tick()
+        self.settle()
+        self.poller.tick()
+        self.settle()
+
+    def source(self, name: str) -> SourceState:
+        return next(source for source in self.poller.snapshot.sources if source.source == name)
+
+
+@pytest.fixture
+def at() -> Iterator[Fixture]:
+    fixture = Fixture()
+    yield fixture
+    if fixture.reader.block is not None:
+        fixture.reader.block.set()
+    for worker in fixture.poller._workers.values():
+        worker.stop()
+        assert worker.join(10)
+
+
+def test_a_controller_that_is_found_is_polled_at_once(at: Fixture) -> None:
+    at.find()
+    at.step()
+    snapshot = at.poller.snapshot
+    assert (snapshot.up, snapshot.ready, snapshot.discovery) == (True, True, "found")
+    assert [partition.depth for partition in snapshot.partitions] == [2]
+    assert [unit.keys for unit in snapshot.storage] == [7]
+    assert [source.interval for source in snapshot.sources] == [None, 5.0, 10.0, 15.0]
+    assert [source.reason for source in snapshot.sources] == ["ok", "ok", "ok", "ok"]
+
+
+def test_each_source_keeps_its_own_interval(at: Fixture) -> None:
+    at.find()
+    at.step()
+    at.step(30.0)
+    assert at.recorder.polls == {
+        ("discovery", "ok"): 1,
+        ("ping", "ok"): 7,
+        ("metadata", "ok"): 4,
+        ("storage", "ok"): 3,
+    }
+
+
+def test_nothing_there_is_looked_for_again_with_growing_pauses(at: Fixture) -> None:
+    at.step()
+    at.step(300.0)
+    assert 8 <= len(at.discovery.looks) <= 20
+    assert at.poller.snapshot.discovery == "never_found"
+    at.find()
+    at.step(60.0)
+    assert at.poller.snapshot.up
+
+
+def test_a_poll_that_still_runs_is_skipped_and_holds_up_nothing_else(at: Fixture) -> None:
+    at.find()
+    at.step()
+    ping = ScriptedReader()
+    ping.block = threading.Event()
+    target = at.poller._target
+    assert target is not None
+    target.ping._reader = ping
+    at.clock.advance(5.0)
+    at.poller.tick()
+    at.settle(lambda: ping.pings == 1)
+    for _ in range(4):
+        at.clock.advance(5.0)
+        at.poller.tick()
+        at.settle(lambda: not at.poller._workers["metadata"].busy)
+    assert at.recorder.skips == {"ping": 4}
+    assert at.recorder.polls["metadata", "ok"] == 3
+    ping.block.set()
+    at.settle()
+    assert ping.pings == 1
+
+
+def test_a_failed_ping_starts_a_look_up(at: Fixture) -> None:
+    at.find()
+    at.step()
+    at.reader.failure = DataPlaneUnavailable("refused", operation="ping")
+    at.step(10.0)
+    assert at.poller.snapshot.discovery == "lost"
+    assert len(at.discovery.looks) >= 2
+    assert at.discovery.looks[-1] == at.poller.snapshot.endpoint
+    at.reader.failure = None
+    at.step(5.0)
+    looks = len(at.discovery.looks)
+    at.step(120.0)
+    assert len(at.discovery.looks) <= looks + 1
+
+
+def test_a_new_controller_is_polled_instead_and_the_old_readers_are_closed(at: Fixture) -> None:
+    at.find()
+    at.step()
+    old, at.reader = at.reader, ScriptedReader()
+    old.failure = DataPlaneUnavailable("refused", operation="ping")
+    at.find("actor-2", "tcp://127.0.0.1:2")
+    at.step(12.0)
+    snapshot = at.poller.snapshot
+    assert snapshot.up
+    assert snapshot.generation == 2
+    assert at.recorder.restarts == 1
+    assert old.closed == 2
+    assert at.reader.closed == 0
+
+
+def test_readers_in_use_are_closed_only_after_their_call(at: Fixture) -> None:
+    at.find()
+    at.step()
+    old, at.reader = at.reader, ScriptedReader()
+    old.block = threading.Event()
+    at.clock.advance(5.0)
+    at.poller.tick()
+    at.settle(lambda: old.pings == 2)
+    at.find("actor-2")
+    at.poller._timers["discovery"].start(at.clock.monotonic())
+    at.poller.tick()
+    at.settle(lambda: len(at.connections) == 2)
+    at.poller.tick()
+    assert old.closed == 0
+    old.block.set()
+    at.step()
+    assert old.closed == 2
+    assert at.recorder.pings[0] == (0.001, None)
+
+
+def test_an_answer_of_the_old_controller_says_nothing_of_the_new_one(at: Fixture) -> None:
+    at.find()
+    at.step()
+    old, at.reader = at.reader, ScriptedReader()
+    old.block = threading.Event()
+    old.failure = DataPlaneTimeout("late", operation="ping")
+    at.clock.advance(5.0)
+    at.poller.tick()
+    at.settle(lambda: old.pings == 2)
+    at.find("actor-2")
+    at.poller._timers["discovery"].start(at.clock.monotonic())
+    at.poller.tick()
+    at.settle(lambda: len(at.connections) == 2)
+    old.block.set()
+    at.step(5.0)
+    assert at.poller.snapshot.up
+    assert not at.recorder.errors
+
+
+def test_the_same_controller_found_again_keeps_its_readers(at: Fixture) -> None:
+    at.discovery.recheck_s = 2.0
+    at.find()
+    at.step()
+    at.step(20.0)
+    assert len(at.discovery.looks) >= 9
+    assert len(at.connections) == 1
+
+
+def test_readers_that_cannot_be_built_are_a_failed_look_up(at: Fixture) -> None:
+    at.find()
+    at.connect_failure = DataPlaneUnavailable("TransferQueue is not installed")
+    at.step()
+    assert at.source("discovery").reason == "failing"
+    at.connect_failure = None
+    at.step(5.0)
+    assert at.poller.snapshot.up
+
+
+def test_a_controller_that_was_ended_is_polled_no_more(at: Fixture) -> None:
+    at.find()
+    at.step()
+    at.discovery.answer = Absent(ended=True, detail="tq.close()")
+    at.reader.failure = DataPlaneUnavailable("refused", operation="ping")
+    at.step(10.0)
+    assert at.poller.snapshot.discovery == "ended"
+    pings = at.reader.pings
+    at.step(60.0)
+    assert at.reader.pings == pings
+    assert at.reader.closed == 2
+    assert at.source("ping").reason == "disabled"
+
+
+def test_a_costly_listing_is_made_rarer_and_the_reason_is_told(at: Fixture) -> None:
+    at.reader.cost["train"] = 0.2
+    at.find()
+    at.step()
+    assert at.source("metadata").interval == pytest.approx(20.0)
+    assert at.source("metadata").reason == "budget"
+    at.step(19.0)
+    assert at.reader.listed == ["train"]
+    at.reader.cost["train"] = 0.001
+    at.step(1.0)
+    assert at.reader.listed == ["train", "train"]
+    assert at.source("metadata").reason == "ok"
+
+
+def test_a_partition_that_stalls_the_controller_is_listed_every_five_minutes(at: Fixture) -> None:
+    at.reader.partitions["huge"] = 3
+    at.reader.cost["huge"] = 0.3
+    at.find()
+    at.step()
+    at.step(HELD_INTERVAL_S - 10)
+    assert at.reader.listed.count("huge") == 1
+    assert at.reader.listed.count("train") > 5
+    assert [partition.partition for partition in at.poller.snapshot.partitions] == ["huge", "train"]
+    assert "'huge'" in at.source("metadata").detail
+    at.step(30.0)
+    assert at.reader.listed.count("huge") == 2
+
+
+def test_a_listing_that_times_out_is_charged_and_ends_its_round(at: Fixture) -> None:
+    at.reader.partitions = {"a": 1, "b": 1}
+    timeout = DataPlaneTimeout("silent", operation="list_metadata", partition_id="a")
+    at.reader.list_failure["a"] = timeout
+    at.find()
+    at.step()
+    assert at.reader.listed == ["a"]
+    assert at.recorder.errors["list_metadata", "DataPlaneTimeout"] == 1
+
+
+def test_an_unreadable_partition_does_not_end_the_round(at: Fixture) -> None:
+    at.reader.partitions = {"a": 1, "b": 1}
+    at.reader.list_failure["a"] = DataPlaneReadError("odd", operation="list_metadata", partition_id="a")
+    at.find()
+    at.step()
+    assert [partition.partition for partition in at.poller.snapshot.partitions] == ["b"]
+
+
+def test_a_defect_in_a_reader_is_counted_as_other_and_ends_nothing(at: Fixture) -> None:
+    at.find()
+    at.step()
+    at.reader.failure = ZeroDivisionError("oops")
+    at.step(5.0)
+    assert at.recorder.errors["ping", "_OTHER"] == 1
+    at.reader.failure = None
+    at.step(5.0)
+    assert at.poller.snapshot.up
+
+
+def test_a_controller_that_recovers_is_listed_at_once(at: Fixture) -> None:
+    at.find()
+    at.step()
+    at.reader.cost["train"] = 5.0
+    at.step(10.0)
+    assert at.source("metadata").interval == 500.0
+    at.reader.failure = DataPlaneTimeout("silent", operation="ping")
+    at.step(5.0)
+    at.reader.failure = None
+    at.reader.cost.clear()
+    at.step(6.0)
+    assert at.source("metadata").interval == 10.0
+    assert at.poller.snapshot.partitions
+
+
+def test_one_round_without_threads() -> None:
+    fixture = Fixture()
+    fixture.find()
+    snapshot = fixture.poller.poll_once()
+    assert snapshot.up
+    assert [partition.depth for partition in snapshot.partitions] == [2]
+    assert [unit.keys for unit in snapshot.storage] == [7]
+    assert fixture.reader.closed == 2
+    assert fixture.storage.closed == 1
+    assert fixture.discovery.closed == 1
+
+
+def test_one_round_with_nothing_there() -> None:
+    fixture = Fixture()
+    snapshot = fixture.poller.poll_once()
+    assert (snapshot.up, snapshot.discovery) == (False, "never_found")
+
+
+def test_the_loop_runs_and_stops() -> None:
+    fixture = Fixture()
+    fixture.find()
+    for worker in fixture.poller._workers.values():
+        worker.stop()
+        worker.join(10)
+    poller = Poller(
+        Config(),
+        discovery=fixture.discovery,  # type: ignore[arg-type]
+        connect=fixture.connect,
+        recorder=fixture.recorder,
+        tracer=NoOpTracer(),
+        clock=fixture.clock,
+    )
+    poller.start()
+    fixture.settle(lambda: poller.snapshot.ready)
+    assert poller.alive()
+    assert poller.stop(10.0)
+    fixture.clock.advance(31.0)
+    assert not poller.alive()
+    assert fixture.reader.closed == 2

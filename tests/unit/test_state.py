@@ -1,0 +1,276 @@
+"""What the polls' results add up to: discovery states, generations, withdrawal, errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from dataplane.endpoint import Endpoint
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
+from exporter.discovery import Absent, Found
+from exporter.snapshot import Failed, Ok, SourceState, StorageState
+from exporter.sources import MetadataPoll, PartitionFailure, PartitionListing, StorageFailure, StoragePoll
+from exporter.state import State
+from tests.support.clock import StoppedClock
+from tests.support.recording import RecordingRecorder
+
+UNAVAILABLE = Failed("ping", "DataPlaneUnavailable", "refused", 0.1)
+TIMEOUT = Failed("ping", "DataPlaneTimeout", "silent", 4.0)
+GONE = Ok(Absent(ended=False, detail="no such actor"), 0.1)
+ENDED = Ok(Absent(ended=True, detail="tq.close()"), 0.1)
+
+
+def found(actor_id: str | None = "actor-1", address: str = "tcp://127.0.0.1:1") -> Ok[Found]:
+    return Ok(Found(Endpoint(address, actor_id=actor_id)), 0.1)
+
+
+def metadata(
+    groups: dict[str, dict[str, int]], *, published: int | None = None, sender: str = "c1", failing: str | None = None
+) -> Ok[MetadataPoll]:
+    listings = tuple(
+        PartitionListing(
+            partition,
+            [DataPlaneGroupMeta(partition, name, [name], v, committed=True) for name, v in rows.items()],
+            0.01,
+        )
+        for partition, rows in groups.items()
+    )
+    failures = () if failing is None else (PartitionFailure(failing, "DataPlaneReadError", "unreadable", 0.01),)
+    names = (*groups, *(() if failing is None else (failing,)))
+    return Ok(MetadataPoll(names, listings, failures, published, 0.01, sender), 0.02)
+
+
+class Fixture:
+    def __init__(self, **options: int) -> None:
+        self.clock = StoppedClock()
+        self.recorder = RecordingRecorder()
+        self.state = State(self.recorder, self.clock, **{"max_partitions": 100, "max_versions": 16, **options})
+        for source in ("ping", "metadata", "storage"):
+            self.state.schedule(source, 10.0)  # type: ignore[arg-type]
+
+    def run(self) -> None:
+        """Find a data plane that answers and has been listed."""
+        self.state.on_discovery(found())
+        self.ping()
+        self.metadata({"train": {"a": 1}})
+
+    def ping(self) -> None:
+        self.state.on_ping(Ok(0.001, 0.001), DataPlaneCapabilities())
+
+    def fail(self, failed: Failed = UNAVAILABLE) -> None:
+        self.state.on_ping(failed, DataPlaneCapabilities())
+
+    def metadata(self, groups: dict[str, dict[str, int]], **options: object) -> None:
+        self.state.on_metadata(metadata(groups, **options), keep_s=30.0)  # type: ignore[arg-type]
+
+    def source(self, name: str) -> SourceState:
+        return next(source for source in self.state.snapshot().sources if source.source == name)
+
+
+@pytest.fixture
+def on() -> Fixture:
+    return Fixture()
+
+
+def test_nothing_there_yet_is_no_error(on: Fixture) -> None:
+    assert not on.state.snapshot().ready
+    on.state.on_discovery(GONE)
+    snapshot = on.state.snapshot()
+    assert (snapshot.discovery, snapshot.up, snapshot.ready) == ("never_found", False, True)
+    on.state.on_discovery(found())
+    on.fail()
+    on.state.on_discovery(Failed("discover", "DataPlaneTimeout", "hangs", 20.0))
+    assert on.state.snapshot().discovery == "never_found"
+    assert not on.recorder.errors
+    assert on.recorder.pings == []
+    assert on.state.snapshot().incidents[0].detail == "hangs"
+
+
+def test_a_ping_makes_it_found_and_up(on: Fixture) -> None:
+    on.run()
+    snapshot = on.state.snapshot()
+    assert (snapshot.discovery, snapshot.up, snapshot.ready, snapshot.generation) == ("found", True, True, 1)
+    assert on.recorder.pings == [(0.001, None)]
+    assert [partition.partition for partition in snapshot.partitions] == ["train"]
+
+
+def test_gone_is_lost_and_counted(on: Fixture) -> None:
+    on.run()
+    on.fail()
+    snapshot = on.state.snapshot()
+    assert (snapshot.discovery, snapshot.up) == ("lost", False)
+    assert on.recorder.errors == {("ping", "DataPlaneUnavailable"): 1}
+    on.ping()
+    assert on.state.snapshot().discovery == "found"
+    assert on.recorder.restarts == 0
+
+
+def test_hung_is_down_but_not_lost(on: Fixture) -> None:
+    on.run()
+    on.fail(TIMEOUT)
+    snapshot = on.state.snapshot()
+    assert (snapshot.discovery, snapshot.up) == ("found", False)
+    assert on.recorder.errors == {("ping", "DataPlaneTimeout"): 1}
+    assert on.recorder.pings[-1] == (4.0, "DataPlaneTimeout")
+
+
+def test_absent_after_it_was_found_is_lost(on: Fixture) -> None:
+    on.run()
+    on.fail(TIMEOUT)
+    on.state.on_discovery(GONE)
+    assert on.state.snapshot().discovery == "lost"
+    assert on.state.endpoint is not None
+
+
+def test_ended_on_purpose_stops_everything_and_counts_no_more_errors(on: Fixture) -> None:
+    on.run()
+    on.fail()
+    on.state.on_discovery(ENDED)
+    snapshot = on.state.snapshot()
+    assert (snapshot.discovery, snapshot.up, snapshot.partitions) == ("ended", False, ())
+    assert on.state.endpoint is None
+    on.state.on_discovery(Failed("discover", "DataPlaneUnavailable", "no Ray", 1.0))
+    assert on.recorder.errors == {("ping", "DataPlaneUnavailable"): 1}
+
+
+def test_ended_before_it_was_ever_found_is_still_never_found(on: Fixture) -> None:
+    on.state.on_discovery(ENDED)
+    assert on.state.snapshot().discovery == "never_found"
+
+
+def test_a_new_actor_is_a_new_generation_and_its_predecessors_groups_are_lost(on: Fixture) -> None:
+    on.run()
+    on.fail()
+    on.state.on_discovery(found("actor-2", "tcp://127.0.0.1:2"))
+    assert on.state.snapshot().partitions == ()
+    on.ping()
+    on.metadata({"train": {"b": 1}})
+    snapshot = on.state.snapshot()
+    assert (snapshot.generation, on.recorder.restarts) == (2, 1)
+    assert [(flow.arrived, flow.departed, flow.lost) for flow in snapshot.flows] == [(1, 0, 1)]
+
+
+def test_the_same_actor_with_a_new_id_is_the_same_generation(on: Fixture) -> None:
+    on.run()
+    on.state.on_discovery(Ok(Found(Endpoint("tcp://127.0.0.1:1", controller_id="loaded", actor_id="actor-1")), 0.1))
+    on.ping()
+    assert on.recorder.restarts == 0
+
+
+def test_a_job_that_starts_again_after_its_end_is_a_new_generation(on: Fixture) -> None:
+    on.run()
+    on.fail()
+    on.state.on_discovery(ENDED)
+    on.state.on_discovery(found("actor-2"))
+    on.ping()
+    assert on.state.snapshot().discovery == "found"
+    assert on.recorder.restarts == 1
+
+
+@pytest.mark.parametrize(("groups", "restarts"), [({"train": {"z": 1}}, 1), ({"train": {"a": 1, "z": 1}}, 0)])
+def test_without_actor_ids_a_new_sender_with_other_groups_is_a_new_generation(
+    on: Fixture, groups: dict[str, dict[str, int]], restarts: int
+) -> None:
+    on.state.on_discovery(found(None))
+    on.ping()
+    on.metadata({"train": {"a": 1}}, sender="c1")
+    on.metadata(groups, sender="c2")
+    assert on.recorder.restarts == restarts
+    on.metadata(groups, sender="c2")
+    assert on.recorder.restarts == restarts
+
+
+def test_what_is_too_old_is_withdrawn_while_counters_and_timestamps_stay(on: Fixture) -> None:
+    on.run()
+    last_success = on.source("metadata").last_success
+    on.clock.advance(30.0)
+    assert on.state.snapshot().partitions
+    on.clock.advance(0.1)
+    snapshot = on.state.snapshot()
+    assert snapshot.partitions == ()
+    assert [flow.partition for flow in snapshot.flows] == ["train"]
+    assert on.source("metadata").last_success == last_success
+    assert on.source("metadata").reason == "stale"
+
+
+def test_a_partition_that_is_gone_is_not_shown(on: Fixture) -> None:
+    on.run()
+    on.metadata({})
+    assert on.state.snapshot().partitions == ()
+
+
+def test_an_unreadable_partition_does_not_hide_the_others(on: Fixture) -> None:
+    on.run()
+    for _ in range(10):
+        on.clock.advance(10.0)
+        on.metadata({"train": {"a": 1}}, failing="odd")
+    assert [partition.partition for partition in on.state.snapshot().partitions] == ["train"]
+    assert on.recorder.errors == {("list_metadata", "DataPlaneReadError"): 10}
+    source = on.source("metadata")
+    assert (source.up, source.reason) == (False, "failing")
+    assert source.detail == "unreadable"
+
+
+def test_a_held_partition_keeps_its_state_for_longer_but_not_without_a_controller(on: Fixture) -> None:
+    on.metadata({"train": {"a": 1}, "huge": {"b": 1}})
+    on.state.hold("huge", 900.0)
+    for _ in range(20):
+        on.clock.advance(10.0)
+        held = metadata({"train": {"a": 1}}).value
+        on.state.on_metadata(
+            Ok(MetadataPoll(("train", "huge"), held.listings, (), None, 0.01, "c1"), 0.02), keep_s=30.0
+        )
+    assert [partition.partition for partition in on.state.snapshot().partitions] == ["huge", "train"]
+    on.clock.advance(31.0)
+    assert on.state.snapshot().partitions == ()
+
+
+def test_more_partitions_than_the_limit_are_summed(on: Fixture) -> None:
+    on = Fixture(max_partitions=2)
+    on.metadata({name: {"a": 1, "b": 1} for name in ("p1", "p2", "p3", "p4")})
+    partitions = on.state.snapshot().partitions
+    assert [(partition.partition, partition.depth) for partition in partitions] == [("other", 4), ("p1", 2), ("p2", 2)]
+
+
+def test_a_storage_unit_that_does_not_answer_is_left_out_at_once(on: Fixture) -> None:
+    on.run()
+    units = (StorageState(0, "u0", 100, 5, 1000), StorageState(1, "u1", 100, 6, 1000))
+    on.state.on_storage(Ok(StoragePoll(units, ()), 0.1))
+    assert on.state.snapshot().storage == units
+    on.state.on_storage(Ok(StoragePoll(units[:1], (StorageFailure(1, "DataPlaneUnavailable", "refused"),)), 0.1))
+    assert on.state.snapshot().storage == units[:1]
+    assert on.recorder.errors == {("storage_metrics", "DataPlaneUnavailable"): 1}
+    assert on.source("storage").reason == "failing"
+    on.clock.advance(31.0)
+    assert on.state.snapshot().storage == ()
+
+
+def test_the_budget_is_told_as_the_reason(on: Fixture) -> None:
+    on.run()
+    on.state.schedule("metadata", 60.0, "listing takes 0.6 s")
+    source = on.source("metadata")
+    assert (source.reason, source.interval, source.detail) == ("budget", 60.0, "listing takes 0.6 s")
+
+
+def test_the_busy_ratio_is_what_the_controller_spent_on_us(on: Fixture) -> None:
+    assert on.state.snapshot().controller_busy_ratio is None
+    on.state.on_discovery(found())
+    on.ping()
+    for _ in range(10):
+        on.metadata({"train": {"a": 1}})
+        on.clock.advance(10.0)
+    ratio = on.state.snapshot().controller_busy_ratio
+    assert ratio == pytest.approx(0.001, rel=0.02)
+
+
+def test_incidents_are_bounded_and_newest_first(on: Fixture) -> None:
+    on.run()
+    for number in range(200):
+        on.fail(Failed("ping", "DataPlaneTimeout", str(number), 1.0))
+    incidents = on.state.snapshot().incidents
+    assert len(incidents) == 50
+    assert incidents[0].detail == "199"
+
+
+def test_skips_are_counted(on: Fixture) -> None:
+    on.state.on_skip("metadata")
+    assert on.recorder.skips == {"metadata": 1}
