@@ -1,0 +1,49 @@
+# Every target makes its own .venv first; nothing else has to be installed by hand.
+PYTHON ?= python3
+DURATION ?=
+DEMO_ARGS ?=
+TESTS ?= tests
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format docs bench clean tools
+
+help: ## Show the targets.
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tq,instrument,dev]'
+	touch $@
+
+demo: $(INSTALLED) ## Run the exporter beside a live TransferQueue; DURATION=30 stops it after 30 s, DEMO_ARGS adds flags.
+	$(BIN)/tq-exporter demo $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
+
+tools:
+	@.ci/tools
+
+test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs a part.
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(INSTALLED) ## Check format, lint, types, the import contract and generated files.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m exporter.catalogue | diff docs/metrics.md - || { echo 'docs/metrics.md is out of date: make docs' >&2; exit 1; }
+
+format: $(INSTALLED) ## Format the code and mend what the linter can.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(INSTALLED) ## Generate docs/metrics.md from the catalogue.
+	$(BIN)/python -m exporter.catalogue > docs/metrics.md
+
+bench: $(INSTALLED) ## Run the benchmarks; each exits with 1 when its bar is missed.
+	set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+clean: ## Remove the virtual environment and everything generated.
+	rm -rf $(VENV) .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
