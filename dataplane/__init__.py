@@ -13,7 +13,7 @@ from dataplane.errors import (
     DataPlaneUnavailable,
     DataPlaneWriteError,
 )
-
+from dataplane.factory import build_data_plane_client
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
 from dataplane.interfaces import DataPlaneClient, KVBatchMeta, MetadataReader
 
@@ -31,5 +31,5 @@ __all__ = [
     "DataPlaneWriteError",
     "KVBatchMeta",
     "MetadataReader",
-
+    "build_data_plane_client",
 ]

@@ -1,0 +1,122 @@
+"""The read-only half of TransferQueue's public client: for the whole client, and alone without a Ray connection."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from dataplane.adapters import _tq_session as session
+from dataplane.adapters._arguments import check_partition
+from dataplane.adapters._tq_calls import TransferQueueCalls
+from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready, group_rows
+from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
+from dataplane.probe import parse_address
+
+__all__ = ["MetadataCalls", "TransferQueueMetadataReader", "import_tq"]
+
+
+class MetadataCalls(TransferQueueCalls):
+    """The read-only half, on the ``TransferQueueClient`` that ``_client()`` gives."""
+
+    def __init__(
+        self, tq: ModuleType, *, timeout_s: float, rules: Mapping[str, TagRules] | None, default_rules: TagRules
+    ) -> None:
+        super().__init__(tq, timeout_s=timeout_s)
+        self._rules = dict(rules or {})
+        self._default_rules = default_rules
+
+    def _client(self) -> Any:
+        raise NotImplementedError
+
+    async def _list_rows(self, partition_id: str) -> dict[str, Any]:
+        listed = await self._client().async_kv_list(partition_id=partition_id)
+        rows: dict[str, Any] = listed.get(partition_id, {})
+        return rows
+
+    def ping(self, timeout_s: float | None = None) -> float:
+        async def call() -> None:
+            await self._client().async_get_partition_list()
+
+        started = time.perf_counter()
+        self._call_tq("ping", call, DataPlaneReadError, timeout_s=timeout_s)
+        return time.perf_counter() - started
+
+    def list_partitions(self) -> list[str]:
+        async def call() -> Any:
+            return await self._client().async_get_partition_list()
+
+        return list(self._call_tq("list_partitions", call, DataPlaneReadError))
+
+    def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
+        check_partition("list_metadata", partition_id)
+
+        async def call() -> Any:
+            return await self._list_rows(partition_id)
+
+        rows = self._call_tq("list_metadata", call, DataPlaneReadError, partition_id=partition_id)
+        rules = self._rules.get(partition_id, self._default_rules)
+        return group_rows(partition_id, rows, convention=rules.convention, group_size=rules.group_size)
+
+    def depth(self, partition_id: str) -> int:
+        return count_ready(self.list_metadata(partition_id))
+
+    def get_capabilities(self) -> DataPlaneCapabilities:
+        """Return what TransferQueue does beyond the contract: nothing of what the capabilities name."""
+        return DataPlaneCapabilities()
+
+
+class TransferQueueMetadataReader(MetadataCalls):
+    """A :class:`~dataplane.interfaces.MetadataReader` on TransferQueue's own client class, without Ray.
+
+    It is built from the controller's address alone, and costs the memory of importing torch and Ray. A reply is
+    not checked for the controller that sent it; the wire reader does that.
+
+    Args:
+        address: The controller's request socket, ``tcp://HOST:PORT``.
+        controller_id: The controller's id; it only labels requests, so it may be unknown.
+        timeout_s: Deadline of each call in seconds.
+        rules: How the tags of a partition are read, by partition name.
+        default_rules: The same for partitions that *rules* does not name.
+
+    Raises:
+        DataPlaneUnavailable: TransferQueue is not installed.
+        ValueError: *address* is not of that form.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        controller_id: str | None = None,
+        *,
+        timeout_s: float = 5.0,
+        rules: Mapping[str, TagRules] | None = None,
+        default_rules: TagRules = DEFAULT_TAG_RULES,
+    ) -> None:
+        host, port = parse_address(address)
+        super().__init__(import_tq(), timeout_s=timeout_s, rules=rules, default_rules=default_rules)
+        info = session.controller_info(self._tq, controller_id or "unknown", host, port)
+        self._own_client = self._tq.TransferQueueClient(client_id=session.unique_client_id(), controller_info=info)
+        self._watch(self._own_client._loop, address, {})
+
+    def _client(self) -> Any:
+        return self._own_client
+
+    def close(self) -> None:
+        """Close this reader's sockets, idempotently. Calls after it raise DataPlaneUnavailable."""
+        if not self._closed:
+            self._close_calls()
+            self._own_client.close()
+
+
+def import_tq() -> ModuleType:
+    """Import ``transfer_queue``, or raise DataPlaneUnavailable with the remedy."""
+    try:
+        return importlib.import_module("transfer_queue")
+    except ImportError as error:
+        raise DataPlaneUnavailable(
+            f"TransferQueue is not installed ({error}): pip install 'tq-exporter[tq]'"
+        ) from error

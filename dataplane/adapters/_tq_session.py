@@ -1,0 +1,194 @@
+"""A process's attachment to TransferQueue: found, shared, started, and given back without harm.
+
+``transfer_queue`` keeps its client and the controller's handle in module globals, one set per process, and its own
+``init`` and ``close`` create and kill what they do not find and do not own. So an attachment is made here from the
+parts: the named actor is looked up and never created, and giving back closes sockets and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+from uuid import uuid4
+
+from dataplane.errors import DataPlaneNotReady, DataPlaneUnavailable
+
+__all__ = ["Attachment", "Handover", "attach", "controller_info", "release", "start", "unique_client_id"]
+
+_NAME, _NAMESPACE = "TransferQueueController", "transfer_queue"
+_CONFIG_POLL_S = 0.2
+
+
+@dataclass
+class Attachment:
+    """One client object of ``transfer_queue`` and what it is connected to.
+
+    Attributes:
+        client: The ``TransferQueueClient`` that the module's functions use.
+        controller_id: The controller's own id.
+        controller_address: Its request socket.
+        storage_addresses: Storage unit id to put/get socket; empty for backends without such units.
+        owned: This package made the client; otherwise someone else in the process did, and closes it.
+        started: This attachment started the controller and the storage, so it ends them.
+    """
+
+    client: Any
+    controller_id: str
+    controller_address: str
+    storage_addresses: dict[str, str] = field(default_factory=dict)
+    owned: bool = True
+    started: bool = False
+
+
+# Guards the module globals of transfer_queue and what follows.
+_lock = threading.Lock()
+# How many attachments use each client that this package made, by the client's id().
+_users: dict[int, int] = {}
+
+
+class Handover:
+    """Passes an attachment from the thread that makes it to one that may have given up waiting for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._offered: tuple[ModuleType, Attachment] | None = None
+
+    def offer(self, tq: ModuleType, attachment: Attachment) -> Attachment:
+        """Called by the maker. Gives the attachment back at once when nobody waits."""
+        with self._lock:
+            self._offered = (tq, attachment)
+            abandoned = self._abandoned
+        if abandoned:
+            release(tq, attachment)
+        return attachment
+
+    def abandon(self) -> None:
+        """Called by the waiter when it gives up."""
+        with self._lock:
+            self._abandoned = True
+            offered = self._offered
+        if offered is not None:
+            release(*offered)
+
+
+def attach(tq: ModuleType, timeout_s: float) -> Attachment:
+    """Attach to the controller that runs, or share the process's attachment to it. Creates nothing.
+
+    Raises:
+        DataPlaneUnavailable: This process is not connected to Ray.
+        DataPlaneNotReady: The controller has no configuration yet: it is being started.
+        Exception: What Ray and TransferQueue raise, ValueError from Ray when there is no controller.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        # Connecting is not ours to do: ray.get_actor would start a cluster, and a connect to a dead one can end
+        # the process.
+        raise DataPlaneUnavailable("Ray is not connected in this process: call ray.init(address=...) first")
+    deadline = time.monotonic() + timeout_s
+    handle = ray.get_actor(_NAME, namespace=_NAMESPACE)
+    while True:
+        config = ray.get(handle.get_config.remote(), timeout=max(0.1, deadline - time.monotonic()))
+        if config is not None:
+            break
+        if time.monotonic() + _CONFIG_POLL_S >= deadline:
+            raise DataPlaneNotReady(f"the controller has stored no configuration within {timeout_s:g} s")
+        time.sleep(_CONFIG_POLL_S)
+    with _lock:
+        return _attach_to(tq, handle, config)
+
+
+def start(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachment:
+    """Start TransferQueue with *conf*, or attach when a controller runs already. Starts Ray when there is none."""
+    import ray
+    from omegaconf import OmegaConf
+
+    if not ray.is_initialized():
+        ray.init()
+    try:
+        ray.get_actor(_NAME, namespace=_NAMESPACE)
+    except ValueError:
+        pass
+    else:
+        return attach(tq, timeout_s)
+    with _lock:
+        _forget_dead(tq)
+        tq.init(OmegaConf.create(conf))
+        # A process that lost the race to create the controller attached to the winner's; only the winner has storage.
+        client, handle = tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER
+        attachment = _describe(client, ray.get(handle.get_config.remote(), timeout=timeout_s))
+        attachment.started = bool(tq.interface._TQ_STORAGE)
+        _users[id(client)] = 1
+        return attachment
+
+
+def release(tq: ModuleType, attachment: Attachment) -> None:
+    """Give an attachment back. The one that started TransferQueue ends it; any other closes its own sockets at most."""
+    client = attachment.client
+    with _lock:
+        if not attachment.owned:
+            return
+        users = _users.pop(id(client), 1) - 1
+        current = tq.interface._TQ_CLIENT is client
+        if attachment.started and current:
+            tq.close()
+            return
+        if users > 0:
+            _users[id(client)] = users
+            return
+        if current:
+            tq.interface._TQ_CLIENT = tq.interface._TQ_CONTROLLER = None
+    if not client._loop.is_closed():
+        client.close()
+
+
+def unique_client_id() -> str:
+    """Return a client id that no other process or client has; TransferQueue's own repeats across nodes."""
+    return f"dataplane_{os.getpid()}_{uuid4().hex[:8]}"
+
+
+def controller_info(tq: ModuleType, controller_id: str, host: str, port: int) -> Any:
+    """Return TransferQueue's description of a controller of which only the request socket is known."""
+    role = tq.utils.enum_utils.Role.CONTROLLER
+    return tq.utils.zmq_utils.ZMQServerInfo(role=role, id=controller_id, ip=host, ports={"request_handle_socket": port})
+
+
+def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
+    info = config.controller.zmq_info
+    client = tq.interface._TQ_CLIENT
+    # A client of another controller is stale; whoever made it still closes it.
+    if client is not None and client._controller.id == info.id and not client._loop.is_closed():
+        attachment = _describe(client, config)
+        attachment.owned = id(client) in _users
+        if attachment.owned:
+            _users[id(client)] += 1
+        return attachment
+    client = tq.TransferQueueClient(client_id=unique_client_id(), controller_info=info)
+    try:
+        backend = config.backend.storage_backend
+        client.initialize_storage_manager(manager_type=backend, config=config.backend[backend])
+    except BaseException:
+        client.close()
+        raise
+    tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER = client, handle
+    _users[id(client)] = 1
+    return _describe(client, config)
+
+
+def _describe(client: Any, config: Any) -> Attachment:
+    info = config.controller.zmq_info
+    backend = config.backend[config.backend.storage_backend] or {}
+    units = {unit.id: unit.to_addr("put_get_socket") for unit in dict(backend.get("zmq_info") or {}).values()}
+    return Attachment(client, info.id, info.to_addr("request_handle_socket"), units)
+
+
+def _forget_dead(tq: ModuleType) -> None:
+    """Make room for a new controller: what the module remembers belongs to one that is gone."""
+    if tq.interface._TQ_STORAGE:
+        tq.close()  # storage units that this process started and that outlived their controller
+    tq.interface._TQ_CLIENT = tq.interface._TQ_STORAGE = tq.interface._TQ_CONTROLLER = None
