@@ -1,0 +1,154 @@
+"""A real exporter process for tests: started, scraped, and gone when its ``with`` block ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+__all__ = ["ExporterProcess", "Exposition", "wait_until"]
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Wait for *condition*; fail with *what* when it does not come true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.05)
+
+
+class Exposition:
+    """One scrape, parsed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._samples: dict[str, list[tuple[Mapping[str, str], float]]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                self._samples.setdefault(sample.name, []).append((sample.labels, sample.value))
+
+    def samples(self, name: str, **labels: str) -> list[tuple[Mapping[str, str], float]]:
+        """Return the samples of *name* that carry all of *labels*."""
+        return [(found, value) for found, value in self._samples.get(name, []) if labels.items() <= dict(found).items()]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Return the one sample of *name* with *labels*, None when there is none."""
+        found = self.samples(name, **labels)
+        assert len(found) <= 1, f"{name} {labels} is not unique: {found}"
+        return found[0][1] if found else None
+
+    def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
+        """Return the values of *name* with *labels*, keyed by *label*."""
+        return {found[label]: value for found, value in self.samples(name, **labels)}
+
+
+class ExporterProcess:
+    """``tq-exporter run`` on a free port of loopback.
+
+    Args:
+        arguments: Further flags, for example ``"--controller", "tcp://127.0.0.1:1"``.
+        env: Environment on top of this process's own, for example a cluster's.
+    """
+
+    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        self._log = tempfile.NamedTemporaryFile(prefix="tq-exporter-", suffix=".log")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "exporter.cli", "run", "--listen", "127.0.0.1:0", *arguments],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+        try:
+            wait_until(lambda: self._address() is not None or self._process.poll() is not None, "the address", 30.0)
+            address = self._address()
+            assert address is not None, f"the exporter ended with {self._process.poll()}:\n{self.log}"
+            self.url = address
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def log(self) -> str:
+        """What the process has printed so far."""
+        return Path(self._log.name).read_text()
+
+    @property
+    def process(self) -> psutil.Process:
+        """The running process."""
+        return psutil.Process(self._process.pid)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of a GET."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def scrape(self) -> Exposition:
+        """Return what ``/metrics`` exposes now."""
+        status, body = self.get("/metrics")
+        assert status == 200, body
+        return Exposition(body)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return ``/api/v1/snapshot``."""
+        status, body = self.get("/api/v1/snapshot")
+        assert status == 200, body
+        snapshot: dict[str, Any] = json.loads(body)
+        return snapshot
+
+    def wait_for(self, condition: Callable[[Exposition], bool], what: str, timeout_s: float = 60.0) -> Exposition:
+        """Scrape until *condition* holds, and return that scrape."""
+        seen: list[Exposition] = []
+
+        def holds() -> bool:
+            assert self._process.poll() is None, f"the exporter ended with {self._process.returncode}:\n{self.log}"
+            seen[:] = [self.scrape()]
+            return condition(seen[0])
+
+        try:
+            wait_until(holds, what, timeout_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log[-3000:]}") from None
+        return seen[0]
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 20.0) -> int:
+        """Send a signal and return the exit code."""
+        self._process.send_signal(number)
+        return self._process.wait(timeout_s)
+
+    def close(self) -> None:
+        """End the process, with force when it has to be."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(10)
+        self._log.close()
+
+    def __enter__(self) -> ExporterProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _address(self) -> str | None:
+        found = re.search(r"(http://[^\s\"/]+)/metrics", self.log)
+        return found[1] if found else None
