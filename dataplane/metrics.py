@@ -102,17 +102,33 @@ CLIENT_IO = Metric(
     "counter",
     "By",
     "Tensor bytes that successful calls wrote or read.",
-    {"operation": CLIENT_OPERATIONS, "partition": None, "direction": ("read", "write", "clear")},
+    {"operation": CLIENT_OPERATIONS, "partition": None, "direction": ("read", "write")},
     source="client",
 )
 CLIENT_CONSUMED_LAG = Metric(
     "dataplane.client.consumed.lag",
     "histogram",
     "{version}",
-    "Weight versions between the trainer and what it claimed, popped or evicted.",
+    "Weight versions between the trainer and what was claimed, popped or evicted; one sample per version in a call.",
     {"operation": ("claim_meta", "pop", "evict"), "partition": None},
     _LAG_BOUNDS,
     "client",
+)
+
+CLIENT_LINEAGE_MISSES = Metric(
+    "dataplane.client.lineage.misses",
+    "counter",
+    "{key}",
+    "Keys whose producer and weight version this process did not know, so that they have no span link and no lag.",
+    {"operation": ("get_data", "get_samples", "pop", "evict"), "partition": None},
+    source="client",
+)
+CLIENT_OBSERVER_FAILURES = Metric(
+    "dataplane.client.observer.failures",
+    "counter",
+    "{failure}",
+    "Failures of telemetry itself (an event callback, an SDK) that calls were shielded from.",
+    source="client",
 )
 
 CLIENT_METRICS: Final = (
@@ -121,4 +137,6 @@ CLIENT_METRICS: Final = (
     CLIENT_KEYS,
     CLIENT_IO,
     CLIENT_CONSUMED_LAG,
+    CLIENT_LINEAGE_MISSES,
+    CLIENT_OBSERVER_FAILURES,
 )

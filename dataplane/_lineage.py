@@ -1,0 +1,257 @@
+"""Where keys came from: the producer's span and the weight version, remembered for the newest keys.
+
+A put, a claim or a listing tells both; a later call names bare keys. Remembering is one append per batch. The
+index by key is built when something is first looked up, so that a process which only produces never pays for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanContext
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+__all__ = [
+    "LIMIT",
+    "MAX_LINKS",
+    "TRACEPARENT",
+    "Lineage",
+    "Origin",
+    "contexts_of",
+    "stamp",
+    "traceparent",
+    "versions_of",
+]
+
+LIMIT: Final = 10_000
+"""How many keys are remembered."""
+
+MAX_LINKS: Final = 32
+"""How many distinct producers one span links to."""
+
+TRACEPARENT: Final = "traceparent"
+"""The tag that carries a producer's span across the queue, in W3C Trace Context's text form."""
+
+_MAX_VERSION = 2**53  # what a metric's float64 holds exactly
+_propagator = TraceContextTextMapPropagator()
+
+
+class Origin:
+    """Where some keys came from; one object per batch and version, compared by identity."""
+
+    __slots__ = ("context", "version")
+
+    def __init__(self, version: int | None, context: SpanContext | None) -> None:
+        self.version = version
+        self.context = context
+
+
+class _Generation:
+    __slots__ = ("index", "pending", "size")
+
+    def __init__(self) -> None:
+        self.pending: list[tuple[str, Sequence[Any], Sequence[Origin]]] = []
+        self.index: dict[str, dict[Any, Origin]] = {}
+        self.size = 0
+
+    def settle(self) -> None:
+        pending, self.pending = self.pending, []
+        for partition, keys, origins in pending:
+            index = self.index.setdefault(partition, {})
+            try:
+                if len(origins) > 1:
+                    index.update(zip(keys, origins, strict=False))
+                elif origins[0].version is not None or index.keys().isdisjoint(keys):
+                    index.update(dict.fromkeys(keys, origins[0]))
+                else:
+                    _update_context(index, keys, origins[0])
+            except TypeError:  # a key that cannot be hashed names nothing
+                continue
+
+
+def _update_context(index: dict[Any, Origin], keys: Sequence[Any], origin: Origin) -> None:
+    """Keep the versions of *keys*: who adds a field to a rollout rarely repeats its version."""
+    merged: dict[int | None, Origin] = {None: origin}
+    for key in keys:
+        before = index.get(key)
+        version = None if before is None else before.version
+        if version not in merged:
+            merged[version] = Origin(version, origin.context)
+        index[key] = merged[version]
+
+
+class Lineage:
+    """A bounded memory of keys. Two generations of half the limit each: the older one is dropped as a whole."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = max(1, limit // 2)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; also what a forked child does, whose lock another thread may hold."""
+        self._lock = threading.Lock()
+        self._young = _Generation()
+        self._old = _Generation()
+        self.newest_version: int | None = None
+
+    def remember(
+        self,
+        partition: str,
+        keys: Sequence[Any],
+        versions: Sequence[int | None],
+        contexts: Sequence[SpanContext | None],
+    ) -> list[Origin]:
+        """Note that *keys* have these *versions* and *contexts*: one for all of them, or one per key.
+
+        Keys of a type that could hold on to data are not remembered.
+
+        Returns:
+            The origins, one for all of the keys or one per key.
+        """
+        known = [version for version in versions if version is not None]
+        if not keys or (not known and not any(contexts)):
+            return []
+        newest = max(known, default=None)
+        if newest is not None and (self.newest_version is None or newest > self.newest_version):
+            self.newest_version = newest
+        origins = _origins(versions, contexts)
+        if type(keys[0]) in (str, int):
+            for start in range(0, len(keys), self._limit):
+                part = slice(start, start + self._limit)
+                self._add(partition, tuple(keys[part]), origins if len(origins) == 1 else origins[part])
+        return origins
+
+    def remember_groups(self, partition: str, groups: object) -> None:
+        """Note what a listing tells of the newest keys: the groups at its end."""
+        keys: list[str] = []
+        versions: list[int | None] = []
+        contexts: list[SpanContext | None] = []
+        if not isinstance(groups, list):
+            return
+        for group in reversed(groups):
+            size = len(group.keys)
+            keys.extend(group.keys)
+            versions.extend([group.weight_version] * size)
+            contexts.extend(contexts_of([group.tags]) * size)
+            if len(keys) >= 2 * self._limit:
+                break
+        self.remember(partition, keys, versions, contexts)
+
+    def _add(self, partition: str, keys: Sequence[Any], origins: Sequence[Origin]) -> None:
+        with self._lock:
+            if self._young.size + len(keys) > self._limit:
+                self._old, self._young = self._young, _Generation()
+            self._young.pending.append((partition, keys, origins))
+            self._young.size += len(keys)
+
+    def find(self, partition: str, keys: Sequence[Any]) -> tuple[list[Origin], int]:
+        """Return the distinct origins of *keys* and how many of the keys are not remembered."""
+        with self._lock:
+            for generation in (self._old, self._young):
+                generation.settle()
+            young = self._young.index.get(partition, {})
+            old = self._old.index.get(partition, {})
+            try:
+                found: set[Origin | None] = set(map(young.get, keys))
+                absent = [key for key in keys if key not in young] if None in found else []
+                found.update(map(old.get, absent))
+                misses = sum(1 for key in absent if key not in old)
+            except TypeError:  # a key that cannot be hashed
+                return [], len(keys)
+        return [origin for origin in found if origin is not None], misses
+
+
+def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | None]) -> list[Origin]:
+    if len(versions) == 1 and len(contexts) == 1:
+        return [Origin(versions[0], contexts[0])]
+    size = max(len(versions), len(contexts))
+    pairs = zip(
+        versions if len(versions) == size else list(versions) * size,
+        contexts if len(contexts) == size else list(contexts) * size,
+        strict=True,
+    )
+    shared: dict[tuple[int | None, int], Origin] = {}  # a SpanContext cannot be hashed
+    origins = []
+    for version, context in pairs:
+        key = version, id(context)
+        if key not in shared:
+            shared[key] = Origin(version, context)
+        origins.append(shared[key])
+    return origins
+
+
+_get_version = itemgetter("weight_version")
+
+
+def versions_of(tags: Sequence[Any]) -> list[int | None]:
+    """Return the weight version of each tag, or a single one when all tags agree."""
+    try:
+        distinct = set(map(_get_version, tags))
+    except (KeyError, TypeError):
+        return [_tagged_version(tag) for tag in tags]
+    if len(distinct) == 1:
+        return [_version(distinct.pop())]
+    return [_version(tag["weight_version"]) for tag in tags]
+
+
+def _tagged_version(tag: Any) -> int | None:
+    """As the tag conventions have it: NeMo RL's tag, else the oldest step of a verl trajectory."""
+    if not isinstance(tag, Mapping):
+        return None
+    return _version(tag.get("weight_version", tag.get("min_global_steps")))
+
+
+def _version(value: Any) -> int | None:
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and -_MAX_VERSION <= value <= _MAX_VERSION else None
+
+
+def contexts_of(tags: Sequence[Any]) -> list[SpanContext | None]:
+    """Return the producer's span of each tag, or a single one when all tags agree."""
+    values = [tag.get(TRACEPARENT) if isinstance(tag, Mapping) else None for tag in tags]
+    texts = [value if type(value) is str else None for value in values]
+    parsed = {text: None if text is None else _parse(text) for text in set(texts)}
+    return list(parsed.values()) if len(parsed) == 1 else [parsed[text] for text in texts]
+
+
+def linkable(origins: Sequence[Origin]) -> list[SpanContext]:
+    """Return the distinct producers' spans that were recorded: a link to any other leads nowhere."""
+    spans: dict[tuple[int, int], SpanContext] = {}
+    for origin in origins:
+        context = origin.context
+        if context is not None and context.trace_flags.sampled:
+            spans[context.trace_id, context.span_id] = context
+            if len(spans) == MAX_LINKS:
+                break
+    return list(spans.values())
+
+
+def _parse(text: str) -> SpanContext | None:
+    carried = _propagator.extract({TRACEPARENT: text}, Context())
+    context = trace.get_current_span(carried).get_span_context()
+    return context if context.is_valid else None
+
+
+def traceparent(span: trace.Span) -> str | None:
+    """Return *span* in W3C Trace Context's text form, None when it has no valid context."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, trace.set_span_in_context(span, Context()))
+    return carrier.get(TRACEPARENT)
+
+
+def stamp(tags: object, keys: object, text: str) -> object:
+    """Return copies of *tags* that carry *text* as their ``traceparent``; new tags where there are none.
+
+    What is not a list of dicts comes back as it is: it is the call's own business to refuse it.
+    """
+    if tags is None and type(keys) in (list, tuple):
+        return [{TRACEPARENT: text} for _ in keys]  # type: ignore[attr-defined]
+    if type(tags) is not list:
+        return tags
+    return [{**tag, TRACEPARENT: text} if isinstance(tag, dict) else tag for tag in tags]
