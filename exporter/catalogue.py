@@ -1,4 +1,4 @@
-"""Every metric of the exporter, declared once. Instruments, exposition names, docs, dashboards and rules derive from it.
+"""Every metric of the exporter, declared once. Instruments, exposition, docs, dashboards and rules derive from it.
 
 An attribute value is either in the closed set that is declared here or bounded by construction (see
 :class:`dataplane.metrics.Metric`). Rendering or recording anything that is not declared is an error.
@@ -20,6 +20,7 @@ __all__ = [
     "EXPORTER_OPERATIONS",
     "LAG_BOUNDS",
     "METRICS",
+    "OTHER_OPERATION",
     "RESIDENCE_BOUNDS",
     "UndeclaredError",
     "check_attributes",
@@ -30,6 +31,9 @@ __all__ = [
 
 EXPORTER_OPERATIONS: Final = ("discover", "ping", "list_partitions", "list_metadata", "storage_metrics")
 """What the exporter does with the data plane: the closed value set of ``operation`` in ``dataplane.errors``."""
+
+OTHER_OPERATION: Final = "_OTHER"
+"""Stands in for an operation that is not in the list: a defect, which must still be counted."""
 
 CAPABILITIES: Final = (
     "supports_persistent_recovery",
@@ -69,8 +73,8 @@ DISCOVERY_STATE = Metric(
     "dataplane.discovery.state",
     "gauge",
     "",
-    "1 for the state that discovery is in, 0 for the others: never_found (none seen yet), found, lost (it was there and "
-    "is gone), ended (it was ended on purpose).",
+    "1 for the state that discovery is in, 0 for the others: never_found (none seen yet), found, lost (it was there "
+    "and is gone), ended (it was ended on purpose).",
     {"state": DISCOVERY_STATES},
 )
 PING_DURATION = Metric(
@@ -86,7 +90,7 @@ ERRORS = Metric(
     "counter",
     "{error}",
     "Failures of the exporter's own operations on the data plane. A data plane that was never found counts none.",
-    {"operation": EXPORTER_OPERATIONS, "error.type": ERROR_TYPE_VALUES},
+    {"operation": (*EXPORTER_OPERATIONS, OTHER_OPERATION), "error.type": ERROR_TYPE_VALUES},
 )
 CONTROLLER_RESTARTS = Metric(
     "dataplane.controller.restarts",
@@ -150,8 +154,8 @@ SOURCE_STATE = Metric(
     "dataplane.source.state",
     "gauge",
     "",
-    "1 for the reason that describes the source now, 0 for the others: ok, failing (its last poll failed), budget (polls "
-    "are stretched to spare the controller), stale (its data was withdrawn), disabled (nothing to poll).",
+    "1 for the reason that describes the source now, 0 for the others: ok, failing (its last poll failed), budget "
+    "(polls are stretched to spare the controller), stale (its data was withdrawn), disabled (nothing to poll).",
     {"source": SOURCES, "reason": SOURCE_REASONS},
 )
 
@@ -236,8 +240,8 @@ PARTITION_STALENESS_REFERENCE = Metric(
     "dataplane.partition.staleness.reference",
     "gauge",
     "",
-    "1 for the origin of the reference version: published (the trainer told it) or newest_seen (the newest version seen "
-    "in the partition, so lags are lower bounds); absent when there is none.",
+    "1 for the origin of the reference version: published (the trainer told it) or newest_seen (the newest version "
+    "seen in the partition, so lags are lower bounds); absent when there is none.",
     {"partition": None, "reference": ("published", "newest_seen")},
 )
 PARTITION_WEIGHT_VERSION_NEWEST = Metric(

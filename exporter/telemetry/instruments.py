@@ -1,0 +1,120 @@
+"""What has a fixed label set, counted as it happens in SDK instruments.
+
+Nothing that changes with time may be an attribute here: the SDK never frees an attribute set. Such series are rendered
+from the snapshot instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Literal
+
+from opentelemetry.metrics import Counter, Meter
+from opentelemetry.metrics import Histogram as HistogramInstrument
+
+from dataplane.errors import OTHER_ERROR_TYPE
+from dataplane.metrics import ERROR_TYPE_VALUES, Metric
+from exporter import catalogue
+from exporter.catalogue import EXPORTER_OPERATIONS, OTHER_OPERATION, UndeclaredError, check_attributes
+from exporter.snapshot import SourceName
+
+__all__ = ["Outcome", "Recorder", "Signal"]
+
+Outcome = Literal["ok", "failed"]
+Signal = Literal["metrics", "traces"]
+
+
+class Recorder:
+    """Counts polls, pings, errors and pushes. Thread-safe. Every series whose labels are known starts at 0.
+
+    Args:
+        meter: Makes the instruments.
+        ping_slo_s: The ping histogram gets a bucket here, seconds.
+        pushed: The signals that are pushed over OTLP.
+    """
+
+    def __init__(self, meter: Meter, *, ping_slo_s: float, pushed: Iterable[Signal] = ()) -> None:
+        self._ping = _histogram(meter, catalogue.PING_DURATION, catalogue.ping_bounds(ping_slo_s))
+        self._errors = _counter(meter, catalogue.ERRORS)
+        self._restarts = _counter(meter, catalogue.CONTROLLER_RESTARTS)
+        self._polls = _counter(meter, catalogue.POLLS)
+        self._skipped = _counter(meter, catalogue.POLLS_SKIPPED)
+        self._exports = _counter(meter, catalogue.OTLP_EXPORTS)
+        self._start_at_zero(tuple(pushed))
+
+    def ping(self, duration_s: float, error_type: str | None) -> None:
+        """A ping took *duration_s* seconds, and failed with *error_type* unless that is None."""
+        attributes = {} if error_type is None else {"error.type": _known_error(error_type)}
+        self._ping.record(duration_s, attributes)
+
+    def error(self, operation: str, error_type: str) -> None:
+        """An operation on the data plane failed. What is in neither closed list counts as ``_OTHER``."""
+        if operation not in EXPORTER_OPERATIONS:
+            operation = OTHER_OPERATION
+        self._errors.add(1, {"operation": operation, "error.type": _known_error(error_type)})
+
+    def poll(self, source: SourceName, outcome: Outcome) -> None:
+        """A poll ended.
+
+        Raises:
+            UndeclaredError: There is no such source or outcome.
+        """
+        self._add(self._polls, catalogue.POLLS, {"source": source, "outcome": outcome})
+
+    def skipped(self, source: SourceName) -> None:
+        """A poll was due while the last one was still running.
+
+        Raises:
+            UndeclaredError: There is no such source.
+        """
+        self._add(self._skipped, catalogue.POLLS_SKIPPED, {"source": source})
+
+    def restart(self) -> None:
+        """A new controller took the place of the last one."""
+        self._restarts.add(1)
+
+    def export(self, signal: Signal, outcome: Outcome) -> None:
+        """A batch was pushed over OTLP.
+
+        Raises:
+            UndeclaredError: There is no such signal or outcome.
+        """
+        self._add(self._exports, catalogue.OTLP_EXPORTS, {"signal": signal, "outcome": outcome})
+
+    def _start_at_zero(self, pushed: tuple[Signal, ...]) -> None:
+        for operation, error_type in product(EXPORTER_OPERATIONS, ERROR_TYPE_VALUES):
+            self._errors.add(0, {"operation": operation, "error.type": error_type})
+        self._restarts.add(0)
+        for source, outcome in product(_values(catalogue.POLLS, "source"), _values(catalogue.POLLS, "outcome")):
+            self._polls.add(0, {"source": source, "outcome": outcome})
+        for source in _values(catalogue.POLLS_SKIPPED, "source"):
+            self._skipped.add(0, {"source": source})
+        for signal, outcome in product(pushed, _values(catalogue.OTLP_EXPORTS, "outcome")):
+            self._exports.add(0, {"signal": signal, "outcome": outcome})
+
+    @staticmethod
+    def _add(instrument: Counter, metric: Metric, attributes: dict[str, str]) -> None:
+        check_attributes(metric, attributes)
+        instrument.add(1, attributes)
+
+
+def _counter(meter: Meter, metric: Metric) -> Counter:
+    return meter.create_counter(metric.name, metric.unit, metric.description)
+
+
+def _histogram(meter: Meter, metric: Metric, bounds: tuple[float, ...]) -> HistogramInstrument:
+    return meter.create_histogram(
+        metric.name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=bounds
+    )
+
+
+def _values(metric: Metric, attribute: str) -> tuple[str, ...]:
+    values = metric.attributes[attribute]
+    if values is None:
+        raise UndeclaredError(f"{metric.name} declares no closed set for {attribute}")
+    return values
+
+
+def _known_error(error_type: str) -> str:
+    return error_type if error_type in ERROR_TYPE_VALUES else OTHER_ERROR_TYPE

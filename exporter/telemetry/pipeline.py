@@ -1,0 +1,134 @@
+"""Puts the pieces together: resource, instruments, pull, push and traces."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import NoOpTracer, Tracer
+
+from exporter.clock import Clock, SystemClock
+from exporter.config import Config
+from exporter.snapshot import Snapshot
+from exporter.telemetry.build import SCOPE_NAME, Build, build_resource, build_scope, this_build
+from exporter.telemetry.instruments import Outcome, Recorder, Signal
+from exporter.telemetry.model import Model
+from exporter.telemetry.otlp import MetricPush, SpanPush, metric_exporter, span_exporter
+from exporter.telemetry.outcomes import ExportLog, Outcomes
+from exporter.telemetry.prometheus import ScrapeReader
+from exporter.telemetry.render import render
+from exporter.telemetry.targets import Target, push_interval_s, push_target
+
+__all__ = ["Telemetry"]
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS: Final[tuple[Signal, ...]] = ("metrics", "traces")
+
+
+class Telemetry:
+    """The exporter's own OpenTelemetry pipeline. It sets no global provider.
+
+    Attributes:
+        recorder: Counts what has a fixed label set.
+        tracer: Makes spans; costs nothing when traces are not pushed.
+
+    Args:
+        config: Gives the run, the ping objective and where to push.
+        snapshot: Gives the snapshot now in force; called on every scrape and push, from their threads.
+        clock: Spaces the log lines about failing pushes; by default the system's.
+        build: Which exporter this is; by default what the installed package says.
+        environ: The standard ``OTEL_*`` variables that are ours to read; by default the process's.
+
+    Raises:
+        ConfigError: A standard variable that says how to push cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        snapshot: Callable[[], Snapshot],
+        *,
+        clock: Clock | None = None,
+        build: Build | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        environ = os.environ if environ is None else environ
+        build = build or this_build()
+        targets = [push_target(signal, config.otlp, environ) for signal in _SIGNALS]
+        metrics_target, traces_target = targets
+        interval_s = push_interval_s(config.otlp, environ)
+        resource, scope = build_resource(build, config.run), build_scope(build)
+        model = Model(resource, scope, lambda: render(snapshot(), build))
+        self._clock = clock or SystemClock()
+        self._export_log = ExportLog()
+        self._export_log.install()
+        self._scrape_reader = ScrapeReader(model)
+        readers: list[MetricReader] = [self._scrape_reader]
+        if metrics_target is not None:
+            push = MetricPush(metric_exporter(metrics_target), model, self._outcomes(metrics_target))
+            readers.append(PeriodicExportingMetricReader(push, interval_s * 1000))
+        self._meter_provider = MeterProvider(readers, resource, shutdown_on_exit=False)
+        self.recorder = Recorder(
+            self._meter_provider.get_meter(scope.name, scope.version),
+            ping_slo_s=config.ping.slo,
+            pushed=[target.signal for target in targets if target is not None],
+        )
+        self._tracer_provider: TracerProvider | None = None
+        self.tracer: Tracer = NoOpTracer()
+        if traces_target is not None:
+            self._tracer_provider = self._build_tracer_provider(traces_target, resource)
+            self.tracer = self._tracer_provider.get_tracer(SCOPE_NAME, build.version)
+        for target in targets:
+            if target is not None:
+                logger.info("pushing %s to %s over %s", target.signal, target.receiver, target.protocol)
+
+    def scrape(self, accept: str | None) -> tuple[bytes, str]:
+        """Return the metrics as text and their content type, from the snapshot now in force; no I/O.
+
+        Args:
+            accept: The request's ``Accept`` header: OpenMetrics when it asks for that, else the classic format.
+        """
+        return self._scrape_reader.scrape(accept)
+
+    def shutdown(self, timeout_s: float) -> None:
+        """Push what is left and stop. Returns within *timeout_s* seconds also when the receiver does not answer."""
+        stops = [lambda: self._meter_provider.shutdown(timeout_s * 1000)]
+        if self._tracer_provider is not None:
+            stops.append(self._tracer_provider.shutdown)
+        threads = [threading.Thread(target=_stop, args=(stop,), daemon=True) for stop in stops]
+        deadline = self._clock.monotonic() + timeout_s
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(deadline - self._clock.monotonic(), 0.0))
+        if any(thread.is_alive() for thread in threads):
+            logger.warning("the OTLP receiver did not take the last push within %g s", timeout_s)
+        self._export_log.remove()
+
+    def _outcomes(self, target: Target) -> Outcomes:
+        return Outcomes(target, self._count, self._export_log, self._clock)
+
+    def _count(self, signal: Signal, outcome: Outcome) -> None:
+        self.recorder.export(signal, outcome)  # looked up late: the recorder needs the readers that count with it
+
+    def _build_tracer_provider(self, target: Target, resource: Resource) -> TracerProvider:
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(SpanPush(span_exporter(target), self._outcomes(target))))
+        return provider
+
+
+def _stop(stop: Callable[[], None]) -> None:
+    """Run in a thread of its own: the SDK's shutdowns may block far beyond any deadline, and raise after one."""
+    try:
+        stop()
+    except Exception as error:  # the SDK raises bare Exception; the process is ending either way
+        logger.debug("shutting telemetry down: %s", error)

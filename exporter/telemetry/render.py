@@ -1,0 +1,250 @@
+"""From a snapshot to OpenTelemetry metric data: a pure function, so that pull and push tell the same story.
+
+What is None, infinite or not a number gives no point: absent is not zero. Points carry the snapshot's time, not the
+time of the export: old is not now.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final, cast
+
+from opentelemetry.sdk.metrics import export as otel
+
+from dataplane.metrics import Metric
+from exporter import catalogue
+from exporter.catalogue import UndeclaredError, check_attributes
+from exporter.snapshot import (
+    DISCOVERY_STATES,
+    SOURCE_REASONS,
+    Histogram,
+    PartitionFlow,
+    PartitionState,
+    Snapshot,
+    SourceState,
+    StorageState,
+)
+from exporter.telemetry.build import Build
+
+__all__ = ["Sheet", "render"]
+
+_NANOS: Final = 1_000_000_000
+_MAX_INT64: Final = 2**63 - 1
+# The SDK's point asks for the smallest and the largest observation; the encoders leave out what is None.
+_UNKNOWN = cast(float, None)
+
+
+def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
+    """Return every metric that follows from *snapshot*, in the catalogue's order.
+
+    Raises:
+        UndeclaredError: The snapshot holds a value that the catalogue does not declare.
+    """
+    sheet = Sheet(started_at=snapshot.started_at, taken_at=snapshot.taken_at)
+    _data_plane(sheet, snapshot)
+    for source in snapshot.sources:
+        _source(sheet, source)
+    for partition in snapshot.partitions:
+        _occupancy(sheet, partition)
+        _staleness(sheet, partition)
+    for flow in snapshot.flows:
+        _flow(sheet, flow)
+    for unit in snapshot.storage:
+        _storage(sheet, unit)
+    sheet.add(catalogue.CONTROLLER_BUSY, snapshot.controller_busy_ratio)
+    sheet.add(catalogue.BUILD_INFO, 1, version=build.version, commit=build.commit, python_version=build.python_version)
+    return sheet.metrics()
+
+
+class Sheet:
+    """Collects points, each checked against the catalogue; no series appears twice.
+
+    Args:
+        started_at: When counters and histograms began, seconds since the epoch.
+        taken_at: The time of every point, seconds since the epoch.
+    """
+
+    def __init__(self, *, started_at: float, taken_at: float) -> None:
+        self._time = int(taken_at * _NANOS)
+        self._start = min(int(started_at * _NANOS), self._time)
+        self._numbers: dict[str, dict[tuple[str, ...], otel.NumberDataPoint]] = {}
+        self._histograms: dict[str, dict[tuple[str, ...], otel.HistogramDataPoint]] = {}
+
+    def add(self, metric: Metric, value: float | None, **attributes: str | None) -> None:
+        """Add a point to a gauge or counter; nothing when the value is unknown. Attributes that are None are left out.
+
+        Raises:
+            UndeclaredError: The metric is no such metric, or an attribute is not declared.
+        """
+        number = _number(value)
+        if number is None:
+            return
+        labels = _labels(metric, attributes)
+        if metric.kind == "histogram":
+            raise UndeclaredError(f"{metric.name} is declared a histogram")
+        start = self._start if metric.kind == "counter" else 0
+        points = self._numbers.setdefault(_declared(metric), {})
+        points.setdefault(_key(labels), otel.NumberDataPoint(labels, start, self._time, number))
+
+    def add_histogram(self, metric: Metric, histogram: Histogram, **attributes: str | None) -> None:
+        """Add a point to a histogram.
+
+        Raises:
+            UndeclaredError: The metric has other buckets, or an attribute is not declared.
+        """
+        if metric.kind != "histogram" or histogram.bounds != metric.boundaries:
+            raise UndeclaredError(f"{metric.name} is not declared as a histogram with these buckets")
+        total = _number(histogram.sum)
+        if total is None:
+            return
+        labels = _labels(metric, attributes)
+        point = otel.HistogramDataPoint(
+            labels,
+            self._start,
+            self._time,
+            histogram.count,
+            total,
+            histogram.counts,
+            histogram.bounds,
+            _UNKNOWN,
+            _UNKNOWN,
+        )
+        self._histograms.setdefault(_declared(metric), {}).setdefault(_key(labels), point)
+
+    def metrics(self) -> list[otel.Metric]:
+        """Return what was added, in the catalogue's order."""
+        return [
+            otel.Metric(metric.name, metric.description, metric.unit, self._data(metric))
+            for metric in catalogue.EXPORTER_METRICS
+            if metric.name in self._numbers or metric.name in self._histograms
+        ]
+
+    def _data(self, metric: Metric) -> otel.DataT:
+        cumulative = otel.AggregationTemporality.CUMULATIVE
+        if metric.kind == "histogram":
+            return otel.Histogram(list(self._histograms[metric.name].values()), cumulative)
+        points = list(self._numbers[metric.name].values())
+        return otel.Sum(points, cumulative, is_monotonic=True) if metric.kind == "counter" else otel.Gauge(points)
+
+
+def _data_plane(sheet: Sheet, snapshot: Snapshot) -> None:
+    sheet.add(catalogue.UP, snapshot.up)
+    for state in DISCOVERY_STATES:
+        sheet.add(catalogue.DISCOVERY_STATE, snapshot.discovery == state, state=state)
+    endpoint = snapshot.endpoint
+    if endpoint is not None:
+        sheet.add(
+            catalogue.CONTROLLER_INFO,
+            1,
+            controller_id=endpoint.controller_id,
+            address=endpoint.address,
+            backend=endpoint.backend,
+            run=endpoint.run,
+            transfer_queue_version=endpoint.versions.get("transfer_queue"),
+            ray_version=endpoint.versions.get("ray"),
+        )
+    if snapshot.capabilities is not None:
+        for name in catalogue.CAPABILITIES:
+            sheet.add(catalogue.CAPABILITY, bool(getattr(snapshot.capabilities, name)), capability=name)
+
+
+def _source(sheet: Sheet, state: SourceState) -> None:
+    source = state.source
+    sheet.add(catalogue.SOURCE_UP, state.up, source=source)
+    sheet.add(catalogue.SOURCE_LAST_SUCCESS, state.last_success, source=source)
+    sheet.add(catalogue.SOURCE_DURATION, state.duration, source=source)
+    sheet.add(catalogue.SOURCE_INTERVAL, state.interval, source=source)
+    for reason in SOURCE_REASONS:
+        sheet.add(catalogue.SOURCE_STATE, state.reason == reason, source=source, reason=reason)
+
+
+def _occupancy(sheet: Sheet, state: PartitionState) -> None:
+    partition = state.partition
+    for group_state, groups in state.groups.items():
+        sheet.add(catalogue.PARTITION_GROUPS, groups, partition=partition, state=group_state)
+    sheet.add(catalogue.PARTITION_DEPTH, state.groups.get("ready"), partition=partition)
+    sheet.add(catalogue.PARTITION_KEYS, state.keys, partition=partition)
+    sheet.add(catalogue.PARTITION_SIZE, state.size_bytes, partition=partition)
+    sheet.add(catalogue.PARTITION_ROWS_MALFORMED, state.malformed_rows, partition=partition)
+    for oldest in state.oldest:
+        sheet.add(
+            catalogue.PARTITION_OLDEST_GROUP,
+            oldest.created_at,
+            partition=partition,
+            state=oldest.state,
+            basis=oldest.basis,
+        )
+
+
+def _staleness(sheet: Sheet, state: PartitionState) -> None:
+    partition = state.partition
+    for version, groups in state.weight_versions:
+        sheet.add(catalogue.PARTITION_WEIGHT_VERSION_GROUPS, groups, partition=partition, weight_version=version)
+    for lag, groups in state.staleness.items():
+        sheet.add(catalogue.PARTITION_STALENESS_GROUPS, groups, partition=partition, lag=lag)
+    sheet.add(catalogue.PARTITION_STALENESS_MAX, state.staleness_max, partition=partition)
+    sheet.add(catalogue.PARTITION_STALENESS_MEAN, state.staleness_mean, partition=partition)
+    if state.reference is not None:
+        sheet.add(catalogue.PARTITION_STALENESS_REFERENCE, 1, partition=partition, reference=state.reference)
+    sheet.add(catalogue.PARTITION_WEIGHT_VERSION_NEWEST, state.newest_version, partition=partition)
+    sheet.add(catalogue.PARTITION_WEIGHT_VERSION_OLDEST, state.oldest_version, partition=partition)
+    sheet.add(catalogue.PARTITION_WEIGHT_VERSION_REFERENCE, state.reference_version, partition=partition)
+
+
+def _flow(sheet: Sheet, flow: PartitionFlow) -> None:
+    partition = flow.partition
+    sheet.add(catalogue.PARTITION_ARRIVED, flow.arrived, partition=partition)
+    sheet.add(catalogue.PARTITION_DEPARTED, flow.departed, partition=partition)
+    sheet.add(catalogue.PARTITION_LOST, flow.lost, partition=partition)
+    sheet.add_histogram(catalogue.PARTITION_RESIDENCE, flow.residence, partition=partition)
+    sheet.add_histogram(catalogue.PARTITION_DEPARTURE_LAG, flow.departure_lag, partition=partition)
+
+
+def _storage(sheet: Sheet, unit: StorageState) -> None:
+    index = str(unit.index)
+    sheet.add(catalogue.STORAGE_INFO, 1, storage_unit=index, unit_id=unit.unit_id)
+    sheet.add(catalogue.STORAGE_CAPACITY, unit.capacity, storage_unit=index)
+    sheet.add(catalogue.STORAGE_KEYS, unit.keys, storage_unit=index)
+    sheet.add(catalogue.STORAGE_MEMORY, unit.memory_bytes, storage_unit=index)
+    if unit.capacity and unit.keys is not None:
+        sheet.add(catalogue.STORAGE_UTILIZATION, unit.keys / unit.capacity, storage_unit=index)
+
+
+_DECLARED: Final = {metric.name: metric for metric in catalogue.EXPORTER_METRICS}
+
+
+def _declared(metric: Metric) -> str:
+    if _DECLARED.get(metric.name) is not metric:
+        raise UndeclaredError(f"{metric.name} is not a metric of the exporter's catalogue")
+    return metric.name
+
+
+def _labels(metric: Metric, attributes: Mapping[str, str | None]) -> dict[str, str]:
+    labels = {name: _text(value) for name, value in attributes.items() if value is not None}
+    check_attributes(metric, labels)
+    return labels
+
+
+def _key(labels: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(item for name in sorted(labels) for item in (name, labels[name]))
+
+
+def _text(value: str) -> str:
+    """Return *value* as text that can be encoded: one half of a surrogate pair would end the whole exposition."""
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _number(value: float | None) -> int | float | None:
+    if value is None:
+        return None
+    if isinstance(value, int):
+        if -_MAX_INT64 <= value <= _MAX_INT64:
+            return int(value)  # True and False become 1 and 0
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    return value if math.isfinite(value) else None
