@@ -7,9 +7,10 @@ loop of the exporter; it never raises on a malformed tag, it reports the field a
 
 from __future__ import annotations
 
+import datetime
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
@@ -35,12 +36,12 @@ Convention = Literal["auto", "recovery", "nemo-rl", "verl"]
 GROUP_STATES: Final[tuple[GroupState, ...]] = ("ready", "incomplete", "uncommitted", "failed")
 CONVENTIONS: Final[tuple[Convention, ...]] = ("auto", "recovery", "nemo-rl", "verl")
 
-# The largest integer that a float64, and so a metric sample, holds exactly.
-_MAX_EXACT_INT = 2**53
+# The integers that a float64, and so a metric sample, holds exactly.
+_MIN_EXACT_INT, _MAX_EXACT_INT = -(2**53), 2**53
 
 
-@dataclass(frozen=True, slots=True)
-class DataPlaneGroupMeta:
+# A struct, not a dataclass: a poll makes one per group, and a frozen dataclass takes 15 times as long to make.
+class DataPlaneGroupMeta(msgspec.Struct, frozen=True, gc=False):
     """What the data plane knows of one group of samples, without touching a tensor.
 
     Attributes:
@@ -67,7 +68,7 @@ class DataPlaneGroupMeta:
     committed: bool = False
     expected_num_keys: int | None = None
     size_bytes: int | None = None
-    tags: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, Any] = msgspec.field(default_factory=dict)
     failed: bool = False
     malformed_keys: int = 0
 
@@ -109,23 +110,27 @@ class TagFields(msgspec.Struct, frozen=True, gc=False):
     The wire reader decodes straight into this, so what is not listed here is skipped undecoded.
     """
 
-    weight_version: Any = UNSET
-    group_id: Any = UNSET
     committed: Any = UNSET
-    expected_num_keys: Any = UNSET
-    num_keys: Any = UNSET
     created_at: Any = UNSET
-    size_bytes: Any = UNSET
-    is_prompt: Any = UNSET
-    status: Any = UNSET
+    expected_num_keys: Any = UNSET
     global_steps: Any = UNSET
-    min_global_steps: Any = UNSET
+    group_id: Any = UNSET
+    is_prompt: Any = UNSET
     max_global_steps: Any = UNSET
+    min_global_steps: Any = UNSET
+    num_keys: Any = UNSET
     seq_len: Any = UNSET
+    size_bytes: Any = UNSET
+    status: Any = UNSET
+    weight_version: Any = UNSET
 
 
-_FIELD_NAMES = frozenset(TagFields.__struct_fields__)
+_FIELD_NAMES = TagFields.__struct_fields__
 _NO_TAGS = TagFields()
+_VERL_UNFINISHED = frozenset({"pending", "running"})
+_NO_MAP = TagFields()  # Stands, by identity, for a tag that is no mapping.
+_PLAIN = frozenset({bool, int, float, str})
+_AS_THEY_ARE = (bytes, datetime.datetime)
 
 
 def is_reserved_key(key: str) -> bool:
@@ -146,8 +151,6 @@ def detect_convention(tags: Iterable[TagFields]) -> Convention:
     """
     recovery = False
     for tag in tags:
-        if tag is _NO_TAGS:
-            continue
         if tag.is_prompt is not UNSET or tag.min_global_steps is not UNSET:
             return "verl"
         if (
@@ -159,23 +162,6 @@ def detect_convention(tags: Iterable[TagFields]) -> Convention:
         ):
             recovery = True
     return "recovery" if recovery else "nemo-rl"
-
-
-class _Group:
-    """One group while its rows are read."""
-
-    __slots__ = ("committed", "created_at", "expected", "failed", "first", "keys", "malformed", "size", "version")
-
-    def __init__(self, first: object) -> None:
-        self.first = first
-        self.keys: list[str] = []
-        self.version: int | None = None
-        self.created_at: float | None = None
-        self.committed = True
-        self.expected: int | None = None
-        self.size: int | None = None
-        self.failed = False
-        self.malformed = 0
 
 
 def group_rows(
@@ -196,156 +182,170 @@ def group_rows(
     Returns:
         One entry per group. Rows whose key starts with ``__`` belong to none.
     """
-    bad_rows: set[str] = set()
-    fields: dict[str, TagFields] = {}
-    for key, tag in rows.items():
-        if key[:2] == "__":
-            continue
-        if type(tag) is TagFields:
-            fields[key] = tag
-        elif isinstance(tag, Mapping):
-            fields[key] = _pick(tag)
-        else:
-            fields[key] = _NO_TAGS
-            bad_rows.add(key)
+    tags = _readable(rows)
     if convention == "auto":
-        convention = detect_convention(fields.values())
-    groups = _collect(rows, fields, bad_rows, convention)
-    if convention == "verl":
-        _let_prompts_decide(groups, fields)
-    return [_finish(partition_id, group_id, group, group_size) for group_id, group in groups.items()]
+        convention = detect_convention(tags.values())
+    verl, recovery = convention == "verl", convention == "recovery"
+    # A NeMo RL row without a version, among rows that have one, is a write in progress or one that failed.
+    nemo_versioned = convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in tags.values())
+
+    groups = []
+    for group_id, keys in _members(tags, convention).items():
+        first = rows[keys[0]]
+        if len(keys) > 1:
+            keys.sort()
+        version = created_at = expected = size = None
+        committed, failed, malformed = True, False, 0
+        prompt_status: Any = UNSET
+        for key in keys:
+            tag = tags[key]
+            readable = tag is not _NO_MAP
+
+            if verl:
+                status = tag.status
+                if type(status) is not str:
+                    committed = False
+                    readable = readable and status is UNSET
+                elif status == "failure":
+                    failed = True
+                elif status in _VERL_UNFINISHED:
+                    committed = False
+                if tag.is_prompt is True:
+                    prompt_status = status
+            elif recovery:
+                if tag.committed is not True:
+                    said = _bool(tag.committed)
+                    committed = committed and said is True
+                    readable = readable and (said is not None or tag.committed is UNSET)
+            elif nemo_versioned and tag.weight_version is UNSET:
+                committed = False
+
+            value = tag.min_global_steps if verl else tag.weight_version
+            if value is not UNSET and not (verl and value is None):  # verl writes None when it does not know.
+                number = _int(value)
+                if number is None:
+                    readable = False
+                elif version is None or number < version:
+                    version = number
+
+            value = tag.num_keys if tag.expected_num_keys is UNSET else tag.expected_num_keys
+            if value is not UNSET:
+                number = _int(value)
+                if number is None or number < 0:
+                    readable = False
+                elif expected is None or number > expected:
+                    expected = number
+
+            if tag.created_at is not UNSET:
+                seconds = _seconds(tag.created_at)
+                if seconds is None:
+                    readable = False
+                elif created_at is None or seconds < created_at:
+                    created_at = seconds
+
+            if tag.size_bytes is not UNSET:
+                number = _int(tag.size_bytes)
+                if number is None or number < 0:
+                    readable = False
+                else:
+                    size = number if size is None else size + number
+
+            value = tag.group_id
+            if type(value) is not str and value is not UNSET and _text(value) is None:
+                readable = False
+            if not readable:
+                malformed += 1
+
+        # The trainer that takes a verl group clears the prompt row first; what is left are finished trajectories.
+        if prompt_status is not UNSET:
+            committed, failed = prompt_status == "finished", prompt_status == "failure"
+        groups.append(
+            DataPlaneGroupMeta(
+                partition_id,
+                group_id,
+                keys,
+                version,
+                created_at,
+                committed,
+                group_size if expected is None else expected,
+                size,
+                _sorted_tags(first),
+                failed,
+                malformed,
+            )
+        )
+    return groups
 
 
-def _pick(tag: Mapping[Any, object]) -> TagFields:
+def _readable(rows: Mapping[str, object]) -> Mapping[str, Any]:
+    """Return the rows that belong to groups with their tags as TagFields: *rows* itself where it is that already."""
+    reserved = [key for key in rows if key[:2] == "__"]
+    if not reserved and set(map(type, rows.values())) == {TagFields}:
+        return rows
+    tags = {key: _tag_fields(tag) for key, tag in rows.items()}
+    for key in reserved:
+        del tags[key]
+    return tags
+
+
+def _tag_fields(tag: object) -> TagFields:
+    if type(tag) is TagFields:
+        return tag
+    if not isinstance(tag, Mapping):
+        return _NO_MAP
     known = {name: value for name, value in tag.items() if name in _FIELD_NAMES}
     return TagFields(**known) if known else _NO_TAGS
 
 
-def _collect(
-    rows: Mapping[str, object], fields: Mapping[str, TagFields], bad_rows: set[str], convention: Convention
-) -> dict[str, _Group]:
-    nemo = convention == "nemo-rl"
-    verl = convention == "verl"
-    untagged = nemo and all(tag == _NO_TAGS for tag in fields.values())
-    groups: dict[str, _Group] = {}
-    for key, tag in fields.items():
-        malformed = key in bad_rows
-
+def _members(tags: Mapping[str, TagFields], convention: Convention) -> dict[str, list[str]]:
+    """Return the keys of each group, groups and keys as listed."""
+    id_in_key = _ID_IN_KEY.get(convention)
+    members: dict[str, list[str]] = {}
+    for key, tag in tags.items():
         group_id = tag.group_id
-        if type(group_id) is not str:
-            if group_id is not UNSET and isinstance(group_id, int | float):
-                group_id = str(group_id)
-            else:
-                malformed = malformed or group_id is not UNSET
-                group_id = _group_id_in_key(key, convention, tag)
-        group = groups.get(group_id)
-        if group is None:
-            group = groups[group_id] = _Group(rows[key])
-        group.keys.append(key)
-
-        version = tag.min_global_steps if verl else tag.weight_version
-        if version is not UNSET and not (verl and version is None):  # verl writes None when it does not know
-            parsed = version if type(version) is int and -_MAX_EXACT_INT < version < _MAX_EXACT_INT else _int(version)
-            if parsed is None:
-                malformed = True
-            elif group.version is None or parsed < group.version:
-                group.version = parsed
-
-        if nemo:
-            # A row with no version among rows that have one is a write in progress or one that failed.
-            if version is UNSET and not untagged:
-                group.committed = False
-        elif verl:
-            status = tag.status
-            if status == "failure":
-                group.failed = True
-            elif status == "pending" or status == "running":
-                group.committed = False
-            elif status is not UNSET and type(status) is not str:
-                malformed = True
+        if group_id is not UNSET and type(group_id) is not str:
+            group_id = _text(group_id)
+        if group_id is UNSET or group_id is None:
+            group_id = key if id_in_key is None else id_in_key(key, tag)
+        keys = members.get(group_id)
+        if keys is None:
+            members[group_id] = [key]
         else:
-            committed = tag.committed
-            if committed is not True:
-                said = _bool(committed)
-                malformed = malformed or (said is None and committed is not UNSET)
-                group.committed = group.committed and said is True
-
-        expected = tag.expected_num_keys if tag.expected_num_keys is not UNSET else tag.num_keys
-        if expected is not UNSET:
-            number = _int(expected)
-            if number is None or number < 0:
-                malformed = True
-            elif group.expected is None or number > group.expected:
-                group.expected = number
-        if tag.created_at is not UNSET:
-            seconds = _seconds(tag.created_at)
-            if seconds is None:
-                malformed = True
-            elif group.created_at is None or seconds < group.created_at:
-                group.created_at = seconds
-        if tag.size_bytes is not UNSET:
-            size = _int(tag.size_bytes)
-            if size is None or size < 0:
-                malformed = True
-            else:
-                group.size = size + (group.size or 0)
-
-        if malformed:
-            group.malformed += 1
-    return groups
+            keys.append(key)
+    return members
 
 
-def _let_prompts_decide(groups: Mapping[str, _Group], fields: Mapping[str, TagFields]) -> None:
-    """Give each verl group the status of its prompt row, where it has one.
-
-    The trainer that takes a group clears the prompt row first; what is left are finished trajectories.
-    """
-    for key, tag in fields.items():
-        group = groups.get(key)
-        if tag.is_prompt is True and group is not None:
-            group.committed = tag.status == "finished"
-            group.failed = tag.status == "failure"
+def _nemo_rl_id(key: str, tag: TagFields) -> str:
+    head, separator, index = key.rpartition("_g")
+    return head if separator and index.isascii() and index.isdigit() else key
 
 
-def _finish(partition_id: str, group_id: str, group: _Group, group_size: int | None) -> DataPlaneGroupMeta:
-    if len(group.keys) > 1:
-        group.keys.sort()
-    return DataPlaneGroupMeta(
-        partition_id,
-        group_id,
-        group.keys,
-        group.version,
-        group.created_at,
-        group.committed,
-        group.expected if group.expected is not None else group_size,
-        group.size,
-        _sorted_tags(group.first),
-        group.failed,
-        group.malformed,
-    )
+def _verl_id(key: str, tag: TagFields) -> str:
+    if tag.is_prompt is True:
+        return key
+    uid, *indices = key.rsplit("_", 2)
+    return uid if len(indices) == 2 and all(index.isascii() and index.isdigit() for index in indices) else key
 
 
-def _group_id_in_key(key: str, convention: Convention, tag: TagFields) -> str:
-    if convention == "nemo-rl":
-        head, separator, index = key.rpartition("_g")
-        return head if separator and _is_number(index) else key
-    if convention == "verl" and tag.is_prompt is not True:
-        parts = key.rsplit("_", 2)
-        return parts[0] if len(parts) == 3 and _is_number(parts[1]) and _is_number(parts[2]) else key
-    return key
+_ID_IN_KEY: Final[Mapping[str, Callable[[str, TagFields], str]]] = {"nemo-rl": _nemo_rl_id, "verl": _verl_id}
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+def _text(value: object) -> str | None:
+    if type(value) is str:
+        return value
+    if type(value) is int or type(value) is float or type(value) is bool:
+        try:
+            return str(value)
+        except ValueError:  # An integer of thousands of digits.
+            return None
+    return None
 
 
 def _int(value: object) -> int | None:
     """Return *value* as an integer that a metric can hold exactly, else None. Strings are not numbers."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    if type(value) is int and -_MAX_EXACT_INT <= value <= _MAX_EXACT_INT:
-        return value
-    return None
+    if type(value) is int:
+        return value if _MIN_EXACT_INT <= value <= _MAX_EXACT_INT else None
+    return _int(int(value)) if type(value) is float and value.is_integer() else None
 
 
 def _seconds(value: object) -> float | None:
@@ -371,9 +371,13 @@ def _bool(value: object) -> bool | None:
 
 
 def _sorted_tags(tag: object) -> dict[str, Any]:
-    if type(tag) is TagFields:
-        present = ((name, getattr(tag, name)) for name in sorted(_FIELD_NAMES))
-        return {name: value for name, value in present if value is not UNSET and type(value) is not msgspec.msgpack.Ext}
+    if type(tag) is TagFields:  # Its fields are declared in sorted order.
+        try:
+            present: dict[str, Any] = msgspec.to_builtins(tag, builtin_types=_AS_THEY_ARE)
+        except (TypeError, ValueError):  # Something that is no plain value, as an extension type of the wire.
+            values = ((name, getattr(tag, name)) for name in _FIELD_NAMES)
+            return {name: value for name, value in values if type(value) in _PLAIN}
+        return present
     if isinstance(tag, Mapping):
         return {name: tag[name] for name in sorted(tag, key=str)}
     return {}

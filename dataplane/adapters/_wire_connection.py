@@ -62,7 +62,7 @@ class _Channel:
         ):
             self.socket.setsockopt(option, value)
         self.socket.setsockopt(zmq.IDENTITY, identity.encode())
-        self.monitor = self.socket.get_monitor_socket(_EVENTS, f"inproc://tq-exporter-{next(self._numbers)}")
+        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(_EVENTS, f"inproc://tq-exporter-{next(self._numbers)}")
         self.poller = zmq.Poller()
         self.poller.register(self.socket, zmq.POLLIN)
         self.poller.register(self.monitor, zmq.POLLIN)
@@ -180,7 +180,8 @@ class WireConnection:
             ready = dict(channel.poller.poll(math.ceil(wait_s * 1000)))
             if channel.socket in ready:
                 # The further frames are the buffers of tensors in tags, which nobody here reads.
-                return memoryview(channel.socket.recv_multipart(zmq.NOBLOCK, copy=False)[0])
+                frame: memoryview = channel.socket.recv_multipart(zmq.NOBLOCK, copy=False)[0].buffer
+                return frame
             if channel.monitor in ready:
                 event = recv_monitor_message(channel.monitor, zmq.NOBLOCK)["event"]
                 self._check_connection(lost=event == zmq.Event.DISCONNECTED)
