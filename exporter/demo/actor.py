@@ -1,0 +1,96 @@
+"""What the demo's actors have in common: a loop that ends when told to, a log file, telemetry, a connection.
+
+The classes are plain; the cluster process makes Ray actors of them. A Ray actor answers ``stop`` while ``run``
+is at work because it has more than one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from dataplane.errors import DataPlaneError
+from dataplane.observability import MetricsDataPlaneClient
+from exporter.demo.connection import Connection, attach
+from exporter.demo.instruments import ProcessTelemetry
+from exporter.demo.protocol import Options
+from exporter.demo.tags import WRITERS
+
+__all__ = ["THREADS", "Actor", "log_to"]
+
+THREADS = 4
+"""Threads of an actor: its loop, and calls that must not wait for it."""
+
+_FLUSH_S = 3.0
+
+
+class Actor(ABC):
+    """One process of the training job.
+
+    Args:
+        options: The demo run.
+        name: The actor's name, for example ``rollout-0``; also of its log file.
+    """
+
+    def __init__(self, options: Options, name: str) -> None:
+        self.options = options
+        self.name = name
+        self.writer = WRITERS[options.convention]
+        self.stopping = threading.Event()
+        self.logger = log_to(Path(options.logs) / f"{name}.log", name)
+        self.telemetry = ProcessTelemetry(f"demo-{name.partition('-')[0]}", name, options.otlp)
+        self.connection = Connection(lambda: attach(propagate=options.otlp is not None), self.stopping, self.logger)
+
+    def metrics_url(self) -> str:
+        """Return where this process's metrics are."""
+        return self.telemetry.url
+
+    def run(self) -> str:
+        """Work until :meth:`stop`; return a summary. Only errors that are not DataPlaneErrors leave it."""
+        try:
+            while (client := self.connection.client()) is not None:
+                try:
+                    self.work(client)
+                except DataPlaneError as error:
+                    if self.connection.failed(error):
+                        self.lost()
+        except Exception:
+            self.logger.exception("ended by an error that is not the data plane's")
+            raise
+        finally:
+            self.connection.close()
+            self.telemetry.shutdown(_FLUSH_S)
+        errors = ", ".join(f"{count} {kind}" for kind, count in sorted(self.connection.errors.items())) or "none"
+        summary = f"{self.summary()}; attached {self.connection.attachments} times; errors: {errors}"
+        self.logger.info("ended: %s", summary)
+        return summary
+
+    def stop(self) -> None:
+        """Let :meth:`run` end soon."""
+        self.stopping.set()
+
+    @abstractmethod
+    def work(self, client: MetricsDataPlaneClient) -> None:
+        """Do one small piece of work; waits only on ``self.stopping``."""
+
+    @abstractmethod
+    def lost(self) -> None:
+        """The connection is lost: forget what was in flight."""
+
+    @abstractmethod
+    def summary(self) -> str:
+        """Return what was done, in a few words."""
+
+
+def log_to(path: Path, name: str) -> logging.Logger:
+    """Return the logger of one demo process, which writes to *path*, as does the ``dataplane`` package."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger(f"demo.{name}")
+    for each in (logger, logging.getLogger("dataplane")):
+        each.setLevel(logging.INFO)
+        each.propagate = False
+        each.addHandler(handler)
+    return logger

@@ -1,0 +1,125 @@
+"""The command ``tq-exporter demo``: its flags, and what must be right before anything is started."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from exporter.config import Listen
+from exporter.config.values import BadValue, Parser, duration, host_port, integer, otlp_url
+from exporter.demo.protocol import CONVENTIONS
+
+__all__ = ["add_arguments", "main"]
+
+_NEEDED: Final = ("ray", "torch", "tensordict", "transfer_queue")
+_CHAOS_S: Final = 20.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the demo's flags to *parser*."""
+    parser.add_argument(
+        "--duration", type=_checked(duration(1.0, 7 * 86400.0)), metavar="DURATION", help="end after it, such as 30s"
+    )
+    parser.add_argument(
+        "--convention",
+        choices=CONVENTIONS,
+        default=CONVENTIONS[0],
+        help="whose keys and tags the rollouts write (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--chaos",
+        nargs="?",
+        const=_CHAOS_S,
+        type=_checked(duration(5.0, 3600.0)),
+        metavar="DURATION",
+        help="kill the controller or a storage unit about every DURATION (default: 20s)",
+    )
+    parser.add_argument(
+        "--rollouts", type=_checked(integer(1, 16)), default=2, metavar="N", help="rollout actors (default: 2)"
+    )
+    parser.add_argument(
+        "--seed", type=_checked(integer(0)), default=0, metavar="N", help="same seed, same prompts (default: 0)"
+    )
+    parser.add_argument(
+        "--listen",
+        type=_checked(host_port),
+        default=("127.0.0.1", 9464),
+        metavar="ADDRESS:PORT",
+        help="where the exporter serves HTTP; port 0 takes any free one (default: 127.0.0.1:9464)",
+    )
+    parser.add_argument(
+        "--otlp",
+        type=_checked(otlp_url),
+        metavar="URL",
+        help="push metrics and spans of all processes to this receiver",
+    )
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the log files in this folder")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the demo that *args* asks for.
+
+    Returns:
+        0 when it ran, 1 when it failed on the way, 2 when it could not be started as asked.
+    """
+    listen = Listen(*args.listen)
+    problem = _what_is_missing() or _what_is_taken(listen)
+    if problem is not None:
+        return _fail(problem, 2)
+    from exporter.demo.screen import build_screen
+    from exporter.demo.supervisor import DemoError, Request, supervise
+
+    request = Request(
+        listen=listen,
+        duration=args.duration,
+        logs=args.logs,
+        convention=args.convention,
+        rollouts=args.rollouts,
+        seed=args.seed,
+        otlp=args.otlp,
+        chaos=args.chaos,
+    )
+    try:
+        supervise(request, build_screen())
+    except DemoError as error:
+        return _fail(str(error), 1)
+    return 0
+
+
+def _checked(parse: Parser) -> Callable[[str], Any]:
+    def convert(value: str) -> Any:
+        try:
+            return parse(value)
+        except BadValue as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
+def _what_is_missing() -> str | None:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if not missing:
+        return None
+    return f"the demo needs {', '.join(missing)}: pip install 'tq-exporter[tq]'"
+
+
+def _what_is_taken(listen: Listen) -> str | None:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((listen.host, listen.port))
+    except OSError as error:
+        reason = error.strerror or error
+        return f"--listen {listen}: {reason}; give another address, such as --listen 127.0.0.1:0 for any free port"
+    return None
+
+
+def _fail(problem: str, code: int) -> int:
+    print(f"tq-exporter demo: {problem}", file=sys.stderr)  # noqa: T201 - a command's answer
+    return code

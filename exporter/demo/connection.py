@@ -1,0 +1,96 @@
+"""An actor's connection to the data plane: attaches, and attaches again after the data plane went away."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
+from dataplane.factory import build_data_plane_client
+from dataplane.observability import MetricsDataPlaneClient
+
+__all__ = ["CLIENT_CONFIG", "STORAGE_UNITS", "Connection", "attach"]
+
+STORAGE_UNITS: Final = 2
+
+CLIENT_CONFIG: Final[Mapping[str, Any]] = {
+    "enabled": True,
+    "impl": "transfer_queue",
+    "backend": "simple",
+    "storage_capacity": 4096,
+    "num_storage_units": STORAGE_UNITS,
+    "timeout_s": 5.0,
+}
+
+_RETRY_S = 0.5
+
+
+def attach(*, propagate: bool) -> MetricsDataPlaneClient:
+    """Return an instrumented client of the TransferQueue of this process's Ray; it creates nothing.
+
+    Args:
+        propagate: Carry trace context across the queue, in one more tag.
+
+    Raises:
+        DataPlaneError: There is nothing to attach to, or it does not answer.
+    """
+    return MetricsDataPlaneClient(build_data_plane_client(CLIENT_CONFIG, bootstrap=False), propagate=propagate)
+
+
+class Connection:
+    """Keeps one client alive for a loop, and counts every error that the loop met.
+
+    Args:
+        make: Makes an attached client; raises DataPlaneError while there is nothing to attach to.
+        stop: Set when the loop is to end.
+        logger: Where to say what happens.
+    """
+
+    def __init__(
+        self, make: Callable[[], MetricsDataPlaneClient], stop: threading.Event, logger: logging.Logger
+    ) -> None:
+        self.errors: Counter[str] = Counter()
+        self.attachments = 0
+        self._make = make
+        self._stop = stop
+        self._logger = logger
+        self._client: MetricsDataPlaneClient | None = None
+
+    def client(self) -> MetricsDataPlaneClient | None:
+        """Return the client, attached anew where needed; waits for the data plane. None when the loop is to end."""
+        waiting = False
+        while not self._stop.is_set():
+            if self._client is not None:
+                return self._client
+            try:
+                self._client = self._make()
+            except DataPlaneError as error:
+                self.errors[error_type(error)] += 1
+                if not waiting:
+                    self._logger.warning("waiting for the data plane: %s: %s", error_type(error), error)
+                waiting = True
+                self._stop.wait(_RETRY_S)
+                continue
+            self.attachments += 1
+            self._logger.info("attached%s", " again" if self.attachments > 1 else "")
+        return None
+
+    def failed(self, error: DataPlaneError) -> bool:
+        """Take in an error of a call; return whether the connection is lost and what was in flight with it."""
+        self.errors[error_type(error)] += 1
+        self._logger.warning("%s: %s: %s", error.operation, error_type(error), error)
+        if not isinstance(error, DataPlaneUnavailable | DataPlaneTimeout):
+            return False
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Give the client back, idempotently."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(DataPlaneError):  # it was no use any more
+                client.close()

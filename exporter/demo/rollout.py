@@ -1,0 +1,135 @@
+"""A rollout actor: generates groups of completions and puts them into the data plane."""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import trace
+
+from dataplane.observability import MetricsDataPlaneClient
+from exporter.demo.actor import Actor
+from exporter.demo.protocol import Options
+from exporter.demo.tags import Prompt, Step, draw_prompt
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+__all__ = ["CONCURRENCY", "FIELDS", "MAX_TOKENS", "Rollout", "completions", "think_time_s"]
+
+CONCURRENCY: Final = 4
+"""Groups that one rollout actor generates at a time."""
+
+MAX_TOKENS: Final = 64
+FIELDS: Final = ("input_ids", "logprobs", "reward")
+_ROW_BYTES = MAX_TOKENS * 8 + MAX_TOKENS * 4 + 4
+_LONG_TAIL = 0.12
+_IDLE_S = 0.2
+
+
+def think_time_s(rng: random.Random) -> float:
+    """Return how long a generation takes, in seconds: 1.5 to 3, and for the long tail 6 to 10."""
+    return rng.uniform(6.0, 10.0) if rng.random() < _LONG_TAIL else rng.uniform(1.5, 3.0)
+
+
+def completions(prompt: Prompt, rows: tuple[int, ...], rng: random.Random) -> TensorDict:
+    """Return the tensors of some of a prompt's completions, padded to :data:`MAX_TOKENS`."""
+    import torch
+    from tensordict import TensorDict
+
+    generator = torch.Generator().manual_seed(rng.getrandbits(63))
+    size = (len(rows), MAX_TOKENS)
+    lengths = torch.tensor([prompt.response_lens[row] for row in rows]).unsqueeze(1)
+    written = torch.arange(MAX_TOKENS).unsqueeze(0) < lengths
+    columns = {
+        "input_ids": torch.randint(1, 32_000, size, generator=generator) * written,
+        "logprobs": -torch.rand(size, generator=generator) * written,
+        "reward": torch.rand((len(rows), 1), generator=generator),
+    }
+    return TensorDict(columns, batch_size=[len(rows)])
+
+
+@dataclass(order=True)
+class _Generation:
+    """One group in the making; ordered by when its next write is due."""
+
+    due: float
+    prompt: Prompt = field(compare=False)
+    started: float = field(compare=False)
+    takes: float = field(compare=False)
+    steps: list[Step] = field(compare=False)
+    rng: random.Random = field(compare=False)
+    span: trace.Span = field(compare=False)
+
+
+class Rollout(Actor):
+    """Generates :data:`CONCURRENCY` groups at a time; each keeps the weights that it was started with."""
+
+    def __init__(self, options: Options, index: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(options, f"rollout-{index}")
+        self._clock = clock
+        self._weight_version = 0
+        self._in_flight: list[_Generation] = []
+        self._begun = 0
+        self._put = 0
+        self._lost = 0
+        self._tracer = trace.get_tracer("exporter.demo")
+
+    def update_weights(self, version: int) -> None:
+        """Use weights of *version* for what is started from now on."""
+        self._weight_version = version
+
+    def work(self, client: MetricsDataPlaneClient) -> None:
+        while len(self._in_flight) < CONCURRENCY:
+            self._begin()
+        wait_s = self._in_flight[0].due - self._clock()
+        if wait_s > 0:
+            self.stopping.wait(min(wait_s, _IDLE_S))
+            return
+        generation = self._in_flight[0]
+        self._write(client, generation, generation.steps[0])
+        heapq.heappop(self._in_flight)
+        generation.steps.pop(0)
+        if generation.steps:
+            self._schedule(generation)
+        else:
+            self._put += 1
+            generation.span.end()
+
+    def lost(self) -> None:
+        """Give up what is in flight: what it wrote so far went with the data plane."""
+        self._lost += len(self._in_flight)
+        for generation in self._in_flight:
+            generation.span.end()
+        self._in_flight.clear()
+
+    def summary(self) -> str:
+        return f"put {self._put} groups, gave up {self._lost}"
+
+    def _begin(self) -> None:
+        # A generator of its own, so that what a group is does not hang on when the others' writes fell due.
+        rng = random.Random(f"{self.options.seed}/{self.name}/{self._begun}")  # noqa: S311 - a simulation
+        self._begun += 1
+        prompt = draw_prompt(rng, self._weight_version, MAX_TOKENS)
+        span = self._tracer.start_span(
+            "generate group", attributes={"group.id": prompt.uid, "weight_version": prompt.weight_version}
+        )
+        steps = self.writer.plan(prompt, rng)
+        self._schedule(_Generation(0.0, prompt, self._clock(), think_time_s(rng), steps, rng, span))
+
+    def _schedule(self, generation: _Generation) -> None:
+        generation.due = generation.started + generation.takes * generation.steps[0].at
+        heapq.heappush(self._in_flight, generation)
+
+    def _write(self, client: MetricsDataPlaneClient, generation: _Generation, step: Step) -> None:
+        prompt = generation.prompt
+        fields = completions(prompt, step.rows, generation.rng) if step.rows else None
+        tags: list[dict[str, Any]] = self.writer.tags(
+            prompt, step, now=time.time(), weight_version=self._weight_version, row_bytes=_ROW_BYTES
+        )
+        with trace.use_span(generation.span, end_on_exit=False):
+            client.put_samples(list(step.keys), self.writer.partition, fields=fields, tags=tags)
