@@ -1,0 +1,99 @@
+"""Snapshots for tests of the outputs: one where everything is known, and parts to build others from."""
+
+from __future__ import annotations
+
+from dataplane.endpoint import Endpoint
+from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
+from exporter.catalogue import LAG_BOUNDS, RESIDENCE_BOUNDS
+from exporter.snapshot import (
+    LAG_BUCKETS,
+    Histogram,
+    Incident,
+    OldestGroup,
+    PartitionFlow,
+    PartitionState,
+    Snapshot,
+    SourceState,
+    StorageState,
+)
+
+__all__ = ["ODD_NAME", "STARTED", "TAKEN", "empty_snapshot", "flow", "partition", "rich_snapshot"]
+
+STARTED = 1_700_000_000.0
+TAKEN = 1_700_000_060.5
+ODD_NAME = 'odd "name"\nwith \\ and\tünïcode 🚂'
+
+
+def empty_snapshot() -> Snapshot:
+    """Right after the start."""
+    return Snapshot(taken_at=TAKEN, started_at=STARTED)
+
+
+def partition(name: str, *, groups: int = 7, newest: int = 41, versions: int = 3) -> PartitionState:
+    """A partition of which everything is known."""
+    labels = tuple((str(newest - age), groups) for age in range(versions))
+    return PartitionState(
+        partition=name,
+        listed_at=TAKEN - 2,
+        groups={state: groups + index for index, state in enumerate(GROUP_STATES)},
+        keys=groups * 64,
+        size_bytes=groups * 1_048_576,
+        malformed_rows=2,
+        weight_versions=(*labels, ("older", 5), ("unknown", 1)),
+        staleness=dict.fromkeys(LAG_BUCKETS, groups),
+        staleness_max=12,
+        staleness_mean=1.75,
+        newest_version=newest,
+        oldest_version=newest - 12,
+        reference_version=newest,
+        reference="newest_seen",
+        oldest=(OldestGroup("ready", "tag", STARTED - 30.25), OldestGroup("uncommitted", "first_seen", STARTED + 4)),
+    )
+
+
+def flow(name: str) -> PartitionFlow:
+    """A partition's flow with an observation in every bucket."""
+    return PartitionFlow(
+        partition=name,
+        arrived=120,
+        departed=96,
+        lost=8,
+        residence=Histogram(RESIDENCE_BOUNDS, (1,) * (len(RESIDENCE_BOUNDS) + 1), 54321.5),
+        departure_lag=Histogram(LAG_BOUNDS, (2,) * (len(LAG_BOUNDS) + 1), 132.0),
+    )
+
+
+def rich_snapshot() -> Snapshot:
+    """Everything is known."""
+    return Snapshot(
+        taken_at=TAKEN,
+        started_at=STARTED,
+        discovery="found",
+        up=True,
+        ready=True,
+        generation=2,
+        endpoint=Endpoint(
+            address="tcp://10.0.0.7:40123",
+            controller_id="TQ_CONTROLLER_5a1f",
+            actor_id="ab12",
+            backend="SimpleStorage",
+            capacity=20_000,
+            versions={"transfer_queue": "0.1.11", "ray": "2.60.0"},
+            run="grpo-7b",
+        ),
+        capabilities=DataPlaneCapabilities(supports_persistent_recovery=True),
+        partitions=(partition("train"), partition("val", groups=0), partition(ODD_NAME)),
+        flows=(flow("train"), flow("gone")),
+        storage=(
+            StorageState(0, "TQ_STORAGE_UNIT_0", capacity=10_000, keys=2_500, memory_bytes=987_654_321),
+            StorageState(1, "TQ_STORAGE_UNIT_1", capacity=None, keys=2_400),
+        ),
+        sources=(
+            SourceState("discovery", "ok", up=True, last_success=STARTED + 1.5, duration=2.75),
+            SourceState("ping", "ok", up=True, last_success=TAKEN - 1, duration=0.0009, interval=5.0),
+            SourceState("metadata", "budget", up=True, last_success=TAKEN - 2, duration=0.061, interval=12.5),
+            SourceState("storage", "failing", up=False, last_success=TAKEN - 31, duration=3.0, interval=15.0),
+        ),
+        controller_busy_ratio=0.0061,
+        incidents=(Incident(TAKEN - 1, "storage", "storage_metrics", "DataPlaneTimeout", "unit 1 is silent"),),
+    )
