@@ -81,7 +81,7 @@ def build_discovery(config: Config) -> Discovery:
 
     settings = config.discovery
     if settings.controller is not None:
-        return AddressDiscovery(settings.controller, run=config.run)
+        return AddressDiscovery(settings.controller)
     if settings.file is not None:
-        return FileDiscovery(settings.file, run=config.run)
-    return RayDiscovery(settings.ray_address, timeout_s=settings.timeout, run=config.run)
+        return FileDiscovery(settings.file)
+    return RayDiscovery(settings.ray_address, timeout_s=settings.timeout)

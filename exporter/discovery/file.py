@@ -1,0 +1,66 @@
+"""Discovery by a file that the training side writes and removes. See :mod:`dataplane.endpoint` for its content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from dataplane.endpoint import Endpoint, decode_endpoint
+from dataplane.errors import DataPlaneReadError
+from exporter.config.values import BadValue, controller_address
+from exporter.discovery import Absent, DiscoveryKind, Found
+
+__all__ = ["FileDiscovery"]
+
+_MAX_BYTES = 1 << 20
+
+
+class FileDiscovery:
+    """Reads the discovery record in *path*; it may come, change and go at any time, and so may its folder.
+
+    The content alone counts, never the file's times: a shared file system does not keep those in step.
+    """
+
+    kind: Final[DiscoveryKind] = "file"
+    recheck_s: Final[float | None] = 2.0
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = False
+
+    def look(self, previous: Endpoint | None) -> Found | Absent:
+        """See :meth:`exporter.discovery.Discovery.look`. A record that was there and was removed has ended.
+
+        Raises:
+            DataPlaneReadError: The file cannot be read or holds no discovery record.
+        """
+        try:
+            with self._path.open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            if self._seen or previous is not None:
+                return Absent(ended=True, detail=f"{self._path} was removed")
+            return Absent(ended=False, detail=f"{self._path} does not exist yet")
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from error
+        endpoint = self._decode(content)
+        self._seen = True
+        return Found(endpoint)
+
+    def close(self) -> None:
+        """See :meth:`exporter.discovery.Discovery.close`."""
+
+    def _decode(self, content: bytes) -> Endpoint:
+        if len(content) > _MAX_BYTES:
+            raise self._unreadable(f"it is longer than {_MAX_BYTES} bytes")
+        try:
+            endpoint = decode_endpoint(content)
+            controller_address(endpoint.address)
+        except BadValue as error:
+            raise self._unreadable(str(error)) from error
+        except ValueError as error:
+            raise self._unreadable(f"it holds no discovery record: {error}") from error
+        return endpoint
+
+    def _unreadable(self, reason: str) -> DataPlaneReadError:
+        return DataPlaneReadError(f"cannot read {self._path}: {reason}", operation="discover")

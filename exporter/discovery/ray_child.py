@@ -1,0 +1,172 @@
+"""Discovery through Ray, from the parent's side: start a look-up process, read its line, end it in time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from typing import Final
+
+import msgspec
+
+from dataplane import errors
+from dataplane.endpoint import Endpoint, decode_endpoint
+from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
+from exporter.discovery import Absent, DiscoveryKind, Found
+
+__all__ = ["RayDiscovery", "decode_answer"]
+
+_COMMAND: Final = (sys.executable, "-m", "exporter.discovery.ray_lookup")
+# Without the first, ray.get_actor starts a Ray when it finds none; the others shorten the time in which Ray
+# gives up on an address that does not answer, from minutes to seconds.
+_ENVIRONMENT: Final = {
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "1",
+    "RAY_gcs_rpc_server_connect_timeout_s": "1",
+    "RAY_py_gcs_connect_timeout_s": "2",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+# Made for a training job or for this process; in the look-up they would change how it attaches.
+_NOT_INHERITED: Final = ("RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK", "RAY_LOGGING_CONFIG_ENCODING")
+_TOKEN_TROUBLE: Final = re.compile(rb"Unauthenticated|InvalidAuthToken|RAY_AUTH_TOKEN")
+
+
+class RayDiscovery:
+    """Asks the Ray cluster at *address* for the controller, in a process that is gone after *timeout_s* seconds.
+
+    Args:
+        address: ``auto``, ``HOST:PORT`` of the GCS, or ``ray://HOST:PORT``.
+        timeout_s: Hard deadline of one look-up.
+        command: How to start a look-up; for tests.
+    """
+
+    kind: Final[DiscoveryKind] = "ray"
+    recheck_s: Final[float | None] = None
+
+    def __init__(self, address: str, *, timeout_s: float = 20.0, command: tuple[str, ...] = _COMMAND) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._command = command
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._closed = False
+
+    def look(self, previous: Endpoint | None) -> Found | Absent:
+        """See :meth:`exporter.discovery.Discovery.look`.
+
+        Raises:
+            DataPlaneTimeout: Ray or the controller actor gave no answer in time.
+            DataPlaneUnavailable: Ray refused us or ended the look-up, or :meth:`close` did.
+            DataPlaneBadRequest: Ray and TransferQueue are not installed here, or not in the cluster's version.
+            DataPlaneReadError: The look-up's answer cannot be read.
+        """
+        arguments = [self._address, "--deadline", str(self._timeout_s)]
+        if previous is not None and previous.actor_id is not None:
+            arguments += ["--previous", previous.actor_id]
+        child = self._start(arguments)
+        try:
+            output, noise = child.communicate(timeout=self._timeout_s)
+        except subprocess.TimeoutExpired as error:
+            message = (
+                f"Ray at {self._address} gave no answer within {self._timeout_s:g} s (nor would a wrong port or token)"
+            )
+            raise DataPlaneTimeout(message + _hint(error.stderr or b""), operation="discover") from error
+        finally:
+            self._end(child)
+        if self._closed:
+            raise DataPlaneUnavailable("discovery was closed during a look-up", operation="discover")
+        if not output.strip():
+            message = f"the look-up at Ray {self._address} ended (exit code {child.returncode}) without an answer"
+            raise DataPlaneUnavailable(f"{message}: {_last_line(noise)}{_hint(noise)}", operation="discover")
+        return decode_answer(output, noise)
+
+    def close(self) -> None:
+        """See :meth:`exporter.discovery.Discovery.close`."""
+        with self._lock:
+            self._closed = True
+            if self._child is not None:
+                _kill_group(self._child)
+
+    def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in _NOT_INHERITED and not name.startswith("OTEL_")
+        }
+        with self._lock:
+            if self._closed:
+                raise DataPlaneUnavailable("discovery is closed", operation="discover")
+            try:
+                self._child = subprocess.Popen(  # noqa: S603 - a fixed command and checked arguments
+                    [*self._command, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={**environment, **_ENVIRONMENT},
+                    start_new_session=True,  # a group of its own: killed as a whole, and deaf to Ctrl-C
+                )
+            except OSError as error:
+                message = f"cannot start a look-up process: {error.strerror or error}"
+                raise DataPlaneUnavailable(message, operation="discover") from error
+            return self._child
+
+    def _end(self, child: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            _kill_group(child)
+            self._child = None
+        child.wait()
+        for pipe in (child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+class _Answer(msgspec.Struct):
+    absent: bool = False
+    ended: bool = False
+    detail: str = ""
+    error_type: str | None = None
+
+
+def decode_answer(output: bytes, noise: bytes = b"") -> Found | Absent:
+    """Return what a look-up's line of JSON says.
+
+    Args:
+        output: What it wrote on standard output.
+        noise: What it wrote on standard error; tells why Ray refused.
+
+    Raises:
+        DataPlaneError: The error in the line, or DataPlaneReadError when it cannot be read.
+    """
+    try:
+        answer = msgspec.json.decode(output, type=_Answer)
+        if answer.error_type is None:
+            return Absent(answer.ended, answer.detail) if answer.absent else Found(decode_endpoint(output))
+    except ValueError as error:
+        excerpt = repr(output[:120].decode(errors="replace"))
+        raise DataPlaneReadError(f"cannot read the look-up's answer {excerpt}", operation="discover") from error
+    known = answer.error_type in errors.ERROR_TYPES
+    kind: type[DataPlaneError] = getattr(errors, answer.error_type) if known else DataPlaneReadError
+    raise kind(answer.detail + _hint(output + noise), operation="discover")
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    """End the look-up and all that it started. Only before it was waited for: later its id may be another's."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _hint(noise: bytes) -> str:
+    # Ray itself says only "Failed to connect"; the reason is in what its core writes.
+    if not _TOKEN_TROUBLE.search(noise):
+        return ""
+    return "; Ray refused the token: give this process the cluster's RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
+
+
+def _last_line(noise: bytes) -> str:
+    lines = [line for line in noise[-4000:].decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else "it said nothing"

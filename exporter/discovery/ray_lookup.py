@@ -1,0 +1,241 @@
+"""The Ray look-up: ``python -m exporter.discovery.ray_lookup ADDRESS --deadline SECONDS [--previous ACTOR_ID]``.
+
+A short-lived process of its own, because Ray may block for minutes or end the process that asks it. It asks a
+running Ray for the named controller actor, prints one line of JSON and exits at once: a discovery record
+(:class:`dataplane.endpoint.Endpoint`), ``{"absent": true, "ended": …, "detail": …}``, or ``{"error_type": …,
+"detail": …}``. It never creates a controller or a cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import os
+import platform
+import re
+import signal
+import socket
+import time
+import traceback
+from importlib import metadata
+from typing import Any
+
+import msgspec
+
+from dataplane.endpoint import Endpoint, StorageUnitEndpoint, encode_endpoint
+from dataplane.errors import DataPlaneBadRequest, DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
+from exporter.config.values import BadValue, host_port, ray_address
+from exporter.discovery import Absent
+
+__all__ = ["main"]
+
+_ACTOR, _NAMESPACE = "TransferQueueController", "transfer_queue"
+_CONNECT_TIMEOUT_S = 3.0
+# The last part of the deadline is for saying that nobody answered.
+_RESERVE_S = 1.0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Look once, print the answer on standard output and end the process."""
+    parser = argparse.ArgumentParser(prog="python -m exporter.discovery.ray_lookup")
+    parser.add_argument("address", help="auto, HOST:PORT or ray://HOST:PORT")
+    parser.add_argument("--deadline", type=float, required=True, help="seconds until this process must be gone")
+    parser.add_argument("--previous", help="Ray's id of the controller that was there before")
+    options = parser.parse_args(arguments)
+    until = time.monotonic() + options.deadline
+    # The kernel ends us even when the parent is gone and Ray holds every thread.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(math.ceil(options.deadline) + 1)
+    # Standard output is for the answer alone; what Ray and its libraries print there goes to the log.
+    answer_fd = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        answer = _encode(_look(options.address, options.previous, until))
+    except DataPlaneError as error:
+        answer = _encode_error(error, str(error))
+    except Exception as error:  # whatever it was: say so, rather than leave by Ray's way out, which can block
+        traceback.print_exc()
+        answer = _encode_error(error, _one_line(f"the look-up failed: {type(error).__name__}: {error}"))
+    os.write(answer_fd, answer + b"\n")
+    # Ray's own way out can block, or end other things; nothing here needs it.
+    os._exit(0)
+
+
+def _encode(answer: Endpoint | Absent) -> bytes:
+    if isinstance(answer, Endpoint):
+        return encode_endpoint(answer)
+    return msgspec.json.encode({"absent": True, "ended": answer.ended, "detail": answer.detail})
+
+
+def _encode_error(error: Exception, detail: str) -> bytes:
+    return msgspec.json.encode({"error_type": error_type(error), "detail": detail})
+
+
+def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent:
+    address = _resolve_auto(address)
+    if address != "auto" and not _listens(address):
+        return Absent(ended=False, detail=f"nothing listens at {address}: no Ray there")
+    ray = _import("ray")
+    if not _connect(ray, address):
+        return Absent(ended=False, detail="no Ray runs on this machine")
+    _import("transfer_queue")  # the actor's class is unpickled with it
+    try:
+        controller = ray.get_actor(_ACTOR, namespace=_NAMESPACE)
+    except ValueError:
+        return _absent(previous)
+    calls = [controller.get_zmq_server_info.remote(), controller.get_config.remote()]
+    try:
+        server, conf = ray.get(calls, timeout=max(0.1, until - time.monotonic() - _RESERVE_S))
+    except ray.exceptions.GetTimeoutError as error:
+        if _actor(controller._actor_id.hex()).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
+            return Absent(ended=False, detail="the controller waits for resources")
+        raise _error(DataPlaneTimeout, "the controller actor gave no answer in time") from error
+    except ray.exceptions.RayActorError:
+        return _absent(controller._actor_id.hex())
+    except ray.exceptions.RayError as error:
+        raise _error(DataPlaneUnavailable, f"asking the controller actor failed: {_one_line(error)}") from error
+    if conf is None:
+        return Absent(ended=False, detail="the controller is starting: it has no configuration yet")
+    return _endpoint(controller._actor_id.hex(), server, conf)
+
+
+def _resolve_auto(address: str) -> str:
+    """Return the address to use. ``RAY_ADDRESS`` stands in for ``auto``, but never as ``local``: that starts a Ray."""
+    own = os.environ.pop("RAY_ADDRESS", "")
+    if address != "auto" or not own:
+        return address
+    try:
+        return ray_address(own)
+    except BadValue as error:
+        raise _error(DataPlaneBadRequest, f"RAY_ADDRESS: {error}") from error
+
+
+def _listens(address: str) -> bool:
+    """Return whether something accepts connections there; where nothing does, Ray would try for minutes."""
+    host, port = host_port(address.removeprefix("ray://"))
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
+    except (ConnectionRefusedError, socket.gaierror):
+        return False
+    except TimeoutError as error:
+        raise _error(DataPlaneTimeout, f"{address} did not accept a connection") from error
+    except OSError as error:
+        raise _error(DataPlaneUnavailable, f"cannot reach {address}: {error.strerror or error}") from error
+    return True
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise _error(
+            DataPlaneBadRequest,
+            f"cannot ask Ray: {error}; install tq-exporter[tq] with the cluster's versions of Ray and Python, "
+            "or use --discovery-file or --controller",
+        ) from error
+
+
+def _connect(ray: Any, address: str) -> bool:
+    """Become a driver of the cluster at *address*; return False when there is none."""
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except ray.exceptions.AuthenticationError as error:
+        raise _error(DataPlaneUnavailable, f"Ray at {address}: {_one_line(error)}") from error
+    except ConnectionError as error:
+        if address == "auto":
+            return False
+        raise _error(DataPlaneUnavailable, f"cannot connect to Ray at {address}: {_one_line(error)}") from error
+    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        if "Version mismatch" in str(error):
+            raise _error(
+                DataPlaneBadRequest,
+                f"{_one_line(error)}; run the exporter with the cluster's versions of Ray and Python, or use "
+                "--discovery-file or --controller",
+            ) from error
+        raise _error(DataPlaneUnavailable, f"cannot connect to Ray at {address}: {_one_line(error)}") from error
+    return True
+
+
+# What became of a controller.
+
+
+def _absent(actor_id: str | None) -> Absent:
+    """Return why the named actor is not there, from Ray's record of the one that was."""
+    if actor_id is None:
+        return Absent(ended=False, detail="Ray has no TransferQueue controller")
+    record = _actor(actor_id)
+    if record.get("State") != "DEAD":
+        return Absent(ended=False, detail="the controller is gone; Ray keeps no record of how it ended")
+    cause = record["DeathCause"].actor_died_error_context
+    story, _, _ = (cause.error_message or "the controller died").partition(" Some common causes")
+    return Absent(ended=_is_intended(cause), detail=_one_line(story))
+
+
+def _is_intended(cause: Any) -> bool:
+    """Return whether Ray's record of a death says that someone wanted it.
+
+    ``ray.kill`` (also by ``transfer_queue.close``), an actor that was told to exit or that nobody refers to, and an
+    owner that went in an orderly way. Ray calls a driver that ended by SIGTERM or an uncaught exception orderly, too.
+    """
+    reason = cause.DESCRIPTOR.fields_by_name["reason"].enum_type.values_by_number[cause.reason].name
+    if reason in ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED"):
+        return True
+    return re.search(r"exit type: INTENDED_USER_EXIT\b", cause.error_message) is not None
+
+
+def _actor(actor_id: str) -> dict[str, Any]:
+    """Return Ray's record of an actor; empty where there is none to be had, as through ``ray://``."""
+    try:
+        from ray._private import state
+
+        record: dict[str, Any] = state.actors(actor_id=actor_id)
+    except Exception:  # a private interface: whatever it raises, the answer is "unknown"
+        return {}
+    return record
+
+
+# What a controller says of itself.
+
+
+def _endpoint(actor_id: str, server: Any, conf: Any) -> Endpoint:
+    backend = conf.backend.storage_backend
+    settings = conf.backend.get(backend) or {}
+    units = settings.get("zmq_info") or {}
+    return Endpoint(
+        address=server.to_addr("request_handle_socket"),
+        controller_id=server.id,
+        actor_id=actor_id,
+        backend=backend,
+        capacity=settings.get("total_storage_size"),
+        storage_units=tuple(
+            StorageUnitEndpoint(index, units[name].id, units[name].to_addr("put_get_socket"))
+            for index, name in enumerate(sorted(units, key=_rank))
+        ),
+        metrics_endpoint=(conf.get("metrics") or {}).get("endpoint"),
+        versions={
+            # The controller does not say its own versions. Ray accepts only a driver with the same Ray and Python.
+            "transfer_queue": metadata.version("TransferQueue"),
+            "ray": metadata.version("ray"),
+            "python": platform.python_version(),
+        },
+        written_at=time.time(),
+    )
+
+
+def _rank(name: str) -> tuple[int, str]:
+    number = re.search(r"\d+$", name)
+    return (int(number[0]) if number else -1, name)
+
+
+def _one_line(text: object, limit: int = 300) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _error(kind: type[DataPlaneError], message: str) -> DataPlaneError:
+    return kind(message, operation="discover")
+
+
+if __name__ == "__main__":
+    main()
