@@ -1,0 +1,111 @@
+"""The situations whose exposition is kept in ``*.prom``.
+
+``python -m tests.golden.scenarios`` writes the files anew; read the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from exporter.config import Config, Otlp
+from exporter.snapshot import Snapshot, SourceState
+from exporter.telemetry import Recorder, Telemetry
+from exporter.telemetry.build import Build
+from tests.support.clock import StoppedClock
+from tests.support.snapshots import TAKEN, empty_snapshot, rich_snapshot
+
+__all__ = ["FOLDER", "SCENARIOS", "expose"]
+
+FOLDER = Path(__file__).parent
+
+Scenario = tuple[Snapshot, Callable[[Recorder], None]]
+
+
+def _never_found() -> Scenario:
+    snapshot = replace(
+        empty_snapshot(),
+        ready=True,
+        sources=(
+            SourceState("discovery", "ok", up=True, last_success=TAKEN - 3, duration=0.5),
+            SourceState("ping", "disabled"),
+            SourceState("metadata", "disabled"),
+            SourceState("storage", "disabled"),
+        ),
+    )
+    return snapshot, lambda recorder: recorder.poll("discovery", "ok")
+
+
+def _running() -> Scenario:
+    def record(recorder: Recorder) -> None:
+        for duration in (0.0007, 0.0011, 0.31):
+            recorder.ping(duration, None)
+            recorder.poll("ping", "ok")
+        recorder.poll("metadata", "ok")
+        recorder.poll("storage", "failed")
+        recorder.error("storage_metrics", "DataPlaneTimeout")
+        recorder.skipped("metadata")
+        recorder.restart()
+
+    return rich_snapshot(), record
+
+
+def _lost() -> Scenario:
+    """The controller is gone: queue state withdrawn, flow and timestamps still there."""
+    running = rich_snapshot()
+    snapshot = replace(
+        running,
+        discovery="lost",
+        up=False,
+        capabilities=None,
+        partitions=(),
+        storage=(),
+        sources=tuple(
+            replace(source, up=False, reason="stale" if source.source in ("metadata", "storage") else "failing")
+            for source in running.sources
+        ),
+    )
+
+    def record(recorder: Recorder) -> None:
+        recorder.ping(0.0008, None)
+        for _ in range(2):
+            recorder.ping(4.0, "DataPlaneTimeout")
+            recorder.error("ping", "DataPlaneTimeout")
+        recorder.ping(0.0002, "DataPlaneUnavailable")
+        recorder.error("ping", "DataPlaneUnavailable")
+
+    return snapshot, record
+
+
+SCENARIOS: dict[str, Callable[[], Scenario]] = {
+    "never_found": _never_found,
+    "running": _running,
+    "lost": _lost,
+}
+
+
+def expose(name: str, accept: str | None = None) -> str:
+    """Return the exposition of a scenario, without ``target_info``, which names the machine's software."""
+    snapshot, record = SCENARIOS[name]()
+    telemetry = Telemetry(
+        Config(run="grpo-7b", otlp=Otlp()),
+        lambda: snapshot,
+        clock=StoppedClock(),
+        build=Build("1.2.3", "0123abc", "3.11.7"),
+        environ={},
+    )
+    try:
+        record(telemetry.recorder)
+        body, _ = telemetry.scrape(accept)
+    finally:
+        telemetry.shutdown(timeout_s=1.0)
+    lines = body.decode("utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("target_info{"))
+
+
+if __name__ == "__main__":
+    for scenario in SCENARIOS:
+        (FOLDER / f"{scenario}.prom").write_text(expose(scenario), encoding="utf-8")
+        sys.stdout.write(f"wrote {scenario}.prom\n")
