@@ -61,8 +61,10 @@ class _Channel:
             (zmq.IPV6, int("[" in address)),
         ):
             self.socket.setsockopt(option, value)
-        self.socket.setsockopt(zmq.IDENTITY, identity.encode())
-        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(_EVENTS, f"inproc://tq-exporter-{next(self._numbers)}")
+        # A ROUTER ignores a second peer of an identity that it still holds, so each channel has one of its own.
+        number = next(self._numbers)
+        self.socket.setsockopt(zmq.IDENTITY, f"{identity}_{number}".encode())
+        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(_EVENTS, f"inproc://tq-exporter-{number}")
         self.poller = zmq.Poller()
         self.poller.register(self.socket, zmq.POLLIN)
         self.poller.register(self.monitor, zmq.POLLIN)
