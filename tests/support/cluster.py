@@ -38,7 +38,17 @@ from typing import Any
 
 import psutil
 
-__all__ = ["Controller", "StorageUnit", "TQCluster", "frozen", "kill"]
+__all__ = ["RAY_ENV", "Controller", "StorageUnit", "TQCluster", "frozen", "kill"]
+
+RAY_ENV = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(16),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray and TransferQueue use 127.0.0.1 on Linux too
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "OMP_NUM_THREADS": "1",
+}
+"""Ray's environment in every process of a test run: one token for all its clusters, loopback, no reports."""
 
 _DRIVER = Path(__file__).with_name("cluster_driver.py")
 
@@ -121,7 +131,6 @@ class TQCluster:
             "metrics": metrics,
         }
         self._timeout_s = timeout_s
-        self._token = secrets.token_hex(16)
         self.folder = Path(tempfile.mkdtemp(prefix="tqx"))
         self.log_path = self.folder / "driver.log"
         self.controller: Controller | None = None  # type: ignore[assignment]
@@ -149,15 +158,8 @@ class TQCluster:
 
     @property
     def env(self) -> dict[str, str]:
-        """Environment variables that a process needs to attach to this Ray, and the ones that keep it quiet."""
-        return {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": self._token,
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray and TransferQueue use 127.0.0.1 on Linux too
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "OMP_NUM_THREADS": "1",
-        }
+        """Environment variables that a process needs, before it imports Ray, to attach: :data:`RAY_ENV`."""
+        return dict(RAY_ENV)
 
     @property
     def pid(self) -> int:
