@@ -126,7 +126,7 @@ class Instruments:
         return _moved((cell, cell.keys) for cell in self._cells())
 
     def _bytes(self) -> Iterator[Observation]:
-        return _moved((cell, cell.bytes) for cell in self._cells() if cell.operation.moves_bytes)
+        return _moved((cell, cell.bytes) for cell in self._cells() if cell.operation.effect in ("write", "read"))
 
     def _misses(self) -> Iterator[Observation]:
         sums: dict[tuple[str, str | None], int] = {}

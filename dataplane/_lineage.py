@@ -113,14 +113,21 @@ class Lineage:
         Returns:
             The origins, one for all of the keys or one per key.
         """
-        known = [version for version in versions if version is not None]
-        if not keys or (not known and not any(contexts)):
-            return []
-        newest = max(known, default=None)
-        if newest is not None and (self.newest_version is None or newest > self.newest_version):
-            self.newest_version = newest
-        origins = _origins(versions, contexts)
-        if type(keys[0]) in (str, int):
+        if len(versions) == 1 and len(contexts) == 1:
+            version, context = versions[0], contexts[0]
+            if version is None and context is None:
+                return []
+            origins = [Origin(version, context)]
+        else:
+            version = max((version for version in versions if version is not None), default=None)
+            origins = _origins(versions, contexts)
+        if version is not None and (self.newest_version is None or version > self.newest_version):
+            self.newest_version = version
+        if type(keys[0]) not in (str, int):
+            return origins
+        if len(keys) <= self._limit:
+            self._add(partition, tuple(keys), origins)
+        else:
             for start in range(0, len(keys), self._limit):
                 part = slice(start, start + self._limit)
                 self._add(partition, tuple(keys[part]), origins if len(origins) == 1 else origins[part])
@@ -131,7 +138,7 @@ class Lineage:
         keys: list[str] = []
         versions: list[int | None] = []
         contexts: list[SpanContext | None] = []
-        if not isinstance(groups, list):
+        if not isinstance(groups, list) or not groups:
             return
         for group in reversed(groups):
             size = len(group.keys)
@@ -140,7 +147,8 @@ class Lineage:
             contexts.extend(contexts_of([group.tags]) * size)
             if len(keys) >= 2 * self._limit:
                 break
-        self.remember(partition, keys, versions, contexts)
+        if keys:
+            self.remember(partition, keys, versions, contexts)
 
     def _add(self, partition: str, keys: Sequence[Any], origins: Sequence[Origin]) -> None:
         with self._lock:
@@ -167,8 +175,6 @@ class Lineage:
 
 
 def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | None]) -> list[Origin]:
-    if len(versions) == 1 and len(contexts) == 1:
-        return [Origin(versions[0], contexts[0])]
     size = max(len(versions), len(contexts))
     pairs = zip(
         versions if len(versions) == size else list(versions) * size,
@@ -238,11 +244,11 @@ def _parse(text: str) -> SpanContext | None:
     return context if context.is_valid else None
 
 
-def traceparent(span: trace.Span) -> str | None:
-    """Return *span* in W3C Trace Context's text form, None when it has no valid context."""
+def traceparent(span: trace.Span) -> str:
+    """Return *span*, whose context is valid, in W3C Trace Context's text form."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier, trace.set_span_in_context(span, Context()))
-    return carrier.get(TRACEPARENT)
+    return carrier[TRACEPARENT]
 
 
 def stamp(tags: object, keys: object, text: str) -> object:

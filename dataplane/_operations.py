@@ -10,9 +10,9 @@ from opentelemetry.trace import SpanKind
 
 from dataplane.errors import DataPlaneClearError, DataPlaneError, DataPlaneReadError, DataPlaneWriteError
 
-__all__ = ["OPERATIONS", "Argument", "Direction", "Operation", "keys_of", "partition_of", "tags_of"]
+__all__ = ["OPERATIONS", "Argument", "Effect", "Operation", "keys_of", "partition_of", "tags_of"]
 
-Direction = Literal["read", "write", "clear"]
+Effect = Literal["write", "claim", "read", "clear", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,12 @@ class Argument:
         return args, {**kwargs, name: value}
 
 
+_NOWHERE: Final = Argument(1_000, ())
+_FIRST_PARTITION: Final = Argument(0, ("partition_id",))
+_SECOND_PARTITION: Final = Argument(1, ("partition_id",))
+_KEYS: Final = Argument(0, ("sample_ids", "keys"))
+
+
 # Compared and hashed by identity: there is one object per operation, and it is a key on the way of every call.
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
@@ -49,133 +55,69 @@ class Operation:
     Attributes:
         name: The method's name: the value of ``messaging.operation.name`` and ``operation``.
         event: Its short name in events and in a snapshot.
-        kind: The kind of its span.
-        messaging_type: ``messaging.operation.type``, None where the messaging conventions have none.
-        direction: Which way its keys and bytes flow; None when it moves neither.
+        effect: What a call does to keys: ``write``, ``claim``, ``read`` (with their data), ``clear`` or ``list``
+            them; None when it concerns none.
         default_error: What a failure is that the translation table does not know.
         partition: The parameter that names the partition.
         keys: The parameter that names the keys.
+        batch: The parameter that is a batch and so names partition and keys.
         fields: The parameter that is written.
         tags: The parameter with one tag per key.
-        meta: The parameter that is a batch and so names partition and keys.
-        result: What comes back: the ``data`` of the keys, a claimed ``batch`` or a listing of ``groups``.
-        links: Whether the call consumes what others produced, so that its span links to theirs.
-        lag: Whether the version lag of its keys is measured.
+        consumes: Whether keys leave the queue for good, consumed or given up.
     """
 
     name: str
     event: str
-    kind: SpanKind = SpanKind.CLIENT
-    messaging_type: str | None = None
-    direction: Direction | None = None
+    effect: Effect | None = None
     default_error: type[DataPlaneError] = DataPlaneError
-    partition: Argument | None = None
-    keys: Argument | None = None
-    fields: Argument | None = None
-    tags: Argument | None = None
-    meta: Argument | None = None
-    result: Literal["data", "batch", "groups"] | None = None
-    links: bool = False
-    lag: bool = False
+    partition: Argument = _NOWHERE
+    keys: Argument = _NOWHERE
+    batch: Argument | None = None
+    fields: Argument = _NOWHERE
+    tags: Argument = _NOWHERE
+    consumes: bool = False
 
     @property
-    def moves_bytes(self) -> bool:
-        """Whether tensors go through the call."""
-        return self.fields is not None or self.result == "data"
+    def span_kind(self) -> SpanKind:
+        """PRODUCER for what creates messages, as the messaging conventions have it, else CLIENT."""
+        return SpanKind.PRODUCER if self.effect == "write" else SpanKind.CLIENT
 
+    @property
+    def messaging_type(self) -> str | None:
+        """The value of ``messaging.operation.type``, None where the conventions have none."""
+        return {"write": "send", "claim": "receive", "read": "receive", "clear": "settle"}.get(self.effect or "")
 
-_KEY_NAMES = ("sample_ids", "keys", "key")
-_FIRST_PARTITION = Argument(0, ("partition_id",))
-_KEYS = Argument(0, _KEY_NAMES)
-_KEYS_PARTITION = Argument(1, ("partition_id",))
+    @property
+    def direction(self) -> str | None:
+        """Which way the keys flow that a call moves: ``read``, ``write`` or ``clear``."""
+        return {"write": "write", "claim": "read", "read": "read", "clear": "clear"}.get(self.effect or "")
+
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     operation.name: operation
     for operation in (
         Operation("register_partition", "register", partition=_FIRST_PARTITION),
-        Operation(
-            "claim_meta",
-            "claim_meta",
-            messaging_type="receive",
-            direction="read",
-            default_error=DataPlaneReadError,
-            partition=_FIRST_PARTITION,
-            result="batch",
-            links=True,
-            lag=True,
-        ),
-        Operation(
-            "get_data",
-            "get_data",
-            messaging_type="receive",
-            direction="read",
-            default_error=DataPlaneReadError,
-            meta=Argument(0, ("meta", "metadata")),
-            result="data",
-            links=True,
-        ),
-        Operation(
-            "check_consumption_status",
-            "check_consumption_status",
-            default_error=DataPlaneReadError,
-            partition=_FIRST_PARTITION,
-        ),
+        Operation("claim_meta", "claim_meta", "claim", DataPlaneReadError, _FIRST_PARTITION),
+        Operation("get_data", "get_data", "read", DataPlaneReadError, batch=Argument(0, ("meta", "metadata"))),
+        Operation("check_consumption_status", "check_consumption_status", None, DataPlaneReadError, _FIRST_PARTITION),
         Operation(
             "put_samples",
             "put",
-            kind=SpanKind.PRODUCER,
-            messaging_type="send",
-            direction="write",
-            default_error=DataPlaneWriteError,
-            partition=_KEYS_PARTITION,
-            keys=_KEYS,
+            "write",
+            DataPlaneWriteError,
+            _SECOND_PARTITION,
+            _KEYS,
             fields=Argument(2, ("fields",)),
             tags=Argument(3, ("tags",)),
         ),
-        Operation(
-            "get_samples",
-            "get",
-            messaging_type="receive",
-            direction="read",
-            default_error=DataPlaneReadError,
-            partition=_KEYS_PARTITION,
-            keys=_KEYS,
-            result="data",
-            links=True,
-        ),
-        Operation(
-            "clear_samples",
-            "clear",
-            messaging_type="settle",
-            direction="clear",
-            default_error=DataPlaneClearError,
-            partition=_KEYS_PARTITION,
-            keys=_KEYS,
-        ),
+        Operation("get_samples", "get", "read", DataPlaneReadError, _SECOND_PARTITION, _KEYS),
+        Operation("clear_samples", "clear", "clear", DataPlaneClearError, _SECOND_PARTITION, _KEYS),
         Operation("ping", "ping"),
-        Operation("list_partitions", "list_partitions", default_error=DataPlaneReadError),
-        Operation(
-            "list_metadata",
-            "list_metadata",
-            default_error=DataPlaneReadError,
-            partition=_FIRST_PARTITION,
-            result="groups",
-        ),
-        Operation("depth", "depth", default_error=DataPlaneReadError, partition=_FIRST_PARTITION),
-        *(
-            Operation(
-                name,
-                name,
-                messaging_type="settle",
-                direction="clear",
-                default_error=DataPlaneClearError,
-                partition=_KEYS_PARTITION,
-                keys=_KEYS,
-                links=True,
-                lag=True,
-            )
-            for name in ("pop", "evict")
-        ),
+        Operation("list_partitions", "list_partitions", None, DataPlaneReadError),
+        Operation("list_metadata", "list_metadata", "list", DataPlaneReadError, _FIRST_PARTITION),
+        Operation("depth", "depth", None, DataPlaneReadError, _FIRST_PARTITION),
+        Operation("pop", "pop", "clear", DataPlaneClearError, _SECOND_PARTITION, _KEYS, consumes=True),
+        Operation("evict", "evict", "clear", DataPlaneClearError, _SECOND_PARTITION, _KEYS, consumes=True),
         Operation("get_capabilities", "get_capabilities"),
         Operation("close", "close"),
     )

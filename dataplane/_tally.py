@@ -77,6 +77,7 @@ class Cell:
         "nanoseconds",
         "operation",
         "span_attributes",
+        "span_kind",
         "span_name",
     )
 
@@ -92,6 +93,7 @@ class Cell:
         if label is not None:
             attributes["messaging.destination.name"] = label
             self.lag_attributes["partition"] = label
+        self.span_kind = operation.span_kind
         self.span_attributes = dict(attributes)
         if operation.messaging_type is not None:
             self.span_attributes["messaging.operation.type"] = operation.messaging_type

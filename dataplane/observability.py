@@ -21,8 +21,9 @@ from typing import Any, TypeVar, cast
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from dataplane._call import Call, Event, trainer_version
 from dataplane._operations import OPERATIONS, Operation
-from dataplane._recorder import Call, Event, Observer, Recorder, trainer_version
+from dataplane._recorder import Observer, Recorder
 from dataplane._tally import Cell, cell_summary
 from dataplane.errors import DataPlaneBadRequest
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, DataPlaneClient

@@ -1,0 +1,291 @@
+"""One observed call, from its arguments to its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar, Token
+from importlib import import_module
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, StatusCode
+
+from dataplane._lineage import Origin, contexts_of, linkable, stamp, traceparent, versions_of
+from dataplane._operations import Operation, keys_of, partition_of, tags_of
+from dataplane._payload import count_bytes, count_keys
+from dataplane._tally import Cell, partition_name
+from dataplane.errors import OTHER_ERROR_TYPE, DataPlaneError, DataPlaneTimeout, error_type
+from dataplane.interfaces import RESERVED_PARTITION
+
+if TYPE_CHECKING:
+    from dataplane._recorder import Recorder
+
+__all__ = ["Call", "Event", "TrainerVersion", "inside_a_call", "trainer_version"]
+
+Event = dict[str, Any]
+
+# The call that this thread or task is inside of. A call made by an observed call is part of it.
+_current: ContextVar[Call | None] = ContextVar("dataplane_call", default=None)
+
+
+class TrainerVersion:
+    """The weight version that this process published last, None before the first."""
+
+    published: int | None = None
+
+
+trainer_version = TrainerVersion()
+
+
+def inside_a_call() -> bool:
+    """Whether this thread or task is inside of an observed call."""
+    outer = _current.get()
+    return outer is not None and outer.active
+
+
+class Call:
+    """One observed call. It ends with exactly one of :meth:`succeed` and :meth:`fail`; neither raises.
+
+    Attributes:
+        args: The positional arguments to make the call with.
+        kwargs: The keyword arguments to make the call with.
+        active: Whether the call has not ended yet.
+    """
+
+    # Class attributes are what an instance starts with: setting none of them is the quickest.
+    active = True
+    _nested = False
+    _name: str | None = None
+    _keys: Any = None
+    _n_keys = 0
+    _n_bytes = 0
+    _misses = 0
+    _cell: Cell | None = None
+    _span: Span = trace.INVALID_SPAN
+    _in_trace = False
+    _scope: Token[Context] | None = None
+    _token: Token[Call | None] | None = None
+    _started = 0
+
+    def __init__(self, recorder: Recorder, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._recorder = recorder
+        self._operation = operation
+        self.args = args
+        self.kwargs = kwargs
+
+    def open(self) -> None:
+        """Read the arguments, begin the span, and write it into the tags where that is wanted."""
+        recorder, operation, args = self._recorder, self._operation, self.args
+        if operation.batch is None:
+            partition = operation.partition.of(args, self.kwargs)
+            self._keys = keys = operation.keys.of(args, self.kwargs)
+        else:
+            batch = operation.batch.of(args, self.kwargs)
+            partition = partition_of(batch)
+            self._keys = keys = keys_of(batch)
+        if keys is not None:
+            self._n_keys = count_keys(keys)
+        name = self._name = partition_name(partition)
+        outer = _current.get()
+        if outer is not None and outer.active:
+            self._nested = True
+            self._cell = recorder.nested_tally.success(operation, name)
+            return
+        cell = self._cell = recorder.tally.success(operation, name)
+        span = self._span = recorder.tracer.start_span(cell.span_name, None, cell.span_kind, cell.span_attributes)
+        self._in_trace = span.get_span_context().is_valid
+        if recorder.propagate and operation.effect == "write" and self._in_trace:
+            self._write_traceparent()
+
+    def enter(self) -> None:
+        """Make this the call, and its span the span, that the current thread or task is inside of."""
+        self._token = _current.set(self)
+        if self._in_trace:
+            self._scope = otel_context.attach(trace.set_span_in_context(self._span))
+        self._started = perf_counter_ns()
+
+    def leave(self) -> None:
+        """Undo :meth:`enter`."""
+        if self._token is not None:
+            _current.reset(self._token)
+            self._token = None
+        if self._scope is not None:
+            otel_context.detach(self._scope)
+            self._scope = None
+
+    def succeed(self, result: object) -> None:
+        """Record that the call returned *result*."""
+        elapsed = perf_counter_ns() - self._started
+        learn = _LEARN.get(self._operation.effect or "")
+        if learn is not None:
+            try:
+                learn(self, result)
+            except Exception as error:
+                self._recorder.failed(error)
+        self._close(elapsed, self._cell, None)
+
+    def fail(self, error: BaseException) -> None:
+        """Record that the call raised *error*."""
+        elapsed = perf_counter_ns() - self._started
+        kind = OTHER_ERROR_TYPE
+        recorder = self._recorder
+        try:
+            kind = _error_kind(error, self._operation)
+            if self._span.is_recording():
+                self._span.set_attribute("error.type", kind)
+                self._span.set_status(StatusCode.ERROR)
+                self._span.record_exception(error)
+        except Exception as failure:
+            recorder.failed(failure)
+        tally = recorder.nested_tally if self._nested else recorder.tally
+        self._close(elapsed, tally.failure(self._operation, self._name, kind), kind)
+
+    def _write_traceparent(self) -> None:
+        tags = self._operation.tags
+        before = tags.of(self.args, self.kwargs)
+        after = stamp(before, self._keys, traceparent(self._span))
+        if after is not before:
+            self.args, self.kwargs = tags.replace(self.args, self.kwargs, after)
+
+    # What a successful call tells, by its effect.
+
+    def _wrote(self, result: object) -> None:
+        operation, recorder = self._operation, self._recorder
+        self._n_bytes = count_bytes(operation.fields.of(self.args, self.kwargs))
+        keys = self._known_keys()
+        if keys is None:  # they could be iterated once, and the call did
+            keys = keys_of(result)
+            self._n_keys = count_keys(keys)
+        if not keys:
+            return
+        keys, name = tuple(keys), self._name or ""
+        if name != RESERVED_PARTITION:
+            recorder.outstanding.put(name, keys, self._n_bytes)
+        if self._traced():
+            tags = operation.tags.of(self.args, self.kwargs)
+            versions = versions_of(tags) if type(tags) is list and tags else (None,)
+            context = self._span.get_span_context() if self._span.is_recording() else None
+            recorder.lineage.remember(name, keys, versions, (context,))
+
+    def _claimed(self, result: object) -> None:
+        keys = self._keys = keys_of(result)
+        self._n_keys = count_keys(keys)
+        if keys and self._traced():
+            tags = tags_of(result)
+            origins = self._remember(keys, tags) if tags else []
+            self._link(origins)
+            self._measure_lag(origins)
+
+    def _read(self, result: object) -> None:
+        self._n_bytes = count_bytes(result)
+        keys = self._known_keys()
+        if keys and self._span.is_recording():
+            operation = self._operation
+            if operation.batch is not None:
+                tags = tags_of(operation.batch.of(self.args, self.kwargs))
+                if tags:
+                    self._remember(keys, tags)
+            origins, self._misses = self._recorder.lineage.find(self._name or "", keys)
+            self._link(origins)
+
+    def _cleared(self, result: object) -> None:
+        keys, name = self._known_keys(), self._name or ""
+        if keys is not None or self._keys is None:
+            self._recorder.outstanding.clear(name, keys)
+        if keys and self._operation.consumes and self._traced():
+            origins, self._misses = self._recorder.lineage.find(name, keys)
+            self._link(origins)
+            self._measure_lag(origins)
+
+    def _listed(self, result: Any) -> None:
+        self._n_keys = sum(len(group.keys) for group in result)
+        if self._traced():
+            self._recorder.lineage.remember_groups(self._name or "", result)
+
+    def _known_keys(self) -> Sequence[Any] | None:
+        keys = self._keys
+        if type(keys) is list or type(keys) is tuple:
+            return keys
+        return (keys,) if isinstance(keys, str) else None
+
+    def _traced(self) -> bool:
+        """Whether anybody may look at versions or links, and this call is the one that tells them."""
+        return not self._nested and (self._recorder.instruments.live(self._started) or self._span.is_recording())
+
+    def _remember(self, keys: Sequence[Any], tags: Sequence[Any]) -> Sequence[Origin]:
+        return self._recorder.lineage.remember(self._name or "", keys, versions_of(tags), contexts_of(tags))
+
+    def _link(self, origins: Sequence[Origin]) -> None:
+        if self._span.is_recording():
+            for context in linkable(origins):
+                self._span.add_link(context)
+
+    def _measure_lag(self, origins: Sequence[Origin]) -> None:
+        reference = trainer_version.published
+        if reference is None:
+            reference = self._recorder.lineage.newest_version
+        if reference is None or self._cell is None:
+            return
+        for version in {origin.version for origin in origins if origin.version is not None}:
+            self._recorder.instruments.lag.record(max(0, reference - version), self._cell.lag_attributes)
+
+    def _close(self, elapsed: int, cell: Cell | None, kind: str | None) -> None:
+        recorder = self._recorder
+        self.active = False
+        if cell is not None:
+            cell.add(elapsed, self._n_keys, self._n_bytes, self._misses)
+            if not self._nested:
+                try:
+                    recorder.instruments.duration.record(elapsed / 1e9, cell.attributes)
+                except Exception as error:
+                    recorder.failed(error)
+        if self._in_trace:
+            try:
+                if self._operation.direction is not None and self._span.is_recording():
+                    self._span.set_attribute("messaging.batch.message_count", self._n_keys)
+                self._span.end()
+            except Exception as error:
+                recorder.failed(error)
+        try:
+            self.leave()
+        except Exception as error:
+            recorder.failed(error)
+        if recorder.on_event is not None:
+            try:
+                recorder.on_event(self._event(elapsed, kind))
+            except Exception as error:
+                recorder.failed(error)
+
+    def _event(self, elapsed: int, kind: str | None) -> Event:
+        return {
+            "op": self._operation.event,
+            "partition_id": self._name,
+            "n_keys": self._n_keys,
+            "n_bytes": self._n_bytes,
+            "wall_ms": elapsed / 1e6,
+            "status": "ok" if kind is None else "timeout" if kind == DataPlaneTimeout.__name__ else "error",
+            "error_type": kind,
+        }
+
+
+_LEARN = {
+    "write": Call._wrote,
+    "claim": Call._claimed,
+    "read": Call._read,
+    "clear": Call._cleared,
+    "list": Call._listed,
+}
+
+
+def _error_kind(error: BaseException, operation: Operation) -> str:
+    """Return the ``error.type`` of *error*: of what it would be translated to where it is not ours."""
+    if isinstance(error, DataPlaneError):
+        return error_type(error)
+    if not isinstance(error, Exception):
+        return OTHER_ERROR_TYPE
+    # By name, since the adapters stand beside this module; it is needed only where a foreign client fails.
+    table = import_module("dataplane.adapters._tq_errors")
+    return error_type(table.error_class(error, operation.name, operation.default_error))
