@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 from dataplane.errors import DataPlaneError
@@ -18,12 +19,15 @@ from exporter.demo.instruments import ProcessTelemetry
 from exporter.demo.protocol import Options
 from exporter.demo.tags import WRITERS
 
-__all__ = ["THREADS", "Actor", "log_to"]
+__all__ = ["THREADS", "Actor", "TelemetrySetUp", "log_to"]
 
 THREADS = 4
 """Threads of an actor: its loop, and calls that must not wait for it."""
 
 _FLUSH_S = 3.0
+
+TelemetrySetUp = Callable[[str, str, str | None], ProcessTelemetry]
+"""Takes ``service.name``, ``service.instance.id`` and the OTLP receiver."""
 
 
 class Actor(ABC):
@@ -32,19 +36,26 @@ class Actor(ABC):
     Args:
         options: The demo run.
         name: The actor's name, for example ``rollout-0``; also of its log file.
+        telemetry: Sets up the process's OpenTelemetry.
     """
 
-    def __init__(self, options: Options, name: str) -> None:
+    def __init__(self, options: Options, name: str, telemetry: TelemetrySetUp = ProcessTelemetry) -> None:
         self.options = options
         self.name = name
         self.writer = WRITERS[options.convention]
         self.stopping = threading.Event()
         self.logger = log_to(Path(options.logs) / f"{name}.log", name)
-        self.telemetry = ProcessTelemetry(f"demo-{name.partition('-')[0]}", name, options.otlp)
+        self.telemetry = telemetry(f"demo-{name.partition('-')[0]}", name, options.otlp)
         self.connection = Connection(lambda: attach(propagate=options.otlp is not None), self.stopping, self.logger)
 
-    def metrics_url(self) -> str:
-        """Return where this process's metrics are."""
+    def at_work(self, timeout_s: float) -> str:
+        """Wait until :meth:`run` is attached to the data plane; return the URL of this process's metrics.
+
+        Raises:
+            TimeoutError: It was not within *timeout_s* seconds.
+        """
+        if not self.connection.attached.wait(timeout_s):
+            raise TimeoutError(f"{self.name} was not attached to the data plane within {timeout_s:g} s")
         return self.telemetry.url
 
     def run(self) -> str:

@@ -25,7 +25,7 @@ class Chaos:
 
     Args:
         rng: Source of chance.
-        mean_s: Mean seconds between the data plane being up and the next kill.
+        mean_s: Mean seconds between the training being under way and the next kill.
     """
 
     def __init__(self, rng: random.Random, mean_s: float) -> None:

@@ -98,7 +98,7 @@ class Cluster:
         self._start_data_plane()
         self._emit(Event("data_plane", ray_address=context.address_info["gcs_address"]))
         if not self._stop.is_set():
-            self._emit(Event("ready", metrics=self._start_actors()))
+            self._start_actors()
 
     def watch(self) -> None:
         """Keep TransferQueue alive until told to stop.
@@ -106,6 +106,7 @@ class Cluster:
         Raises:
             ClusterError: An actor ended by itself, or TransferQueue cannot be started again.
         """
+        self._calm()
         while not self._stop.wait(_WATCH_S):
             self._check_actors()
             self._harm()
@@ -148,19 +149,22 @@ class Cluster:
             name: (Part(name, pid, name == "controller"), handle)
             for (name, handle), pid in zip(handles.items(), pids, strict=True)
         }
-        if self._chaos is not None:
-            self._chaos.calm(time.monotonic())
 
-    def _start_actors(self) -> dict[str, str]:
+    def _start_actors(self) -> None:
+        """Start the actors and say when all of them are attached."""
         import ray
 
         remote = ray.remote(num_cpus=0, max_concurrency=THREADS)
         rollouts = [remote(Rollout).remote(self._options, index) for index in range(self._options.rollouts)]
         named = {f"rollout-{index}": handle for index, handle in enumerate(rollouts)}
         named["trainer"] = remote(Trainer).remote(self._options, rollouts)
-        urls = ray.get([handle.metrics_url.remote() for handle in named.values()], timeout=_ACTOR_START_S)
         self._actors = [_Actor(name, handle, handle.run.remote()) for name, handle in named.items()]
-        return dict(zip(named, urls, strict=True))
+        starting = [handle.at_work.remote(_ACTOR_START_S) for handle in named.values()]
+        while len(ray.wait(starting, num_returns=len(starting), timeout=_WATCH_S)[0]) < len(starting):
+            self._check_actors()
+            if self._stop.is_set():
+                return
+        self._emit(Event("ready", metrics=dict(zip(named, ray.get(starting), strict=True))))
 
     def _check_actors(self) -> None:
         import ray
@@ -173,6 +177,10 @@ class Cluster:
                 except ray.exceptions.RayError as error:
                     raise ClusterError(f"{actor.name} failed: {str(error).strip().splitlines()[-1]}") from error
                 raise ClusterError(f"{actor.name} ended by itself")
+
+    def _calm(self) -> None:
+        if self._chaos is not None:
+            self._chaos.calm(time.monotonic())
 
     def _harm(self) -> None:
         if self._chaos is None:
@@ -203,6 +211,7 @@ class Cluster:
         if self._stop.wait(_REPLACE_AFTER_S):
             return
         self._start_data_plane()
+        self._calm()
         self._tell("a new TransferQueue is up")
 
     def _close_data_plane(self) -> None:

@@ -48,6 +48,11 @@ class Connection:
         make: Makes an attached client; raises DataPlaneError while there is nothing to attach to.
         stop: Set when the loop is to end.
         logger: Where to say what happens.
+
+    Attributes:
+        errors: Number of errors by ``error.type``.
+        attachments: How often it attached.
+        attached: Set once it did.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Connection:
     ) -> None:
         self.errors: Counter[str] = Counter()
         self.attachments = 0
+        self.attached = threading.Event()
         self._make = make
         self._stop = stop
         self._logger = logger
@@ -76,6 +82,7 @@ class Connection:
                 self._stop.wait(_RETRY_S)
                 continue
             self.attachments += 1
+            self.attached.set()
             self._logger.info("attached%s", " again" if self.attachments > 1 else "")
         return None
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import trace
 
 from dataplane.observability import MetricsDataPlaneClient
-from exporter.demo.actor import Actor
+from exporter.demo.actor import Actor, TelemetrySetUp
+from exporter.demo.instruments import ProcessTelemetry
 from exporter.demo.protocol import Options
 from exporter.demo.tags import Prompt, Step, draw_prompt
 
@@ -69,8 +70,15 @@ class _Generation:
 class Rollout(Actor):
     """Generates :data:`CONCURRENCY` groups at a time; each keeps the weights that it was started with."""
 
-    def __init__(self, options: Options, index: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(options, f"rollout-{index}")
+    def __init__(
+        self,
+        options: Options,
+        index: int,
+        *,
+        telemetry: TelemetrySetUp = ProcessTelemetry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(options, f"rollout-{index}", telemetry)
         self._clock = clock
         self._weight_version = 0
         self._in_flight: list[_Generation] = []

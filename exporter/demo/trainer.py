@@ -9,7 +9,8 @@ from opentelemetry import trace
 
 from dataplane.groups import DataPlaneGroupMeta
 from dataplane.observability import MetricsDataPlaneClient
-from exporter.demo.actor import Actor
+from exporter.demo.actor import Actor, TelemetrySetUp
+from exporter.demo.instruments import ProcessTelemetry
 from exporter.demo.protocol import Options
 from exporter.demo.rollout import FIELDS
 from exporter.demo.window import choose
@@ -28,8 +29,8 @@ _LOOK_AGAIN_S = 0.3
 class Trainer(Actor):
     """Trains on a batch of groups at a time and tells the rollouts and the exporter its new weight version."""
 
-    def __init__(self, options: Options, rollouts: list[Any]) -> None:
-        super().__init__(options, "trainer")
+    def __init__(self, options: Options, rollouts: list[Any], *, telemetry: TelemetrySetUp = ProcessTelemetry) -> None:
+        super().__init__(options, "trainer", telemetry)
         self._rng = random.Random(f"{options.seed}/trainer")  # noqa: S311 - a simulation
         self._rollouts = rollouts
         self._batch_groups = GROUPS_PER_ROLLOUT * options.rollouts

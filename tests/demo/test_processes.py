@@ -1,0 +1,72 @@
+"""Child processes cannot outlive the demo."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+# A child that ignores every polite request and has a child of its own, in another session, of which it knows nothing
+# more once it is gone.
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
+print(grandchild.pid, flush=True)
+time.sleep(300)
+"""
+
+DEMO = """
+import os, sys, time
+from pathlib import Path
+from exporter.demo import processes
+processes.adopt_orphans()
+log = Path(sys.argv[1])
+child = processes.start([sys.executable, "-c", sys.argv[2]], env=os.environ, log=log)
+while not log.read_text().endswith("\\n"):
+    time.sleep(0.05)
+print(child.pid, log.read_text().strip(), flush=True)
+if sys.argv[3] == "end":
+    child.terminate()
+    processes.end_all([child], 0.2)
+    print(child.poll(), processes.descendants(), flush=True)
+else:
+    time.sleep(300)
+"""
+
+
+def demo(tmp_path: Path, child: str, how: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", DEMO, str(tmp_path / "log"), child, how]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def is_gone(pid: int) -> bool:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_child_that_does_not_obey_is_killed_with_its_own_children(tmp_path: Path) -> None:
+    with demo(tmp_path, STUBBORN, "end") as process:
+        said, _ = process.communicate(timeout=60)
+    pids, outcome = said.splitlines()
+    assert outcome == f"{-signal.SIGKILL} []"
+    assert all(is_gone(int(pid)) for pid in pids.split())
+
+
+def test_a_child_ends_when_the_demo_is_killed(tmp_path: Path) -> None:
+    obedient = "import time; print(0, flush=True); time.sleep(300)"
+    with demo(tmp_path, obedient, "wait") as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline().split()[0])
+        assert os.getsid(pid) == pid
+        process.kill()
+    assert is_gone(pid)
