@@ -68,11 +68,12 @@ def end_all(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> N
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=max(0.0, deadline - time.monotonic()))
+    own = {process.pid for process in processes}
     # A process that is killed may have had children that turn up here after it.
     for _ in range(10):
-        _kill([process.pid for process in processes if process.poll() is None])
-        left = [pid for pid in descendants() if _is_alive(pid)]
-        if not left and all(process.poll() is not None for process in processes):
+        left = [process.pid for process in processes if process.poll() is None]
+        left += [pid for pid in descendants() if pid not in own and _is_alive(pid)]
+        if not left:
             return
         _kill(left)
         time.sleep(0.1)
