@@ -1,0 +1,110 @@
+"""The instruments: every known series starts at 0, nothing that is not declared gets in."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from dataplane.metrics import ERROR_TYPE_VALUES
+from exporter.catalogue import EXPORTER_METRICS, EXPORTER_OPERATIONS, UndeclaredError, check_attributes
+from exporter.snapshot import SOURCES
+from exporter.telemetry import Recorder
+
+
+class Recording:
+    def __init__(self, **options) -> None:
+        self._reader = InMemoryMetricReader()
+        provider = MeterProvider([self._reader], shutdown_on_exit=False)
+        self.recorder = Recorder(provider.get_meter("test"), **{"ping_slo_s": 0.25, **options})
+
+    def metrics(self):
+        return [
+            metric
+            for resource in self._reader.get_metrics_data().resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        ]
+
+    def points(self, name: str):
+        return [point for metric in self.metrics() if metric.name == name for point in metric.data.data_points]
+
+    def values(self, name: str) -> dict[tuple[str, ...], float]:
+        return {tuple(v for _, v in sorted(p.attributes.items())): p.value for p in self.points(name)}
+
+
+@pytest.fixture
+def recording() -> Recording:
+    return Recording()
+
+
+def test_every_known_series_starts_at_zero(recording: Recording):
+    pairs = product(ERROR_TYPE_VALUES, EXPORTER_OPERATIONS)
+    assert recording.values("dataplane.errors") == dict.fromkeys(pairs, 0)
+    assert recording.values("dataplane.controller.restarts") == {(): 0}
+    assert recording.values("tq_exporter.polls") == dict.fromkeys(product(("ok", "failed"), SOURCES), 0)
+    assert recording.values("tq_exporter.polls.skipped") == {(source,): 0 for source in SOURCES}
+    assert recording.values("tq_exporter.otlp.exports") == {}
+
+
+def test_pushed_signals_start_at_zero():
+    assert Recording(pushed=["traces"]).values("tq_exporter.otlp.exports") == {
+        ("ok", "traces"): 0,
+        ("failed", "traces"): 0,
+    }
+
+
+def test_it_counts(recording: Recording):
+    recorder = recording.recorder
+    recorder.error("ping", "DataPlaneTimeout")
+    recorder.poll("metadata", "failed")
+    recorder.skipped("storage")
+    recorder.restart()
+    recorder.export("metrics", "ok")
+    assert recording.values("dataplane.errors")["DataPlaneTimeout", "ping"] == 1
+    assert recording.values("tq_exporter.polls")["failed", "metadata"] == 1
+    assert recording.values("tq_exporter.polls.skipped")["storage",] == 1
+    assert recording.values("dataplane.controller.restarts")[()] == 1
+    assert recording.values("tq_exporter.otlp.exports")["ok", "metrics"] == 1
+
+
+def test_pings_are_counted_apart_from_failed_ones_and_have_a_bucket_at_the_objective():
+    recording = Recording(ping_slo_s=0.3)
+    recording.recorder.ping(0.29, None)
+    recording.recorder.ping(0.31, None)
+    recording.recorder.ping(4.0, "DataPlaneTimeout")
+    ok, failed = sorted(recording.points("dataplane.ping.duration"), key=lambda point: len(point.attributes))
+    below = ok.explicit_bounds.index(0.3)
+    assert sum(ok.bucket_counts[: below + 1]) == 1
+    assert ok.count == 2
+    assert dict(failed.attributes) == {"error.type": "DataPlaneTimeout"}
+
+
+def test_what_is_in_no_closed_list_counts_as_other(recording: Recording):
+    recording.recorder.error("reboot", "ZeroDivisionError")
+    recording.recorder.ping(0.1, "ZeroDivisionError")
+    assert recording.values("dataplane.errors")["_OTHER", "_OTHER"] == 1
+    assert dict(recording.points("dataplane.ping.duration")[0].attributes) == {"error.type": "_OTHER"}
+
+
+def test_an_undeclared_source_outcome_or_signal_is_an_error(recording: Recording):
+    with pytest.raises(UndeclaredError):
+        recording.recorder.poll("weather", "ok")
+    with pytest.raises(UndeclaredError):
+        recording.recorder.poll("ping", "maybe")
+    with pytest.raises(UndeclaredError):
+        recording.recorder.skipped("weather")
+    with pytest.raises(UndeclaredError):
+        recording.recorder.export("logs", "ok")
+
+
+def test_everything_recorded_is_declared(recording: Recording):
+    recording.recorder.ping(0.1, "_OTHER")
+    recording.recorder.export("metrics", "ok")
+    declared = {metric.name: metric for metric in EXPORTER_METRICS}
+    for metric in recording.metrics():
+        assert (metric.unit, metric.description) == (declared[metric.name].unit, declared[metric.name].description)
+        for point in metric.data.data_points:
+            check_attributes(declared[metric.name], point.attributes)
