@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, TypeVar
 
+import msgspec
+
 from dataplane.endpoint import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
 
@@ -34,6 +36,7 @@ __all__ = [
     "SourceReason",
     "SourceState",
     "StorageState",
+    "encode_snapshot",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -259,3 +262,14 @@ class Snapshot:
     sources: tuple[SourceState, ...] = ()
     controller_busy_ratio: float | None = None
     incidents: tuple[Incident, ...] = ()
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """Return *snapshot* as one line of JSON."""
+    return msgspec.json.encode(snapshot, enc_hook=_to_builtin)
+
+
+def _to_builtin(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")

@@ -44,7 +44,7 @@ def dump_config(config: Config) -> str:
     tree: dict[str, Any] = {}
     for setting in SETTINGS:
         section, _, name = setting.key.rpartition(".")
-        value = getattr(getattr(config, section) if section else config, name)
+        value = setting.get(config)
         if value is None or (setting.key in WAYS and setting.key != _way(config)):
             continue
         (tree.setdefault(section, {}) if section else tree)[name] = setting.show(value)

@@ -13,6 +13,7 @@ import msgspec
 from dataplane.groups import CONVENTIONS, Convention
 from exporter.config import values
 from exporter.config.model import (
+    Config,
     Discovery,
     Listen,
     Log,
@@ -59,6 +60,11 @@ class Setting:
         """The environment variable: after the flag when there is one, else after the key."""
         name = self.flag.removeprefix("--") if self.flag else self.key
         return ENV_PREFIX + re.sub(r"[^a-z0-9]", "_", name).upper()
+
+    def get(self, config: Config) -> Any:
+        """Return the setting's value in *config*."""
+        section, _, name = self.key.rpartition(".")
+        return getattr(getattr(config, section) if section else config, name)
 
 
 def _listen(value: object) -> Listen:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
-
-from exporter.snapshot import Snapshot
+from exporter.snapshot import Snapshot, encode_snapshot
 
 __all__ = ["Reply", "Routes", "Scrape", "plain"]
 
@@ -102,11 +100,5 @@ class Routes:
         return plain(HTTPStatus.SERVICE_UNAVAILABLE, "the first round of polls is not done")
 
     def _snapshot_json(self, _accept: str | None) -> Reply:
-        body = msgspec.json.encode(self._snapshot(), enc_hook=_to_builtin)
+        body = encode_snapshot(self._snapshot())
         return Reply(HTTPStatus.OK, "application/json", body)
-
-
-def _to_builtin(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")

@@ -1,0 +1,233 @@
+"""The command line: ``tq-exporter run | once | check-config | metrics | demo``.
+
+Importing this module loads only the configuration; a command loads what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+
+from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError, dump_config, load_config
+from exporter.logs import setup_logging
+
+__all__ = ["main"]
+
+_PROGRAM: Final = "tq-exporter"
+_PRECEDENCE: Final = (
+    f"Every flag has an environment variable: --ping-interval is TQ_EXPORTER_PING_INTERVAL, --config {CONFIG_ENV}. "
+    "Flags win over variables, variables over the file. The file has further keys: docs/configuration.md."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The arguments, by default those of the process.
+
+    Returns:
+        The exit code: 0 done, 1 failed on the way (``once``: TransferQueue did not answer), 2 wrong arguments or
+        configuration.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = _build_parser(arguments)
+    try:
+        options, rest = parser.parse_known_args(arguments)
+        if rest:
+            _reject(rest, arguments)
+        if options.command is None:
+            parser.print_help(sys.stderr)
+            return 2
+        command: Callable[[argparse.Namespace], int] = options.handler
+        code = command(options)
+        sys.stdout.flush()
+        return code
+    except ConfigError as error:
+        return _fail(str(error), 2)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does; nothing is left to tell it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+# The commands.
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = _load(options)
+    _check_packages(config)
+    setup_logging(config.log)
+    from exporter import app
+
+    try:
+        return app.run(config)
+    except OSError as error:
+        remedy = "free it or give another with --listen ADDRESS:PORT (port 0 takes any free one)"
+        raise ConfigError("listen", error.strerror or str(error), remedy) from error
+
+
+def _once(options: argparse.Namespace) -> int:
+    config = _load(options)
+    _check_packages(config)
+    # The answer says what failed; the log would only say it again.
+    setup_logging(msgspec.structs.replace(config.log, level="debug" if config.log.level == "debug" else "error"))
+    from exporter import app
+    from exporter.snapshot import encode_snapshot
+
+    snapshot = app.poll_once(config)
+    if options.json:
+        _print(encode_snapshot(snapshot).decode())
+    else:
+        from exporter.table import print_snapshot
+
+        print_snapshot(snapshot)
+    if snapshot.up:
+        return 0
+    reasons = [f"{source.source}: {source.detail}" for source in snapshot.sources if source.detail]
+    why = "; ".join(reasons) or f"discovery: {snapshot.discovery.replace('_', ' ')}"
+    return _fail(f"TransferQueue did not answer: {why}", 1)
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    _print(dump_config(load_config(_flags(options), os.environ, options.file or options.config)))
+    return 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from exporter import catalogue_docs
+
+    render = {
+        "table": catalogue_docs.render_table,
+        "markdown": catalogue_docs.render_markdown,
+        "json": catalogue_docs.render_json,
+    }[options.format]
+    _print(render())
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from exporter.demo import cli as demo
+
+    return demo.main(options)
+
+
+# The arguments.
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(_fail(f"{message}; see {self.prog} --help", 2))
+
+
+def _build_parser(arguments: Sequence[str]) -> _Parser:
+    parser = _Parser(
+        prog=_PROGRAM,
+        description="Make a running TransferQueue visible: occupancy, staleness, flow and errors as metrics.",
+        epilog="Start here: tq-exporter run --ray-address auto",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {metadata.version(_PROGRAM)}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def add(name: str, handler: Callable[[argparse.Namespace], int], summary: str, example: str) -> _Parser:
+        command: _Parser = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=f"Example: {_PROGRAM} {example}",
+            allow_abbrev=False,
+        )
+        command.set_defaults(handler=handler)
+        return command
+
+    run = add("run", _run, "poll TransferQueue and serve its metrics until SIGTERM", "run --listen 0.0.0.0:9464")
+    _add_settings(run)
+    once = add("once", _once, "poll once and print what was seen; exit code 1 when it did not answer", "once --json")
+    once.add_argument("--json", action="store_true", help="print the snapshot as JSON instead of a table")
+    _add_settings(once)
+    check = add(
+        "check-config",
+        _check_config,
+        "print the effective configuration, or the one line that says what is wrong with it",
+        "check-config exporter.yaml",
+    )
+    check.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="the YAML file; without it, flags and variables"
+    )
+    _add_settings(check)
+    listing = add("metrics", _metrics, "print every metric there is, with its meaning", "metrics --format markdown")
+    listing.add_argument(
+        "--format", choices=("table", "markdown", "json"), default="table", help="how to print (default: %(default)s)"
+    )
+    demo = add("demo", _demo, "run a small training loop with a real TransferQueue and the exporter beside it", "demo")
+    if "demo" in arguments[:1]:
+        from exporter.demo import cli as demo_cli
+
+        demo_cli.add_arguments(demo)
+    return parser
+
+
+def _add_settings(parser: _Parser) -> None:
+    group = parser.add_argument_group("configuration", _PRECEDENCE)
+    group.add_argument("--config", type=Path, metavar="FILE", help="a YAML file, see docs/reference-config.yaml")
+    for setting in SETTINGS:
+        if setting.flag:
+            default = setting.get(Config())
+            said = setting.help if default is None else f"{setting.help} (default: {setting.show(default)})"
+            group.add_argument(setting.flag, dest=setting.flag, metavar=setting.metavar, help=said)
+
+
+def _flags(options: argparse.Namespace) -> dict[str, object]:
+    return {setting.flag: getattr(options, setting.flag) for setting in SETTINGS if setting.flag}
+
+
+def _load(options: argparse.Namespace) -> Config:
+    return load_config(_flags(options), os.environ, options.config)
+
+
+def _reject(rest: Sequence[str], arguments: Sequence[str]) -> NoReturn:
+    unknown = rest[0].partition("=")[0]
+    known = {flag for setting in SETTINGS if (flag := setting.flag)} | {"--config", "--json", "--format", "--help"}
+    nearest = difflib.get_close_matches(unknown, known, n=1) if re.match("--", unknown) else []
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    remedy = f"did you mean {nearest[0]}?" if nearest else f"see {_PROGRAM} {command} --help".replace("  ", " ")
+    raise ConfigError(unknown, "is not a known argument", remedy)
+
+
+def _check_packages(config: Config) -> None:
+    """Say at once what the configuration needs and this Python does not have."""
+    by_ray = config.discovery.controller is None and config.discovery.file is None
+    for needed, key, remedy in (
+        (by_ray, "discovery.ray_address", "use --discovery-file or --controller"),
+        (config.reader == "client", "reader", "use --reader wire"),
+    ):
+        missing = [name for name in ("ray", "transfer_queue") if needed and importlib.util.find_spec(name) is None]
+        if missing:
+            problem = f"needs {' and '.join(missing)}, not installed here"
+            raise ConfigError(key, problem, f"install tq-exporter[tq] or {remedy}")
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def _fail(line: str, code: int) -> int:
+    sys.stderr.write(f"{_PROGRAM}: {' '.join(line.split())}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""The exporter's log on standard error: text or JSON, one line per record, UTC, no repetition, no secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Final, TextIO
+from urllib.parse import unquote
+
+from exporter.config import Log
+
+__all__ = ["JsonFormatter", "RepeatFilter", "TextFormatter", "secrets_in", "setup_logging"]
+
+REPEAT_S: Final = 60.0
+"""A failure that stays the same is logged at most once in this many seconds."""
+
+_OURS: Final = ("exporter", "dataplane")
+_HEADER_VARIABLES: Final = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS_|TRACES_|LOGS_)?HEADERS")
+_IN_URL: Final = re.compile(r"(?<=://)[^/\s@]+@")
+_MASK: Final = "***"
+
+
+def setup_logging(log: Log, *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
+    """Send all log records of this process to *stream*, by default standard error. Replaces an earlier set-up.
+
+    Args:
+        log: Format and level. The level holds for our own records; of libraries only warnings and errors show.
+        stream: Where to write.
+        environ: The environment, for the secrets that must not be written.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    secrets = secrets_in(environ)
+    handler.setFormatter(JsonFormatter(secrets) if log.format == "json" else TextFormatter(secrets))
+    handler.addFilter(RepeatFilter())
+    level = logging.getLevelName(log.level.upper())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(max(level, logging.WARNING))
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
+    logging.captureWarnings(True)
+    # A reader of our standard error that has gone must not turn every line into a traceback.
+    logging.raiseExceptions = False
+
+
+def secrets_in(environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the texts in *environ* that must never be written: Ray's token and the values of OTLP headers."""
+    found = {environ.get("RAY_AUTH_TOKEN", "")}
+    for name, headers in environ.items():
+        if _HEADER_VARIABLES.fullmatch(name):
+            for header in headers.split(","):
+                value = header.partition("=")[2].strip()
+                # A header such as "Bearer abc" is written whole, decoded, or as its last word alone.
+                found |= {value, unquote(value), unquote(value).rpartition(" ")[2]}
+    return frozenset(secret for secret in found if len(secret) >= 4)
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._secrets = sorted(secrets, key=len, reverse=True)
+
+    def mask(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, _MASK)
+        return _IN_URL.sub(f"{_MASK}@", text)
+
+    def message(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        repeats = getattr(record, "repeats", 0)
+        return f"{text} ({repeats} more like this since the last)" if repeats else text
+
+    def traceback(self, record: logging.LogRecord) -> str:
+        if record.exc_info and record.exc_info[0] is not None:
+            return self.formatException(record.exc_info)
+        return ""
+
+
+class TextFormatter(_Formatter):
+    """Writes ``2030-01-31T12:00:00.000Z WARNING exporter.state: the ping poll failed: …``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See :meth:`logging.Formatter.format`."""
+        message = self.message(record).replace("\r", "\\r").replace("\n", "\\n")
+        line = f"{_utc(record.created)} {record.levelname:<7} {record.name}: {message}"
+        traceback = self.traceback(record)
+        return self.mask(f"{line}\n{traceback}" if traceback else line)
+
+
+class JsonFormatter(_Formatter):
+    """Writes one JSON object per line: ``time``, ``level``, ``logger``, ``message``, and what else there is.
+
+    ``repeats`` counts the lines like this one that were left out since the last; ``exception`` is a traceback.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See :meth:`logging.Formatter.format`."""
+        fields: dict[str, object] = {
+            "time": _utc(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self.mask(record.getMessage()),
+        }
+        if repeats := getattr(record, "repeats", 0):
+            fields["repeats"] = repeats
+        if traceback := self.traceback(record):
+            fields["exception"] = self.mask(traceback)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+class RepeatFilter(logging.Filter):
+    """Lets a warning or error through when it is news, then at most once in :data:`REPEAT_S` seconds with a count.
+
+    Two lines are the same when they differ in their numbers only. A line of lower severity from the same logger
+    means that something changed there, such as a recovery: every warning after it is news again, so that the
+    last line of a logger always tells how things stand.
+    """
+
+    _KEPT = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See :meth:`logging.Filter.filter`."""
+        if record.levelno < logging.WARNING:
+            for key in [key for key in self._seen if key[0] == record.name]:
+                del self._seen[key]
+            return True
+        key = (record.name, re.sub(r"\d+", "0", record.getMessage()))
+        last, left_out = self._seen.get(key, (None, 0))
+        if last is not None and 0 <= record.created - last < REPEAT_S:
+            self._seen[key] = (last, left_out + 1)
+            return False
+        record.repeats = left_out
+        self._seen[key] = (record.created, 0)
+        self._seen.move_to_end(key)
+        while len(self._seen) > self._KEPT:
+            self._seen.popitem(last=False)
+        return True
+
+
+def _utc(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
