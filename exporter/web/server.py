@@ -77,7 +77,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 64
+    request_queue_size = 128
 
     def __init__(self, listen: Listen, routes: Routes) -> None:
         self.routes = routes
@@ -122,6 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Speaks HTTP/1.0: one request per connection."""
 
     server: _Server
+    default_request_version = "HTTP/1.0"  # the base class answers what it cannot read without a status line
     server_version = "tq-exporter"
     sys_version = ""
     timeout = _IDLE_S  # for a read, and for the whole of a write
