@@ -13,8 +13,9 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
+from dataplane._instruments import tracing_configured
 from dataplane._lineage import Origin, contexts_of, linkable, stamp, traceparent, versions_of
-from dataplane._operations import Operation, keys_of, partition_of, tags_of
+from dataplane._operations import OPERATIONS, Operation, keys_of, partition_of, tags_of
 from dataplane._payload import count_bytes, count_keys
 from dataplane._tally import Cell, partition_name
 from dataplane.errors import OTHER_ERROR_TYPE, DataPlaneError, DataPlaneTimeout, error_type
@@ -53,22 +54,23 @@ class Call:
         args: The positional arguments to make the call with.
         kwargs: The keyword arguments to make the call with.
         active: Whether the call has not ended yet.
+        started: When the call itself began, on the clock ``perf_counter_ns``.
     """
 
     # Class attributes are what an instance starts with: setting none of them is the quickest.
     active = True
     _nested = False
     _name: str | None = None
-    _keys: Any = None
+    _keys: Sequence[Any] | None = None
+    _all_keys = False
     _n_keys = 0
     _n_bytes = 0
     _misses = 0
     _cell: Cell | None = None
-    _span: Span = trace.INVALID_SPAN
-    _in_trace = False
+    _span: Span | None = None  # only when it records: there is nothing to do for any other
     _scope: Token[Context] | None = None
     _token: Token[Call | None] | None = None
-    _started = 0
+    started = 0
 
     def __init__(self, recorder: Recorder, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._recorder = recorder
@@ -77,35 +79,64 @@ class Call:
         self.kwargs = kwargs
 
     def open(self) -> None:
-        """Read the arguments, begin the span, and write it into the tags where that is wanted."""
-        recorder, operation, args = self._recorder, self._operation, self.args
-        if operation.batch is None:
-            partition = operation.partition.of(args, self.kwargs)
-            self._keys = keys = operation.keys.of(args, self.kwargs)
-        else:
-            batch = operation.batch.of(args, self.kwargs)
-            partition = partition_of(batch)
-            self._keys = keys = keys_of(batch)
-        if keys is not None:
-            self._n_keys = count_keys(keys)
-        name = self._name = partition_name(partition)
-        outer = _current.get()
-        if outer is not None and outer.active:
-            self._nested = True
-            self._cell = recorder.nested_tally.success(operation, name)
-            return
-        cell = self._cell = recorder.tally.success(operation, name)
-        span = self._span = recorder.tracer.start_span(cell.span_name, None, cell.span_kind, cell.span_attributes)
-        self._in_trace = span.get_span_context().is_valid
-        if recorder.propagate and operation.effect == "write" and self._in_trace:
-            self._write_traceparent()
+        """Read the arguments, begin the span, write it into the tags where that is wanted, and start the clock."""
+        recorder, operation = self._recorder, self._operation
+        try:
+            if operation.batch is not None:
+                batch = operation.batch.of(self.args, self.kwargs)
+                partition: Any = partition_of(batch)
+                keys: Any = keys_of(batch)
+            else:
+                where, args = operation.partition, self.args
+                if where is None:
+                    partition = None
+                elif where.position < len(args):  # Argument.of without the call
+                    partition = args[where.position]
+                else:
+                    partition = where.of(args, self.kwargs)
+                where = operation.keys
+                if where is None:
+                    keys = None
+                elif where.position < len(args):
+                    keys = args[where.position]
+                else:
+                    keys = where.of(args, self.kwargs)
+            if type(keys) is list or type(keys) is tuple:
+                self._keys = keys
+                self._n_keys = len(keys)
+            elif keys is not None:
+                self._n_keys = count_keys(keys)
+                self._keys = (keys,) if isinstance(keys, str) else None
+            else:
+                self._all_keys = True
+            outer = _current.get()
+            self._nested = outer is not None and outer.active
+            tally = recorder.nested_tally if self._nested else recorder.tally
+            cell = tally.seen[operation].get(partition) if partition is None or type(partition) is str else None
+            if cell is not None:
+                self._name = partition
+            else:
+                self._name = partition_name(partition)
+                cell = tally.success(operation, self._name)
+            self._cell = cell
+            if not self._nested and (recorder.own_tracer or tracing_configured()):
+                span = recorder.tracer.start_span(cell.span_name, None, cell.span_kind, cell.span_attributes)
+                if span.is_recording():
+                    self._span = span
+                if recorder.propagate and operation.effect == "write" and span.get_span_context().is_valid:
+                    self._write_traceparent(span)
+        except Exception as error:
+            recorder.failed(error)
+        self._token = _current.set(self)
+        if self._span is not None:
+            self._attach()
+        self.started = perf_counter_ns()
 
     def enter(self) -> None:
-        """Make this the call, and its span the span, that the current thread or task is inside of."""
+        """Make this, again, the call that the current thread or task is inside of."""
         self._token = _current.set(self)
-        if self._in_trace:
-            self._scope = otel_context.attach(trace.set_span_in_context(self._span))
-        self._started = perf_counter_ns()
+        if self._span is not None:
+            self._attach()
 
     def leave(self) -> None:
         """Undo :meth:`enter`."""
@@ -118,8 +149,8 @@ class Call:
 
     def succeed(self, result: object) -> None:
         """Record that the call returned *result*."""
-        elapsed = perf_counter_ns() - self._started
-        learn = _LEARN.get(self._operation.effect or "")
+        elapsed = perf_counter_ns() - self.started
+        learn = _LEARN[self._operation]
         if learn is not None:
             try:
                 learn(self, result)
@@ -129,12 +160,12 @@ class Call:
 
     def fail(self, error: BaseException) -> None:
         """Record that the call raised *error*."""
-        elapsed = perf_counter_ns() - self._started
+        elapsed = perf_counter_ns() - self.started
         kind = OTHER_ERROR_TYPE
         recorder = self._recorder
         try:
             kind = _error_kind(error, self._operation)
-            if self._span.is_recording():
+            if self._span is not None:
                 self._span.set_attribute("error.type", kind)
                 self._span.set_status(StatusCode.ERROR)
                 self._span.record_exception(error)
@@ -143,10 +174,19 @@ class Call:
         tally = recorder.nested_tally if self._nested else recorder.tally
         self._close(elapsed, tally.failure(self._operation, self._name, kind), kind)
 
-    def _write_traceparent(self) -> None:
+    def _attach(self) -> None:
+        # Only a span that records is made current: what it would tell spans inside of it, they find out themselves.
+        try:
+            self._scope = otel_context.attach(trace.set_span_in_context(self._span or trace.INVALID_SPAN))
+        except Exception as error:
+            self._recorder.failed(error)
+
+    def _write_traceparent(self, span: Span) -> None:
         tags = self._operation.tags
+        if tags is None:
+            return
         before = tags.of(self.args, self.kwargs)
-        after = stamp(before, self._keys, traceparent(self._span))
+        after = stamp(before, self._n_keys, traceparent(span))
         if after is not before:
             self.args, self.kwargs = tags.replace(self.args, self.kwargs, after)
 
@@ -154,8 +194,9 @@ class Call:
 
     def _wrote(self, result: object) -> None:
         operation, recorder = self._operation, self._recorder
-        self._n_bytes = count_bytes(operation.fields.of(self.args, self.kwargs))
-        keys = self._known_keys()
+        if operation.fields is not None:
+            self._n_bytes = count_bytes(operation.fields.of(self.args, self.kwargs))
+        keys = self._keys
         if keys is None:  # they could be iterated once, and the call did
             keys = keys_of(result)
             self._n_keys = count_keys(keys)
@@ -164,25 +205,26 @@ class Call:
         keys, name = tuple(keys), self._name or ""
         if name != RESERVED_PARTITION:
             recorder.outstanding.put(name, keys, self._n_bytes)
-        if self._traced():
-            tags = operation.tags.of(self.args, self.kwargs)
-            versions = versions_of(tags) if type(tags) is list and tags else (None,)
-            context = self._span.get_span_context() if self._span.is_recording() else None
-            recorder.lineage.remember(name, keys, versions, (context,))
+        span = self._span
+        if span is not None or (recorder.instruments.live() and not self._nested):
+            tags = tags_of(result)
+            if not tags and operation.tags is not None:
+                tags = operation.tags.of(self.args, self.kwargs)
+            recorder.lineage.wrote(name, keys, tags, None if span is None else span.get_span_context())
 
     def _claimed(self, result: object) -> None:
         keys = self._keys = keys_of(result)
         self._n_keys = count_keys(keys)
         if keys and self._traced():
             tags = tags_of(result)
-            origins = self._remember(keys, tags) if tags else []
+            origins = self._remember(keys, tags) if tags else ()
             self._link(origins)
             self._measure_lag(origins)
 
     def _read(self, result: object) -> None:
         self._n_bytes = count_bytes(result)
-        keys = self._known_keys()
-        if keys and self._span.is_recording():
+        keys = self._keys
+        if keys and self._span is not None:
             operation = self._operation
             if operation.batch is not None:
                 tags = tags_of(operation.batch.of(self.args, self.kwargs))
@@ -192,8 +234,8 @@ class Call:
             self._link(origins)
 
     def _cleared(self, result: object) -> None:
-        keys, name = self._known_keys(), self._name or ""
-        if keys is not None or self._keys is None:
+        keys, name = self._keys, self._name or ""
+        if keys is not None or self._all_keys:
             self._recorder.outstanding.clear(name, keys)
         if keys and self._operation.consumes and self._traced():
             origins, self._misses = self._recorder.lineage.find(name, keys)
@@ -205,28 +247,22 @@ class Call:
         if self._traced():
             self._recorder.lineage.remember_groups(self._name or "", result)
 
-    def _known_keys(self) -> Sequence[Any] | None:
-        keys = self._keys
-        if type(keys) is list or type(keys) is tuple:
-            return keys
-        return (keys,) if isinstance(keys, str) else None
-
     def _traced(self) -> bool:
         """Whether anybody may look at versions or links, and this call is the one that tells them."""
-        return not self._nested and (self._recorder.instruments.live(self._started) or self._span.is_recording())
+        return not self._nested and (self._span is not None or self._recorder.instruments.live())
 
     def _remember(self, keys: Sequence[Any], tags: Sequence[Any]) -> Sequence[Origin]:
         return self._recorder.lineage.remember(self._name or "", keys, versions_of(tags), contexts_of(tags))
 
     def _link(self, origins: Sequence[Origin]) -> None:
-        if self._span.is_recording():
+        if self._span is not None:
             for context in linkable(origins):
                 self._span.add_link(context)
 
     def _measure_lag(self, origins: Sequence[Origin]) -> None:
         reference = trainer_version.published
         if reference is None:
-            reference = self._recorder.lineage.newest_version
+            reference = self._recorder.lineage.newest_version()
         if reference is None or self._cell is None:
             return
         for version in {origin.version for origin in origins if origin.version is not None}:
@@ -242,15 +278,18 @@ class Call:
                     recorder.instruments.duration.record(elapsed / 1e9, cell.attributes)
                 except Exception as error:
                     recorder.failed(error)
-        if self._in_trace:
+        if self._span is not None:
             try:
-                if self._operation.direction is not None and self._span.is_recording():
+                if self._operation.direction is not None:
                     self._span.set_attribute("messaging.batch.message_count", self._n_keys)
                 self._span.end()
             except Exception as error:
                 recorder.failed(error)
         try:
-            self.leave()
+            if self._token is not None:
+                _current.reset(self._token)
+            if self._scope is not None:
+                otel_context.detach(self._scope)
         except Exception as error:
             recorder.failed(error)
         if recorder.on_event is not None:
@@ -271,13 +310,14 @@ class Call:
         }
 
 
-_LEARN = {
+_BY_EFFECT = {
     "write": Call._wrote,
     "claim": Call._claimed,
     "read": Call._read,
     "clear": Call._cleared,
     "list": Call._listed,
 }
+_LEARN = {operation: _BY_EFFECT.get(operation.effect or "") for operation in OPERATIONS.values()}
 
 
 def _error_kind(error: BaseException, operation: Operation) -> str:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, NoOpMeterProvider, Observation
+from opentelemetry.metrics import _internal as _metrics_api
 
 from dataplane._tally import Cell, PartitionLabels, Tally
 from dataplane.metrics import (
@@ -28,12 +29,12 @@ from dataplane.metrics import (
     Metric,
 )
 
-__all__ = ["SCOPE", "Instruments", "instruments_for", "scope_version"]
+__all__ = ["SCOPE", "Instruments", "instruments_for", "scope_version", "tracing_configured"]
 
 SCOPE: Final = "dataplane"
 """Name of the instrumentation scope of all the client's metrics and spans."""
 
-_LOOK_AGAIN_NS = 1_000_000_000
+_UNKNOWN: Final = object()
 
 
 def scope_version() -> str | None:
@@ -44,17 +45,25 @@ def scope_version() -> str | None:
         return None
 
 
+def tracing_configured() -> bool:
+    """Whether a global tracer provider may be set.
+
+    The public question takes longer than all else that a call costs without an SDK. Where the name is not what it
+    was, the answer is yes, and the API's own tracer finds out; the same for metrics, in :meth:`Instruments.live`.
+    """
+    return getattr(trace, "_TRACER_PROVIDER", _UNKNOWN) is not None
+
+
 class Instruments:
     """The instruments on one meter provider, None for the global one, and the tallies that feed them."""
 
     def __init__(self, meter_provider: MeterProvider | None) -> None:
         self.labels = PartitionLabels()
-        self._global = meter_provider is None
+        self._explicit = meter_provider is not None
         self._tallies: set[Tally] = set()
         self._gone: deque[Tally] = deque()
         self._lock = threading.Lock()
         self._retired = Tally(self.labels)
-        self._look_at_ns = 0
         self._live = not isinstance(meter_provider, NoOpMeterProvider)
         meter = metrics.get_meter(SCOPE, scope_version() or "", meter_provider)
         self.duration = meter.create_histogram(
@@ -79,13 +88,11 @@ class Instruments:
         for metric, observe in observed:
             meter.create_observable_counter(metric.name, [_callback(observe)], metric.unit, metric.description)
 
-    def live(self, now_ns: int) -> bool:
-        """Whether somebody may read the metrics; looked up once a second (*now_ns* is ``perf_counter_ns``)."""
-        if self._global and now_ns >= self._look_at_ns:
-            self._look_at_ns = now_ns + _LOOK_AGAIN_NS
-            # The API has no public name for "none was set yet".
-            self._live = type(metrics.get_meter_provider()).__name__ not in ("_ProxyMeterProvider", "NoOpMeterProvider")
-        return self._live
+    def live(self) -> bool:
+        """Whether somebody may read the metrics."""
+        if self._explicit:
+            return self._live
+        return getattr(_metrics_api, "_METER_PROVIDER", _UNKNOWN) is not None
 
     def feed(self, owner: object, tally: Tally) -> None:
         """Count *tally* in, and go on counting what it held after its *owner* is gone."""

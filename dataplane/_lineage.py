@@ -7,6 +7,7 @@ index by key is built when something is first looked up, so that a process which
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -51,17 +52,33 @@ class Origin:
         self.context = context
 
 
+class _Origins(list[Origin]):
+    """The origins of a batch: one for all of its keys or one per key."""
+
+
 class _Generation:
-    __slots__ = ("index", "pending", "size")
+    __slots__ = ("index", "note", "pending", "size")
 
     def __init__(self) -> None:
-        self.pending: list[tuple[str, Sequence[Any], Sequence[Origin]]] = []
+        # Partition, keys, tags or origins, and span of one call after the other, flat: a tuple for each would
+        # keep the garbage collector busy.
+        self.pending: deque[Any] = deque()
+        self.note = self.pending.extend
         self.index: dict[str, dict[Any, Origin]] = {}
-        self.size = 0
+        self.size = 0  # how many keys were noted, nearly: threads may lose an addition
 
-    def settle(self) -> None:
-        pending, self.pending = self.pending, []
-        for partition, keys, origins in pending:
+    def settle(self) -> int | None:
+        """Bring the index up to date and return the newest version of what was put."""
+        newest = None
+        next_of = self.pending.popleft
+        while self.pending:
+            partition, keys, told, context = next_of(), next_of(), next_of(), next_of()
+            if type(told) is _Origins:
+                origins: Sequence[Origin] = told
+            else:
+                versions = versions_of(told) if told else (None,)
+                newest = _newest(newest, *versions)
+                origins = _origins(versions, (context,))
             index = self.index.setdefault(partition, {})
             try:
                 if len(origins) > 1:
@@ -72,6 +89,11 @@ class _Generation:
                     _update_context(index, keys, origins[0])
             except TypeError:  # a key that cannot be hashed names nothing
                 continue
+        return newest
+
+
+def _newest(*versions: int | None) -> int | None:
+    return max((version for version in versions if version is not None), default=None)
 
 
 def _update_context(index: dict[Any, Origin], keys: Sequence[Any], origin: Origin) -> None:
@@ -97,7 +119,18 @@ class Lineage:
         self._lock = threading.Lock()
         self._young = _Generation()
         self._old = _Generation()
-        self.newest_version: int | None = None
+        self._newest: int | None = None
+
+    def wrote(self, partition: str, keys: tuple[Any, ...], tags: object, context: SpanContext | None) -> None:
+        """Note that a put wrote *keys* with *tags* in the span *context*.
+
+        The tags are kept and read when something is first looked up: whoever changes them in place until then
+        changes what is remembered.
+        """
+        if type(tags) is not list:
+            tags = ()
+        if tags or context is not None:
+            self._note(partition, keys, tags, context)
 
     def remember(
         self,
@@ -105,32 +138,22 @@ class Lineage:
         keys: Sequence[Any],
         versions: Sequence[int | None],
         contexts: Sequence[SpanContext | None],
-    ) -> list[Origin]:
+    ) -> Sequence[Origin]:
         """Note that *keys* have these *versions* and *contexts*: one for all of them, or one per key.
-
-        Keys of a type that could hold on to data are not remembered.
 
         Returns:
             The origins, one for all of the keys or one per key.
         """
-        if len(versions) == 1 and len(contexts) == 1:
-            version, context = versions[0], contexts[0]
-            if version is None and context is None:
-                return []
-            origins = [Origin(version, context)]
-        else:
-            version = max((version for version in versions if version is not None), default=None)
-            origins = _origins(versions, contexts)
-        if version is not None and (self.newest_version is None or version > self.newest_version):
-            self.newest_version = version
-        if type(keys[0]) not in (str, int):
-            return origins
+        origins = _origins(versions, contexts)
+        with self._lock:
+            self._newest = _newest(self._newest, *versions)
         if len(keys) <= self._limit:
-            self._add(partition, tuple(keys), origins)
+            self._note(partition, tuple(keys), origins, None)
         else:
             for start in range(0, len(keys), self._limit):
                 part = slice(start, start + self._limit)
-                self._add(partition, tuple(keys[part]), origins if len(origins) == 1 else origins[part])
+                told = origins if len(origins) == 1 else _Origins(origins[part])
+                self._note(partition, tuple(keys[part]), told, None)
         return origins
 
     def remember_groups(self, partition: str, groups: object) -> None:
@@ -150,18 +173,10 @@ class Lineage:
         if keys:
             self.remember(partition, keys, versions, contexts)
 
-    def _add(self, partition: str, keys: Sequence[Any], origins: Sequence[Origin]) -> None:
-        with self._lock:
-            if self._young.size + len(keys) > self._limit:
-                self._old, self._young = self._young, _Generation()
-            self._young.pending.append((partition, keys, origins))
-            self._young.size += len(keys)
-
     def find(self, partition: str, keys: Sequence[Any]) -> tuple[list[Origin], int]:
         """Return the distinct origins of *keys* and how many of the keys are not remembered."""
         with self._lock:
-            for generation in (self._old, self._young):
-                generation.settle()
+            self._settle()
             young = self._young.index.get(partition, {})
             old = self._old.index.get(partition, {})
             try:
@@ -173,8 +188,31 @@ class Lineage:
                 return [], len(keys)
         return [origin for origin in found if origin is not None], misses
 
+    def newest_version(self) -> int | None:
+        """Return the newest version seen, but for puts that left unread because nothing was looked up so long."""
+        with self._lock:
+            self._settle()
+            return self._newest
 
-def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | None]) -> list[Origin]:
+    def _note(self, partition: str, keys: tuple[Any, ...], told: object, context: SpanContext | None) -> None:
+        # A key of another type could hold on to data.
+        if type(keys[0]) in (str, int):
+            young = self._young
+            young.note((partition, keys, told, context))
+            young.size += len(keys)
+            if young.size >= self._limit:
+                with self._lock:
+                    if self._young is young:
+                        self._old, self._young = young, _Generation()
+
+    def _settle(self) -> None:
+        if self._old.pending or self._young.pending:
+            self._newest = _newest(self._newest, self._old.settle(), self._young.settle())
+
+
+def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | None]) -> _Origins:
+    if len(versions) == 1 and len(contexts) == 1:
+        return _Origins((Origin(versions[0], contexts[0]),))
     size = max(len(versions), len(contexts))
     pairs = zip(
         versions if len(versions) == size else list(versions) * size,
@@ -182,13 +220,7 @@ def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | No
         strict=True,
     )
     shared: dict[tuple[int | None, int], Origin] = {}  # a SpanContext cannot be hashed
-    origins = []
-    for version, context in pairs:
-        key = version, id(context)
-        if key not in shared:
-            shared[key] = Origin(version, context)
-        origins.append(shared[key])
-    return origins
+    return _Origins(shared.setdefault((version, id(context)), Origin(version, context)) for version, context in pairs)
 
 
 _get_version = itemgetter("weight_version")
@@ -251,13 +283,13 @@ def traceparent(span: trace.Span) -> str:
     return carrier[TRACEPARENT]
 
 
-def stamp(tags: object, keys: object, text: str) -> object:
-    """Return copies of *tags* that carry *text* as their ``traceparent``; new tags where there are none.
+def stamp(tags: object, n_keys: int, text: str) -> object:
+    """Return copies of *tags* that carry *text* as their ``traceparent``; *n_keys* new tags where there are none.
 
     What is not a list of dicts comes back as it is: it is the call's own business to refuse it.
     """
-    if tags is None and type(keys) in (list, tuple):
-        return [{TRACEPARENT: text} for _ in keys]  # type: ignore[attr-defined]
+    if tags is None and n_keys:
+        return [{TRACEPARENT: text} for _ in range(n_keys)]
     if type(tags) is not list:
         return tags
     return [{**tag, TRACEPARENT: text} if isinstance(tag, dict) else tag for tag in tags]

@@ -41,7 +41,6 @@ class Argument:
         return args, {**kwargs, name: value}
 
 
-_NOWHERE: Final = Argument(1_000, ())
 _FIRST_PARTITION: Final = Argument(0, ("partition_id",))
 _SECOND_PARTITION: Final = Argument(1, ("partition_id",))
 _KEYS: Final = Argument(0, ("sample_ids", "keys"))
@@ -70,11 +69,11 @@ class Operation:
     event: str
     effect: Effect | None = None
     default_error: type[DataPlaneError] = DataPlaneError
-    partition: Argument = _NOWHERE
-    keys: Argument = _NOWHERE
+    partition: Argument | None = None
+    keys: Argument | None = None
     batch: Argument | None = None
-    fields: Argument = _NOWHERE
-    tags: Argument = _NOWHERE
+    fields: Argument | None = None
+    tags: Argument | None = None
     consumes: bool = False
 
     @property

@@ -1,45 +1,50 @@
 """What this process has put and not cleared: keys and bytes.
 
 The truth about occupancy is in the data plane, where other processes put and clear too. Noting a put is one
-append; which keys are new is settled when somebody asks or clears.
+append that takes no lock; which of its keys are new is settled when somebody clears or asks.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from itertools import repeat
 from typing import Any, Final
 
-__all__ = ["LIMIT", "Figures", "Outstanding"]
+__all__ = ["LIMIT", "Outstanding"]
 
 LIMIT: Final = 200_000
 """How many keys are tracked. What only other processes clear would otherwise stay for good."""
 
-Figures = dict[str, int]
+# A key of another type could hold on to data.
+_KEY_TYPES = (str, int)
 
 
 class _Generation:
-    __slots__ = ("bytes", "pending", "shares", "size")
+    __slots__ = ("bytes", "note", "pending", "shares", "size")
 
     def __init__(self) -> None:
-        self.pending: list[tuple[str, Sequence[Any], int]] = []
+        # Partition, keys and bytes of one put after the other, flat: a tuple for each would keep the garbage
+        # collector busy.
+        self.pending: deque[Any] = deque()
+        self.note = self.pending.extend
         self.shares: dict[str, dict[Any, int]] = {}
-        self.size = 0
-        self.bytes = 0
+        self.size = 0  # how many keys were noted, nearly: threads may lose an addition
+        self.bytes = 0  # of what is settled
 
     def settle(self, older: _Generation | None) -> None:
         """Give each key of the noted puts its share of the bytes; a key lives in one generation only."""
-        pending, self.pending = self.pending, []
-        for partition, keys, n_bytes in pending:
+        next_of = self.pending.popleft
+        while self.pending:
+            partition, keys, n_bytes = next_of(), next_of(), next_of()
             try:
                 carried = 0 if older is None else older.take(partition, keys)
                 share, rest = divmod(n_bytes + carried, len(keys))
                 fresh = dict.fromkeys(keys, share)
             except TypeError:  # a key that cannot be hashed
-                self.bytes -= n_bytes
                 continue
-            self.bytes += carried
+            self.bytes += n_bytes + carried
             fresh[keys[0]] += rest + share * (len(keys) - len(fresh))
             shares = self.shares.setdefault(partition, {})
             if not shares.keys().isdisjoint(fresh):
@@ -71,30 +76,29 @@ class Outstanding:
         self._old = _Generation()
         self._peak = 0
 
-    def put(self, partition: str, keys: Sequence[Any], n_bytes: int) -> None:
+    def put(self, partition: str, keys: tuple[Any, ...], n_bytes: int) -> None:
         """Note that *keys* were written with *n_bytes*; a key that is there already gets its share on top."""
-        if not keys or type(keys[0]) not in (str, int):
-            return
-        with self._lock:
-            if self._young.size + len(keys) > self._limit:
-                self._old, self._young = self._young, _Generation()
+        if type(keys[0]) in _KEY_TYPES:
             young = self._young
-            young.pending.append((partition, tuple(keys), n_bytes))
+            young.note((partition, keys, n_bytes))
             young.size += len(keys)
-            young.bytes += n_bytes
-            self._peak = max(self._peak, young.bytes + self._old.bytes)
+            if young.size >= self._limit:
+                self._rotate()
 
     def clear(self, partition: str, keys: Sequence[Any] | None) -> None:
         """Note that *keys* were cleared; None is all keys of the partition."""
         with self._lock:
             self._settle()
             for generation in (self._young, self._old):
-                if keys is not None:
-                    generation.take(partition, keys)
-                else:
+                if keys is None:
                     generation.bytes -= sum(generation.shares.pop(partition, {}).values())
+                    continue
+                try:
+                    generation.take(partition, keys)
+                except TypeError:  # a key that cannot be hashed was never noted
+                    continue
 
-    def figures(self) -> Figures:
+    def figures(self) -> dict[str, int]:
         """Return ``bytes_outstanding``, ``peak_bytes_outstanding`` and ``n_keys_outstanding``."""
         with self._lock:
             self._settle()
@@ -110,3 +114,13 @@ class Outstanding:
         self._old.settle(None)
         self._young.settle(self._old)
         self._young.size = sum(map(len, self._young.shares.values()))
+        # Since the last clear, which settles too, there were only puts: this is the highest since then.
+        self._peak = max(self._peak, self._young.bytes + self._old.bytes)
+
+    def _rotate(self) -> None:
+        with self._lock:
+            if self._young.size >= self._limit:
+                # What was never asked for is only added up.
+                noted = sum(list(self._young.pending)[2::3]) + sum(list(self._old.pending)[2::3])
+                self._peak = max(self._peak, self._young.bytes + self._old.bytes + noted)
+                self._old, self._young = self._young, _Generation()

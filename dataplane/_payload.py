@@ -7,13 +7,15 @@ can only exist where torch is loaded already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 __all__ = ["count_bytes", "count_keys"]
 
 # Deep enough for nested TensorDicts, shallow enough for a mapping that contains itself.
 _MAX_DEPTH = 8
+_MAX_CLASSES = 256
 
 
 def count_bytes(payload: object) -> int:
@@ -22,7 +24,7 @@ def count_bytes(payload: object) -> int:
     A nested tensor counts its values without its offsets. Leaves that are no tensors (strings, dicts, objects)
     count nothing: they have no size that can be told without encoding them.
     """
-    return 0 if payload is None else _count(payload, 0)
+    return 0 if payload is None else _sum((payload,), 0)
 
 
 def count_keys(keys: object) -> int:
@@ -39,87 +41,78 @@ def count_keys(keys: object) -> int:
         return 0
 
 
-def _count(value: Any, depth: int) -> int:
-    cls = type(value)
-    counter = _counters.get(cls)
-    if counter is None:
-        if len(_counters) >= _MAX_CLASSES:
-            _counters.clear()
-        counter = _counters[cls] = _counter_for(cls)
-    return counter(value, depth)
+def _sum(values: Iterable[Any], depth: int) -> int:
+    total = 0
+    for value in values:
+        cls = type(value)
+        size = _leaves.get(cls)
+        if size is not None:
+            total += size(value)
+            continue
+        children = _containers.get(cls)
+        if children is not None:
+            if depth < _MAX_DEPTH:
+                total += _sum(children(value), depth + 1)
+        elif cls not in _others:
+            _learn(cls)
+            total += _sum((value,), depth)
+    return total
 
 
-def _nothing(value: Any, depth: int) -> int:
-    return 0
-
-
-def _tensor(value: Any, depth: int) -> int:
-    return int(value.nbytes)
-
-
-def _jagged(value: Any, depth: int) -> int:
+def _jagged(value: Any) -> int:
     # Asked itself, a jagged tensor takes 14 to 50 us per question; its values are a plain tensor.
     values = getattr(value, "_values", None)
     return int((value.values() if values is None else values).nbytes)
 
 
-def _fields(value: Any, depth: int) -> int:
-    if depth == _MAX_DEPTH:
-        return 0
-    total = 0
-    depth += 1
-    known = _counters
-    for leaf in value.values():
-        counter = known.get(type(leaf))
-        total += _count(leaf, depth) if counter is None else counter(leaf, depth)
-    return total
+_size: Callable[[Any], int] = attrgetter("nbytes")
 
-
-def _elements(value: Any, depth: int) -> int:
-    return 0 if depth == _MAX_DEPTH else sum(_count(leaf, depth + 1) for leaf in value)
-
-
-def _lazy_stack(value: Any, depth: int) -> int:
-    # Its values() would stack, that is copy, every field.
-    return _elements(value.tensordicts, depth)
-
-
-def _tensorclass(value: Any, depth: int) -> int:
-    return _count(value._tensordict, depth)
-
-
-_BY_CLASS: Mapping[tuple[str, str], Callable[[Any, int], int]] = {
+_LEAVES: Mapping[tuple[str, str], Callable[[Any], int]] = {
     ("torch.nested", "NestedTensor"): _jagged,
-    ("torch", "Tensor"): _tensor,
-    ("numpy", "ndarray"): _tensor,
-    ("tensordict", "NonTensorDataBase"): _nothing,
-    ("tensordict", "NonTensorData"): _nothing,
-    ("tensordict", "NonTensorStack"): _nothing,
-    ("tensordict", "LazyStackedTensorDict"): _lazy_stack,
-    # Reads its fields from disk, or builds views, on access.
-    ("tensordict", "PersistentTensorDict"): _nothing,
-    ("tensordict", "_SubTensorDict"): _nothing,
-    ("tensordict", "TensorDictBase"): _fields,
-    ("tensordict", "TensorDict"): _fields,
+    ("torch", "Tensor"): _size,
+    ("numpy", "ndarray"): _size,
+}
+_CONTAINERS: Mapping[tuple[str, str], Callable[[Any], Iterable[Any]] | None] = {
+    ("tensordict", "NonTensorDataBase"): None,
+    ("tensordict", "NonTensorData"): None,
+    ("tensordict", "NonTensorStack"): None,
+    # They read their fields from disk, or build views, on access.
+    ("tensordict", "PersistentTensorDict"): None,
+    ("tensordict", "_SubTensorDict"): None,
+    # Its values() would stack, that is copy, every field.
+    ("tensordict", "LazyStackedTensorDict"): attrgetter("tensordicts"),
+    ("tensordict", "TensorDictBase"): lambda tensors: tensors.values(),
 }
 
+# How a value of each class is counted, as far as seen.
+_leaves: dict[type, Callable[[Any], int]] = {}
+_containers: dict[type, Callable[[Any], Iterable[Any]]] = {}
+_others: set[type] = set()
 
-def _counter_for(cls: type) -> Callable[[Any, int], int]:
-    """Return how a value of *cls* is counted: the nearest class in its MRO that we know decides."""
+
+def _learn(cls: type) -> None:
+    """Note how a value of *cls* is counted: the nearest class in its MRO that we know decides."""
+    if len(_leaves) + len(_containers) + len(_others) >= _MAX_CLASSES:
+        for known in (_leaves, _containers, _others):
+            known.clear()
     for base in cls.__mro__:
         package = "torch.nested" if base.__module__.startswith("torch.nested") else base.__module__.partition(".")[0]
-        counter = _BY_CLASS.get((package, base.__name__))
-        if counter is not None:
-            return counter
+        name = (package, base.__name__)
+        if name in _LEAVES:
+            _leaves[cls] = _LEAVES[name]
+            return
+        if name in _CONTAINERS:
+            children = _CONTAINERS[name]
+            if children is None:
+                _others.add(cls)
+            else:
+                _containers[cls] = children
+            return
     if getattr(cls, "_is_tensorclass", False) is True:
-        return _tensorclass
-    if issubclass(cls, Mapping):
-        return _fields
-    if issubclass(cls, list | tuple):
-        return _elements
-    return _nothing
-
-
-# How each class of leaf is counted, as far as seen.
-_MAX_CLASSES = 256
-_counters: dict[type, Callable[[Any, int], int]] = {}
+        _containers[cls] = lambda value: (value._tensordict,)
+    elif issubclass(cls, Mapping):
+        _containers[cls] = lambda value: value.values()
+    elif issubclass(cls, list | tuple):
+        _containers[cls] = iter
+    else:
+        _others.add(cls)

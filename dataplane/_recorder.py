@@ -1,8 +1,8 @@
 """Records calls: the one place that turns a call and its outcome into a span, metrics and an event.
 
-Whoever makes the call (the wrapper, the instrumentor) asks :meth:`Recorder.start` for a
-:class:`~dataplane._call.Call` before it and tells the call how it ended. Nothing here raises: a failure of
-telemetry is logged once, counted, and the call goes on as if nobody had looked.
+Whoever makes the call (the wrapper, the instrumentor) opens a :class:`~dataplane._call.Call` before it and tells
+the call how it ended. Nothing there raises: a failure of telemetry is logged once, counted, and the call goes on as
+if nobody had looked.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import logging
 import os
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from dataplane._call import Call, Event
-from dataplane._instruments import SCOPE, Instruments, instruments_for, reset_after_fork, scope_version
+from dataplane._call import Event
+from dataplane._instruments import (
+    SCOPE,
+    Instruments,
+    instruments_for,
+    reset_after_fork,
+    scope_version,
+)
 from dataplane._lineage import Lineage
-from dataplane._operations import Operation
 from dataplane._outstanding import Outstanding
 from dataplane._tally import Tally
 
@@ -52,6 +56,7 @@ class Recorder:
     ) -> None:
         self.on_event = on_event
         self.propagate = propagate
+        self.own_tracer = tracer_provider is not None
         self.outstanding = Outstanding()
         self.lineage = Lineage()
         broken: Exception | None = None
@@ -70,19 +75,6 @@ class Recorder:
         if broken is not None:
             self.failed(broken)
         _recorders.add(self)
-
-    def start(self, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Begin to observe a call with these arguments; make it with the call's ``args`` and ``kwargs``."""
-        call = Call(self, operation, args, kwargs)
-        try:
-            call.open()
-        except Exception as error:
-            self.failed(error)
-        try:
-            call.enter()
-        except Exception as error:
-            self.failed(error)
-        return call
 
     def failed(self, error: BaseException) -> None:
         """Note that telemetry itself failed: the first time in the log, always in the count."""

@@ -124,7 +124,11 @@ class Cell:
 
 
 class Tally:
-    """The cells of one client."""
+    """The cells of one client.
+
+    Attributes:
+        seen: The cells of successful calls, by operation and partition; :meth:`success` adds to it.
+    """
 
     def __init__(self, labels: PartitionLabels) -> None:
         self._labels = labels
@@ -133,18 +137,15 @@ class Tally:
     def reset(self) -> None:
         """Start from nothing; also what a forked child does, whose locks other threads may hold."""
         self._lock = threading.Lock()
-        self._succeeded: dict[Operation, dict[str | None, Cell]] = {op: {} for op in OPERATIONS.values()}
+        self.seen: dict[Operation, dict[str | None, Cell]] = {op: {} for op in OPERATIONS.values()}
         self._failed: dict[tuple[str, str | None, str], Cell] = {}
         self._observer_failures = 0
 
     def success(self, operation: Operation, name: str | None) -> Cell:
         """Return the cell for calls that succeed."""
-        cell = self._succeeded[operation].get(name)
-        if cell is not None:
-            return cell
         label = None if name is None else self._labels.label(name)
         with self._lock:
-            cells = self._succeeded[operation]
+            cells = self.seen[operation]
             return cells.get(label) or cells.setdefault(label, Cell(operation, label, None))
 
     def failure(self, operation: Operation, name: str | None, error_type: str) -> Cell:
@@ -167,7 +168,7 @@ class Tally:
         """Return all cells that exist now."""
         with self._lock:
             return [
-                *(cell for cells in self._succeeded.values() for cell in cells.values()),
+                *(cell for cells in self.seen.values() for cell in cells.values()),
                 *self._failed.values(),
             ]
 

@@ -46,7 +46,7 @@ class _Observed:
     def __get__(self, client: MetricsDataPlaneClient | None, owner: type | None = None) -> Callable[..., Any]:
         if client is None:
             return self
-        return partial(client._call, self.operation, getattr(client._inner, self.operation.name))
+        return partial(client._call, self.operation, getattr(client._inner, self.__name__))
 
     def __call__(self, client: MetricsDataPlaneClient, *args: Any, **kwargs: Any) -> Any:
         return self.__get__(client)(*args, **kwargs)
@@ -165,7 +165,8 @@ class MetricsDataPlaneClient(DataPlaneClient):
         }
 
     def _call(self, operation: Operation, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        call = self._recorder.start(operation, args, kwargs)
+        call = Call(self._recorder, operation, args, kwargs)
+        call.open()
         try:
             result = method(*call.args, **call.kwargs)
         except BaseException as error:
