@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from importlib import import_module
 from time import perf_counter_ns
@@ -15,7 +15,7 @@ from opentelemetry.trace import Span, StatusCode
 
 from dataplane._instruments import tracing_configured
 from dataplane._lineage import Origin, contexts_of, linkable, stamp, traceparent, versions_of
-from dataplane._operations import OPERATIONS, Operation, keys_of, partition_of, tags_of
+from dataplane._operations import Effect, Operation, keys_of, partition_of, tags_of
 from dataplane._payload import count_bytes, count_keys
 from dataplane._tally import Cell, partition_name
 from dataplane.errors import OTHER_ERROR_TYPE, DataPlaneError, DataPlaneTimeout, error_type
@@ -86,6 +86,8 @@ class Call:
                 batch = operation.batch.of(self.args, self.kwargs)
                 partition: Any = partition_of(batch)
                 keys: Any = keys_of(batch)
+                if partition is None and operation.partition is not None:
+                    partition = operation.partition.of(self.args, self.kwargs)
             else:
                 where, args = operation.partition, self.args
                 if where is None:
@@ -112,7 +114,7 @@ class Call:
             outer = _current.get()
             self._nested = outer is not None and outer.active
             tally = recorder.nested_tally if self._nested else recorder.tally
-            cell = tally.seen[operation].get(partition) if partition is None or type(partition) is str else None
+            cell = tally.seen[operation.name].get(partition) if partition is None or type(partition) is str else None
             if cell is not None:
                 self._name = partition
             else:
@@ -150,7 +152,7 @@ class Call:
     def succeed(self, result: object) -> None:
         """Record that the call returned *result*."""
         elapsed = perf_counter_ns() - self.started
-        learn = _LEARN[self._operation]
+        learn = _LEARN[self._operation.effect]
         if learn is not None:
             try:
                 learn(self, result)
@@ -182,11 +184,12 @@ class Call:
             self._recorder.failed(error)
 
     def _write_traceparent(self, span: Span) -> None:
-        tags = self._operation.tags
+        operation = self._operation
+        tags = operation.tags
         if tags is None:
             return
         before = tags.of(self.args, self.kwargs)
-        after = stamp(before, self._n_keys, traceparent(span))
+        after = stamp(before, 0 if operation.one_tag else self._n_keys, traceparent(span))
         if after is not before:
             self.args, self.kwargs = tags.replace(self.args, self.kwargs, after)
 
@@ -243,9 +246,17 @@ class Call:
             self._measure_lag(origins)
 
     def _listed(self, result: Any) -> None:
+        lineage = self._recorder.lineage
+        if isinstance(result, Mapping):  # TransferQueue's own: partition to key to tag
+            for partition, rows in result.items():
+                self._n_keys += len(rows)
+                if rows and self._traced():
+                    tags = list(rows.values())
+                    lineage.remember(partition_name(partition) or "", list(rows), versions_of(tags), contexts_of(tags))
+            return
         self._n_keys = sum(len(group.keys) for group in result)
         if self._traced():
-            self._recorder.lineage.remember_groups(self._name or "", result)
+            lineage.remember_groups(self._name or "", result)
 
     def _traced(self) -> bool:
         """Whether anybody may look at versions or links, and this call is the one that tells them."""
@@ -310,14 +321,14 @@ class Call:
         }
 
 
-_BY_EFFECT = {
+_LEARN: Mapping[Effect | None, Callable[[Call, Any], None] | None] = {
     "write": Call._wrote,
     "claim": Call._claimed,
     "read": Call._read,
     "clear": Call._cleared,
     "list": Call._listed,
+    None: None,
 }
-_LEARN = {operation: _BY_EFFECT.get(operation.effect or "") for operation in OPERATIONS.values()}
 
 
 def _error_kind(error: BaseException, operation: Operation) -> str:

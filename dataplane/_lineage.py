@@ -286,10 +286,12 @@ def traceparent(span: trace.Span) -> str:
 def stamp(tags: object, n_keys: int, text: str) -> object:
     """Return copies of *tags* that carry *text* as their ``traceparent``; *n_keys* new tags where there are none.
 
-    What is not a list of dicts comes back as it is: it is the call's own business to refuse it.
+    What is neither a dict nor a list of dicts comes back as it is: it is the call's own business to refuse it.
     """
     if tags is None and n_keys:
         return [{TRACEPARENT: text} for _ in range(n_keys)]
+    if isinstance(tags, dict):
+        return {**tags, TRACEPARENT: text}
     if type(tags) is not list:
         return tags
     return [{**tag, TRACEPARENT: text} if isinstance(tag, dict) else tag for tag in tags]

@@ -46,8 +46,7 @@ _SECOND_PARTITION: Final = Argument(1, ("partition_id",))
 _KEYS: Final = Argument(0, ("sample_ids", "keys"))
 
 
-# Compared and hashed by identity: there is one object per operation, and it is a key on the way of every call.
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One operation of the client.
 
@@ -62,6 +61,7 @@ class Operation:
         batch: The parameter that is a batch and so names partition and keys.
         fields: The parameter that is written.
         tags: The parameter with one tag per key.
+        one_tag: Whether that is the tag of the only key instead.
         consumes: Whether keys leave the queue for good, consumed or given up.
     """
 
@@ -74,6 +74,7 @@ class Operation:
     batch: Argument | None = None
     fields: Argument | None = None
     tags: Argument | None = None
+    one_tag: bool = False
     consumes: bool = False
 
     @property

@@ -127,7 +127,7 @@ class Tally:
     """The cells of one client.
 
     Attributes:
-        seen: The cells of successful calls, by operation and partition; :meth:`success` adds to it.
+        seen: The cells of successful calls, by operation's name and partition; :meth:`success` adds to it.
     """
 
     def __init__(self, labels: PartitionLabels) -> None:
@@ -137,7 +137,7 @@ class Tally:
     def reset(self) -> None:
         """Start from nothing; also what a forked child does, whose locks other threads may hold."""
         self._lock = threading.Lock()
-        self.seen: dict[Operation, dict[str | None, Cell]] = {op: {} for op in OPERATIONS.values()}
+        self.seen: dict[str, dict[str | None, Cell]] = {name: {} for name in OPERATIONS}
         self._failed: dict[tuple[str, str | None, str], Cell] = {}
         self._observer_failures = 0
 
@@ -145,7 +145,7 @@ class Tally:
         """Return the cell for calls that succeed."""
         label = None if name is None else self._labels.label(name)
         with self._lock:
-            cells = self.seen[operation]
+            cells = self.seen[operation.name]
             return cells.get(label) or cells.setdefault(label, Cell(operation, label, None))
 
     def failure(self, operation: Operation, name: str | None, error_type: str) -> Cell:
