@@ -112,6 +112,8 @@ def error_class(error: BaseException, operation: str, default_error: type[DataPl
     seen: BaseException | None = unwrap(error)
     first = True
     while seen is not None:
+        if isinstance(seen, DataPlaneError):  # ours, from another process
+            return type(seen)
         row = _row(seen, operation)
         if row is not None and (first or row.error is not DataPlaneBadRequest):
             return row.error or default_error

@@ -109,7 +109,7 @@ class TransferQueueMetadataReader(MetadataCalls):
         """Close this reader's sockets, idempotently. Calls after it raise DataPlaneUnavailable."""
         if not self._closed:
             self._close_calls()
-            self._own_client.close()
+            session.close_client(self._own_client)
 
 
 def import_tq() -> ModuleType:

@@ -7,6 +7,9 @@ parts: the named actor is looked up and never created, and giving back closes so
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
 import os
 import threading
 import time
@@ -17,10 +20,20 @@ from uuid import uuid4
 
 from dataplane.errors import DataPlaneNotReady, DataPlaneUnavailable
 
-__all__ = ["Attachment", "Handover", "attach", "controller_info", "release", "start", "unique_client_id"]
+__all__ = [
+    "Attachment",
+    "Handover",
+    "attach",
+    "close_client",
+    "controller_info",
+    "release",
+    "start",
+    "unique_client_id",
+]
 
 _NAME, _NAMESPACE = "TransferQueueController", "transfer_queue"
-_CONFIG_POLL_S = 0.2
+_POLL_S = 0.2
+_END_TASKS_S = 1.0
 
 
 @dataclass
@@ -90,41 +103,34 @@ def attach(tq: ModuleType, timeout_s: float) -> Attachment:
         # Connecting is not ours to do: ray.get_actor would start a cluster, and a connect to a dead one can end
         # the process.
         raise DataPlaneUnavailable("Ray is not connected in this process: call ray.init(address=...) first")
-    deadline = time.monotonic() + timeout_s
-    handle = ray.get_actor(_NAME, namespace=_NAMESPACE)
-    while True:
-        config = ray.get(handle.get_config.remote(), timeout=max(0.1, deadline - time.monotonic()))
-        if config is not None:
-            break
-        if time.monotonic() + _CONFIG_POLL_S >= deadline:
-            raise DataPlaneNotReady(f"the controller has stored no configuration within {timeout_s:g} s")
-        time.sleep(_CONFIG_POLL_S)
-    with _lock:
-        return _attach_to(tq, handle, config)
+    return _attach_to_actor(tq, ray.get_actor(_NAME, namespace=_NAMESPACE), timeout_s, timeout_s)
 
 
-def start(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachment:
-    """Start TransferQueue with *conf*, or attach when a controller runs already. Starts Ray when there is none."""
+def start(tq: ModuleType, conf: dict[str, Any], answer_s: float, start_s: float) -> Attachment:
+    """Start TransferQueue with *conf*, or attach when a controller runs already. Starts Ray when there is none.
+
+    Args:
+        answer_s: Deadline for an answer of a controller that exists, in seconds.
+        start_s: How long a start may take, this process's or another's.
+    """
     import ray
-    from omegaconf import OmegaConf
 
     if not ray.is_initialized():
         ray.init()
-    try:
-        ray.get_actor(_NAME, namespace=_NAMESPACE)
-    except ValueError:
-        pass
-    else:
-        return attach(tq, timeout_s)
-    with _lock:
-        _forget_dead(tq)
-        tq.init(OmegaConf.create(conf))
-        # A process that lost the race to create the controller attached to the winner's; only the winner has storage.
-        client, handle = tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER
-        attachment = _describe(client, ray.get(handle.get_config.remote(), timeout=timeout_s))
-        attachment.started = bool(tq.interface._TQ_STORAGE)
-        _users[id(client)] = 1
-        return attachment
+    deadline = time.monotonic() + start_s
+    while True:
+        try:
+            handle = ray.get_actor(_NAME, namespace=_NAMESPACE)
+        except ValueError:
+            handle = None
+        left_s = deadline - time.monotonic()
+        try:
+            return _create(tq, conf, left_s) if handle is None else _attach_to_actor(tq, handle, answer_s, left_s)
+        except ray.exceptions.RayActorError:
+            # The name of a controller that has just died: Ray frees it a moment later.
+            if time.monotonic() + _POLL_S >= deadline:
+                raise
+            time.sleep(_POLL_S)
 
 
 def release(tq: ModuleType, attachment: Attachment) -> None:
@@ -136,6 +142,7 @@ def release(tq: ModuleType, attachment: Attachment) -> None:
         users = _users.pop(id(client), 1) - 1
         current = tq.interface._TQ_CLIENT is client
         if attachment.started and current:
+            _end_tasks(client)
             tq.close()
             return
         if users > 0:
@@ -143,7 +150,13 @@ def release(tq: ModuleType, attachment: Attachment) -> None:
             return
         if current:
             tq.interface._TQ_CLIENT = tq.interface._TQ_CONTROLLER = None
+    close_client(client)
+
+
+def close_client(client: Any) -> None:
+    """Close a ``TransferQueueClient`` with nothing left on its loop, idempotently."""
     if not client._loop.is_closed():
+        _end_tasks(client)
         client.close()
 
 
@@ -156,6 +169,21 @@ def controller_info(tq: ModuleType, controller_id: str, host: str, port: int) ->
     """Return TransferQueue's description of a controller of which only the request socket is known."""
     role = tq.utils.enum_utils.Role.CONTROLLER
     return tq.utils.zmq_utils.ZMQServerInfo(role=role, id=controller_id, ip=host, ports={"request_handle_socket": port})
+
+
+def _attach_to_actor(tq: ModuleType, handle: Any, answer_s: float, config_s: float) -> Attachment:
+    import ray
+
+    deadline = time.monotonic() + config_s
+    while True:
+        config = ray.get(handle.get_config.remote(), timeout=answer_s)
+        if config is not None:
+            break
+        if time.monotonic() + _POLL_S >= deadline:
+            raise DataPlaneNotReady(f"the controller has stored no configuration within {config_s:g} s")
+        time.sleep(_POLL_S)
+    with _lock:
+        return _attach_to(tq, handle, config)
 
 
 def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
@@ -185,6 +213,34 @@ def _describe(client: Any, config: Any) -> Attachment:
     backend = config.backend[config.backend.storage_backend] or {}
     units = {unit.id: unit.to_addr("put_get_socket") for unit in dict(backend.get("zmq_info") or {}).values()}
     return Attachment(client, info.id, info.to_addr("request_handle_socket"), units)
+
+
+def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachment:
+    import ray
+    from omegaconf import OmegaConf
+
+    with _lock:
+        _forget_dead(tq)
+        tq.init(OmegaConf.create(conf))
+        # A process that lost the race to create the controller attached to the winner's; only the winner has storage.
+        client, handle = tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER
+        attachment = _describe(client, ray.get(handle.get_config.remote(), timeout=timeout_s))
+        attachment.started = bool(tq.interface._TQ_STORAGE)
+        _users[id(client)] = 1
+        return attachment
+
+
+def _end_tasks(client: Any) -> None:
+    """Cancel what still runs on a client's loop: a failed put leaves its requests to the other storage units."""
+
+    async def end() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_END_TASKS_S) if tasks else None
+
+    with contextlib.suppress(concurrent.futures.TimeoutError):
+        asyncio.run_coroutine_threadsafe(end(), client._loop).result(timeout=2 * _END_TASKS_S)
 
 
 def _forget_dead(tq: ModuleType) -> None:

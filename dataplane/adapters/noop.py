@@ -249,6 +249,7 @@ def _to_rows(column: Any) -> list[Any]:
 
 
 def _to_tensordict(columns: Mapping[str, list[Any]], rows: int) -> TensorDict:
+    """Pack rows as TransferQueue does: scalars dense, other tensors nested, also when their shapes agree."""
     import torch
     from tensordict import NonTensorStack, TensorDict
 
@@ -256,8 +257,10 @@ def _to_tensordict(columns: Mapping[str, list[Any]], rows: int) -> TensorDict:
     for name, values in columns.items():
         if not all(isinstance(value, torch.Tensor) for value in values):
             packed[name] = NonTensorStack(*copy.deepcopy(values))
-        elif all(value.shape == values[0].shape and value.dtype == values[0].dtype for value in values):
+        elif all(value.dim() == 0 for value in values):
             packed[name] = torch.stack(values)
+        elif len({value.shape[1:] for value in values}) == 1:
+            packed[name] = torch.nested.as_nested_tensor(values, layout=torch.jagged)
         else:
-            packed[name] = torch.nested.as_nested_tensor([value.clone() for value in values], layout=torch.jagged)
+            packed[name] = torch.nested.as_nested_tensor(values, layout=torch.strided)
     return TensorDict(packed, batch_size=[rows])

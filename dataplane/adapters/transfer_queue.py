@@ -216,7 +216,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         def call() -> session.Attachment:
             if conf is None:
                 return handover.offer(self._tq, session.attach(self._tq, timeout_s))
-            return handover.offer(self._tq, session.start(self._tq, conf, timeout_s))
+            return handover.offer(self._tq, session.start(self._tq, conf, self._timeout_s, timeout_s))
 
         try:
             # The look-up has the deadline too, and says more when it passes; so it comes first.

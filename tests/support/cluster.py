@@ -122,7 +122,7 @@ class TQCluster:
         metrics: bool = False,
         with_tq: bool = True,
         python: str = sys.executable,
-        timeout_s: float = 90.0,
+        timeout_s: float = 180.0,
     ) -> None:
         self._tq_options = {
             "storage_units": storage_units,
@@ -134,6 +134,7 @@ class TQCluster:
         self.folder = Path(tempfile.mkdtemp(prefix="tqx"))
         self.log_path = self.folder / "driver.log"
         self.controller: Controller | None = None  # type: ignore[assignment]
+        self._running_options: dict[str, Any] = {}
         self.storage_units: tuple[StorageUnit, ...] = ()
         self.metrics_endpoint: str | None = None
         with self.log_path.open("wb") as log:
@@ -168,7 +169,8 @@ class TQCluster:
 
     def start_tq(self, **options: Any) -> None:
         """Start TransferQueue; *options* as for the constructor change what it was made with, for this start."""
-        self._adopt(self._call("start_tq", **{**self._tq_options, **options}))
+        self._running_options = {**self._tq_options, **options}
+        self._adopt(self._call("start_tq", **self._running_options))
 
     def stop_tq(self) -> None:
         """End the controller and the storage units, also when they are frozen. Ray stays."""
@@ -186,7 +188,7 @@ class TQCluster:
             self.start_tq()
             return
         pids = [self.controller.pid, *(unit.pid for unit in self.storage_units)]
-        if len(self.storage_units) != self._tq_options["storage_units"] or not all(_is_running(pid) for pid in pids):
+        if self._running_options != self._tq_options or not all(_is_running(pid) for pid in pids):
             self.restart_tq()
             return
         self.clear_all()

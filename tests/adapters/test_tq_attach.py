@@ -1,0 +1,162 @@
+"""Attaching creates nothing and closing harms nothing; only who started TransferQueue ends it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from dataplane import build_data_plane_client
+from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, TransferQueueMetadataReader
+from dataplane.errors import DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.interfaces import DataPlaneClient
+from tests.contract.rows import rows
+from tests.support.cluster import TQCluster, frozen
+
+_CFG = {"timeout_s": 5.0}
+
+
+@pytest.fixture
+def empty_ray(shared_cluster: TQCluster, ray_connected: None) -> TQCluster:
+    """Ray without TransferQueue."""
+    shared_cluster.stop_tq()
+    return shared_cluster
+
+
+def _attach(**cfg: Any) -> DataPlaneClient:
+    return build_data_plane_client({**_CFG, **cfg}, bootstrap=False)
+
+
+def test_clients_of_one_process_share_and_the_last_one_closes(cluster: TQCluster, ray_connected: None) -> None:
+    threads = threading.active_count()
+    first, second = _attach(), _attach()
+    shared = threading.active_count()
+    assert first._attachment.client is second._attachment.client  # type: ignore[attr-defined]
+    first.close()
+    first.close()
+    assert threading.active_count() == shared
+    assert second.ping() >= 0
+    second.close()
+    assert threading.active_count() == threads
+    assert TransferQueueMetadataReader(cluster.controller.address).list_partitions() == []
+
+
+def test_a_client_that_the_user_made_stays_the_users(cluster: TQCluster, ray_connected: None) -> None:
+    import transfer_queue as tq
+
+    tq.init()
+    users = tq.get_client()
+    ours = _attach()
+    assert ours.ping() >= 0
+    ours.close()
+    assert tq.get_client() is users
+    assert tq.kv_list() == {}
+    users.close()
+    tq.interface._TQ_CLIENT = tq.interface._TQ_CONTROLLER = None
+
+
+def test_a_bootstrapping_client_that_finds_a_controller_attaches(cluster: TQCluster, ray_connected: None) -> None:
+    cluster.put("p", ["a"], [{"weight_version": 1}])
+    client = build_data_plane_client({**_CFG, "num_storage_units": 1})
+    assert client.list_partitions() == ["p"]
+    client.close()
+    assert cluster.list_rows() == {"p": {"a": {"weight_version": 1}}}
+    reader = TransferQueueMetadataReader(cluster.controller.address)
+    assert reader.list_partitions() == ["p"]
+    reader.close()
+
+
+def test_a_frozen_controller_cannot_be_attached_to_in_time(cluster: TQCluster, ray_connected: None) -> None:
+    with frozen(cluster.controller.pid), pytest.raises(DataPlaneTimeout):
+        _attach(timeout_s=0.3)
+    client = _attach()
+    assert client.ping() >= 0
+    client.close()
+
+
+def test_a_reader_without_ray_closes_only_itself(cluster: TQCluster, tq_client: DataPlaneClient) -> None:
+    reader = TransferQueueMetadataReader(cluster.controller.address, None)
+    assert reader.ping() >= 0
+    reader.close()
+    reader.close()
+    assert tq_client.ping() >= 0
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "tcp://nowhere", "tcp://127.0.0.1:99999"])
+def test_a_reader_of_no_address(address: str) -> None:
+    with pytest.raises(ValueError, match="tcp://"):
+        TransferQueueMetadataReader(address)
+
+
+def test_a_reader_where_nobody_listens() -> None:
+    reader = TransferQueueMetadataReader("tcp://127.0.0.1:1", timeout_s=0.1)
+    with pytest.raises(DataPlaneUnavailable):
+        reader.ping()
+    reader.close()
+
+
+def test_there_is_nothing_to_attach_to(empty_ray: TQCluster) -> None:
+    import ray
+
+    for _ in range(2):
+        with pytest.raises(DataPlaneUnavailable, match="TransferQueueController") as caught:
+            _attach()
+        assert caught.value.operation == "attach"
+    with pytest.raises(ValueError, match="Failed to look up actor"):
+        ray.get_actor("TransferQueueController", namespace="transfer_queue")
+
+
+def test_a_controller_that_is_being_started_is_not_ready(empty_ray: TQCluster) -> None:
+    empty_ray.run(
+        "options = dict(name='TransferQueueController', namespace='transfer_queue')\n"
+        "tq.interface._TQ_CONTROLLER = tq.interface.TransferQueueController.options(**options).remote()\n"
+        "ray.get(tq.interface._TQ_CONTROLLER.get_config.remote())"
+    )
+    with pytest.raises(DataPlaneNotReady, match="configuration"):
+        _attach(timeout_s=0.5)
+
+
+def test_who_starts_it_ends_it(empty_ray: TQCluster) -> None:
+    import ray
+
+    starter = build_data_plane_client({**_CFG, "num_storage_units": 1, "storage_capacity": 2})
+    attached = _attach()
+    starter.put_samples(["a", "b"], "p", rows(2))
+    assert attached.list_partitions() == ["p"]
+    handle = ray.get_actor("TransferQueueController", namespace="transfer_queue")
+    conf = ray.get(handle.get_config.remote(), timeout=20)
+    assert conf.controller.polling_mode is True
+    simple = conf.backend.SimpleStorage
+    assert (simple.total_storage_size, simple.num_data_storage_units) == (2, 1)
+
+    attached.close()
+    assert starter.ping() >= 0
+    starter.close()
+    with pytest.raises(DataPlaneUnavailable):
+        _attach()
+
+
+def test_without_ray_an_attach_starts_none() -> None:
+    source = """
+from dataplane import DataPlaneUnavailable, build_data_plane_client
+try:
+    build_data_plane_client({}, bootstrap=False)
+except DataPlaneUnavailable as error:
+    import ray
+    print(error, ray.is_initialized())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=120, env=dict(os.environ), check=False
+    )
+    assert "ray.init" in done.stdout, done.stderr
+    assert done.stdout.rstrip().endswith("False")
+
+
+def test_without_transfer_queue_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transfer_queue", None)
+    with pytest.raises(DataPlaneUnavailable, match="pip install"):
+        TransferQueueDataPlaneClient({}, bootstrap=False)

@@ -1,0 +1,181 @@
+"""Real faults of a real TransferQueue, each through the table's row that is meant for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dataplane.adapters import _tq_session as session
+from dataplane.adapters._tq_errors import ATTACH, ROWS, Row, _row
+from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
+from dataplane.errors import DataPlaneError, DataPlaneReadError
+from tests.contract.rows import rows
+from tests.support.cluster import TQCluster, frozen
+
+Provoke = Callable[[TQCluster, TransferQueueDataPlaneClient], Any]
+
+
+def _row_of(phrase: str, type_name: str = "") -> Row:
+    (row,) = [row for row in ROWS if row.phrase == phrase and (not type_name or type_name in row.types)]
+    return row
+
+
+def _call(client: TransferQueueDataPlaneClient, operation: str, fn: Callable[[], Any]) -> Any:
+    return client._call_tq(operation, fn, DataPlaneReadError, timeout_s=20.0)
+
+
+def _produced(client: TransferQueueDataPlaneClient) -> Any:
+    """Write a row and return TransferQueue's own description of it."""
+    client.put_samples(["a"], "p", rows(1))
+    return client._client().kv_retrieve_meta(keys=["a"], partition_id="p")
+
+
+def _handshake(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    import ray
+
+    handle = ray.get_actor("TransferQueueController", namespace="transfer_queue")
+    config = ray.get(handle.get_config.remote(), timeout=20)
+    client._tq.interface._TQ_CLIENT = None
+    try:
+        with frozen(cluster.controller.pid):
+            return _call(client, ATTACH, lambda: session._attach_to(client._tq, handle, config))
+    finally:
+        client._tq.interface._TQ_CLIENT = client._attachment.client
+
+
+def _frozen_controller(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    with frozen(cluster.controller.pid):
+        return _call(client, ATTACH, lambda: session.attach(client._tq, 0.5))
+
+
+def _closed_underneath(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    client._client().close()
+    return client.ping()
+
+
+def _forgotten(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    client._tq.interface._TQ_CLIENT = None
+    try:
+        return client.ping()
+    finally:
+        client._tq.interface._TQ_CLIENT = client._attachment.client
+
+
+def _lost_data(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    meta = _produced(client)
+    _call(client, "clear_samples", lambda: client._client().storage_manager.clear_data(meta))
+    return client.get_samples(["a"], "p", ["tokens"])
+
+
+def _storage_refuses_a_read(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    manager = client._client().storage_manager
+    unit = next(iter(manager.storage_unit_infos))
+    return _call(
+        client,
+        "get_samples",
+        lambda: manager._get_from_single_storage_unit([["no", "index"]], ["tokens"], target_storage_unit=unit),
+    )
+
+
+def _capacity(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    from tests.conftest import SHARED_CAPACITY
+
+    count = SHARED_CAPACITY + 2
+    return client.put_samples([f"k{i}" for i in range(count)], "p", rows(count))
+
+
+def _clear(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    return _call(client, "clear_samples", lambda: client._client().async_clear_samples(metadata=None))
+
+
+def _not_produced(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    client.put_samples(["a"], "p", tags=[{}])
+    return client.get_samples(["a"], "p", ["tokens"])
+
+
+def _undecodable(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    message = client._tq.utils.zmq_utils.ZMQMessage
+    return _call(client, "ping", lambda: message.deserialize([b"\xc1 no message"]))
+
+
+def _unknown_key(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    return client.get_samples(["nobody"], "p", ["tokens"])
+
+
+_REAL: dict[str, tuple[Row, Provoke]] = {
+    "handshake with a frozen controller": (_row_of("Handshake with controller"), _handshake),
+    "actor that is frozen": (_row_of("", "ray.exceptions.GetTimeoutError"), _frozen_controller),
+    "client closed by someone else": (_row_of("Event loop is closed"), _closed_underneath),
+    "client forgotten by the module": (_row_of("Please initialize the TransferQueue first"), _forgotten),
+    "data that storage lost": (
+        _row_of("", "transfer_queue.storage.simple_storage.StorageKeyNotFoundError"),
+        _lost_data,
+    ),
+    "read that storage refuses": (_row_of("Error getting data from storage unit"), _storage_refuses_a_read),
+    "storage that is full": (_row_of("Error in put to storage unit"), _capacity),
+    "clear that fails": (_row_of("Error in clear"), _clear),
+    "row not produced": (_row_of("Some fields are not ready in all the requested keys"), _not_produced),
+    "reply that is no message": (
+        _row_of("", "transfer_queue.utils.zmq_utils.ZMQMessageDecodeError"),
+        _undecodable,
+    ),
+    "unknown key": (_row_of("", "builtins.ValueError"), _unknown_key),
+}
+
+_NOT_PROVOKED = {
+    "has not been initialized": "the adapter never lets TransferQueue attach by itself",
+    "Storage capacity exceeded": "always inside 'Error in put to storage unit', in case that wrapper goes",
+}
+
+
+_REPLACED = (
+    _row_of("", "ray.exceptions.RayActorError"),
+    _row_of("Failed to look up actor"),
+    _row_of("GET_META failed: TimeoutError"),
+)
+
+
+def _check(caught: DataPlaneError, row: Row) -> None:
+    assert caught.__cause__ is not None
+    assert _row(caught.__cause__, caught.operation or "") is row
+    assert type(caught) is (row.error or DataPlaneReadError)
+
+
+@pytest.mark.parametrize("name", _REAL)
+def test_a_real_fault_has_its_row(name: str, cluster: TQCluster, tq_client: TransferQueueDataPlaneClient) -> None:
+    row, provoke = _REAL[name]
+    with pytest.raises(DataPlaneError) as caught:
+        provoke(cluster, tq_client)
+    _check(caught.value, row)
+
+
+def test_a_dead_actor_a_missing_one_and_one_that_is_not_polling(
+    cluster: TQCluster, tq_client: TransferQueueDataPlaneClient
+) -> None:
+    import ray
+
+    dead, missing, waiting = _REPLACED
+    handle = ray.get_actor("TransferQueueController", namespace="transfer_queue")
+    cluster.stop_tq()
+    with pytest.raises(DataPlaneError) as caught:
+        _call(tq_client, ATTACH, lambda: ray.get(handle.get_config.remote(), timeout=10))
+    _check(caught.value, dead)
+    with pytest.raises(DataPlaneError) as caught:
+        _call(tq_client, ATTACH, lambda: session.attach(tq_client._tq, 5.0))
+    _check(caught.value, missing)
+
+    cluster.start_tq(polling_mode=False)
+    client = TransferQueueDataPlaneClient({"timeout_s": 20.0}, bootstrap=False)
+    assert client.claim_meta("p", "train", ["tokens"], 1, blocking=False).sample_ids == []
+    request = {"data_fields": ["tokens"], "batch_size": 1, "partition_id": "p", "task_name": "train"}
+    with pytest.raises(DataPlaneError) as caught:
+        _call(client, "claim_meta", lambda: client._client().async_get_meta(**request))
+    _check(caught.value, waiting)
+    client.close()
+
+
+def test_every_row_is_provoked_or_says_why_not() -> None:
+    provoked = [*_REPLACED, *(row for row, _ in _REAL.values())]
+    assert [row.phrase for row in ROWS if row not in provoked and row.phrase not in _NOT_PROVOKED] == []
