@@ -32,9 +32,7 @@ class DataPlaneError(RuntimeError):
         partition_id: The partition that it was called on, or None when it concerns none.
     """
 
-    def __init__(
-        self, message: str = "", *, operation: str | None = None, partition_id: str | None = None
-    ) -> None:
+    def __init__(self, message: str = "", *, operation: str | None = None, partition_id: str | None = None) -> None:
         super().__init__(message)
         self.operation = operation
         self.partition_id = partition_id

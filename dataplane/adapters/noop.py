@@ -61,7 +61,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
         # Guards everything above; notified when rows may have become ready and when the client closes.
         self._changed = threading.Condition()
 
-    def register_partition(  # noqa: PLR0917
+    def register_partition(
         self,
         partition_id: str,
         fields: list[str],
@@ -79,7 +79,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
             for task in consumer_tasks:
                 partition.consumed.setdefault(task, set())
 
-    def claim_meta(  # noqa: PLR0917
+    def claim_meta(
         self,
         partition_id: str,
         task_name: str,

@@ -86,7 +86,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             self._attachment.client._loop, self._attachment.controller_address, self._attachment.storage_addresses
         )
 
-    def register_partition(  # noqa: PLR0917
+    def register_partition(
         self,
         partition_id: str,
         fields: list[str],
@@ -110,7 +110,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         self._call_tq("register_partition", call, DataPlaneWriteError, partition_id=partition_id)
         self._registered_fields.setdefault(partition_id, set()).update(fields)
 
-    def claim_meta(  # noqa: PLR0917
+    def claim_meta(
         self,
         partition_id: str,
         task_name: str,
