@@ -25,7 +25,7 @@ class Chaos:
 
     Args:
         rng: Source of chance.
-        mean_s: Mean seconds between the training being under way and the next kill.
+        mean_s: Mean seconds from calm to the next kill.
     """
 
     def __init__(self, rng: random.Random, mean_s: float) -> None:
@@ -35,7 +35,7 @@ class Chaos:
         self._controller_next = True
 
     def calm(self, now: float) -> None:
-        """The data plane is up at *now* (monotonic seconds): count anew."""
+        """The data plane is up and seen to be so at *now* (monotonic seconds): the next kill may come."""
         self._due = now + self._mean_s * self._rng.uniform(0.75, 1.25)
 
     def victim(self, parts: Sequence[Part], now: float) -> Part | None:

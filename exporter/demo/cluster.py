@@ -1,9 +1,9 @@
 """The cluster process: owns a local Ray, the TransferQueue in it, and the actors of the training job.
 
 Run as ``python -m exporter.demo.cluster`` by the supervisor. Standard input brings the options as one line of
-JSON and stays open for as long as the supervisor lives; a second line, or its end, is the order to end. Standard
-output brings one :class:`~exporter.demo.protocol.Event` per line. Everything else that this process, Ray and
-TransferQueue say goes to standard error.
+JSON, then orders (:data:`~exporter.demo.protocol.Order`), and stays open for as long as the supervisor lives.
+Standard output brings one :class:`~exporter.demo.protocol.Event` per line. Everything else that this process, Ray
+and TransferQueue say goes to standard error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dataplane.interfaces import DataPlaneClient
 from exporter.demo.actor import THREADS, log_to
 from exporter.demo.chaos import Chaos, Part, kill
 from exporter.demo.connection import CLIENT_CONFIG, STORAGE_UNITS
-from exporter.demo.protocol import Event, Options
+from exporter.demo.protocol import Event, Options, Order
 from exporter.demo.rollout import Rollout
 from exporter.demo.trainer import Trainer
 
@@ -106,13 +106,17 @@ class Cluster:
         Raises:
             ClusterError: An actor ended by itself, or TransferQueue cannot be started again.
         """
-        self._calm()
         while not self._stop.wait(_WATCH_S):
             self._check_actors()
             self._harm()
             dead = self._dead_part()
             if dead is not None:
                 self._replace_data_plane(dead)
+
+    def watched(self) -> None:
+        """The exporter sees the data plane, so chaos may strike once more. Called from another thread."""
+        if self._chaos is not None:
+            self._chaos.calm(time.monotonic())
 
     def end(self) -> None:
         """End the actors, TransferQueue and Ray. Every step has a deadline."""
@@ -178,10 +182,6 @@ class Cluster:
                     raise ClusterError(f"{actor.name} failed: {str(error).strip().splitlines()[-1]}") from error
                 raise ClusterError(f"{actor.name} ended by itself")
 
-    def _calm(self) -> None:
-        if self._chaos is not None:
-            self._chaos.calm(time.monotonic())
-
     def _harm(self) -> None:
         if self._chaos is None:
             return
@@ -211,7 +211,6 @@ class Cluster:
         if self._stop.wait(_REPLACE_AFTER_S):
             return
         self._start_data_plane()
-        self._calm()
         self._tell("a new TransferQueue is up")
 
     def _close_data_plane(self) -> None:
@@ -241,8 +240,9 @@ def main() -> int:
 
     stop, orphaned = threading.Event(), threading.Event()
     _end_on_signals(stop)
-    threading.Thread(target=_end_with_supervisor, args=(stop, orphaned, options.folder), daemon=True).start()
     cluster = Cluster(options, emit, stop)
+    orders = threading.Thread(target=_take_orders, args=(cluster, stop, orphaned, options.folder), daemon=True)
+    orders.start()
     code = 0
     try:
         cluster.start()
@@ -263,15 +263,19 @@ def _end_on_signals(stop: threading.Event) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
 
 
-def _end_with_supervisor(stop: threading.Event, orphaned: threading.Event, folder: str) -> None:
-    """Wait for an order to end. A supervisor that was killed gives none and cannot clean up, so this process does."""
-    if not sys.stdin.buffer.readline():
-        orphaned.set()
+def _take_orders(cluster: Cluster, stop: threading.Event, orphaned: threading.Event, folder: str) -> None:
+    """Follow the supervisor. One that was killed gives no order to end and cannot clean up, so this process does."""
+    for line in sys.stdin.buffer:
+        order: Order = msgspec.json.decode(line, type=Order)
+        if order == "end":
+            stop.set()
+            return
+        cluster.watched()
+    orphaned.set()
     stop.set()
-    if orphaned.is_set():
-        time.sleep(_ORPHAN_ENDS_WITHIN_S)  # for as long as an orderly end may take
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)
+    time.sleep(_ORPHAN_ENDS_WITHIN_S)  # for as long as an orderly end may take
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
 
 
 def _pid(_: object) -> int:

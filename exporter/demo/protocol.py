@@ -6,10 +6,13 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-__all__ = ["CONVENTIONS", "DemoConvention", "Event", "Options"]
+__all__ = ["CONVENTIONS", "DemoConvention", "Event", "Options", "Order"]
 
 DemoConvention = Literal["recovery", "nemo-rl", "verl"]
 CONVENTIONS: Final[tuple[DemoConvention, ...]] = get_args(DemoConvention)
+
+Order = Literal["watched", "end"]
+"""From the supervisor: the exporter sees the data plane (again), and: everything is to end."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -22,7 +25,7 @@ class Options(msgspec.Struct, frozen=True):
         rollouts: Number of rollout actors.
         seed: Same seed, same prompts, sizes and think times.
         otlp: Base URL of an OTLP receiver (HTTP), None to push nothing.
-        chaos: Mean seconds between two kills, None for a quiet life.
+        chaos: Mean seconds from the exporter seeing the data plane to the next kill, None for no kills.
     """
 
     folder: str

@@ -28,7 +28,7 @@ CONCURRENCY: Final = 4
 MAX_TOKENS: Final = 64
 FIELDS: Final = ("input_ids", "logprobs", "reward")
 _ROW_BYTES = MAX_TOKENS * 8 + MAX_TOKENS * 4 + 4
-_LONG_TAIL = 0.12
+_LONG_TAIL = 0.08
 _IDLE_S = 0.2
 
 

@@ -27,7 +27,7 @@ import msgspec
 
 from exporter.config import Listen
 from exporter.demo import processes
-from exporter.demo.protocol import DemoConvention, Event, Options
+from exporter.demo.protocol import DemoConvention, Event, Options, Order
 from exporter.demo.screen import Screen, Seen
 
 __all__ = ["DemoError", "Request", "supervise"]
@@ -35,7 +35,7 @@ __all__ = ["DemoError", "Request", "supervise"]
 _REFRESH_S: Final = 1.0
 _STEP_S: Final = 0.2
 _EXPORTER_START_S: Final = 30.0
-_EXPORTER_ENDS_S: Final = 5.0
+_EXPORTER_FINDS_S: Final = 120.0
 # Actors, storage units and Ray each take a few seconds to end; past this they are killed.
 _CLUSTER_ENDS_S: Final = 30.0
 _LONGEST_FOLDER: Final = 30
@@ -56,7 +56,7 @@ class Request:
 
     Attributes:
         listen: Where the exporter serves.
-        duration: Seconds to run once everything is up, None until a signal.
+        duration: Seconds to run once the exporter sees the data plane, None until a signal.
         logs: Folder that keeps the logs, None for one that goes with the demo.
         convention, rollouts, seed, otlp, chaos: See :class:`~exporter.demo.protocol.Options`.
     """
@@ -96,7 +96,7 @@ class _Demo:
         self._folder = folder
         self._stop = stop
         self._logs = (request.logs or folder / "logs").absolute()
-        self._env = _environment()
+        self._env = _environment(folder)
         self._cluster: subprocess.Popen[bytes] | None = None
         self._exporter: subprocess.Popen[bytes] | None = None
         self._url = ""
@@ -125,10 +125,7 @@ class _Demo:
         self._screen.say("stopping …")
         if self._exporter is not None:
             self._exporter.terminate()
-        if self._cluster is not None and self._cluster.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._cluster.stdin.write(b"end\n")
-                self._cluster.stdin.flush()
+        self._order("end")
         processes.end_all(children, _CLUSTER_ENDS_S)
         for process in children:
             for pipe in (process.stdin, process.stdout):
@@ -150,11 +147,15 @@ class _Demo:
         env = {name: value for name, value in self._env.items() if not _NOT_FOR_RAY.match(name)}
         command = [sys.executable, "-m", "exporter.demo.cluster"]
         self._cluster = processes.start(command, env=env, log=self._logs / "cluster.log", piped=True)
-        assert self._cluster.stdin is not None
-        with suppress(BrokenPipeError):  # it died at once; its missing event says so
-            self._cluster.stdin.write(msgspec.json.encode(options) + b"\n")
-            self._cluster.stdin.flush()
+        self._order(options)
         threading.Thread(target=self._read_events, args=(self._cluster,), daemon=True).start()
+
+    def _order(self, order: Options | Order) -> None:
+        if self._cluster is None or self._cluster.stdin is None:
+            return
+        with suppress(BrokenPipeError):  # it is dead, and its last event says so
+            self._cluster.stdin.write(msgspec.json.encode(order) + b"\n")
+            self._cluster.stdin.flush()
 
     def _start_exporter(self, ray_address: str) -> None:
         command = [sys.executable, "-m", "exporter.cli", "run", "--listen", str(self._request.listen)]
@@ -184,12 +185,27 @@ class _Demo:
         say("Ctrl-C ends the demo." if self._request.duration is None else f"runs for {self._request.duration:g} s")
 
     def _show(self) -> None:
-        ends = None if self._request.duration is None else time.monotonic() + self._request.duration
+        """Show what the exporter sees until the duration is over, which counts from when it sees the data plane."""
+        ends: float | None = None
+        find_by: float | None = time.monotonic() + _EXPORTER_FINDS_S
+        was_up = False
         while not self._stop.is_set():
             self._take_events()
             self._check_exporter()
-            self._screen.show(self._ask_exporter())
-            wait_s = _REFRESH_S if ends is None else min(_REFRESH_S, ends - time.monotonic())
+            seen = self._ask_exporter()
+            self._screen.show(seen)
+            is_up = seen is not None and seen["up"]
+            if is_up and not was_up:
+                self._order("watched")
+            was_up = is_up
+            now = time.monotonic()
+            if find_by is not None and is_up:
+                find_by = None
+                ends = None if self._request.duration is None else now + self._request.duration
+            if find_by is not None and now > find_by:
+                log = _tail(self._logs / "exporter.log")
+                raise DemoError(f"the exporter did not find TransferQueue within {_EXPORTER_FINDS_S:g} s:\n{log}")
+            wait_s = _REFRESH_S if ends is None else min(_REFRESH_S, ends - now)
             if wait_s <= 0:
                 return
             self._stop.wait(wait_s)
@@ -240,10 +256,11 @@ class _Demo:
             return None
 
 
-def _environment() -> dict[str, str]:
-    """Return this process's environment without pointers to another Ray, and with what keeps our Ray to itself."""
+def _environment(folder: Path) -> dict[str, str]:
+    """Return this process's environment without pointers to another Ray, and with what keeps ours to itself."""
     env = {name: value for name, value in os.environ.items() if not _FOREIGN.match(name)}
     return env | {
+        "TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         # A token of its own: nothing is read from or written to the user's home.
         "RAY_AUTH_MODE": "token",

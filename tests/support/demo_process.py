@@ -1,0 +1,134 @@
+"""A real demo for tests: ``tq-exporter demo`` as a user starts it, watched from outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from uuid import uuid4
+
+import psutil
+
+from tests.support.exporter_process import Exposition, wait_until
+
+__all__ = ["DemoProcess"]
+
+START_S = 120.0
+_MARK = "DEMO_TEST_MARK"
+
+
+class DemoProcess:
+    """The demo on free ports, with a folder for temporary files of its own.
+
+    Args:
+        arguments: Flags of the demo.
+
+    Attributes:
+        logs: Folder of the log files, kept for the length of the ``with`` block.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        self._mark = uuid4().hex
+        self.folder = Path(tempfile.mkdtemp(prefix="tqt"))  # short: Ray puts Unix sockets into it
+        self.logs = Path(tempfile.mkdtemp(prefix="tqt-logs"))
+        self._out = self.logs / "demo.out"
+        command = [sys.executable, "-m", "exporter.cli", "demo", "--listen", "127.0.0.1:0", "--logs", str(self.logs)]
+        with self._out.open("wb") as out:
+            self._process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "TMPDIR": str(self.folder), _MARK: self._mark},
+                start_new_session=True,
+            )
+
+    @property
+    def out(self) -> str:
+        """What it printed so far."""
+        return self._out.read_text()
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Name of each process to its metrics."""
+        return dict(re.findall(r"^(\S+) +(http://\S+/metrics)$", self.out, re.MULTILINE))
+
+    def log(self, name: str) -> str:
+        """The log of one of its processes."""
+        return (self.logs / f"{name}.log").read_text()
+
+    def wait_until_ready(self) -> None:
+        """Wait until it says where to look."""
+        wait_until(lambda: "logs   " in self.out or self._process.poll() is not None, "the demo is up", START_S)
+        assert self._process.poll() is None, self.out
+
+    def scrape(self, name: str = "exporter") -> Exposition:
+        """Return what one of its processes exposes now."""
+        with urllib.request.urlopen(self.urls[name], timeout=10) as answer:
+            return Exposition(answer.read().decode())
+
+    def send(self, number: int) -> None:
+        """Send the demo's first process a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait for the demo's end and return its exit code."""
+        return self._process.wait(timeout_s)
+
+    def left_behind(self, within_s: float = 0.0) -> list[str]:
+        """Return what is left of it: processes, ports that answer, files. Waits *within_s* seconds for nothing."""
+        deadline = time.monotonic() + within_s
+        while True:
+            left = [f"process {process.pid}: {process.info['cmdline']}" for process in self._processes()]
+            left += [f"port of {name}: {url}" for name, url in self.urls.items() if _answers(url)]
+            left += [f"file {path}" for path in self.folder.iterdir()]
+            if not left or time.monotonic() >= deadline:
+                return left
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        """End whatever is left of it."""
+        if self._process.poll() is None:
+            self.send(signal.SIGTERM)
+            try:
+                self._process.wait(60)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(10)
+        for process in self._processes():
+            process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.logs, ignore_errors=True)
+
+    def __enter__(self) -> DemoProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _processes(self) -> list[psutil.Process]:
+        """Every process that descends from the demo, whatever became of its parents: each inherited the mark."""
+        return [
+            process
+            for process in psutil.process_iter(["cmdline", "environ", "status"])
+            if (process.info["environ"] or {}).get(_MARK) == self._mark
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ]
+
+
+def _answers(url: str) -> bool:
+    host, _, port = url.removeprefix("http://").removesuffix("/metrics").rpartition(":")
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, int(port))) == 0
