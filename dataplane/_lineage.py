@@ -51,6 +51,11 @@ class Origin:
         self.version = version
         self.context = context
 
+    def over(self, before: Origin) -> Origin:
+        """Return what this tells, completed by what was known *before*."""
+        version = before.version if self.version is None else self.version
+        return Origin(version, self.context or before.context)
+
 
 class _Origins(list[Origin]):
     """The origins of a batch: one for all of its keys or one per key."""
@@ -67,7 +72,7 @@ class _Generation:
         self.index: dict[str, dict[Any, Origin]] = {}
         self.size = 0  # how many keys were noted, nearly: threads may lose an addition
 
-    def settle(self) -> int | None:
+    def settle(self, older: _Generation | None) -> int | None:
         """Bring the index up to date and return the newest version of what was put."""
         newest = None
         next_of = self.pending.popleft
@@ -79,14 +84,9 @@ class _Generation:
                 versions = versions_of(told) if told else (None,)
                 newest = _newest(newest, *versions)
                 origins = _origins(versions, (context,))
-            index = self.index.setdefault(partition, {})
+            before = {} if older is None else older.index.get(partition, {})
             try:
-                if len(origins) > 1:
-                    index.update(zip(keys, origins, strict=False))
-                elif origins[0].version is not None or index.keys().isdisjoint(keys):
-                    index.update(dict.fromkeys(keys, origins[0]))
-                else:
-                    _update_context(index, keys, origins[0])
+                _index(self.index.setdefault(partition, {}), before, keys, origins)
             except TypeError:  # a key that cannot be hashed names nothing
                 continue
         return newest
@@ -96,15 +96,23 @@ def _newest(*versions: int | None) -> int | None:
     return max((version for version in versions if version is not None), default=None)
 
 
-def _update_context(index: dict[Any, Origin], keys: Sequence[Any], origin: Origin) -> None:
-    """Keep the versions of *keys*: who adds a field to a rollout rarely repeats its version."""
-    merged: dict[int | None, Origin] = {None: origin}
-    for key in keys:
-        before = index.get(key)
-        version = None if before is None else before.version
-        if version not in merged:
-            merged[version] = Origin(version, origin.context)
-        index[key] = merged[version]
+def _index(
+    index: dict[Any, Origin], older: Mapping[Any, Origin], keys: Sequence[Any], origins: Sequence[Origin]
+) -> None:
+    """Note the *origins* of *keys*. What one does not tell, what was known of its key does.
+
+    Who adds a field to a rollout rarely repeats its version, and a listing may know nothing of spans.
+    """
+    fresh = dict.fromkeys(keys, origins[0]) if len(origins) == 1 else dict(zip(keys, origins, strict=False))
+    if len(origins) > 1 or origins[0].version is None or origins[0].context is None:
+        merged: dict[tuple[int, int], Origin] = {}
+        for key in index.keys() & fresh.keys() | older.keys() & fresh.keys():
+            before, now = index.get(key) or older[key], fresh[key]
+            pair = id(before), id(now)
+            if pair not in merged:
+                merged[pair] = now.over(before)
+            fresh[key] = merged[pair]
+    index.update(fresh)
 
 
 class Lineage:
@@ -207,7 +215,7 @@ class Lineage:
 
     def _settle(self) -> None:
         if self._old.pending or self._young.pending:
-            self._newest = _newest(self._newest, self._old.settle(), self._young.settle())
+            self._newest = _newest(self._newest, self._old.settle(None), self._young.settle(self._old))
 
 
 def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | None]) -> _Origins:
