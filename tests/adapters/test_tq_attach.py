@@ -14,6 +14,7 @@ from dataplane import build_data_plane_client
 from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, TransferQueueMetadataReader
 from dataplane.errors import DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.interfaces import DataPlaneClient
+from tests.adapters.lookup import wait_until_no_controller
 from tests.contract.rows import rows
 from tests.support.cluster import TQCluster, frozen
 
@@ -24,6 +25,7 @@ _CFG = {"timeout_s": 5.0}
 def empty_ray(shared_cluster: TQCluster, ray_connected: None) -> TQCluster:
     """Ray without TransferQueue."""
     shared_cluster.stop_tq()
+    wait_until_no_controller()
     return shared_cluster
 
 

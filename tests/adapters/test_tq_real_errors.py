@@ -11,6 +11,7 @@ from dataplane.adapters import _tq_session as session
 from dataplane.adapters._tq_errors import ATTACH, ROWS, Row, _row
 from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
 from dataplane.errors import DataPlaneError, DataPlaneReadError
+from tests.adapters.lookup import wait_until_no_controller
 from tests.contract.rows import rows
 from tests.support.cluster import TQCluster, frozen
 
@@ -162,6 +163,7 @@ def test_a_dead_actor_a_missing_one_and_one_that_is_not_polling(
     with pytest.raises(DataPlaneError) as caught:
         _call(tq_client, ATTACH, lambda: ray.get(handle.get_config.remote(), timeout=10))
     _check(caught.value, dead)
+    wait_until_no_controller()
     with pytest.raises(DataPlaneError) as caught:
         _call(tq_client, ATTACH, lambda: session.attach(tq_client._tq, 5.0))
     _check(caught.value, missing)
