@@ -1,0 +1,64 @@
+"""A client that does what a test tells it to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dataplane._operations import OPERATIONS
+from dataplane.interfaces import KVBatchMeta
+
+
+class ScriptedClient:
+    """Has every method; notes each call and returns or raises what was scripted for it."""
+
+    def __init__(self, **outcomes: Any) -> None:
+        self.outcomes = outcomes
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def _do(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append((name, args, kwargs))
+        outcome = self.outcomes.get(name)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+
+def _method(name: str) -> Any:
+    def method(self: ScriptedClient, *args: Any, **kwargs: Any) -> Any:
+        return self._do(name, *args, **kwargs)
+
+    return method
+
+
+for _name in OPERATIONS:
+    setattr(ScriptedClient, _name, _method(_name))
+
+
+BATCH = KVBatchMeta("train", "t", ["a", "b"], ["x"], tags=[{}, {}])
+
+CALLS: dict[str, tuple[Any, ...]] = {
+    "register_partition": ("train", ["x"], 2, ["t"]),
+    "claim_meta": ("train", "t", ["x"], 2),
+    "get_data": (BATCH,),
+    "check_consumption_status": ("train", ["t"]),
+    "put_samples": (["a", "b"], "train"),
+    "get_samples": (["a", "b"], "train", ["x"]),
+    "clear_samples": (["a", "b"], "train"),
+    "ping": (),
+    "list_partitions": (),
+    "list_metadata": ("train",),
+    "depth": ("train",),
+    "pop": (["a", "b"], "train"),
+    "evict": (["a", "b"], "train"),
+    "get_capabilities": (),
+    "close": (),
+}
+"""One call of every operation."""
+
+EVENT_NAMES = {
+    "register_partition": "register",
+    "put_samples": "put",
+    "get_samples": "get",
+    "clear_samples": "clear",
+}
+"""Operations whose name in events is not their own."""
