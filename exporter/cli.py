@@ -16,8 +16,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, NoReturn
 
-import msgspec
-
 from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError, dump_config, load_config
 from exporter.logs import setup_logging
 
@@ -67,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     config = _load(options)
     _check_packages(config)
-    setup_logging(config.log)
+    setup_logging(config.log.format, config.log.level)
     from exporter import app
 
     try:
@@ -81,7 +79,7 @@ def _once(options: argparse.Namespace) -> int:
     config = _load(options)
     _check_packages(config)
     # The answer says what failed; the log would only say it again.
-    setup_logging(msgspec.structs.replace(config.log, level="debug" if config.log.level == "debug" else "error"))
+    setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error")
     from exporter import app
     from exporter.snapshot import encode_snapshot
 

@@ -13,8 +13,6 @@ from datetime import datetime, timezone
 from typing import Final, TextIO
 from urllib.parse import unquote
 
-from exporter.config import Log
-
 __all__ = ["JsonFormatter", "RepeatFilter", "TextFormatter", "secrets_in", "setup_logging"]
 
 REPEAT_S: Final = 60.0
@@ -26,24 +24,28 @@ _IN_URL: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _MASK: Final = "***"
 
 
-def setup_logging(log: Log, *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
+def setup_logging(
+    format: str, level: str, *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ
+) -> None:
     """Send all log records of this process to *stream*, by default standard error. Replaces an earlier set-up.
 
     Args:
-        log: Format and level. The level holds for our own records; of libraries only warnings and errors show.
+        format: ``text`` or ``json``.
+        level: The least severe of our own records to write: ``debug``, ``info``, ``warning`` or ``error``. Of
+            libraries nothing below a warning is written.
         stream: Where to write.
         environ: The environment, for the secrets that must not be written.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     secrets = secrets_in(environ)
-    handler.setFormatter(JsonFormatter(secrets) if log.format == "json" else TextFormatter(secrets))
+    handler.setFormatter(JsonFormatter(secrets) if format == "json" else TextFormatter(secrets))
     handler.addFilter(RepeatFilter())
-    level = logging.getLevelName(log.level.upper())
+    threshold = logging.getLevelName(level.upper())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(max(level, logging.WARNING))
+    root.setLevel(max(threshold, logging.WARNING))
     for name in _OURS:
-        logging.getLogger(name).setLevel(level)
+        logging.getLogger(name).setLevel(threshold)
     logging.captureWarnings(True)
     # A reader of our standard error that has gone must not turn every line into a traceback.
     logging.raiseExceptions = False

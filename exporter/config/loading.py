@@ -79,7 +79,7 @@ def _settle_ping(given: dict[str, Given]) -> None:
     interval = given["ping.interval"].value if "ping.interval" in given else defaults.interval
     timeout = given.get("ping.timeout")
     if timeout is None:
-        timeout = given["ping.timeout"] = Given(min(defaults.timeout, 0.8 * interval), "ping.timeout")
+        timeout = given["ping.timeout"] = Given(min(defaults.timeout, round(0.8 * interval, 6)), "ping.timeout")
     elif timeout.value > interval:
         limit = f"give at most {show_duration(interval)} or ping less often"
         raise ConfigError(timeout.origin, f"is longer than the ping interval of {show_duration(interval)}", limit)

@@ -106,7 +106,7 @@ def duration(low: float, high: float = 86400.0) -> Parser:
     def parse(value: object) -> float:
         seconds = _number(value)
         if seconds is None and isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-            seconds = float(match[1]) * _SECONDS[match[2] or "s"]
+            seconds = round(float(match[1]) * _SECONDS[match[2] or "s"], 9)
         if seconds is None:
             raise BadValue(f"{show(value)} is not a duration", "write it as 250ms, 5s, 2m or a number of seconds")
         if not low <= seconds <= high:

@@ -168,7 +168,7 @@ def _absent(actor_id: str | None) -> Absent:
     if record.get("State") != "DEAD":
         return Absent(ended=False, detail="the controller is gone; Ray keeps no record of how it ended")
     cause = record["DeathCause"].actor_died_error_context
-    story, _, _ = (cause.error_message or "the controller died").partition(" Some common causes")
+    story, _, _ = (cause.error_message or "the controller died").partition("Some common causes")
     return Absent(ended=_is_intended(cause), detail=_one_line(story))
 
 

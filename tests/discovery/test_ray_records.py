@@ -1,0 +1,87 @@
+"""What the look-up makes of Ray's record of a death, and of a controller's configuration."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from ray.core.generated import gcs_pb2
+
+from dataplane.endpoint import StorageUnitEndpoint
+from exporter.discovery import ray_lookup
+
+_OWNER = (
+    "The actor is dead because its owner has died. Owner Id: 06 Owner Ip address: 127.0.0.1 Owner worker exit type: "
+)
+_WORKER = "The actor is dead because its worker process has died. Worker exit type: "
+
+
+def cause(reason: str, message: str) -> Any:
+    """A record as Ray's GCS keeps it, of the type that Ray gives."""
+    context = gcs_pb2.ActorTableData().death_cause.actor_died_error_context
+    context.reason = context.DESCRIPTOR.fields_by_name["reason"].enum_type.values_by_name[reason].number
+    context.error_message = message
+    return context
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "intended"),
+    [
+        ("RAY_KILL", "The actor is dead because it was killed by `ray.kill`.", True),
+        ("OUT_OF_SCOPE", "", True),
+        ("REF_DELETED", "", True),
+        ("OWNER_DIED", _OWNER + "INTENDED_USER_EXIT Worker exit detail: Owner's worker process has crashed.", True),
+        ("OWNER_DIED", _OWNER + "SYSTEM_ERROR Worker exit detail: Owner's worker process has crashed.", False),
+        ("WORKER_DIED", _WORKER + "INTENDED_USER_EXIT Worker exit detail: exit_actor() is called.", True),
+        ("WORKER_DIED", _WORKER + "SYSTEM_ERROR Worker exit detail: The process receives a SIGTERM.", False),
+        ("WORKER_DIED", _WORKER + "NODE_OUT_OF_MEMORY Worker exit detail: not an INTENDED_USER_EXIT", False),
+        ("NODE_DIED", "The actor died because its node has died.", False),
+        ("UNSPECIFIED", "", False),
+    ],
+)
+def test_what_was_wanted_and_what_was_not(reason: str, message: str, intended: bool) -> None:
+    assert ray_lookup._is_intended(cause(reason, message)) is intended
+
+
+def test_a_death_is_told_in_one_line_without_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = gcs_pb2.ActorTableData().death_cause
+    record.actor_died_error_context.CopyFrom(
+        cause("WORKER_DIED", _WORKER + "SYSTEM_ERROR.\nSome common causes include")
+    )
+    monkeypatch.setattr(ray_lookup, "_actor", lambda actor_id: {"State": "DEAD", "DeathCause": record})
+    assert ray_lookup._absent("ab").detail == _WORKER + "SYSTEM_ERROR."
+
+
+@pytest.mark.parametrize("record", [{}, {"State": "ALIVE"}])
+def test_without_a_record_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, record: dict[str, Any]) -> None:
+    monkeypatch.setattr(ray_lookup, "_actor", lambda actor_id: record)
+    assert ray_lookup._absent("ab").ended is False
+
+
+def server(name: str) -> SimpleNamespace:
+    return SimpleNamespace(id=f"ID_{name}", to_addr=lambda port: f"tcp://{port}/{name}")
+
+
+def endpoint(**backend: Any) -> Any:
+    conf = OmegaConf.create({"backend": backend}, flags={"allow_objects": True})
+    return ray_lookup._endpoint("ab", server("controller"), conf)
+
+
+def test_storage_units_are_numbered_by_their_rank() -> None:
+    names = [f"TransferQueueStorageUnit#{rank}" for rank in (10, 2, 0)]
+    found = endpoint(
+        storage_backend="SimpleStorage", SimpleStorage={"zmq_info": {name: server(name) for name in names}}
+    )
+    assert found.storage_units == tuple(
+        StorageUnitEndpoint(index, f"ID_{name}", f"tcp://put_get_socket/{name}")
+        for index, name in enumerate(reversed(names))
+    )
+
+
+def test_a_backend_without_units_of_its_own_has_neither_units_nor_capacity() -> None:
+    for settings in ({"MooncakeStore": {"protocol": "tcp"}}, {}):
+        found = endpoint(storage_backend="MooncakeStore", **settings)
+        assert (found.backend, found.storage_units, found.capacity) == ("MooncakeStore", (), None)
+        assert found.metrics_endpoint is None

@@ -1,0 +1,172 @@
+"""The command line: exit codes, one-line errors, and what loading it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dataplane.endpoint import Endpoint
+from exporter import cli
+from exporter.config import Config, load_config
+from exporter.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState, StorageState, encode_snapshot
+from exporter.table import print_snapshot
+
+CONTROLLER = "tcp://127.0.0.1:1"  # nothing listens there
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the real command in a process of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TQ_EXPORTER_")}
+    return subprocess.run(
+        [sys.executable, "-m", "exporter.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**clean, **(env or {})},
+        check=False,
+    )
+
+
+def snapshot() -> Snapshot:
+    return Snapshot(
+        taken_at=1_900_000_000.0,
+        started_at=1_900_000_000.0,
+        discovery="found",
+        up=True,
+        endpoint=Endpoint(address="tcp://10.0.0.1:5555", backend="SimpleStorage"),
+        partitions=(
+            PartitionState(
+                partition="train[bold]",
+                listed_at=1_900_000_000.0,
+                groups={"ready": 3, "incomplete": 1, "uncommitted": 0, "failed": 0},
+                keys=64,
+                size_bytes=2048,
+                newest_version=7,
+                oldest_version=5,
+                reference_version=8,
+                reference="published",
+                staleness=dict.fromkeys(LAG_BUCKETS, 0) | {"1": 2},
+                staleness_max=3,
+                staleness_mean=1.5,
+            ),
+        ),
+        storage=(StorageState(index=0, unit_id="TQ_STORAGE_UNIT_a", keys=64),),
+        sources=(SourceState("ping", "ok", up=True, duration=0.002, last_success=1_900_000_000.0),),
+    )
+
+
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
+    heavy = ["opentelemetry", "prometheus_client", "ray", "rich", "tensordict", "torch", "transfer_queue", "zmq"]
+    code = f"import exporter.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_no_command_prints_the_help_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert "check-config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "once", "check-config", "metrics", "demo"])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"Example: tq-exporter {command}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run", "--pong-interval", "3"], "--pong-interval: is not a known argument; did you mean --ping-interval?"),
+        (["run", "--ping-interval=x"], "--ping-interval: 'x' is not a duration; write it as 250ms, 5s, 2m or"),
+        (["run", "--ray-address", "local"], "--ray-address: 'local' would start a new Ray; write auto, HOST:PORT"),
+        (["run", "--controller", "10.0.0.1:1"], "--controller: '10.0.0.1:1' is not the address of a controller;"),
+        (["run", "--listen"], "argument --listen: expected one argument; see tq-exporter run --help"),
+        (["rum"], "argument COMMAND: invalid choice: 'rum'"),
+        (["check-config", "no.yaml"], "no.yaml: there is no such file;"),
+        (["metrics", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], line: str) -> None:
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"tq-exporter: {line}")
+    assert ended.stderr.count("\n") == 1
+    assert ended.stdout == ""
+
+
+def test_a_port_in_use_is_named_with_the_remedy() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        ended = run("run", "--controller", CONTROLLER, "--listen", address)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"tq-exporter: listen: cannot listen on {address}: Address already in use; ")
+    assert "--listen" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_check_config_prints_a_configuration_that_can_be_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yaml"
+    file.write_text("otlp: {endpoint: 'http://me:hunter2@collector:4318'}\nmax_partitions: 7\n")
+    ended = run("check-config", str(file), env={"TQ_EXPORTER_RUN": "blue"})
+    assert ended.returncode == 0
+    assert "hunter2" not in ended.stdout + ended.stderr
+    file.write_text(ended.stdout)
+    config = load_config({}, {}, file)
+    assert (config.run, config.max_partitions) == ("blue", 7)
+
+
+def test_what_is_not_installed_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(cli.ConfigError, match=r"discovery\.ray_address: needs ray and transfer_queue"):
+        cli._check_packages(Config())
+    with pytest.raises(cli.ConfigError, match="reader: needs ray and transfer_queue"):
+        cli._check_packages(load_config({"--controller": CONTROLLER, "--reader": "client"}, {}))
+    cli._check_packages(load_config({"--controller": CONTROLLER}, {}))
+
+
+def test_once_says_why_nothing_answered() -> None:
+    ended = run("once", "--json", "--controller", CONTROLLER)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["up"] is False
+    assert ended.stderr.startswith("tq-exporter: TransferQueue did not answer: ping: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_once_succeeds_when_it_answered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from exporter import app
+
+    monkeypatch.setattr(app, "poll_once", lambda config: snapshot())
+    monkeypatch.setattr(cli, "setup_logging", lambda *args: None)
+    assert cli.main(["once", "--json", "--controller", CONTROLLER]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(encode_snapshot(snapshot()))
+
+
+def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
+    console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    print_snapshot(snapshot(), console)
+    shown = console.export_text()
+    lines = [line.split() for line in shown.splitlines()]
+    assert "TransferQueue up at tcp://10.0.0.1:5555, SimpleStorage, 17:46:40 UTC" in shown
+    assert ["train[bold]", "3", "1", "0", "0", "64", "2.0", "KiB", "5", "7", "8", "(published)", "3"] in lines
+    assert ["train[bold]", "0", "2", "0", "0", "0", "0", "0", "0", "1.50"] in lines
+    assert ["0", "TQ_STORAGE_UNIT_a", "64", "-", "?"] in lines
+    assert ["ping", "ok", "2.0", "ms", "17:46:40", "UTC"] in lines
+
+
+def test_the_table_of_nothing_shows_no_zero() -> None:
+    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    print_snapshot(Snapshot(taken_at=1_900_000_000.0, started_at=1_900_000_000.0), console)
+    shown = console.export_text()
+    assert "TransferQueue down (never found)" in shown
+    assert "Partitions" not in shown

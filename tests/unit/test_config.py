@@ -1,0 +1,205 @@
+"""The configuration: its layers, its checks, and the one line that each rejection gives."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.config import SETTINGS, Config, ConfigError, Listen, Partition, Ping, dump_config, load_config, values
+
+ROOT = Path(__file__).parents[2]
+INVALID = sorted((ROOT / "tests" / "config").glob("invalid-*.yaml"))
+
+
+def load(flags: dict[str, object] | None = None, env: dict[str, str] | None = None, file: Path | None = None) -> Config:
+    return load_config(flags or {}, env or {}, file)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "exporter.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert load() == Config()
+
+
+@pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
+def test_each_rejection_says_where_what_and_what_to_do(path: Path) -> None:
+    expected = path.read_text(encoding="utf-8").rstrip().rpartition("# expect: ")[2]
+    with pytest.raises(ConfigError) as caught:
+        load(file=path)
+    line = str(caught.value)
+    assert expected in line.replace(f"{path}:", "", 1)
+    assert line.startswith(str(path))
+    assert "\n" not in line
+    assert "secret" not in line
+    assert caught.value.remedy
+
+
+def test_flags_win_over_variables_over_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, "ping: {interval: 1s}\nmetadata: {interval: 1s}\nstorage: {interval: 1s}\n")
+    env = {"TQ_EXPORTER_PING_INTERVAL": "2s", "TQ_EXPORTER_METADATA_INTERVAL": "2s"}
+    config = load({"--ping-interval": "3s"}, env, file)
+    assert (config.ping.interval, config.metadata.interval, config.storage.interval) == (3.0, 2.0, 1.0)
+
+
+def test_a_higher_layer_may_choose_another_way_to_find_the_controller(tmp_path: Path) -> None:
+    file = write(tmp_path, "discovery: {file: /run/tq.json}\n")
+    config = load({"--controller": "tcp://10.0.0.1:5555"}, {}, file)
+    assert (config.discovery.controller, config.discovery.file) == ("tcp://10.0.0.1:5555", None)
+
+
+def test_one_layer_may_choose_one_way_only() -> None:
+    with pytest.raises(ConfigError, match="--discovery-file: and --controller are two ways"):
+        load({"--controller": "tcp://10.0.0.1:5555", "--discovery-file": "/run/tq.json"})
+
+
+def test_the_file_may_be_named_by_a_variable(tmp_path: Path) -> None:
+    assert load({}, {"TQ_EXPORTER_CONFIG": str(write(tmp_path, "run: blue\n"))}).run == "blue"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "ping:\n", "run: null\npartitions:\n", "---\n"])
+def test_empty_is_not_given(tmp_path: Path, text: str) -> None:
+    assert load({"--run": None}, {"TQ_EXPORTER_RUN": ""}, write(tmp_path, text)) == Config()
+
+
+def test_an_unknown_variable_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"TQ_EXPORTER_PING_INTERVALL: .* did you mean TQ_EXPORTER_PING_INTERVAL\?"):
+        load({}, {"TQ_EXPORTER_PING_INTERVALL": "5s"})
+
+
+def test_what_kubernetes_adds_for_a_service_of_our_name_is_ignored() -> None:
+    env = {
+        "TQ_EXPORTER_SERVICE_HOST": "10.0.0.1",
+        "TQ_EXPORTER_SERVICE_PORT": "9464",
+        "TQ_EXPORTER_SERVICE_PORT_METRICS": "9464",
+        "TQ_EXPORTER_PORT": "tcp://10.0.0.1:9464",
+        "TQ_EXPORTER_PORT_9464_TCP": "tcp://10.0.0.1:9464",
+        "TQ_EXPORTER_PORT_9464_TCP_ADDR": "10.0.0.1",
+    }
+    assert load({}, env) == Config()
+
+
+def test_an_unknown_flag_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"--lissen: .* did you mean --listen\?"):
+        load({"--lissen": "0.0.0.0:1"})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no\.yaml: there is no such file; give the path of a YAML file"):
+        load(file=tmp_path / "no.yaml")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(file=tmp_path)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "exporter.yaml"
+    path.write_bytes(b"run: \xff\xfe\n")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load(file=path)
+
+
+def test_partitions_take_the_default_convention_unless_they_have_their_own(tmp_path: Path) -> None:
+    text = "default_convention: verl\npartitions:\n  a.b: {group_size: 8}\n  'b\"\\n': {convention: nemo-rl}\n"
+    partitions = load(file=write(tmp_path, text)).partitions
+    assert partitions["a.b"] == Partition("verl", 8)
+    assert partitions['b"\\n'] == Partition("nemo-rl", None)
+
+
+def test_keys_with_dots_are_not_taken_for_paths(tmp_path: Path) -> None:
+    text = "partitions:\n  a: {convention: verl}\n  a.convention: {group_size: 2}\n"
+    assert set(load(file=write(tmp_path, text)).partitions) == {"a", "a.convention"}
+
+
+def test_the_ping_defaults_give_way_to_a_short_interval() -> None:
+    assert load({"--ping-interval": "100ms"}).ping == Ping(interval=0.1, timeout=0.08, slo=0.08)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("5s", 5), ("250ms", 0.25), ("2m", 120), ("1h", 3600), ("5", 5), (5, 5), (1.5, 1.5)]
+)
+def test_durations(given: object, seconds: float) -> None:
+    assert load({"--ping-interval": given}).ping.interval == seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "listen"),
+    [
+        ("127.0.0.1:0", Listen("127.0.0.1", 0)),
+        ("localhost:80", Listen("localhost", 80)),
+        ("[::1]:9464", Listen("::1", 9464)),
+    ],
+)
+def test_addresses_to_listen_on(given: str, listen: Listen) -> None:
+    assert load({"--listen": given}).listen == listen
+    assert str(listen) == given
+
+
+@pytest.mark.parametrize("given", ["auto", "10.0.0.1:6379", "head.svc:6379", "[fd00::1]:6379", "ray://head:10001"])
+def test_ray_addresses(given: str) -> None:
+    assert load({"--ray-address": given}).discovery.ray_address == given
+
+
+@pytest.mark.parametrize("given", ["", "local", "head", "head:", ":6379", "head:0", "head:6379/x", "ws://h:1", "a b:1"])
+def test_what_cannot_be_a_ray_address(given: str) -> None:
+    with pytest.raises(ConfigError):
+        load({"--ray-address": given})
+
+
+def test_the_dump_gives_the_same_configuration_again(tmp_path: Path) -> None:
+    text = """
+        run: blue
+        listen: "[::1]:1"
+        discovery: {file: /run/tq.json}
+        metadata: {max_reply_bytes: 1000}
+        partitions: {train: {group_size: 3}}
+    """
+    config = load({"--ping-interval": "1500ms", "--otlp": "http://collector:4318"}, {}, write(tmp_path, text))
+    assert load(file=write(tmp_path, dump_config(config))) == config
+
+
+def test_the_dump_masks_credentials() -> None:
+    shown = dump_config(load({"--otlp": "https://me:hunter2@collector:4318/x"}))
+    assert "https://***@collector:4318/x" in shown
+    assert "hunter2" not in shown
+
+
+@given(st.floats(min_value=0.1, max_value=86400))
+def test_any_duration_survives_being_shown(seconds: float) -> None:
+    shown = values.show_duration(seconds)
+    assert values.duration(0.0)(shown) == pytest.approx(seconds, rel=1e-9)
+
+
+@given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers()), st.dates()))
+def test_a_parser_gives_a_value_or_a_bad_value(value: object) -> None:
+    for setting in SETTINGS:
+        with contextlib.suppress(values.BadValue):
+            setting.parse(value)
+
+
+def test_the_reference_file_is_the_defaults_and_has_every_key() -> None:
+    reference = ROOT / "docs" / "reference-config.yaml"
+    assert load(file=reference) == Config()
+    text = reference.read_text(encoding="utf-8")
+    assert "  # ray_address: auto\n" in text  # commented out, as its siblings stand beside it
+    tree = yaml.safe_load(text)
+    for setting in SETTINGS:
+        section, _, name = setting.key.rpartition(".")
+        assert name == "ray_address" or name in (tree[section] if section else tree), setting.key
+
+
+def test_the_documentation_names_every_key_flag_and_variable() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for setting in SETTINGS:
+        for name in (setting.key, setting.env, *([setting.flag] if setting.flag else [])):
+            assert f"`{name}`" in page, name

@@ -1,0 +1,153 @@
+"""The log: its two forms, what it leaves out, and what it must never write."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from exporter.logs import JsonFormatter, RepeatFilter, TextFormatter, secrets_in, setup_logging
+
+
+def record(
+    message: str, *args: object, level: int = logging.WARNING, at: float = 0.0, name: str = "exporter.x"
+) -> logging.LogRecord:
+    made = logging.LogRecord(name, level, "file.py", 1, message, args, None)
+    made.created = at
+    return made
+
+
+@pytest.fixture
+def _restored() -> Iterator[None]:
+    """Put the process's logging back as it was."""
+    loggers = [logging.getLogger(name) for name in ("", "exporter", "dataplane")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    raising = logging.raiseExceptions
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers = handlers
+    logging.raiseExceptions = raising
+    logging.captureWarnings(False)
+
+
+def test_text_is_one_line_in_utc() -> None:
+    made = record("the %s poll failed: %s", "ping", "first\nsecond", at=1_900_000_000.1239)
+    assert TextFormatter().format(made) == (
+        "2030-03-17T17:46:40.123Z WARNING exporter.x: the ping poll failed: first\\nsecond"
+    )
+
+
+def test_json_is_one_object_per_line() -> None:
+    line = JsonFormatter().format(record('say "hé"\n', level=logging.INFO, at=1_900_000_000.0))
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "time": "2030-03-17T17:46:40.000Z",
+        "level": "info",
+        "logger": "exporter.x",
+        "message": 'say "hé"\n',
+    }
+
+
+def test_an_exception_comes_with_its_traceback() -> None:
+    made = record("broken")
+    try:
+        raise KeyError("key")
+    except KeyError as error:
+        made.exc_info = (type(error), error, error.__traceback__)
+    assert "KeyError: 'key'" in TextFormatter().format(made)
+    assert "KeyError: 'key'" in json.loads(JsonFormatter().format(made))["exception"]
+
+
+def test_the_same_failure_is_summed_up() -> None:
+    repeats = RepeatFilter()
+    passed = []
+    for second in range(0, 130, 5):
+        made = record("no answer within 4.%d s", second, at=1000.0 + second)
+        if repeats.filter(made):
+            passed.append((second, TextFormatter().format(made)[len("1970-01-01T00:16:40.000Z ") :]))
+    assert [second for second, _ in passed] == [0, 60, 120]
+    assert passed[0][1] == "WARNING exporter.x: no answer within 4.0 s"
+    assert passed[1][1].endswith("no answer within 4.60 s (11 more like this since the last)")
+
+
+def test_another_failure_is_news() -> None:
+    repeats = RepeatFilter()
+    assert [repeats.filter(record(text)) for text in ("refused", "silent", "refused", "silent")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_the_same_text_of_another_logger_is_news() -> None:
+    repeats = RepeatFilter()
+    assert repeats.filter(record("refused"))
+    assert repeats.filter(record("refused", name="exporter.y"))
+
+
+def test_after_a_recovery_the_same_failure_is_news() -> None:
+    repeats = RepeatFilter()
+    assert repeats.filter(record("refused"))
+    assert repeats.filter(record("works again", level=logging.INFO))
+    assert repeats.filter(record("refused"))
+
+
+def test_a_clock_that_was_set_back_silences_nothing() -> None:
+    repeats = RepeatFilter()
+    assert repeats.filter(record("refused", at=1000.0))
+    assert repeats.filter(record("refused", at=10.0))
+
+
+def test_ever_new_failures_do_not_fill_memory() -> None:
+    repeats = RepeatFilter()
+    for number in range(1000):
+        repeats.filter(record("é" * number))
+    assert len(repeats._seen) <= 256
+
+
+def test_secrets_are_found_in_the_environment() -> None:
+    environ = {
+        "RAY_AUTH_TOKEN": "tokentoken",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20abcdef,x-key = qwerty",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x=1",
+        "HOME": "/root",
+    }
+    assert secrets_in(environ) == {"tokentoken", "Bearer%20abcdef", "Bearer abcdef", "abcdef", "qwerty"}
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
+def test_secrets_are_masked(formatter: type[TextFormatter] | type[JsonFormatter]) -> None:
+    made = record("push to %s with %s failed", "http://me:hunter2@collector:4318", "tokentoken")
+    try:
+        raise ValueError("tokentoken again")
+    except ValueError as error:
+        made.exc_info = (type(error), error, error.__traceback__)
+    line = formatter({"tokentoken"}).format(made)
+    assert "hunter2" not in line
+    assert "tokentoken" not in line
+    assert "http://***@collector:4318" in line
+
+
+@pytest.mark.usefixtures("_restored")
+def test_our_level_holds_for_us_and_libraries_only_warn() -> None:
+    stream = io.StringIO()
+    setup_logging("json", "debug", stream=stream, environ={})
+    logging.getLogger("exporter.x").debug("ours")
+    logging.getLogger("library").info("theirs")
+    logging.getLogger("library").warning("their warning")
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["ours", "their warning"]
+
+
+@pytest.mark.usefixtures("_restored")
+def test_setting_up_twice_writes_once() -> None:
+    stream = io.StringIO()
+    for _ in range(2):
+        setup_logging("text", "info", stream=stream, environ={"RAY_AUTH_TOKEN": "tokentoken"})
+    logging.getLogger("exporter.x").info("tokentoken")
+    assert stream.getvalue().endswith("INFO    exporter.x: ***\n")
+    assert stream.getvalue().count("\n") == 1
