@@ -202,7 +202,9 @@ class Call:
         keys = self._keys
         if keys is None:  # they could be iterated once, and the call did
             keys = keys_of(result)
-            self._n_keys = count_keys(keys)
+            if not keys:
+                return
+            self._n_keys = len(keys)
         if not keys:
             return
         keys, name = tuple(keys), self._name or ""
