@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
         0 when it ran, 1 when it failed on the way, 2 when it could not be started as asked.
     """
     listen = Listen(*args.listen)
-    problem = _what_is_missing() or _what_is_taken(listen)
+    problem = _what_is_missing() or _what_is_taken(listen) or _what_is_unwritable(args.logs)
     if problem is not None:
         return _fail(problem, 2)
     from exporter.demo.screen import build_screen
@@ -118,6 +119,16 @@ def _what_is_taken(listen: Listen) -> str | None:
         reason = error.strerror or error
         return f"--listen {listen}: {reason}; give another address, such as --listen 127.0.0.1:0 for any free port"
     return None
+
+
+def _what_is_unwritable(logs: Path | None) -> str | None:
+    if logs is None:
+        return None
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"--logs {logs}: {error.strerror or error}; give a folder that can be made"
+    return None if os.access(logs, os.W_OK) else f"--logs {logs}: not writable; give another folder"
 
 
 def _fail(problem: str, code: int) -> int:

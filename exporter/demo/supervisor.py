@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import re
@@ -21,14 +20,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from exporter.config import Listen
 from exporter.demo import processes
 from exporter.demo.protocol import DemoConvention, Event, Options, Order
-from exporter.demo.screen import Screen, Seen
+from exporter.demo.screen import Screen
+from exporter.snapshot import Snapshot
 
 __all__ = ["DemoError", "Request", "supervise"]
 
@@ -192,9 +192,9 @@ class _Demo:
         while not self._stop.is_set():
             self._take_events()
             self._check_exporter()
-            seen = self._ask_exporter()
-            self._screen.show(seen)
-            is_up = seen is not None and seen["up"]
+            snapshot = self._ask_exporter()
+            self._screen.show(snapshot)
+            is_up = snapshot is not None and snapshot.up
             if is_up and not was_up:
                 self._order("watched")
             was_up = is_up
@@ -247,11 +247,10 @@ class _Demo:
         if self._exporter is not None and self._exporter.poll() is not None:
             raise DemoError(f"the exporter ended by itself:\n{_tail(self._logs / 'exporter.log')}")
 
-    def _ask_exporter(self) -> Seen:
+    def _ask_exporter(self) -> Snapshot | None:
         try:
             with urllib.request.urlopen(f"{self._url}/api/v1/snapshot", timeout=2) as answer:  # noqa: S310 - our own
-                seen: dict[str, Any] = json.load(answer)
-                return seen
+                return msgspec.json.decode(answer.read(), type=Snapshot)
         except (OSError, ValueError):
             return None
 

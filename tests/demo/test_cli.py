@@ -7,6 +7,7 @@ import importlib.util
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,14 @@ def test_a_port_in_use_is_one_line_with_the_remedy(capsys: pytest.CaptureFixture
         f"tq-exporter demo: --listen {address}: Address already in use; "
         "give another address, such as --listen 127.0.0.1:0 for any free port"
     )
+
+
+def test_a_folder_for_logs_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert cli.main(parse("--listen", "127.0.0.1:0", "--logs", str(file / "logs"))) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == f"tq-exporter demo: --logs {file / 'logs'}: Not a directory; give a folder that can be made"
 
 
 def test_without_ray_it_says_what_to_install(
