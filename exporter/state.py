@@ -140,7 +140,12 @@ class State:
             return
         if isinstance(result.value, Found):
             self._adopt(result.value.endpoint)
-        elif result.value.ended:
+            return
+        record = self._sources["discovery"]
+        if record.detail != result.value.detail:
+            logger.info("no TransferQueue: %s", result.value.detail)
+            record.detail = result.value.detail
+        if result.value.ended:
             self._end(result.value.detail)
         elif self._discovery == "found" and not self._up:
             self._lose(result.value.detail)

@@ -16,12 +16,18 @@ from exporter.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState
 __all__ = ["print_snapshot", "render_snapshot"]
 
 _UNKNOWN: Final = "?"
+# Where there is no terminal there is no width to keep to, only columns not to cut.
+_PLAIN_WIDTH: Final = 200
 _STYLES: Final = {"ok": "green", "failing": "red", "stale": "red", "budget": "yellow", "disabled": "dim"}
 
 
 def print_snapshot(snapshot: Snapshot, console: Console | None = None) -> None:
     """Print *snapshot* on *console*, by default standard output."""
-    (console or Console()).print(render_snapshot(snapshot))
+    if console is None:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=_PLAIN_WIDTH)
+    console.print(render_snapshot(snapshot))
 
 
 def render_snapshot(snapshot: Snapshot) -> RenderableType:
@@ -51,17 +57,15 @@ def _headline(snapshot: Snapshot) -> Text:
 
 
 def _partitions(partitions: Iterable[PartitionState]) -> Table:
-    table = _table("Partitions", "partition", *GROUP_STATES, "keys", "size", "oldest", "newest", "reference", "lag max")
+    table = _table("Partitions", "partition", *GROUP_STATES, "keys", "size", "versions", "reference")
     for partition in partitions:
         table.add_row(
             Text(partition.partition),
             *(str(partition.groups.get(state, 0)) for state in GROUP_STATES),
             str(partition.keys),
             _size(partition.size_bytes),
-            _number(partition.oldest_version),
-            _number(partition.newest_version),
-            _number(partition.reference_version) + (f" ({partition.reference})" if partition.reference else ""),
-            _number(partition.staleness_max),
+            f"{_number(partition.oldest_version)}..{_number(partition.newest_version)}",
+            " ".join([_number(partition.reference_version), (partition.reference or "").replace("_", " ")]).strip(),
         )
     if not table.row_count:
         table.add_row("(none)")
@@ -69,11 +73,12 @@ def _partitions(partitions: Iterable[PartitionState]) -> Table:
 
 
 def _lags(partitions: Iterable[PartitionState]) -> Table:
-    table = _table("Groups by lag in weight versions", "partition", *LAG_BUCKETS, "mean")
+    table = _table("Groups by lag in weight versions", "partition", *LAG_BUCKETS, "mean", "max")
     for partition in partitions:
         mean = partition.staleness_mean
         counts = (str(partition.staleness.get(bucket, 0)) for bucket in LAG_BUCKETS)
-        table.add_row(Text(partition.partition), *counts, _UNKNOWN if mean is None else f"{mean:.2f}")
+        average = _UNKNOWN if mean is None else f"{mean:.2f}"
+        table.add_row(Text(partition.partition), *counts, average, _number(partition.staleness_max))
     return table
 
 
@@ -107,7 +112,7 @@ def _sources(sources: Iterable[SourceState]) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="", box=None, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
     return table
 
 

@@ -55,7 +55,7 @@ class Discovery(msgspec.Struct, frozen=True):
     controller: str | None = None
     file: Path | None = None
     ray_address: str = "auto"
-    timeout: float = 20.0
+    timeout: float = 30.0
 
 
 class Ping(msgspec.Struct, frozen=True):

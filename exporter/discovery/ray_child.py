@@ -47,7 +47,7 @@ class RayDiscovery:
     kind: Final[DiscoveryKind] = "ray"
     recheck_s: Final[float | None] = None
 
-    def __init__(self, address: str, *, timeout_s: float = 20.0, command: tuple[str, ...] = _COMMAND) -> None:
+    def __init__(self, address: str, *, timeout_s: float = 30.0, command: tuple[str, ...] = _COMMAND) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._command = command

@@ -143,6 +143,12 @@ def test_once_says_why_nothing_answered() -> None:
     assert ended.stderr.count("\n") == 1
 
 
+def test_once_says_why_nothing_was_found(tmp_path: Path) -> None:
+    ended = run("once", "--discovery-file", str(tmp_path / "tq.json"))
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(f"discovery: {tmp_path / 'tq.json'} does not exist yet\n")
+
+
 def test_once_succeeds_when_it_answered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from exporter import app
 
@@ -158,8 +164,8 @@ def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
     shown = console.export_text()
     lines = [line.split() for line in shown.splitlines()]
     assert "TransferQueue up at tcp://10.0.0.1:5555, SimpleStorage, 17:46:40 UTC" in shown
-    assert ["train[bold]", "3", "1", "0", "0", "64", "2.0", "KiB", "5", "7", "8", "(published)", "3"] in lines
-    assert ["train[bold]", "0", "2", "0", "0", "0", "0", "0", "0", "1.50"] in lines
+    assert ["train[bold]", "3", "1", "0", "0", "64", "2.0", "KiB", "5..7", "8", "published"] in lines
+    assert ["train[bold]", "0", "2", "0", "0", "0", "0", "0", "0", "1.50", "3"] in lines
     assert ["0", "TQ_STORAGE_UNIT_a", "64", "-", "?"] in lines
     assert ["ping", "ok", "2.0", "ms", "17:46:40", "UTC"] in lines
 
