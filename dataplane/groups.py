@@ -7,14 +7,29 @@ loop of the exporter; it never raises on a malformed tag, it reports the field a
 
 from __future__ import annotations
 
-import datetime
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET
+
+from dataplane.tags import (
+    CONVENTIONS,
+    NO_MAPPING,
+    Convention,
+    Tag,
+    detect_convention,
+    group_id_reader,
+    is_reserved_key,
+    read_tags,
+    to_bool,
+    to_count,
+    to_int,
+    to_seconds,
+    to_sorted_dict,
+    to_text,
+)
 
 __all__ = [
     "CONVENTIONS",
@@ -23,21 +38,14 @@ __all__ = [
     "DataPlaneCapabilities",
     "DataPlaneGroupMeta",
     "GroupState",
-    "TagFields",
     "count_ready",
-    "detect_convention",
     "group_rows",
     "is_reserved_key",
 ]
 
 GroupState = Literal["ready", "incomplete", "uncommitted", "failed"]
-Convention = Literal["auto", "recovery", "nemo-rl", "verl"]
 
 GROUP_STATES: Final[tuple[GroupState, ...]] = ("ready", "incomplete", "uncommitted", "failed")
-CONVENTIONS: Final[tuple[Convention, ...]] = ("auto", "recovery", "nemo-rl", "verl")
-
-# The integers that a float64, and so a metric sample, holds exactly.
-_MIN_EXACT_INT, _MAX_EXACT_INT = -(2**53), 2**53
 
 
 # A struct, not a dataclass: a poll makes one per group, and a frozen dataclass takes 15 times as long to make.
@@ -104,64 +112,9 @@ class DataPlaneCapabilities:
     supports_verified_clear: bool = False
 
 
-class TagFields(msgspec.Struct, frozen=True, gc=False):
-    """The tags that the conventions read, as they came; any value may be malformed.
-
-    The wire reader decodes straight into this, so what is not listed here is skipped undecoded.
-    """
-
-    committed: Any = UNSET
-    created_at: Any = UNSET
-    expected_num_keys: Any = UNSET
-    global_steps: Any = UNSET
-    group_id: Any = UNSET
-    is_prompt: Any = UNSET
-    max_global_steps: Any = UNSET
-    min_global_steps: Any = UNSET
-    num_keys: Any = UNSET
-    seq_len: Any = UNSET
-    size_bytes: Any = UNSET
-    status: Any = UNSET
-    weight_version: Any = UNSET
-
-
-_FIELD_NAMES = TagFields.__struct_fields__
-_NO_TAGS = TagFields()
-_VERL_UNFINISHED = frozenset({"pending", "running"})
-_NO_MAP = TagFields()  # Stands, by identity, for a tag that is no mapping.
-_PLAIN = frozenset({bool, int, float, str})
-_AS_THEY_ARE = (bytes, datetime.datetime)
-
-
-def is_reserved_key(key: str) -> bool:
-    """Whether *key* is a framework's placeholder (``__schema__:…``) and never part of a group."""
-    return key.startswith("__")
-
-
 def count_ready(groups: Iterable[DataPlaneGroupMeta]) -> int:
     """Return the depth: how many of *groups* are committed, complete and not failed."""
     return sum(1 for group in groups if group.state == "ready")
-
-
-def detect_convention(tags: Iterable[TagFields]) -> Convention:
-    """Return the convention that a partition's *tags* follow: ``verl``, ``recovery`` or ``nemo-rl``.
-
-    verl's prompt marker or step range settles it, then any tag that only ``recovery`` has; a partition with
-    neither is NeMo RL's, whose rows carry a ``weight_version`` or nothing.
-    """
-    recovery = False
-    for tag in tags:
-        if tag.is_prompt is not UNSET or tag.min_global_steps is not UNSET:
-            return "verl"
-        if (
-            tag.group_id is not UNSET
-            or tag.committed is not UNSET
-            or tag.expected_num_keys is not UNSET
-            or tag.num_keys is not UNSET
-            or tag.created_at is not UNSET
-        ):
-            recovery = True
-    return "recovery" if recovery else "nemo-rl"
 
 
 def group_rows(
@@ -175,209 +128,146 @@ def group_rows(
 
     Args:
         partition_id: The partition that the rows come from.
-        rows: Key to tag. A tag is a mapping or a :class:`TagFields`; anything else is malformed.
+        rows: Key to tag. A tag is a mapping or what :mod:`dataplane.tags` made of one; anything else is malformed.
         convention: How producers stamp their tags; ``auto`` decides from the rows.
         group_size: Expected number of keys for groups that declare none.
 
     Returns:
         One entry per group. Rows whose key starts with ``__`` belong to none.
     """
-    tags = _readable(rows)
+    tags = read_tags(rows)
     if convention == "auto":
         convention = detect_convention(tags.values())
-    verl, recovery = convention == "verl", convention == "recovery"
     # A NeMo RL row without a version, among rows that have one, is a write in progress or one that failed.
-    nemo_versioned = convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in tags.values())
-
-    groups = []
-    for group_id, keys in _members(tags, convention).items():
-        first = rows[keys[0]]
-        if len(keys) > 1:
-            keys.sort()
-        version = created_at = expected = size = None
-        committed, failed, malformed = True, False, 0
-        prompt_status: Any = UNSET
-        for key in keys:
-            tag = tags[key]
-            readable = tag is not _NO_MAP
-
-            if verl:
-                status = tag.status
-                if type(status) is not str:
-                    committed = False
-                    readable = readable and status is UNSET
-                elif status == "failure":
-                    failed = True
-                elif status in _VERL_UNFINISHED:
-                    committed = False
-                if tag.is_prompt is True:
-                    prompt_status = status
-            elif recovery:
-                if tag.committed is not True:
-                    said = _bool(tag.committed)
-                    committed = committed and said is True
-                    readable = readable and (said is not None or tag.committed is UNSET)
-            elif nemo_versioned and tag.weight_version is UNSET:
-                committed = False
-
-            value = tag.min_global_steps if verl else tag.weight_version
-            if value is not UNSET and not (verl and value is None):  # verl writes None when it does not know.
-                number = _int(value)
-                if number is None:
-                    readable = False
-                elif version is None or number < version:
-                    version = number
-
-            value = tag.num_keys if tag.expected_num_keys is UNSET else tag.expected_num_keys
-            if value is not UNSET:
-                number = _int(value)
-                if number is None or number < 0:
-                    readable = False
-                elif expected is None or number > expected:
-                    expected = number
-
-            if tag.created_at is not UNSET:
-                seconds = _seconds(tag.created_at)
-                if seconds is None:
-                    readable = False
-                elif created_at is None or seconds < created_at:
-                    created_at = seconds
-
-            if tag.size_bytes is not UNSET:
-                number = _int(tag.size_bytes)
-                if number is None or number < 0:
-                    readable = False
-                else:
-                    size = number if size is None else size + number
-
-            value = tag.group_id
-            if type(value) is not str and value is not UNSET and _text(value) is None:
-                readable = False
-            if not readable:
-                malformed += 1
-
-        # The trainer that takes a verl group clears the prompt row first; what is left are finished trajectories.
-        if prompt_status is not UNSET:
-            committed, failed = prompt_status == "finished", prompt_status == "failure"
-        groups.append(
-            DataPlaneGroupMeta(
-                partition_id,
-                group_id,
-                keys,
-                version,
-                created_at,
-                committed,
-                group_size if expected is None else expected,
-                size,
-                _sorted_tags(first),
-                failed,
-                malformed,
-            )
-        )
-    return groups
+    needs_version = convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in tags.values())
+    groups = _collect(tags, convention, needs_version)
+    return [_finish(partition_id, group, rows[group.keys[0]], group_size) for group in groups]
 
 
-def _readable(rows: Mapping[str, object]) -> Mapping[str, Any]:
-    """Return the rows that belong to groups with their tags as TagFields: *rows* itself where it is that already."""
-    reserved = [key for key in rows if key[:2] == "__"]
-    if not reserved and set(map(type, rows.values())) == {TagFields}:
-        return rows
-    tags = {key: _tag_fields(tag) for key, tag in rows.items()}
-    for key in reserved:
-        del tags[key]
-    return tags
+class _Group(msgspec.Struct, gc=False):
+    """One group while its rows are read; its keys are in listed order."""
+
+    id: str
+    keys: list[str]
+    version: int | None = None
+    created_at: float | None = None
+    committed: bool = True
+    expected: int | None = None
+    size: int | None = None
+    failed: bool = False
+    malformed: int = 0
+    prompt_status: str | None = None
 
 
-def _tag_fields(tag: object) -> TagFields:
-    if type(tag) is TagFields:
-        return tag
-    if not isinstance(tag, Mapping):
-        return _NO_MAP
-    known = {name: value for name, value in tag.items() if name in _FIELD_NAMES}
-    return TagFields(**known) if known else _NO_TAGS
-
-
-def _members(tags: Mapping[str, TagFields], convention: Convention) -> dict[str, list[str]]:
-    """Return the keys of each group, groups and keys as listed."""
-    id_in_key = _ID_IN_KEY.get(convention)
-    members: dict[str, list[str]] = {}
+def _collect(tags: Mapping[str, Tag], convention: Convention, needs_version: bool) -> list[_Group]:
+    id_in_key = group_id_reader(convention)
+    groups: dict[str, _Group] = {}
+    group = _Group("", [])
+    last_tag: Tag = NO_MAPPING
+    run_start = 0
     for key, tag in tags.items():
-        group_id = tag.group_id
+        group_id: Any = tag.group_id
         if group_id is not UNSET and type(group_id) is not str:
-            group_id = _text(group_id)
+            group_id = to_text(group_id)
         if group_id is UNSET or group_id is None:
-            group_id = key if id_in_key is None else id_in_key(key, tag)
-        keys = members.get(group_id)
-        if keys is None:
-            members[group_id] = [key]
+            group_id = id_in_key(key, tag)
+        # The rows of a group are mostly written together with equal tags: such a run is read once.
+        if group_id == group.id and tag == last_tag and group.keys:
+            group.keys.append(key)
+            continue
+        if group.keys:
+            _add(group, last_tag, len(group.keys) - run_start, convention, needs_version)
+        known = groups.get(group_id)
+        if known is None:
+            group = groups[group_id] = _Group(group_id, [key])
+            run_start = 0
         else:
-            keys.append(key)
-    return members
+            group = known
+            run_start = len(group.keys)
+            group.keys.append(key)
+        last_tag = tag
+    if group.keys:
+        _add(group, last_tag, len(group.keys) - run_start, convention, needs_version)
+    return list(groups.values())
 
 
-def _nemo_rl_id(key: str, tag: TagFields) -> str:
-    head, separator, index = key.rpartition("_g")
-    return head if separator and index.isascii() and index.isdigit() else key
+def _add(group: _Group, tag: Tag, count: int, convention: Convention, needs_version: bool) -> None:
+    """Add *count* rows with the same tag to what is known of *group*."""
+    readable = tag is not NO_MAPPING
+    version = tag.weight_version
+    if convention == "recovery":
+        if tag.committed is not True:
+            said = to_bool(tag.committed)
+            group.committed = group.committed and said is True
+            readable = readable and (said is not None or tag.committed is UNSET)
+    elif convention == "verl":
+        version = UNSET if tag.min_global_steps is None else tag.min_global_steps  # None: verl does not know.
+        status = tag.status if type(tag.status) is str else ""
+        if status in _UNFINISHED:
+            group.committed = False
+        elif status == "failure":
+            group.failed = True
+        if tag.is_prompt is True:
+            group.prompt_status = status
+        readable = readable and (status != "" or tag.status is UNSET)
+    elif needs_version and version is UNSET:
+        group.committed = False
+
+    if version is not UNSET:
+        number = to_int(version)
+        if number is None:
+            readable = False
+        elif group.version is None or number < group.version:
+            group.version = number
+
+    expected = tag.num_keys if tag.expected_num_keys is UNSET else tag.expected_num_keys
+    if expected is not UNSET:
+        number = to_count(expected)
+        if number is None:
+            readable = False
+        elif group.expected is None or number > group.expected:
+            group.expected = number
+
+    if tag.created_at is not UNSET:
+        seconds = to_seconds(tag.created_at)
+        if seconds is None:
+            readable = False
+        elif group.created_at is None or seconds < group.created_at:
+            group.created_at = seconds
+
+    if tag.size_bytes is not UNSET:
+        number = to_count(tag.size_bytes)
+        if number is None:
+            readable = False
+        else:
+            group.size = (group.size or 0) + number * count
+
+    if type(tag.group_id) is not str and tag.group_id is not UNSET and to_text(tag.group_id) is None:
+        readable = False
+    if not readable:
+        group.malformed += count
 
 
-def _verl_id(key: str, tag: TagFields) -> str:
-    if tag.is_prompt is True:
-        return key
-    uid, *indices = key.rsplit("_", 2)
-    return uid if len(indices) == 2 and all(index.isascii() and index.isdigit() for index in indices) else key
+_UNFINISHED = frozenset({"", "pending", "running"})
 
 
-_ID_IN_KEY: Final[Mapping[str, Callable[[str, TagFields], str]]] = {"nemo-rl": _nemo_rl_id, "verl": _verl_id}
-
-
-def _text(value: object) -> str | None:
-    if type(value) is str:
-        return value
-    if type(value) is int or type(value) is float or type(value) is bool:
-        try:
-            return str(value)
-        except ValueError:  # An integer of thousands of digits.
-            return None
-    return None
-
-
-def _int(value: object) -> int | None:
-    """Return *value* as an integer that a metric can hold exactly, else None. Strings are not numbers."""
-    if type(value) is int:
-        return value if _MIN_EXACT_INT <= value <= _MAX_EXACT_INT else None
-    return _int(int(value)) if type(value) is float and value.is_integer() else None
-
-
-def _seconds(value: object) -> float | None:
-    if type(value) is float and math.isfinite(value):
-        return value
-    number = _int(value)
-    return None if number is None else float(number)
-
-
-_TRUE = frozenset({"true", "1", "yes"})
-_FALSE = frozenset({"false", "0", "no", ""})
-
-
-def _bool(value: object) -> bool | None:
-    if type(value) is bool:
-        return value
-    if type(value) is int and value in (0, 1):
-        return value == 1
-    if type(value) is str:
-        word = value.strip().lower()
-        return True if word in _TRUE else False if word in _FALSE else None
-    return None
-
-
-def _sorted_tags(tag: object) -> dict[str, Any]:
-    if type(tag) is TagFields:  # Its fields are declared in sorted order.
-        try:
-            present: dict[str, Any] = msgspec.to_builtins(tag, builtin_types=_AS_THEY_ARE)
-        except (TypeError, ValueError):  # Something that is no plain value, as an extension type of the wire.
-            values = ((name, getattr(tag, name)) for name in _FIELD_NAMES)
-            return {name: value for name, value in values if type(value) in _PLAIN}
-        return present
-    if isinstance(tag, Mapping):
-        return {name: tag[name] for name in sorted(tag, key=str)}
-    return {}
+def _finish(partition_id: str, group: _Group, first: object, group_size: int | None) -> DataPlaneGroupMeta:
+    committed, failed = group.committed, group.failed
+    # The trainer that takes a verl group clears the prompt row first; what is left are finished trajectories.
+    if group.prompt_status is not None:
+        committed, failed = group.prompt_status == "finished", group.prompt_status == "failure"
+    if len(group.keys) > 1:
+        group.keys.sort()
+    return DataPlaneGroupMeta(
+        partition_id,
+        group.id,
+        group.keys,
+        group.version,
+        group.created_at,
+        committed,
+        group_size if group.expected is None else group.expected,
+        group.size,
+        to_sorted_dict(first),
+        failed,
+        group.malformed,
+    )

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from dataplane.errors import DataPlaneReadError
-from dataplane.groups import TagFields
+from dataplane.tags import LooseTagFields, TagFields
 
 __all__ = [
     "TESTED_VERSIONS",
@@ -63,8 +63,12 @@ class _ErrorBody(msgspec.Struct):
     message: str = "no reason given"
 
 
-class _TypedRows(msgspec.Struct):
+class _Rows(msgspec.Struct):
     partition_info: dict[str, dict[str, TagFields]]
+
+
+class _LooseRows(msgspec.Struct):
+    partition_info: dict[str, dict[str, LooseTagFields]]
 
 
 class _RawRows(msgspec.Struct):
@@ -73,9 +77,10 @@ class _RawRows(msgspec.Struct):
 
 _encode = msgspec.msgpack.Encoder().encode
 _reply = msgspec.msgpack.Decoder(Reply)
-_typed_rows = msgspec.msgpack.Decoder(_TypedRows)
+_rows = msgspec.msgpack.Decoder(_Rows)
+_loose_rows = msgspec.msgpack.Decoder(_LooseRows)
 _raw_rows = msgspec.msgpack.Decoder(_RawRows)
-_tag_fields = msgspec.msgpack.Decoder(TagFields)
+_loose_tag = msgspec.msgpack.Decoder(LooseTagFields)
 _anything = msgspec.msgpack.Decoder()
 
 
@@ -134,16 +139,17 @@ def decode_body(reply: Reply, body_type: type[_Body]) -> _Body:
 def decode_rows(reply: Reply, partition_id: str) -> Mapping[str, object]:
     """Decode the rows of one partition from a ``KV_LIST_RESPONSE``; an unknown partition has none.
 
-    All tags at once, straight into the fields that grouping reads. When one tag is no map with string keys, row by
-    row: that row comes as whatever it is, and the others as they should.
+    All tags at once, straight into the fields that grouping reads: as well-formed ones if they all are, else
+    unchecked. When one tag is no map with string keys, row by row: that row comes as whatever it is.
 
     Raises:
         DataPlaneReadError: The body is not a listing.
     """
-    try:
-        return _typed_rows.decode(reply.body).partition_info.get(partition_id, {})
-    except _DECODE_ERRORS:
-        pass
+    for decoder in (_rows, _loose_rows):
+        try:
+            return decoder.decode(reply.body).partition_info.get(partition_id, {})
+        except _DECODE_ERRORS:
+            continue
     try:
         rows = _raw_rows.decode(reply.body).partition_info.get(partition_id, {})
     except _DECODE_ERRORS as error:
@@ -152,12 +158,12 @@ def decode_rows(reply: Reply, partition_id: str) -> Mapping[str, object]:
 
 
 def _decode_tag(tag: msgspec.Raw) -> object:
-    for decoder in (_tag_fields, _anything):
+    for decoder in (_loose_tag, _anything):
         try:
             return decoder.decode(tag)
         except _DECODE_ERRORS:
             continue
-    return None  # No map either, so grouping counts it as malformed.
+    return None  # No mapping, so grouping counts it as malformed.
 
 
 def _not_understood(reason: object) -> DataPlaneReadError:

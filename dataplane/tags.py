@@ -1,0 +1,219 @@
+"""Tags: the small dicts that producers write beside their samples, and how each convention means them. Pure, no I/O.
+
+Anything can be in a tag. What follows the conventions decodes into :class:`TagFields`, whose types are checked on the
+way in; what does not goes into :class:`LooseTagFields` and is read with care.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+__all__ = [
+    "CONVENTIONS",
+    "NO_MAPPING",
+    "Convention",
+    "LooseTagFields",
+    "Tag",
+    "TagFields",
+    "detect_convention",
+    "group_id_reader",
+    "is_reserved_key",
+    "read_tags",
+    "to_bool",
+    "to_count",
+    "to_int",
+    "to_seconds",
+    "to_sorted_dict",
+    "to_text",
+]
+
+Convention = Literal["auto", "recovery", "nemo-rl", "verl"]
+
+CONVENTIONS: Final[tuple[Convention, ...]] = ("auto", "recovery", "nemo-rl", "verl")
+
+# The integers that a float64, and so a metric sample, holds exactly.
+_MIN_INT, _MAX_INT = -(2**53), 2**53
+
+_Int = Annotated[int, msgspec.Meta(ge=_MIN_INT, le=_MAX_INT)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_INT)]
+
+
+class TagFields(msgspec.Struct, frozen=True, gc=False):
+    """The tags that the conventions read, well-formed. Declared in sorted order, so that they list in it.
+
+    The wire reader decodes straight into this; what is not named here is skipped undecoded.
+    """
+
+    committed: bool | UnsetType = UNSET
+    created_at: float | UnsetType = UNSET
+    expected_num_keys: _Count | UnsetType = UNSET
+    group_id: str | UnsetType = UNSET
+    is_prompt: bool | UnsetType = UNSET
+    min_global_steps: _Int | UnsetType | None = UNSET
+    num_keys: _Count | UnsetType = UNSET
+    size_bytes: _Count | UnsetType = UNSET
+    status: str | UnsetType = UNSET
+    weight_version: _Int | UnsetType = UNSET
+
+
+# Compared by identity: a value may be an array, whose comparison is no bool.
+class LooseTagFields(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """The same tags with whatever the producer wrote."""
+
+    committed: Any = UNSET
+    created_at: Any = UNSET
+    expected_num_keys: Any = UNSET
+    group_id: Any = UNSET
+    is_prompt: Any = UNSET
+    min_global_steps: Any = UNSET
+    num_keys: Any = UNSET
+    size_bytes: Any = UNSET
+    status: Any = UNSET
+    weight_version: Any = UNSET
+
+
+Tag: TypeAlias = TagFields | LooseTagFields
+
+NO_MAPPING: Final = LooseTagFields()
+"""Stands, by identity, for a tag that is no mapping."""
+
+_NAMES = frozenset(TagFields.__struct_fields__)
+_TAG_TYPES = frozenset({TagFields, LooseTagFields})
+
+
+def is_reserved_key(key: str) -> bool:
+    """Whether *key* is a framework's placeholder (``__schema__:…``) and never part of a group."""
+    return key.startswith("__")
+
+
+def read_tags(rows: Mapping[str, object]) -> Mapping[str, Tag]:
+    """Return the rows that belong to groups, with their tags as fields. All at once where all are well-formed.
+
+    Args:
+        rows: Key to a mapping, to fields that are read already, or to anything else, which is malformed.
+    """
+    reserved = [key for key in rows if key[:2] == "__"]
+    if not reserved and _TAG_TYPES.issuperset(map(type, rows.values())):
+        return rows  # type: ignore[return-value]
+    own = {key: tag for key, tag in rows.items() if not is_reserved_key(key)}
+    try:
+        return msgspec.convert(own, dict[str, TagFields])
+    except msgspec.ValidationError:
+        return {key: _read_loosely(tag) for key, tag in own.items()}
+
+
+def _read_loosely(tag: object) -> Tag:
+    if isinstance(tag, TagFields | LooseTagFields):
+        return tag
+    if not isinstance(tag, Mapping):
+        return NO_MAPPING
+    return LooseTagFields(**{name: value for name, value in tag.items() if name in _NAMES})
+
+
+def detect_convention(tags: Iterable[Tag]) -> Convention:
+    """Return the convention that a partition's *tags* follow: ``verl``, ``recovery`` or ``nemo-rl``.
+
+    verl's prompt marker or step range settles it, then any tag that only ``recovery`` has; a partition with
+    neither is NeMo RL's, whose rows carry a ``weight_version`` or nothing.
+    """
+    recovery = False
+    for tag in tags:
+        if tag.is_prompt is not UNSET or tag.min_global_steps is not UNSET:
+            return "verl"
+        if (
+            tag.group_id is not UNSET
+            or tag.committed is not UNSET
+            or tag.expected_num_keys is not UNSET
+            or tag.num_keys is not UNSET
+            or tag.created_at is not UNSET
+        ):
+            recovery = True
+    return "recovery" if recovery else "nemo-rl"
+
+
+def group_id_reader(convention: Convention) -> Callable[[str, Tag], str]:
+    """Return what reads the group id of a row that has no ``group_id`` tag: from its key, by the convention's rule."""
+    return _KEY_RULES.get(convention, lambda key, tag: key)
+
+
+def _nemo_rl_id(key: str, tag: Tag) -> str:
+    head, separator, index = key.rpartition("_g")
+    return head if separator and index.isdecimal() else key
+
+
+def _verl_id(key: str, tag: Tag) -> str:
+    if tag.is_prompt is True:
+        return key
+    head, _, index = key.rpartition("_")
+    uid, separator, session = head.rpartition("_")
+    return uid if separator and index.isdecimal() and session.isdecimal() else key
+
+
+_KEY_RULES: Final[Mapping[str, Callable[[str, Tag], str]]] = {"nemo-rl": _nemo_rl_id, "verl": _verl_id}
+
+
+def to_text(value: object) -> str | None:
+    """Return a string, number or bool as text, else None."""
+    if type(value) is str:
+        return value
+    if type(value) not in (int, float, bool):
+        return None
+    try:
+        return str(value)
+    except ValueError:  # An integer of thousands of digits.
+        return None
+
+
+def to_int(value: object) -> int | None:
+    """Return *value* as an integer that a metric can hold exactly, else None. Strings are not numbers."""
+    if type(value) is int:
+        return value if _MIN_INT <= value <= _MAX_INT else None
+    return to_int(int(value)) if type(value) is float and value.is_integer() else None
+
+
+def to_count(value: object) -> int | None:
+    """Return *value* as an integer that is not negative, else None."""
+    number = to_int(value)
+    return None if number is None or number < 0 else number
+
+
+def to_seconds(value: object) -> float | None:
+    """Return *value* as seconds since the epoch, None when it is no number, NaN or infinite."""
+    if type(value) is float and math.isfinite(value):
+        return value
+    number = to_int(value)
+    return None if number is None else float(number)
+
+
+_TRUE = frozenset({"true", "1", "yes"})
+_FALSE = frozenset({"false", "0", "no", ""})
+
+
+def to_bool(value: object) -> bool | None:
+    """Return *value* as a bool, None when it is no bool, 0, 1 or word for one."""
+    if type(value) is bool:
+        return value
+    if type(value) is int and value in (0, 1):
+        return value == 1
+    if type(value) is str:
+        word = value.strip().lower()
+        return True if word in _TRUE else False if word in _FALSE else None
+    return None
+
+
+def to_sorted_dict(tag: object) -> dict[str, Any]:
+    """Return a copy of a tag with its keys in sorted order; what is no mapping gives an empty one."""
+    if type(tag) is TagFields:
+        present: dict[str, Any] = msgspec.to_builtins(tag)
+        return present
+    if type(tag) is LooseTagFields:
+        values = zip(tag.__struct_fields__, msgspec.structs.astuple(tag), strict=True)
+        return {name: value for name, value in values if value is not UNSET and type(value) is not msgspec.msgpack.Ext}
+    if isinstance(tag, Mapping):
+        return {name: tag[name] for name in sorted(tag, key=str)}
+    return {}
