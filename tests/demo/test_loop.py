@@ -96,7 +96,10 @@ def test_what_is_too_stale_is_evicted(job: Job) -> None:
 
 def test_a_lost_connection_gives_up_what_is_in_flight(job: Job) -> None:
     job.generate(1.0)
+    given_up = {generation.prompt.uid for generation in job.rollout._in_flight}
     job.rollout.lost()
     assert "gave up 4" in job.rollout.summary()
-    job.generate(5.0)
+    listed = {group.group_id for group in job.groups}
+    job.generate(12.0)
+    assert not given_up & ({group.group_id for group in job.groups} - listed)
     assert "put 0" not in job.rollout.summary()

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
-# A child that ignores every polite request and has a child of its own, in another session, of which it knows nothing
-# more once it is gone.
-STUBBORN = """
+# A child with a child of its own in another session. It ignores every polite request, or obeys and forgets that child.
+PARENT = """
 import signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.{disposition})
 grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
 print(grandchild.pid, flush=True)
 time.sleep(300)
@@ -33,7 +33,7 @@ while not log.read_text().endswith("\\n"):
 print(child.pid, log.read_text().strip(), flush=True)
 if sys.argv[3] == "end":
     child.terminate()
-    processes.end_all([child], 0.2)
+    processes.end_all([child], 1.0)
     print(child.poll(), processes.descendants(), flush=True)
 else:
     time.sleep(300)
@@ -54,11 +54,16 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def test_a_child_that_does_not_obey_is_killed_with_its_own_children(tmp_path: Path) -> None:
-    with demo(tmp_path, STUBBORN, "end") as process:
+@pytest.mark.parametrize(
+    ("disposition", "code"),
+    [pytest.param("SIG_IGN", -signal.SIGKILL, id="stubborn"), pytest.param("SIG_DFL", -signal.SIGTERM, id="obedient")],
+)
+def test_a_child_and_its_own_children_are_gone_at_the_end(tmp_path: Path, disposition: str, code: int) -> None:
+    with demo(tmp_path, PARENT.format(disposition=disposition), "end") as process:
         said, _ = process.communicate(timeout=60)
     pids, outcome = said.splitlines()
-    assert outcome == f"{-signal.SIGKILL} []"
+    assert outcome == f"{code} []"
+    assert len(pids.split()) == 2
     assert all(is_gone(int(pid)) for pid in pids.split())
 
 
