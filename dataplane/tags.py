@@ -142,16 +142,16 @@ def group_id_reader(convention: Convention) -> Callable[[str, Tag], str]:
 
 
 def _nemo_rl_id(key: str, tag: Tag) -> str:
-    head, separator, index = key.rpartition("_g")
-    return head if separator and index.isdecimal() else key
+    head, _, index = key.rpartition("_g")
+    return head if head and index.isdecimal() else key
 
 
 def _verl_id(key: str, tag: Tag) -> str:
     if tag.is_prompt is True:
         return key
     head, _, index = key.rpartition("_")
-    uid, separator, session = head.rpartition("_")
-    return uid if separator and index.isdecimal() and session.isdecimal() else key
+    uid, _, session = head.rpartition("_")
+    return uid if uid and index.isdecimal() and session.isdecimal() else key
 
 
 _KEY_RULES: Final[Mapping[str, Callable[[str, Tag], str]]] = {"nemo-rl": _nemo_rl_id, "verl": _verl_id}

@@ -1,0 +1,149 @@
+"""What holds of grouping for any rows."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, group_rows
+from dataplane.tags import CONVENTIONS, LooseTagFields, TagFields
+
+UNHURRIED = settings(deadline=None)
+NAMES = TagFields.__struct_fields__
+EXOTIC = (
+    np.int64(3),
+    np.float64(2.5),
+    np.float32("nan"),
+    np.bool_(True),
+    np.array([1, 2]),
+    np.array("finished"),
+    torch.tensor(3),
+    torch.tensor([1.0, 2.0]),
+    msgspec.msgpack.Ext(5, b"x"),
+    object(),
+    int,
+    10**5000,
+    {"nested": [1]},
+    {1, 2},
+)
+
+plain_values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=4),
+    st.binary(max_size=4),
+    st.lists(st.integers(), max_size=2),
+    st.sampled_from(["true", "finished", "failure", "running", 0, 1, 1.0, 2**53, -(2**53) - 1]),
+)
+values = plain_values | st.sampled_from(EXOTIC)
+tags = st.one_of(
+    st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=3), values, max_size=6),
+    st.dictionaries(st.integers() | st.none(), values, max_size=2),
+    values,
+)
+keys = st.one_of(
+    st.text(max_size=6),
+    st.from_regex(r"[ab]_g[0-3]", fullmatch=True),
+    st.from_regex(r"[ab](_[0-2]_[0-2])?", fullmatch=True),
+)
+rules = st.fixed_dictionaries({"convention": st.sampled_from(CONVENTIONS), "group_size": st.none() | st.integers(0, 5)})
+
+good_tags = st.fixed_dictionaries(
+    {},
+    optional={
+        "group_id": st.sampled_from("abc"),
+        "weight_version": st.integers(-3, 3),
+        "committed": st.booleans(),
+        "expected_num_keys": st.integers(0, 4),
+        "num_keys": st.integers(0, 4),
+        "created_at": st.floats(0, 2e9),
+        "size_bytes": st.integers(0, 2**40),
+        "status": st.sampled_from(["pending", "running", "finished", "failure"]),
+        "is_prompt": st.booleans(),
+        "min_global_steps": st.none() | st.integers(0, 9),
+    },
+)
+
+
+@UNHURRIED
+@given(st.dictionaries(keys, tags, max_size=8), rules)
+def test_never_raises_and_loses_no_row(rows: dict[str, Any], rule: dict[str, Any]) -> None:
+    groups = group_rows("p", rows, **rule)
+    assert sorted(key for group in groups for key in group.keys) == sorted(k for k in rows if not k.startswith("__"))
+    assert len({group.group_id for group in groups}) == len(groups)
+    for group in groups:
+        assert group.keys == sorted(group.keys)
+        assert group.state in GROUP_STATES
+        assert 0 <= group.malformed_keys <= len(group.keys)
+        assert type(group.group_id) is str
+        assert type(group.committed) is type(group.failed) is bool
+        for number in (group.weight_version, group.expected_num_keys, group.size_bytes):
+            assert number is None or type(number) is int
+        assert group.created_at is None or (type(group.created_at) is float and math.isfinite(group.created_at))
+
+
+def without_tags(groups: list[DataPlaneGroupMeta]) -> dict[str, DataPlaneGroupMeta]:
+    return {group.group_id: msgspec.structs.replace(group, tags={}) for group in groups}
+
+
+@UNHURRIED
+@given(st.dictionaries(keys, tags, max_size=8), rules, st.randoms())
+def test_order_changes_nothing_but_tags(rows: dict[str, Any], rule: dict[str, Any], rng: random.Random) -> None:
+    shuffled = list(rows.items())
+    rng.shuffle(shuffled)
+    assert without_tags(group_rows("p", dict(shuffled), **rule)) == without_tags(group_rows("p", rows, **rule))
+
+
+@UNHURRIED
+@given(st.dictionaries(keys, good_tags, max_size=8), rules)
+def test_typed_loose_and_plain_tags_group_alike(rows: dict[str, Any], rule: dict[str, Any]) -> None:
+    plain = group_rows("p", rows, **rule)
+    for kind in (TagFields, LooseTagFields):
+        assert group_rows("p", {key: kind(**tag) for key, tag in rows.items()}, **rule) == plain
+    assert all(group.malformed_keys == 0 for group in plain)
+
+
+@UNHURRIED
+@given(st.dictionaries(keys, plain_values.flatmap(lambda value: st.just({"weight_version": value})), max_size=6))
+def test_the_wire_and_the_public_client_agree(rows: dict[str, Any]) -> None:
+    """A msgpack round trip, typed or not, changes nothing that grouping says."""
+    try:
+        frame = msgspec.msgpack.encode(rows)
+    except (OverflowError, ValueError):
+        return  # TransferQueue would send a pickle.
+    loose = msgspec.msgpack.decode(frame, type=dict[str, LooseTagFields])
+    assert without_tags(group_rows("p", loose)) == without_tags(group_rows("p", rows))
+
+
+@UNHURRIED
+@given(st.dictionaries(keys, good_tags, min_size=1, max_size=8))
+def test_recovery_sums_and_extremes(rows: dict[str, Any]) -> None:
+    for group in group_rows("p", rows, convention="recovery"):
+        own = [rows[key] for key in group.keys]
+        assert {tag.get("group_id", key) for key, tag in zip(group.keys, own, strict=True)} == {group.group_id}
+        sizes = [tag["size_bytes"] for tag in own if "size_bytes" in tag]
+        assert group.size_bytes == (sum(sizes) if sizes else None)
+        assert group.created_at == min((tag["created_at"] for tag in own if "created_at" in tag), default=None)
+        versions = [tag["weight_version"] for tag in own if "weight_version" in tag]
+        assert group.weight_version == min(versions, default=None)
+        expected = [tag.get("expected_num_keys", tag.get("num_keys")) for tag in own]
+        assert group.expected_num_keys == max((n for n in expected if n is not None), default=None)
+        assert group.committed == all(tag.get("committed") is True for tag in own)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", EXOTIC, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_exotic_values_in_every_field(name: str, value: object, convention: Any) -> None:
+    (group,) = group_rows("p", {"k": {name: value}}, convention=convention)
+    assert group.keys == ["k"]
