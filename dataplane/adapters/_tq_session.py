@@ -57,7 +57,9 @@ class Attachment:
     started: bool = False
 
 
-# Guards the module globals of transfer_queue and what follows.
+# Held while a client is made, which may take as long as a cluster takes to start.
+_making = threading.Lock()
+# Held for moments, to change what follows and the module globals of transfer_queue together.
 _lock = threading.Lock()
 # How many attachments use each client that this package made, by the client's id().
 _users: dict[int, int] = {}
@@ -141,16 +143,17 @@ def release(tq: ModuleType, attachment: Attachment) -> None:
             return
         users = _users.pop(id(client), 1) - 1
         current = tq.interface._TQ_CLIENT is client
-        if attachment.started and current:
-            _end_tasks(client)
-            tq.close()
-            return
-        if users > 0:
+        ends = attachment.started and current
+        if users > 0 and not ends:
             _users[id(client)] = users
             return
-        if current:
+        if current and not ends:
             tq.interface._TQ_CLIENT = tq.interface._TQ_CONTROLLER = None
-    close_client(client)
+    if ends:
+        _end_tasks(client)
+        tq.close()
+    else:
+        close_client(client)
 
 
 def close_client(client: Any) -> None:
@@ -182,20 +185,21 @@ def _attach_to_actor(tq: ModuleType, handle: Any, answer_s: float, config_s: flo
         if time.monotonic() + _POLL_S >= deadline:
             raise DataPlaneNotReady(f"the controller has stored no configuration within {config_s:g} s")
         time.sleep(_POLL_S)
-    with _lock:
+    with _making:
         return _attach_to(tq, handle, config)
 
 
 def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
     info = config.controller.zmq_info
-    client = tq.interface._TQ_CLIENT
-    # A client of another controller is stale; whoever made it still closes it.
-    if client is not None and client._controller.id == info.id and not client._loop.is_closed():
-        attachment = _describe(client, config)
-        attachment.owned = id(client) in _users
-        if attachment.owned:
-            _users[id(client)] += 1
-        return attachment
+    with _lock:
+        client = tq.interface._TQ_CLIENT
+        # A client of another controller is stale; whoever made it still closes it.
+        if client is not None and client._controller.id == info.id and not client._loop.is_closed():
+            attachment = _describe(client, config)
+            attachment.owned = id(client) in _users
+            if attachment.owned:
+                _users[id(client)] += 1
+            return attachment
     client = tq.TransferQueueClient(client_id=unique_client_id(), controller_info=info)
     try:
         backend = config.backend.storage_backend
@@ -203,8 +207,9 @@ def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
     except BaseException:
         client.close()
         raise
-    tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER = client, handle
-    _users[id(client)] = 1
+    with _lock:
+        tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER = client, handle
+        _users[id(client)] = 1
     return _describe(client, config)
 
 
@@ -219,14 +224,15 @@ def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachmen
     import ray
     from omegaconf import OmegaConf
 
-    with _lock:
+    with _making:
         _forget_dead(tq)
         tq.init(OmegaConf.create(conf))
         # A process that lost the race to create the controller attached to the winner's; only the winner has storage.
         client, handle = tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER
         attachment = _describe(client, ray.get(handle.get_config.remote(), timeout=timeout_s))
         attachment.started = bool(tq.interface._TQ_STORAGE)
-        _users[id(client)] = 1
+        with _lock:
+            _users[id(client)] = 1
         return attachment
 
 

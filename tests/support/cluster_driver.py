@@ -114,7 +114,8 @@ class Driver:
         client = tq.get_client()
         for partition_id in client.get_partition_list():
             client.clear_partition(partition_id=partition_id)
-            # The public call leaves a partition that has no rows where it is.
+        # The public call leaves a partition that has no rows where it is.
+        for partition_id in client.get_partition_list():
             client._run_coroutine(client._clear_partition_in_controller(partition_id))
 
     def run(self, source: str, values: dict[str, Any]) -> Any:
