@@ -223,24 +223,36 @@ class TQCluster:
 
     def close(self) -> None:
         """End every process of this cluster and remove its folder. Idempotent."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family = psutil.Process(self._process.pid).children(recursive=True)
-            if self._process.stdin is not None and not self._process.stdin.closed:
-                with contextlib.suppress(BrokenPipeError):
-                    self._process.stdin.close()  # the owner ends TransferQueue and Ray, then itself
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=20)
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait(timeout=10)
-            _, left = psutil.wait_procs(family, timeout=3)
-            for process in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            psutil.wait_procs(left, timeout=5)
+        family: set[psutil.Process] = set()
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()  # the owner ends TransferQueue and Ray, then itself
+        deadline = time.monotonic() + 30
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(psutil.NoSuchProcess):  # Ray starts workers until its end
+                family.update(psutil.Process(self._process.pid).children(recursive=True))
+            time.sleep(0.05)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(timeout=10)
+        _, left = psutil.wait_procs(family, timeout=5)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=5)
         if self._process.stdout is not None:
             self._process.stdout.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        # A process that ends late may still write a log, which brings the folder back.
+        quiet_since = time.monotonic()
+        deadline = quiet_since + 5
+        while time.monotonic() < deadline and time.monotonic() - quiet_since < 0.5:
+            if self.folder.exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                quiet_since = time.monotonic()
+            time.sleep(0.1)
 
     def __enter__(self) -> TQCluster:
         return self
