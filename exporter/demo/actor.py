@@ -6,6 +6,7 @@ is at work because it has more than one thread.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 from abc import ABC, abstractmethod
@@ -47,6 +48,10 @@ class Actor(ABC):
         self.logger = log_to(Path(options.logs) / f"{name}.log", name)
         self.telemetry = telemetry(f"demo-{name.partition('-')[0]}", name, options.otlp)
         self.connection = Connection(lambda: attach(propagate=options.otlp is not None), self.stopping, self.logger)
+
+    def warm_up(self) -> None:
+        """Import what the first attach will need, which takes seconds."""
+        importlib.import_module("transfer_queue")
 
     def at_work(self, timeout_s: float) -> str:
         """Wait until :meth:`run` is attached to the data plane; return the URL of this process's metrics.

@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,13 +50,6 @@ class ClusterError(RuntimeError):
     """The demo cannot go on; the text is for its user."""
 
 
-@dataclass(frozen=True)
-class _Actor:
-    name: str
-    handle: Any
-    work: Any  # the reference to run()'s result
-
-
 class Cluster:
     """Ray, TransferQueue and the actors, from start to end.
 
@@ -74,7 +66,8 @@ class Cluster:
         self._logger = log_to(Path(options.logs) / "owner.log", "owner")
         self._owner: DataPlaneClient | None = None
         self._parts: dict[str, tuple[Part, Any]] = {}
-        self._actors: list[_Actor] = []
+        self._actors: dict[str, Any] = {}
+        self._works: dict[Any, str] = {}  # the reference to run()'s result, to the actor's name
         rng = random.Random(f"{options.seed}/chaos")  # noqa: S311 - a simulation
         self._chaos = None if options.chaos is None else Chaos(rng, options.chaos)
 
@@ -95,6 +88,7 @@ class Cluster:
         _end_on_signals(self._stop)  # Ray has put its own handler there
         if self._stop.is_set():
             return
+        self._make_actors()
         self._start_data_plane()
         self._emit(Event("data_plane", ray_address=context.address_info["gcs_address"]))
         if not self._stop.is_set():
@@ -124,11 +118,10 @@ class Cluster:
 
         if not ray.is_initialized():
             return
-        for actor in self._actors:
-            actor.handle.stop.remote()
-        works = [actor.work for actor in self._actors]
-        if works:
-            ray.wait(works, num_returns=len(works), timeout=_ACTOR_STOP_S)
+        for handle in self._actors.values():
+            handle.stop.remote()
+        if self._works:
+            ray.wait(list(self._works), num_returns=len(self._works), timeout=_ACTOR_STOP_S)
         self._close_data_plane()
         ray.shutdown()
 
@@ -154,33 +147,38 @@ class Cluster:
             for (name, handle), pid in zip(handles.items(), pids, strict=True)
         }
 
-    def _start_actors(self) -> None:
-        """Start the actors and say when all of them are attached."""
+    def _make_actors(self) -> None:
         import ray
 
         remote = ray.remote(num_cpus=0, max_concurrency=THREADS)
         rollouts = [remote(Rollout).remote(self._options, index) for index in range(self._options.rollouts)]
-        named = {f"rollout-{index}": handle for index, handle in enumerate(rollouts)}
-        named["trainer"] = remote(Trainer).remote(self._options, rollouts)
-        self._actors = [_Actor(name, handle, handle.run.remote()) for name, handle in named.items()]
-        starting = [handle.at_work.remote(_ACTOR_START_S) for handle in named.values()]
+        self._actors = {f"rollout-{index}": handle for index, handle in enumerate(rollouts)}
+        self._actors["trainer"] = remote(Trainer).remote(self._options, rollouts)
+        for handle in self._actors.values():
+            handle.warm_up.remote()
+
+    def _start_actors(self) -> None:
+        """Let the actors begin, and say when all of them are attached."""
+        import ray
+
+        self._works = {handle.run.remote(): name for name, handle in self._actors.items()}
+        starting = [handle.at_work.remote(_ACTOR_START_S) for handle in self._actors.values()]
         while len(ray.wait(starting, num_returns=len(starting), timeout=_WATCH_S)[0]) < len(starting):
             self._check_actors()
             if self._stop.is_set():
                 return
-        self._emit(Event("ready", metrics=dict(zip(named, ray.get(starting), strict=True))))
+        self._emit(Event("ready", metrics=dict(zip(self._actors, ray.get(starting), strict=True))))
 
     def _check_actors(self) -> None:
         import ray
 
-        ended, _ = ray.wait([actor.work for actor in self._actors], timeout=0)
-        for actor in self._actors:
-            if actor.work in ended:
-                try:
-                    ray.get(actor.work)
-                except ray.exceptions.RayError as error:
-                    raise ClusterError(f"{actor.name} failed: {str(error).strip().splitlines()[-1]}") from error
-                raise ClusterError(f"{actor.name} ended by itself")
+        for work in ray.wait(list(self._works), timeout=0)[0]:
+            name = self._works[work]
+            try:
+                ray.get(work)
+            except ray.exceptions.RayError as error:
+                raise ClusterError(f"{name} failed: {str(error).strip().splitlines()[-1]}") from error
+            raise ClusterError(f"{name} ended by itself")
 
     def _harm(self) -> None:
         if self._chaos is None:

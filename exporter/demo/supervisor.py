@@ -104,11 +104,12 @@ class _Demo:
 
     def run(self) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._screen.say("starting Ray and TransferQueue (takes about 20 s) …")
+        self._screen.say("starting Ray and TransferQueue (about 20 s on an idle machine) …")
         self._start_cluster()
         up = self._wait_for("data_plane")
         if up is None:
             return
+        self._screen.say("TransferQueue is up; starting the exporter, the rollouts and the trainer …")
         self._start_exporter(up.ray_address)
         ready = self._wait_for("ready")
         if ready is None:
