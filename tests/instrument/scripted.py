@@ -9,7 +9,7 @@ from dataplane.interfaces import KVBatchMeta
 
 
 class ScriptedClient:
-    """Has every method; notes each call and returns or raises what was scripted for it."""
+    """Has every method; notes each call and returns or raises what was scripted for it: an error or its class."""
 
     def __init__(self, **outcomes: Any) -> None:
         self.outcomes = outcomes
@@ -20,6 +20,8 @@ class ScriptedClient:
         outcome = self.outcomes.get(name)
         if isinstance(outcome, BaseException):
             raise outcome.with_traceback(None)  # or each raise would lengthen the traceback of the last
+        if isinstance(outcome, type) and issubclass(outcome, BaseException):
+            raise outcome
         return outcome
 
 

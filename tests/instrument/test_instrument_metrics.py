@@ -67,7 +67,7 @@ def test_keys_and_bytes_by_direction(telemetry: Telemetry, noop: NoOpDataPlaneCl
 
 
 def test_names_of_partitions_past_a_hundred_fold_into_other(telemetry: Telemetry) -> None:
-    client = telemetry.wrap(ScriptedClient(put_samples=BATCH, pop=DataPlaneUnavailable("gone")))
+    client = telemetry.wrap(ScriptedClient(put_samples=BATCH, pop=DataPlaneUnavailable))
     for i in range(150):
         client.put_samples(["a", "b"], f"step_{i}")
         with pytest.raises(DataPlaneUnavailable):
