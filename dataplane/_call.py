@@ -222,8 +222,10 @@ class Call:
         self._n_keys = count_keys(keys)
         if keys and self._traced():
             tags = tags_of(result)
-            origins = self._remember(keys, tags) if tags else ()
-            self._link(origins)
+            origins: Sequence[Origin] = self._remember(keys, tags) if tags else ()
+            if self._span is not None:  # this process may know more than the tags say
+                origins, _ = self._recorder.lineage.find(self._name or "", keys)
+                self._link(origins)
             self._measure_lag(origins)
 
     def _read(self, result: object) -> None:
