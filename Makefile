@@ -25,7 +25,7 @@ tools:
 	@.ci/tools
 
 test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs a part.
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 check: $(INSTALLED) ## Check format, lint, types, the import contract and generated files.
 	$(BIN)/ruff format --check .

@@ -39,6 +39,10 @@ __all__ = ["Connect", "Poller"]
 _TICK_S = 1.0
 """How often the loop looks at the clock at least: withdrawals and the liveness check depend on it."""
 
+_LOST_PAUSE_S = 15.0
+_IDLE_PAUSE_S = 60.0
+"""Longest pauses between two look-ups, while a data plane is lost and while none was there or it has ended."""
+
 _ALIVE_S = 30.0
 """A loop that has not ticked for this long is dead."""
 
@@ -253,10 +257,14 @@ class Poller:
         elif self._state.endpoint is None:
             self._switch(None, now)
         found = isinstance(result, Ok) and isinstance(result.value, Found)
-        wait_s = math.inf if found else self._backoff.next_s()
+        wait_s = math.inf if found else self._pause_s()
         wait_s = min(wait_s, self._discovery.recheck_s or math.inf)
         self._timers["discovery"].start(now + wait_s)
         self._state.schedule("discovery", None if math.isinf(wait_s) else wait_s)
+
+    def _pause_s(self) -> float:
+        """Return how long to wait before the next look-up: a running job that lost its data plane is in a hurry."""
+        return self._backoff.next_s(_LOST_PAUSE_S if self._state.discovery == "lost" else _IDLE_PAUSE_S)
 
     def _switch(self, target: _Target | None, now: float) -> None:
         """Poll *target* from now on; None polls nothing."""
@@ -292,7 +300,7 @@ class Poller:
                     self._budget.forget()
                     self._restart_metadata()
             elif math.isinf(self._timers["discovery"].due or math.inf) and "discovery" not in self._running:
-                wait_s = self._backoff.next_s()
+                wait_s = self._pause_s()
                 self._timers["discovery"].start(self._clock.monotonic() + wait_s)
                 self._state.schedule("discovery", wait_s)
             self._publish()

@@ -62,9 +62,9 @@ class Backoff:
         """Begin again with the shortest wait."""
         self._failures = 0
 
-    def next_s(self) -> float:
-        """Return how many seconds to wait before the next attempt."""
-        ceiling = min(self._first_s * float(2**self._failures), self._limit_s)
+    def next_s(self, limit_s: float) -> float:
+        """Return how many seconds to wait before the next attempt, at most *limit_s*."""
+        ceiling = min(self._first_s * float(2**self._failures), limit_s)
         self._failures = min(self._failures + 1, 32)
         return ceiling * (0.5 + 0.5 * self._jitter())
 

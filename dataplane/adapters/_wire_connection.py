@@ -8,6 +8,7 @@ on.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -69,6 +70,14 @@ class _Channel:
         self.poller.register(self.socket, zmq.POLLIN)
         self.poller.register(self.monitor, zmq.POLLIN)
         self.socket.connect(address)
+
+    def was_disconnected(self) -> bool:
+        """Whether the connection ended while no request was on its way."""
+        ended = False
+        while self.monitor.poll(0):
+            event = recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"]
+            ended = ended or event == zmq.Event.DISCONNECTED
+        return ended
 
     def send(self, request: bytes) -> None:
         self.socket.send(request, zmq.NOBLOCK)
@@ -154,16 +163,13 @@ class WireConnection:
         return f"the {self._peer} at {self.address}"
 
     def _round_trip(self, request: bytes, deadline: float, timeout_s: float) -> memoryview:
-        if self._channel is not None and self._channel.sent_at is not None:
-            if time.monotonic() - self._channel.sent_at < _ABANDON_AFTER_S:
-                self._receive(self._channel, deadline, timeout_s)  # The late reply to an earlier request.
-            self._discard()
+        self._settle(deadline, timeout_s)
         if self._closed:
             raise DataPlaneUnavailable("this reader is closed")
-        if self._channel is None:
-            self._channel = _Channel(self.address, self._identity, self._max_reply_bytes)
-        channel = self._channel
         try:
+            if self._channel is None:
+                self._channel = _Channel(self.address, self._identity, self._max_reply_bytes)
+            channel = self._channel
             channel.send(request)
         except zmq.ZMQError as error:
             self._discard()
@@ -173,6 +179,16 @@ class WireConnection:
         self.seconds += time.monotonic() - sent_at
         channel.sent_at = None
         return frame
+
+    def _settle(self, deadline: float, timeout_s: float) -> None:
+        """Bring the channel to where a request can be sent: nothing owed on it, its connection not ended, or none."""
+        channel = self._channel
+        if channel is None or (channel.sent_at is None and not channel.was_disconnected()):
+            return
+        if channel.sent_at is not None and time.monotonic() - channel.sent_at < _ABANDON_AFTER_S:
+            with contextlib.suppress(DataPlaneReadError):  # The connection ended, so the reply will never come.
+                self._receive(channel, deadline, timeout_s)
+        self._discard()
 
     def _receive(self, channel: _Channel, deadline: float, timeout_s: float) -> memoryview:
         while not self._closed:

@@ -35,15 +35,15 @@ def test_a_stretched_timer_counts_from_the_start_of_the_last_poll() -> None:
 
 def test_the_backoff_doubles_up_to_its_limit_with_jitter_in_the_upper_half() -> None:
     most, least = Backoff(jitter=lambda: 1.0), Backoff(jitter=lambda: 0.0)
-    assert [most.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert [least.next_s() for _ in range(3)] == [0.5, 1, 2]
+    assert [most.next_s(60) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert [least.next_s(60) for _ in range(3)] == [0.5, 1, 2]
     most.reset()
-    assert most.next_s() == 1
+    assert most.next_s(60) == 1
 
 
 def test_the_backoff_stays_finite_for_ever() -> None:
     backoff = Backoff(jitter=lambda: 1.0)
-    assert [backoff.next_s() for _ in range(5000)][-1] == 60.0
+    assert [backoff.next_s(60) for _ in range(5000)][-1] == 60.0
 
 
 def test_polls_are_stretched_so_that_the_controller_spends_its_share_at_most() -> None:
