@@ -1,0 +1,139 @@
+"""The bytes: what is understood, what is refused, and that nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataplane.adapters._wire_protocol import (
+    TESTED_VERSIONS,
+    ListPartitionsBody,
+    decode_body,
+    decode_reply,
+    decode_rows,
+    encode_request,
+)
+from dataplane.errors import DataPlaneReadError
+from dataplane.groups import group_rows
+from dataplane.tags import LooseTagFields, TagFields
+from tests.support.fake_router import reply
+
+
+def listing(rows: Any, partition_id: str = "p") -> memoryview:
+    body = {"partition_info": {partition_id: rows}, "message": "success"}
+    return memoryview(reply("KV_LIST_RESPONSE", body)[0])
+
+
+def rows_of(frame: memoryview, partition_id: str = "p") -> Any:
+    return decode_rows(decode_reply(frame, "KV_LIST_RESPONSE"), partition_id)
+
+
+def test_a_request_is_a_map_with_the_fields_of_the_protocol() -> None:
+    request = msgspec.msgpack.decode(encode_request("KV_LIST", "me", {"partition_id": "p"}))
+    assert list(request) == ["request_type", "sender_id", "receiver_id", "request_id", "timestamp", "body"]
+    assert (request["request_type"], request["sender_id"], request["body"]) == ("KV_LIST", "me", {"partition_id": "p"})
+
+
+def test_a_well_formed_listing_decodes_into_checked_fields() -> None:
+    rows = rows_of(listing({"a": {"weight_version": 3, "unknown": [1, 2]}, "b": {}}))
+    assert rows == {"a": TagFields(weight_version=3), "b": TagFields()}
+
+
+def test_a_value_of_another_type_makes_the_listing_loose() -> None:
+    rows = rows_of(listing({"a": {"weight_version": "three"}, "b": {"weight_version": 3}}))
+    assert {type(tag) for tag in rows.values()} == {LooseTagFields}
+    assert [tag.weight_version for tag in rows.values()] == ["three", 3]
+
+
+@pytest.mark.parametrize("odd", [None, 7, "tag", [1, 2], {1: 2}, {"weight_version": 1, 2: 3}, {(1, 2): 3}])
+def test_an_odd_tag_harms_its_own_row_alone(odd: object) -> None:
+    rows = {"a_g0": {"weight_version": 3}, "odd": odd, "b_g0": {"weight_version": 4}}
+    over_the_wire = group_rows("p", rows_of(listing(rows)), convention="nemo-rl")
+    assert [group.weight_version for group in over_the_wire if group.group_id != "odd"] == [3, 4]
+    assert over_the_wire == group_rows("p", rows, convention="nemo-rl")
+
+
+def test_extension_types_decode_as_what_they_are() -> None:
+    rows = rows_of(listing({"a": {"weight_version": msgspec.msgpack.Ext(1, pickle.dumps(3))}}))
+    assert type(rows["a"].weight_version) is msgspec.msgpack.Ext
+
+
+def test_an_unknown_partition_has_no_rows() -> None:
+    frame = memoryview(reply("KV_LIST_RESPONSE", {"partition_info": {}, "message": "partition p does not exist"})[0])
+    assert rows_of(frame) == {}
+
+
+def test_a_pickle_is_refused_unread() -> None:
+    with pytest.raises(DataPlaneReadError, match="unreadable partition"):
+        decode_reply(memoryview(b"\xc1\xfe\xed"), "KV_LIST_RESPONSE")
+
+
+def test_no_module_of_the_wire_reader_can_unpickle() -> None:
+    import dataplane.adapters._wire_connection as connection
+    import dataplane.adapters._wire_protocol as protocol
+    import dataplane.adapters.wire as wire
+    import dataplane.adapters.wire_storage as storage
+
+    for module in (protocol, connection, wire, storage):
+        assert not {"pickle", "cloudpickle", "marshal"} & set(vars(module))
+
+
+def test_an_error_reply_gives_its_message() -> None:
+    frame = memoryview(reply("REQUEST_ERROR", {"success": False, "message": "KV_LIST failed: boom"})[0])
+    with pytest.raises(DataPlaneReadError, match="KV_LIST failed: boom"):
+        decode_reply(frame, "KV_LIST_RESPONSE")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x00",
+        b"\xc1",
+        b"garbage of some length",
+        b"\xdf\xff\xff\xff\xff",
+        listing({"a": {"weight_version": 1}}).tobytes()[:-3],
+        listing({"a": {"weight_version": 1}}).tobytes() + b"x",
+        msgspec.msgpack.encode([1, 2]),
+        msgspec.msgpack.encode({"request_type": "KV_LIST_RESPONSE"}),
+        msgspec.msgpack.encode({"request_type": 1, "sender_id": "x", "body": {}}),
+        reply("PUT_DATA_RESPONSE", {})[0],
+        b"\x91" * 100_000,
+    ],
+    ids=repr,
+)
+def test_what_is_not_understood_names_the_tested_versions(frame: bytes) -> None:
+    with pytest.raises(DataPlaneReadError, match=f"not understood.*{TESTED_VERSIONS}"):
+        rows_of(memoryview(frame))
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"partition_info": 3}, {"partition_info": {"p": [1]}}])
+def test_a_listing_without_rows_is_not_understood(body: object) -> None:
+    with pytest.raises(DataPlaneReadError, match="not understood"):
+        rows_of(memoryview(reply("KV_LIST_RESPONSE", body)[0]))
+
+
+def test_a_list_of_partitions_must_be_one() -> None:
+    answer = decode_reply(
+        memoryview(reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": [1]})[0]), "LIST_PARTITIONS_RESPONSE"
+    )
+    with pytest.raises(DataPlaneReadError, match="not understood"):
+        decode_body(answer, ListPartitionsBody)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60), st.integers(0, 200))
+def test_any_bytes_are_rows_or_a_read_error(noise: bytes, position: int) -> None:
+    frame = bytearray(listing({"a_g0": {"weight_version": 1, "committed": True}, "b": {"x": [1, {"y": 2}]}}))
+    frame[position : position + len(noise)] = noise
+    for candidate in (noise, bytes(frame)):
+        try:
+            rows = rows_of(memoryview(candidate))
+        except DataPlaneReadError:
+            continue
+        group_rows("p", rows)
