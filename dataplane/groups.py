@@ -163,19 +163,25 @@ def _collect(tags: Mapping[str, Tag], convention: Convention, needs_version: boo
     id_in_key = group_id_reader(convention)
     groups: dict[str, _Group] = {}
     group = _Group("", [])
-    last_tag: Tag = NO_MAPPING
+    last_tag: Tag | None = None
+    tag_names_group = False
     run_start = 0
     for key, tag in tags.items():
-        group_id: Any = tag.group_id
-        if group_id is not UNSET and type(group_id) is not str:
-            group_id = to_text(group_id)
-        if group_id is UNSET or group_id is None:
-            group_id = id_in_key(key, tag)
         # The rows of a group are mostly written together with equal tags: such a run is read once.
-        if group_id == group.id and tag == last_tag and group.keys:
+        same_tag = tag == last_tag
+        if same_tag and tag_names_group:
             group.keys.append(key)
             continue
-        if group.keys:
+        group_id: Any = tag.group_id
+        tag_names_group = type(group_id) is str
+        if not tag_names_group:
+            group_id = None if group_id is UNSET else to_text(group_id)
+            if group_id is None:
+                group_id = id_in_key(key, tag)
+            if same_tag and group_id == group.id:
+                group.keys.append(key)
+                continue
+        if last_tag is not None:
             _add(group, last_tag, len(group.keys) - run_start, convention, needs_version)
         known = groups.get(group_id)
         if known is None:
@@ -186,7 +192,7 @@ def _collect(tags: Mapping[str, Tag], convention: Convention, needs_version: boo
             run_start = len(group.keys)
             group.keys.append(key)
         last_tag = tag
-    if group.keys:
+    if last_tag is not None:
         _add(group, last_tag, len(group.keys) - run_start, convention, needs_version)
     return list(groups.values())
 

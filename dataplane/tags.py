@@ -7,7 +7,7 @@ way in; what does not goes into :class:`LooseTagFields` and is read with care.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -98,13 +98,16 @@ def read_tags(rows: Mapping[str, object]) -> Mapping[str, Tag]:
         rows: Key to a mapping, to fields that are read already, or to anything else, which is malformed.
     """
     reserved = [key for key in rows if key[:2] == "__"]
-    if not reserved and _TAG_TYPES.issuperset(map(type, rows.values())):
+    kinds = set(map(type, rows.values()))
+    if not reserved and kinds <= _TAG_TYPES:
         return rows  # type: ignore[return-value]
     own = {key: tag for key, tag in rows.items() if not is_reserved_key(key)}
-    try:
-        return msgspec.convert(own, dict[str, TagFields])
-    except msgspec.ValidationError:
-        return {key: _read_loosely(tag) for key, tag in own.items()}
+    if kinds <= {dict}:  # Of anything else, convert would try whether it can be indexed.
+        try:
+            return msgspec.convert(own, dict[str, TagFields])
+        except msgspec.ValidationError:
+            pass
+    return {key: _read_loosely(tag) for key, tag in own.items()}
 
 
 def _read_loosely(tag: object) -> Tag:
@@ -115,16 +118,16 @@ def _read_loosely(tag: object) -> Tag:
     return LooseTagFields(**{name: value for name, value in tag.items() if name in _NAMES})
 
 
-def detect_convention(tags: Iterable[Tag]) -> Convention:
+def detect_convention(tags: Collection[Tag]) -> Convention:
     """Return the convention that a partition's *tags* follow: ``verl``, ``recovery`` or ``nemo-rl``.
 
     verl's prompt marker or step range settles it, then any tag that only ``recovery`` has; a partition with
     neither is NeMo RL's, whose rows carry a ``weight_version`` or nothing.
     """
-    recovery = False
     for tag in tags:
         if tag.is_prompt is not UNSET or tag.min_global_steps is not UNSET:
             return "verl"
+    for tag in tags:
         if (
             tag.group_id is not UNSET
             or tag.committed is not UNSET
@@ -132,8 +135,8 @@ def detect_convention(tags: Iterable[Tag]) -> Convention:
             or tag.num_keys is not UNSET
             or tag.created_at is not UNSET
         ):
-            recovery = True
-    return "recovery" if recovery else "nemo-rl"
+            return "recovery"
+    return "nemo-rl"
 
 
 def group_id_reader(convention: Convention) -> Callable[[str, Tag], str]:

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from dataplane.adapters._wire_protocol import Reply, decode_reply, encode_request
+from dataplane.adapters._wire_protocol import Reply, encode_request
 from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.probe import ConnectionProbe, parse_address
 
@@ -71,13 +71,9 @@ class _Channel:
         self.poller.register(self.monitor, zmq.POLLIN)
         self.socket.connect(address)
 
-    def was_disconnected(self) -> bool:
-        """Whether the connection ended while no request was on its way."""
-        ended = False
-        while self.monitor.poll(0):
-            event = recv_monitor_message(self.monitor, zmq.NOBLOCK)["event"]
-            ended = ended or event == zmq.Event.DISCONNECTED
-        return ended
+    def is_ready(self) -> bool:
+        """Whether a request may be sent: nothing owed, nothing received unasked, the connection never ended."""
+        return self.sent_at is None and not self.poller.poll(0)
 
     def send(self, request: bytes) -> None:
         self.socket.send(request, zmq.NOBLOCK)
@@ -122,14 +118,13 @@ class WireConnection:
         self,
         request_type: str,
         body: Mapping[str, Any],
-        response_type: str,
-        decode: Callable[[Reply], _T],
+        decode: Callable[[memoryview], Reply[_T]],
         *,
         timeout_s: float,
         operation: str,
         partition_id: str | None = None,
     ) -> _T:
-        """Send a request and return what *decode* makes of its reply. Errors carry *operation* and *partition_id*.
+        """Send a request and return what *decode* finds in its reply. Errors carry *operation* and *partition_id*.
 
         Raises:
             DataPlaneUnavailable: The peer is gone, another one answers in its place, or this connection is closed.
@@ -138,15 +133,20 @@ class WireConnection:
         """
         try:
             deadline = time.monotonic() + timeout_s
+            request = encode_request(request_type, self._identity, body)
             if not self._lock.acquire(timeout=timeout_s):
                 raise DataPlaneTimeout(f"another call to {self._where} was still waiting after {timeout_s:g} s")
             try:
-                request = encode_request(request_type, self._identity, body)
                 frame = self._round_trip(request, deadline, timeout_s)
-                reply = self._read(frame, response_type)
             finally:
                 self._lock.release()
-            return decode(reply)
+            reply = decode(frame)  # May take a while, in which other threads' calls go on.
+            self.last_sender_id = reply.sender_id
+            if self._expected_sender not in (None, reply.sender_id):
+                raise DataPlaneUnavailable(
+                    f"{self._where} is {reply.sender_id}, which replaced the expected {self._expected_sender}"
+                )
+            return reply.body
         except DataPlaneError as error:
             error.operation, error.partition_id = operation, partition_id
             raise
@@ -183,7 +183,7 @@ class WireConnection:
     def _settle(self, deadline: float, timeout_s: float) -> None:
         """Bring the channel to where a request can be sent: nothing owed on it, its connection not ended, or none."""
         channel = self._channel
-        if channel is None or (channel.sent_at is None and not channel.was_disconnected()):
+        if channel is None or channel.is_ready():
             return
         if channel.sent_at is not None and time.monotonic() - channel.sent_at < _ABANDON_AFTER_S:
             with contextlib.suppress(DataPlaneReadError):  # The connection ended, so the reply will never come.
@@ -225,20 +225,6 @@ class WireConnection:
             return DataPlaneUnavailable(f"{self._where} is gone: the connection is refused or was reset")
         state = "is connected and" if verdict == "connected" else "cannot be connected to in time and"
         return DataPlaneTimeout(f"{self._where} {state} did not answer within {timeout_s:g} s")
-
-    def _read(self, frame: memoryview, response_type: str) -> Reply:
-        try:
-            reply = decode_reply(frame, response_type)
-        except DataPlaneReadError:
-            self._discard()  # Whatever is wrong with the peer's words, the next exchange starts afresh.
-            raise
-        self.last_sender_id = reply.sender_id
-        if self._expected_sender not in (None, reply.sender_id):
-            self._discard()
-            raise DataPlaneUnavailable(
-                f"{self._where} is {reply.sender_id}, which replaced the expected {self._expected_sender}"
-            )
-        return reply
 
     def _discard(self) -> None:
         if self._channel is not None:

@@ -11,23 +11,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from dataplane.errors import DataPlaneReadError
 from dataplane.tags import LooseTagFields, TagFields
 
-__all__ = [
-    "TESTED_VERSIONS",
-    "ListPartitionsBody",
-    "MetricsBody",
-    "Reply",
-    "decode_body",
-    "decode_reply",
-    "decode_rows",
-    "encode_request",
-]
+__all__ = ["TESTED_VERSIONS", "Reply", "decode_metrics", "decode_partitions", "decode_rows", "encode_request"]
 
 TESTED_VERSIONS: Final = "0.1.8 to 0.1.11"
 
@@ -37,29 +28,27 @@ _DECODE_ERRORS: Final = (msgspec.MsgspecError, RecursionError, ValueError)
 _Body = TypeVar("_Body")
 
 
-class Reply(msgspec.Struct):
-    """A reply whose body is not decoded yet."""
+class Reply(msgspec.Struct, Generic[_Body]):
+    """A reply: who sent it, and what is in it."""
 
     request_type: str
     sender_id: str
-    body: msgspec.Raw
+    body: _Body
 
 
-class ListPartitionsBody(msgspec.Struct):
-    """Body of ``LIST_PARTITIONS_RESPONSE``."""
-
+class _Partitions(msgspec.Struct):
     partition_ids: list[str]
 
 
 class MetricsBody(msgspec.Struct):
-    """Body of a storage unit's ``METRICS_RESPONSE``, as far as it is used. Capacity None is unlimited."""
+    """What a storage unit says of itself, as far as it is used. Capacity None is unlimited."""
 
     active_keys: int
     capacity: int | None = None
     process_rss_bytes: int = 0
 
 
-class _ErrorBody(msgspec.Struct):
+class _Error(msgspec.Struct):
     message: str = "no reason given"
 
 
@@ -76,10 +65,13 @@ class _RawRows(msgspec.Struct):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_reply = msgspec.msgpack.Decoder(Reply)
-_rows = msgspec.msgpack.Decoder(_Rows)
-_loose_rows = msgspec.msgpack.Decoder(_LooseRows)
-_raw_rows = msgspec.msgpack.Decoder(_RawRows)
+_partitions = msgspec.msgpack.Decoder(Reply[_Partitions])
+_metrics = msgspec.msgpack.Decoder(Reply[MetricsBody])
+_rows = msgspec.msgpack.Decoder(Reply[_Rows])
+_loose_rows = msgspec.msgpack.Decoder(Reply[_LooseRows])
+_raw_rows = msgspec.msgpack.Decoder(Reply[_RawRows])
+_unread = msgspec.msgpack.Decoder(Reply[msgspec.Raw])
+_error = msgspec.msgpack.Decoder(_Error)
 _loose_tag = msgspec.msgpack.Decoder(LooseTagFields)
 _anything = msgspec.msgpack.Decoder()
 
@@ -98,63 +90,37 @@ def encode_request(request_type: str, sender_id: str, body: Mapping[str, Any]) -
     )
 
 
-def decode_reply(frame: memoryview, expected: str) -> Reply:
-    """Decode the first frame of a reply as far as its body.
-
-    Args:
-        frame: The bytes.
-        expected: The ``request_type`` that the reply must have.
-
-    Raises:
-        DataPlaneReadError: The peer reported an error, or the reply is a pickle, cut short or not understood.
-    """
-    if frame.nbytes == len(_PICKLE_MARKER) and frame.tobytes() == _PICKLE_MARKER:
-        raise DataPlaneReadError(
-            "unreadable partition: the reply is a pickle, which is never loaded; some tag holds a value that msgpack "
-            "cannot express, for example an integer beyond 64 bits"
-        )
-    try:
-        reply = _reply.decode(frame)
-    except _DECODE_ERRORS as error:
-        raise _not_understood(error) from error
-    if reply.request_type != expected:
-        if reply.request_type.endswith("_ERROR"):
-            raise DataPlaneReadError(f"{reply.sender_id} refused: {decode_body(reply, _ErrorBody).message}")
-        raise _not_understood(f"got {reply.request_type!r} in answer to a request for {expected!r}")
-    return reply
+# Each takes the first frame of a reply and raises DataPlaneReadError when the peer reported an error, or when the
+# reply is a pickle, cut short or not understood.
 
 
-def decode_body(reply: Reply, body_type: type[_Body]) -> _Body:
-    """Decode the body of *reply*.
-
-    Raises:
-        DataPlaneReadError: It is not a *body_type*.
-    """
-    try:
-        return msgspec.msgpack.decode(reply.body, type=body_type)
-    except _DECODE_ERRORS as error:
-        raise _not_understood(error) from error
+def decode_partitions(frame: memoryview) -> Reply[list[str]]:
+    """Decode the names in a ``LIST_PARTITIONS_RESPONSE``."""
+    reply = _decode(frame, "LIST_PARTITIONS_RESPONSE", _partitions)
+    return Reply(reply.request_type, reply.sender_id, reply.body.partition_ids)
 
 
-def decode_rows(reply: Reply, partition_id: str) -> Mapping[str, object]:
-    """Decode the rows of one partition from a ``KV_LIST_RESPONSE``; an unknown partition has none.
+def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:
+    """Decode a storage unit's ``METRICS_RESPONSE``."""
+    return _decode(frame, "METRICS_RESPONSE", _metrics)
 
-    All tags at once, straight into the fields that grouping reads: as well-formed ones if they all are, else
-    unchecked. When one tag is no map with string keys, row by row: that row comes as whatever it is.
 
-    Raises:
-        DataPlaneReadError: The body is not a listing.
+def decode_rows(frame: memoryview, partition_id: str) -> Reply[Mapping[str, object]]:
+    """Decode the rows of one partition in a ``KV_LIST_RESPONSE``; an unknown partition has none.
+
+    All at once, straight into the fields that grouping reads: as well-formed tags if they all are, else unchecked.
+    When one tag is no map with string keys, row by row: that row comes as whatever it is.
     """
     for decoder in (_rows, _loose_rows):
         try:
-            return decoder.decode(reply.body).partition_info.get(partition_id, {})
+            reply = decoder.decode(frame)
         except _DECODE_ERRORS:
             continue
-    try:
-        rows = _raw_rows.decode(reply.body).partition_info.get(partition_id, {})
-    except _DECODE_ERRORS as error:
-        raise _not_understood(error) from error
-    return {key: _decode_tag(tag) for key, tag in rows.items()}
+        if reply.request_type == "KV_LIST_RESPONSE":
+            return Reply(reply.request_type, reply.sender_id, reply.body.partition_info.get(partition_id, {}))
+    raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
+    rows = raw.body.partition_info.get(partition_id, {})
+    return Reply(raw.request_type, raw.sender_id, {key: _decode_tag(tag) for key, tag in rows.items()})
 
 
 def _decode_tag(tag: msgspec.Raw) -> object:
@@ -166,7 +132,32 @@ def _decode_tag(tag: msgspec.Raw) -> object:
     return None  # No mapping, so grouping counts it as malformed.
 
 
-def _not_understood(reason: object) -> DataPlaneReadError:
+def _decode(frame: memoryview, expected: str, decoder: msgspec.msgpack.Decoder[Reply[_Body]]) -> Reply[_Body]:
+    try:
+        reply = decoder.decode(frame)
+    except _DECODE_ERRORS as error:
+        raise _refusal(frame, expected, error) from error
+    if reply.request_type != expected:
+        raise _refusal(frame, expected, None)
+    return reply
+
+
+def _refusal(frame: memoryview, expected: str, error: Exception | None) -> DataPlaneReadError:
+    """Return what to say of a reply that is not the expected one."""
+    if frame.nbytes == len(_PICKLE_MARKER) and frame.tobytes() == _PICKLE_MARKER:
+        return DataPlaneReadError(
+            "unreadable partition: the reply is a pickle, which is never loaded; some tag holds a value that msgpack "
+            "cannot express, for example an integer beyond 64 bits"
+        )
+    reason: object = error
+    try:
+        reply = _unread.decode(frame)
+        if reply.request_type.endswith("_ERROR"):
+            return DataPlaneReadError(f"{reply.sender_id} refused: {_error.decode(reply.body).message}")
+        if reply.request_type != expected:
+            reason = f"got {reply.request_type!r} in answer to a request for {expected!r}"
+    except _DECODE_ERRORS as unreadable:
+        reason = unreadable
     return DataPlaneReadError(
         f"reply not understood ({reason}); this reader is tested with TransferQueue {TESTED_VERSIONS}, "
         "another version may need the public client as reader"

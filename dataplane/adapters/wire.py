@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from dataplane.adapters._wire_connection import WireConnection
-from dataplane.adapters._wire_protocol import ListPartitionsBody, decode_body, decode_rows
+from dataplane.adapters._wire_protocol import decode_partitions, decode_rows
 from dataplane.groups import (
     CONVENTIONS,
     Convention,
@@ -130,20 +130,14 @@ class WireMetadataReader:
 
     def _partitions(self, operation: str, timeout_s: float) -> list[str]:
         return self._connection.call(
-            "GET_LIST_PARTITIONS",
-            {},
-            "LIST_PARTITIONS_RESPONSE",
-            lambda reply: decode_body(reply, ListPartitionsBody).partition_ids,
-            timeout_s=timeout_s,
-            operation=operation,
+            "GET_LIST_PARTITIONS", {}, decode_partitions, timeout_s=timeout_s, operation=operation
         )
 
     def _groups(self, partition_id: str, operation: str) -> list[DataPlaneGroupMeta]:
         rows = self._connection.call(
             "KV_LIST",
             {"partition_id": partition_id},
-            "KV_LIST_RESPONSE",
-            lambda reply: decode_rows(reply, partition_id),
+            lambda frame: decode_rows(frame, partition_id),
             timeout_s=self._timeout_s,
             operation=operation,
             partition_id=partition_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dataplane.adapters._wire_connection import WireConnection
-from dataplane.adapters._wire_protocol import MetricsBody, Reply, decode_body
+from dataplane.adapters._wire_protocol import decode_metrics
 
 __all__ = ["StorageUnitMetrics", "StorageUnitReader"]
 
@@ -55,15 +55,11 @@ class StorageUnitReader:
             DataPlaneTimeout: It is there and silent.
             DataPlaneReadError: It reported an error, or its reply cannot be read.
         """
-        return self._connection.call(
-            "GET_METRICS", {}, "METRICS_RESPONSE", _metrics, timeout_s=self._timeout_s, operation="read_storage"
+        numbers = self._connection.call(
+            "GET_METRICS", {}, decode_metrics, timeout_s=self._timeout_s, operation="read_storage"
         )
+        return StorageUnitMetrics(numbers.capacity, numbers.active_keys, numbers.process_rss_bytes or None)
 
     def close(self) -> None:
         """Close the connection, idempotently. Later reads raise DataPlaneUnavailable."""
         self._connection.close()
-
-
-def _metrics(reply: Reply) -> StorageUnitMetrics:
-    body = decode_body(reply, MetricsBody)
-    return StorageUnitMetrics(body.capacity, body.active_keys, body.process_rss_bytes or None)

@@ -208,6 +208,15 @@ def test_nonsense_is_a_read_error_and_the_next_call_is_well(
     assert reader.depth("train") == 1
 
 
+def test_a_second_reply_to_one_request_answers_no_other(router: FakeRouter, connect: Connect) -> None:
+    reader = connect()
+    assert reader.list_partitions() == ["train"]
+    router.send(0, reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["stale"]}))
+    wait_for(lambda: reader._connection._channel is not None and reader._connection._channel.socket.poll(1))
+    assert reader.list_partitions() == ["train"]
+    assert reader.list_partitions() == ["train"]
+
+
 def test_a_reply_over_the_limit_is_a_read_error(router: FakeRouter, connect: Connect) -> None:
     reader = connect(max_reply_bytes=10_000)
     router.answer = lambda request: reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["x" * 20_000]})

@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 
 from dataplane.adapters._wire_protocol import (
     TESTED_VERSIONS,
-    ListPartitionsBody,
-    decode_body,
-    decode_reply,
+    decode_metrics,
+    decode_partitions,
     decode_rows,
     encode_request,
 )
 from dataplane.errors import DataPlaneReadError
 from dataplane.groups import group_rows
 from dataplane.tags import LooseTagFields, TagFields
-from tests.support.fake_router import reply
+from tests.support.fake_router import CONTROLLER_ID, reply
 
 
 def listing(rows: Any, partition_id: str = "p") -> memoryview:
@@ -30,7 +29,7 @@ def listing(rows: Any, partition_id: str = "p") -> memoryview:
 
 
 def rows_of(frame: memoryview, partition_id: str = "p") -> Any:
-    return decode_rows(decode_reply(frame, "KV_LIST_RESPONSE"), partition_id)
+    return decode_rows(frame, partition_id).body
 
 
 def test_a_request_is_a_map_with_the_fields_of_the_protocol() -> None:
@@ -70,7 +69,7 @@ def test_an_unknown_partition_has_no_rows() -> None:
 
 def test_a_pickle_is_refused_unread() -> None:
     with pytest.raises(DataPlaneReadError, match="unreadable partition"):
-        decode_reply(memoryview(b"\xc1\xfe\xed"), "KV_LIST_RESPONSE")
+        rows_of(memoryview(b"\xc1\xfe\xed"))
 
 
 def test_no_module_of_the_wire_reader_can_unpickle() -> None:
@@ -86,7 +85,7 @@ def test_no_module_of_the_wire_reader_can_unpickle() -> None:
 def test_an_error_reply_gives_its_message() -> None:
     frame = memoryview(reply("REQUEST_ERROR", {"success": False, "message": "KV_LIST failed: boom"})[0])
     with pytest.raises(DataPlaneReadError, match="KV_LIST failed: boom"):
-        decode_reply(frame, "KV_LIST_RESPONSE")
+        rows_of(frame)
 
 
 @pytest.mark.parametrize(
@@ -118,12 +117,20 @@ def test_a_listing_without_rows_is_not_understood(body: object) -> None:
         rows_of(memoryview(reply("KV_LIST_RESPONSE", body)[0]))
 
 
-def test_a_list_of_partitions_must_be_one() -> None:
-    answer = decode_reply(
-        memoryview(reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": [1]})[0]), "LIST_PARTITIONS_RESPONSE"
-    )
+@pytest.mark.parametrize("body", [{"partition_ids": [1]}, {"partition_ids": "p"}, {}, None])
+def test_a_list_of_partitions_must_be_one(body: object) -> None:
     with pytest.raises(DataPlaneReadError, match="not understood"):
-        decode_body(answer, ListPartitionsBody)
+        decode_partitions(memoryview(reply("LIST_PARTITIONS_RESPONSE", body)[0]))
+
+
+@pytest.mark.parametrize("body", [{"capacity": 1}, {"active_keys": "3"}, {"active_keys": 1, "capacity": 1.5}])
+def test_a_storage_units_numbers_must_be_numbers(body: object) -> None:
+    with pytest.raises(DataPlaneReadError, match="not understood"):
+        decode_metrics(memoryview(reply("METRICS_RESPONSE", body)[0]))
+
+
+def test_every_reply_names_its_sender() -> None:
+    assert decode_rows(listing({}), "p").sender_id == CONTROLLER_ID
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from dataplane.adapters.wire import WireMetadataReader
-from dataplane.errors import DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.errors import DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from tests.support.cluster import TQCluster, frozen, kill
 
 _ODD_TAGS = """
@@ -43,6 +43,17 @@ def test_odd_tags_are_unknown_and_counted_row_by_row(cluster: TQCluster, reader:
     readable = {name for name, group in groups.items() if group.weight_version == 3 and group.malformed_keys == 0}
     assert readable == {"good", "int_key", "other"}
     assert all((groups[n].weight_version, groups[n].malformed_keys) == (None, 1) for n in groups.keys() - readable)
+
+
+def test_an_integer_beyond_64_bits_makes_its_partition_unreadable_and_no_other(
+    cluster: TQCluster, reader: WireMetadataReader
+) -> None:
+    cluster.run("tq.kv_batch_put(keys=['k'], partition_id='huge', tags=[{'weight_version': 2**70}])")
+    cluster.put("train", ["u_g0"], tags=[{"weight_version": 1}])
+    with pytest.raises(DataPlaneReadError, match="unreadable partition"):
+        reader.list_metadata("huge")
+    assert reader.list_partitions() == ["huge", "train"]
+    assert reader.depth("train") == 1
 
 
 def test_reading_changes_nothing(cluster: TQCluster, reader: WireMetadataReader) -> None:
