@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,16 +54,20 @@ def connect(config: Config, endpoint: Endpoint) -> Connection:
 
     Raises:
         DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
+        ValueError: An address in *endpoint* is none. What was made before is closed.
     """
-    storage: tuple[tuple[StorageUnitEndpoint, StorageReader], ...] = ()
-    if config.storage.enabled:
-        storage = tuple(
-            (unit, StorageUnitReader(unit.address, timeout_s=config.storage.timeout, unit_id=unit.id))
-            for unit in endpoint.storage_units
-        )
-    return Connection(
-        _reader(config, endpoint, config.ping.timeout), _reader(config, endpoint, config.metadata.timeout), storage
-    )
+    with ExitStack() as made:
+        ping = _reader(config, endpoint, config.ping.timeout)
+        made.callback(ping.close)
+        metadata = _reader(config, endpoint, config.metadata.timeout)
+        made.callback(metadata.close)
+        storage: list[tuple[StorageUnitEndpoint, StorageReader]] = []
+        for unit in endpoint.storage_units if config.storage.enabled else ():
+            reader = StorageUnitReader(unit.address, timeout_s=config.storage.timeout, unit_id=unit.id)
+            made.callback(reader.close)
+            storage.append((unit, reader))
+        made.pop_all()  # all of them could be made: they stay open
+    return Connection(ping, metadata, tuple(storage))
 
 
 def _reader(config: Config, endpoint: Endpoint, timeout_s: float) -> MetadataReader:

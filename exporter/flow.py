@@ -88,7 +88,7 @@ class FlowTracker:
         self._partitions: dict[str, _Partition] = {}
         self._counters: dict[str, _Counters] = {}
         self._published: int | None = None
-        self._has_baseline = False
+        self._unseen: set[str] | None = None  # partitions older than the first poll, not listed yet; None before it
 
     def label(self, partition: str) -> str:
         """Return the label that *partition* is counted under: its name, or ``other`` past the limit."""
@@ -123,17 +123,17 @@ class FlowTracker:
             now: Monotonic seconds.
         """
         self._published = published_version
-        for partition in self._partitions.keys() - set(partitions):
+        names = set(partitions)
+        self._unseen = names if self._unseen is None else self._unseen & names
+        for partition in self._partitions.keys() - names:
             self._depart(partition, self._partitions[partition].residents.values(), time)
             del self._partitions[partition]
         self._expire(now)
 
-    def end_poll(self) -> None:
-        """Mark the end of a poll: from now on, what a listing shows for the first time has arrived."""
-        self._has_baseline = True
-
     def observe(self, partition: str, groups: Sequence[DataPlaneGroupMeta], *, time: float) -> None:
-        """Compare a partition's *groups* with its last listing. The first poll is a baseline and counts nothing.
+        """Compare a partition's *groups* with its last listing.
+
+        The first listing of a partition that was there at the first poll is a baseline and counts nothing.
 
         Args:
             partition: Its name.
@@ -157,7 +157,9 @@ class FlowTracker:
                 if seen is None:
                     newest_arrival = version if newest_arrival is None or version > newest_arrival else newest_arrival
         _update_newest_seen(known, newest, newest_arrival)
-        if self._has_baseline:
+        if self._unseen is not None and partition in self._unseen:
+            self._unseen.discard(partition)
+        else:
             counters.arrived += len(after.keys() - before.keys())
         self._depart(partition, (before[group_id] for group_id in before.keys() - after.keys()), time)
         known.residents = after
@@ -168,15 +170,16 @@ class FlowTracker:
             self._counters[known.label].lost += len(known.residents)
         self._partitions.clear()
         self._published = None
+        if self._unseen is not None:
+            self._unseen = set()
 
     def has_any_of(self, group_ids: Mapping[str, Iterable[str]]) -> bool:
         """Return whether any of *group_ids* (by partition) was resident at the last listing."""
         return any(not self._residents(partition).keys().isdisjoint(ids) for partition, ids in group_ids.items())
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the last listings showed no group at all."""
-        return not any(known.residents for known in self._partitions.values())
+    def resident_partitions(self) -> set[str]:
+        """Return the partitions that had groups at their last listing."""
+        return {partition for partition, known in self._partitions.items() if known.residents}
 
     def flows(self) -> tuple[PartitionFlow, ...]:
         """Return the flow of every label, ordered by name."""

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
@@ -129,9 +130,14 @@ class RepeatFilter(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._seen: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+        self._lock = threading.Lock()  # handlers call their filters outside their own lock
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See :meth:`logging.Filter.filter`."""
+        with self._lock:
+            return self._is_news(record)
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             for key in [key for key in self._seen if key[0] == record.name]:
                 del self._seen[key]

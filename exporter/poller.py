@@ -6,6 +6,7 @@ running when it is due again is skipped, not queued.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from exporter.clock import Clock
 from exporter.config import Config
 from exporter.connection import Connection
 from exporter.discovery import Absent, Discovery, Found
-from exporter.schedule import HELD_INTERVAL_S, Backoff, Budget, Timer
+from exporter.schedule import Backoff, Budget, Timer
 from exporter.snapshot import Failed, Ok, Result, Snapshot, SourceName
 from exporter.sources import (
     DiscoverySource,
@@ -35,6 +36,8 @@ from exporter.state import MISSED_POLLS, Recorder, State
 from exporter.workers import Worker
 
 __all__ = ["Connect", "Poller"]
+
+logger = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 """How often the loop looks at the clock at least: withdrawals and the liveness check depend on it."""
@@ -104,7 +107,6 @@ class Poller:
         self._workers: dict[SourceName, Worker] = {name: Worker(f"tq-exporter-{name}") for name in self._timers}
         self._running: dict[SourceName, _Target | None] = {}
         self._target: _Target | None = None
-        self._ping_failed = False
         self._retired: list[_Target] = []
         self._lock = threading.Lock()  # guards everything above from here on
         self._wake = threading.Event()
@@ -174,8 +176,8 @@ class Poller:
             for name, timer in self._timers.items():
                 if timer.fire(now):
                     self._begin(name, now)
-            self._close_retired()
             self._publish()
+        self._close_retired()
 
     def _sleep_s(self) -> float:
         with self._lock:
@@ -184,7 +186,7 @@ class Poller:
         return max(min([_TICK_S, *(at - now for at in due)]), 0.0)
 
     def _begin(self, name: SourceName, now: float) -> None:
-        worker, target = self._workers[name], self._target
+        worker, timer, target = self._workers[name], self._timers[name], self._target
         if worker.busy:
             self._state.on_skip(name)
             return
@@ -195,6 +197,10 @@ class Poller:
         def job() -> None:
             try:
                 poll()
+            except Exception:  # a defect of ours must not end the source: it is polled again when it is due
+                logger.exception("the result of a %s poll could not be taken in", name)
+                if name == "discovery":
+                    timer.start(self._clock.monotonic() + _IDLE_PAUSE_S)
             finally:
                 with self._lock:
                     self._running.pop(name, None)
@@ -228,8 +234,10 @@ class Poller:
             if self._target is None or _differs(self._target.endpoint, endpoint):
                 try:
                     target = self._bind(endpoint)
-                except DataPlaneError as error:
-                    result = Failed("discover", error_type(error), str(error), result.took)
+                except Exception as error:  # a record may hold anything, and the public client may raise anything
+                    if not isinstance(error, DataPlaneError):
+                        logger.exception("could not connect to what was found: %s", endpoint)
+                    result = Failed("discover", error_type(error), f"could not connect: {error}", result.took)
         with self._lock:
             self._on_discovery(result, target)
             self._publish()
@@ -271,7 +279,7 @@ class Poller:
         if self._target is not None:
             self._retired.append(self._target)
         self._target = target
-        self._ping_failed = False
+        self._state.reset_polls()
         self._budget.forget()
         intervals: dict[SourceName, float] = {
             "ping": self._config.ping.interval,
@@ -292,24 +300,14 @@ class Poller:
         with self._lock:
             if target is not self._target:
                 return
-            failed_before, self._ping_failed = self._ping_failed, isinstance(result, Failed)
             self._state.on_ping(result, target.connection.ping_reader.get_capabilities())
             if isinstance(result, Ok):
                 self._backoff.reset()
-                if failed_before:  # what a controller in trouble took for an answer says nothing of a healthy one
-                    self._budget.forget()
-                    self._restart_metadata()
             elif math.isinf(self._timers["discovery"].due or math.inf) and "discovery" not in self._running:
                 wait_s = self._pause_s()
                 self._timers["discovery"].start(self._clock.monotonic() + wait_s)
                 self._state.schedule("discovery", wait_s)
             self._publish()
-
-    def _restart_metadata(self) -> None:
-        timer = self._timers["metadata"]
-        timer.interval_s = self._config.metadata.interval
-        timer.start(self._clock.monotonic())
-        self._state.schedule("metadata", timer.interval_s)
 
     def _on_metadata(self, target: _Target, started: float, result: Result[MetadataPoll]) -> None:
         with self._lock:
@@ -317,18 +315,29 @@ class Poller:
                 return
             timer = self._timers["metadata"]
             if isinstance(result, Ok):
-                now = self._clock.monotonic()
-                timer.stretch(self._budget.interval_s(result.value.controller_s), started)
-                self._budget.retain(frozenset(result.value.partitions))
-                asked: list[PartitionListing | PartitionFailure] = [*result.value.listings, *result.value.failures]
-                held = [one.partition for one in asked if self._budget.listed(one.partition, one.controller_s, now)]
+                held_s = self._charge(result.value)
+                free_s = result.value.controller_s - sum(cost for cost, _ in held_s.values())
+                timer.stretch(self._budget.interval_s(max(free_s, 0.0)), started)
                 self._state.on_metadata(result, keep_s=MISSED_POLLS * timer.interval_s)
-                for partition in held:
-                    self._state.hold(partition, MISSED_POLLS * HELD_INTERVAL_S)
+                for listing in result.value.listings:
+                    if listing.partition in held_s:
+                        self._state.hold(listing.partition, MISSED_POLLS * held_s[listing.partition][1])
                 self._state.schedule("metadata", timer.interval_s, self._budget.explain(timer.interval_s))
             else:
                 self._state.on_metadata(result, keep_s=MISSED_POLLS * timer.interval_s)
             self._publish()
+
+    def _charge(self, poll: MetadataPoll) -> dict[str, tuple[float, float]]:
+        """Charge the budget with a round; return what the partitions cost that are held back now, and for how long."""
+        self._budget.retain(frozenset(poll.partitions))
+        now = self._clock.monotonic()
+        held: dict[str, tuple[float, float]] = {}
+        asked: list[PartitionListing | PartitionFailure] = [*poll.listings, *poll.failures]
+        for one in asked:
+            hold_s = self._budget.charge(one.partition, one.controller_s, now)
+            if hold_s is not None:
+                held[one.partition] = (one.controller_s, hold_s)
+        return held
 
     def _on_storage(self, target: _Target, result: Result[StoragePoll]) -> None:
         with self._lock:
@@ -336,18 +345,23 @@ class Poller:
                 self._state.on_storage(result)
                 self._publish()
 
-    # Connections are closed only when no poll uses them any more: closing waits for a call in flight.
+    # Connections are closed when no poll uses them any more, and without the lock: closing waits for sockets.
 
     def _close_retired(self) -> None:
-        in_use = set(map(id, self._running.values()))
-        for target in [target for target in self._retired if id(target) not in in_use]:
-            self._retired.remove(target)
-            target.connection.close()
+        with self._lock:
+            in_use = {id(target) for target in self._running.values()}
+            idle = [target for target in self._retired if id(target) not in in_use]
+            self._retired = [target for target in self._retired if id(target) in in_use]
+        for target in idle:
+            try:
+                target.connection.close()
+            except Exception:
+                logger.exception("could not close the readers of %s", target.endpoint.address)
 
     def _disconnect(self) -> None:
         with self._lock:
             self._switch(None, self._clock.monotonic())
-            self._close_retired()
+        self._close_retired()
 
 
 def _differs(one: Endpoint, other: Endpoint) -> bool:

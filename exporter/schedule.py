@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["HELD_INTERVAL_S", "Backoff", "Budget", "Timer"]
 
 HELD_INTERVAL_S: Final = 300.0
-"""How often a partition is listed at most once a listing held the controller for too long, in seconds."""
+"""How often a partition whose listing held the controller for too long is listed at most, in seconds."""
 
 
 class Timer:
@@ -69,6 +69,12 @@ class Backoff:
         return ceiling * (0.5 + 0.5 * self._jitter())
 
 
+class _Held(NamedTuple):
+    until: float
+    hold_s: float
+    controller_s: float
+
+
 class Budget:
     """Keeps what the exporter costs the controller small.
 
@@ -82,23 +88,31 @@ class Budget:
         self._interval_s = interval_s
         self._max_share = max_share
         self._max_stall_s = max_stall_s
-        self._held: dict[str, tuple[float, float]] = {}
+        self._held: dict[str, _Held] = {}
 
     def interval_s(self, controller_s: float) -> float:
-        """Return the interval after a poll that held the controller for *controller_s* seconds."""
+        """Return the interval after a round that held the controller for *controller_s* seconds.
+
+        What held partitions cost is not part of it: that is in their own, longer interval.
+        """
         return max(self._interval_s, controller_s / self._max_share)
 
-    def listed(self, partition: str, controller_s: float, now: float) -> bool:
-        """Take in what a listing cost; return whether the partition is held back from now on."""
-        if controller_s > self._max_stall_s:
-            self._held[partition] = (now + HELD_INTERVAL_S, controller_s)
-            return True
-        self._held.pop(partition, None)
-        return False
+    def charge(self, partition: str, controller_s: float, now: float) -> float | None:
+        """Take in what a listing cost, or the wait for one that failed.
+
+        Returns:
+            For how many seconds the partition is held back from now on, None when it is not.
+        """
+        if controller_s <= self._max_stall_s:
+            self._held.pop(partition, None)
+            return None
+        hold_s = max(HELD_INTERVAL_S, controller_s / self._max_share)
+        self._held[partition] = _Held(now + hold_s, hold_s, controller_s)
+        return hold_s
 
     def held(self, now: float) -> frozenset[str]:
         """Return the partitions that must not be listed now."""
-        return frozenset(partition for partition, (until, _) in self._held.items() if now < until)
+        return frozenset(partition for partition, held in self._held.items() if now < held.until)
 
     def forget(self) -> None:
         """A new controller: what the last one's listings cost says nothing."""
@@ -116,9 +130,9 @@ class Budget:
                 f"listing takes {interval_s * self._max_share:.3g} s of the controller, so that it is polled every "
                 f"{interval_s:.3g} s to stay within {self._max_share:.2%} of its time"
             )
-        for partition, (_, controller_s) in sorted(self._held.items()):
+        for partition, held in sorted(self._held.items()):
             reasons.append(
-                f"listing partition {partition!r} held the controller for {controller_s:.3g} s "
-                f"(max_controller_stall is {self._max_stall_s:.3g} s), so that it is listed every {HELD_INTERVAL_S:g} s"
+                f"listing partition {partition!r} held the controller for {held.controller_s:.3g} s "
+                f"(max_controller_stall is {self._max_stall_s:.3g} s), so that it is listed every {held.hold_s:.0f} s"
             )
         return "; ".join(reasons)

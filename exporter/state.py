@@ -40,6 +40,7 @@ MISSED_POLLS: Final = 3
 """After how many missed polls what a source said is withdrawn."""
 
 _INCIDENTS_KEPT = 50
+_POLLED: Final[tuple[SourceName, ...]] = ("ping", "metadata", "storage")
 _BUSY_WINDOW_S = 300.0
 
 
@@ -73,7 +74,7 @@ class _SourceRecord:
 
     up: bool | None = None
     last_success: float | None = None
-    answered_at: float | None = None  # monotonic; also when a part of the answer was missing
+    answered_at: float | None = None  # monotonic; also when a part of the answer was missing, or a ping failed
     duration: float | None = None
     interval: float | None = None
     detail: str = ""
@@ -107,6 +108,7 @@ class State:
         self._started_at = clock.time()
         self._discovery: DiscoveryState = "never_found"
         self._looked = False
+        self._ready = False
         self._endpoint: Endpoint | None = None
         self._last_endpoint: Endpoint | None = None
         self._capabilities: DataPlaneCapabilities | None = None
@@ -134,6 +136,7 @@ class State:
     def on_discovery(self, result: Result[Found | Absent]) -> None:
         """Take in a look-up's result; :attr:`endpoint` says afterwards where to poll."""
         self._looked = True
+        last_detail = self._sources["discovery"].detail
         self._finish_poll("discovery", result)
         if isinstance(result, Failed):
             self._count_if_running("discovery", result)
@@ -142,9 +145,9 @@ class State:
             self._adopt(result.value.endpoint)
             return
         record = self._sources["discovery"]
-        if record.detail != result.value.detail:
+        if last_detail != result.value.detail:
             logger.info("no TransferQueue: %s", result.value.detail)
-            record.detail = result.value.detail
+        record.detail = result.value.detail
         if result.value.ended:
             self._end(result.value.detail)
         elif self._discovery == "found" and not self._up:
@@ -164,7 +167,6 @@ class State:
             logger.warning("a new controller took over; this is generation %d", self._generation)
         self._flow.lose_all()
         self._listed.clear()
-        self._storage = ()
         self._sender_id = None
 
     def _lose(self, detail: str) -> None:
@@ -176,20 +178,23 @@ class State:
         if self._discovery in ("found", "lost"):
             self._discovery = "ended"
             logger.info("TransferQueue was ended on purpose: %s", detail or "its owner took it down")
-        if self._discovery == "ended":
-            self._endpoint = None
-            self._capabilities = None
-            self._up = False
-            self._listed.clear()
-            self._storage = ()
-            for name in ("ping", "metadata", "storage"):
-                self._sources[name] = _SourceRecord(last_success=self._sources[name].last_success)
+        self._endpoint = None
+
+    def reset_polls(self) -> None:
+        """Another controller is polled from now on, or none: what the last one said is not true of it."""
+        self._capabilities = None
+        self._up = False
+        self._listed.clear()
+        self._storage = ()
+        for name in _POLLED:
+            self._sources[name] = _SourceRecord(last_success=self._sources[name].last_success)
 
     # Ping
 
     def on_ping(self, result: Result[float], capabilities: DataPlaneCapabilities | None) -> None:
         """Take in a ping's result and what the reader in use claims."""
         self._finish_poll("ping", result)
+        self._sources["ping"].answered_at = self._clock.monotonic()
         if isinstance(result, Ok):
             self._recorder.ping(result.value, None)
             self._spend(result.value)
@@ -237,7 +242,6 @@ class State:
                 max_versions=self._max_versions,
             )
             self._listed[listing.partition] = _Listed(state, now, keep_s)
-        self._flow.end_poll()
         for partition in self._listed.keys() - set(poll.partitions):
             del self._listed[partition]
         for failure in poll.failures:
@@ -257,16 +261,23 @@ class State:
             self._listed[partition] = replace(listed, keep_s=keep_s)
 
     def _notice_other_sender(self, poll: MetadataPoll) -> None:
-        """Without actor ids, another sender whose partitions share no group with the last listings is a new one."""
-        last, self._sender_id = self._sender_id, poll.sender_id or self._sender_id
-        if last is None or self._sender_id == last or (self._endpoint and self._endpoint.actor_id):
+        """Without actor ids, another sender that has none of the groups of the last listings is a new controller.
+
+        It is decided only when every partition that had groups was listed again or is gone. A restart of an empty
+        data plane goes unnoticed.
+        """
+        sender = poll.sender_id
+        if sender is None or sender == self._sender_id:
             return
-        if not self._flow.has_any_of(
-            {listing.partition: (group.group_id for group in listing.groups) for listing in poll.listings}
-        ):
-            sender_id = self._sender_id
-            self._begin_generation()
-            self._sender_id = sender_id
+        if self._sender_id is not None and not (self._endpoint and self._endpoint.actor_id):
+            listed = {listing.partition: (group.group_id for group in listing.groups) for listing in poll.listings}
+            if not self._flow.has_any_of(listed):
+                unsure = self._flow.resident_partitions() & set(poll.partitions) - set(listed)
+                if unsure:
+                    return
+                if self._flow.resident_partitions():
+                    self._begin_generation()
+        self._sender_id = sender
 
     # Storage
 
@@ -302,6 +313,7 @@ class State:
     def snapshot(self) -> Snapshot:
         """Return what is known now, without what is too old to be true."""
         now = self._clock.monotonic()
+        self._up = self._up and not self._is_stale("ping", now)
         if self._is_stale("metadata", now):
             self._listed.clear()
         if self._is_stale("storage", now):
@@ -336,16 +348,17 @@ class State:
         )
 
     def _is_ready(self) -> bool:
-        if self._endpoint is None:
-            return self._looked
-        return self._sources["ping"].up is not None and self._sources["metadata"].up is not None
+        """Whether the first round is done. It stays done: a controller that comes later takes nothing back."""
+        polled = self._sources["ping"].up is not None and self._sources["metadata"].up is not None
+        self._ready = self._ready or (self._looked and (self._endpoint is None or polled))
+        return self._ready
 
     def _source_state(self, name: SourceName, now: float) -> SourceState:
         record = self._sources[name]
         reason: SourceReason
         if record.interval is None and name != "discovery":  # a look-up is made when one is needed
             reason = "disabled"
-        elif name in ("metadata", "storage") and self._is_stale(name, now):
+        elif name in _POLLED and self._is_stale(name, now):
             reason = "stale"
         elif record.up is False:
             reason = "failing"
@@ -407,4 +420,4 @@ class State:
             return None
         interval = self._sources["metadata"].interval or 0.0
         window = max(min(now - self._busy[0][0], _BUSY_WINDOW_S), interval)
-        return sum(spent) / window if window else None
+        return min(sum(spent) / window, 1.0) if window else None

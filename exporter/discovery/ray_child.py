@@ -20,7 +20,12 @@ from exporter.discovery import Absent, DiscoveryKind, Found
 
 __all__ = ["RayDiscovery", "decode_answer"]
 
-_COMMAND: Final = (sys.executable, "-m", "exporter.discovery.ray_lookup")
+# Not with -m, which would put the folder that the exporter was started in before the installed packages.
+_COMMAND: Final = (
+    sys.executable,
+    "-c",
+    "import sys; sys.path[:] = filter(None, sys.path); from exporter.discovery.ray_lookup import main; main()",
+)
 # Without the first, ray.get_actor starts a Ray when it finds none; the others shorten the time in which Ray
 # gives up on an address that does not answer, from minutes to seconds.
 _ENVIRONMENT: Final = {

@@ -77,19 +77,18 @@ class MetadataSource:
         self._clock = clock
 
     def poll(self) -> Result[MetadataPoll]:
-        """Ask once. Blocks for the deadline at most; raises nothing."""
+        """Ask once. Raises nothing; the first call that passes the reader's deadline ends the round."""
         return poll("metadata", "list_partitions", self._round, tracer=self._tracer, clock=self._clock)
 
     def _round(self) -> MetadataPoll:
         started = self._controller_seconds()
         with call_span(self._tracer, "list_partitions"):
             names = self._reader.list_partitions()
-        published = self._published_version() if RESERVED_PARTITION in names else None
-        partitions = tuple(name for name in names if name != RESERVED_PARTITION)
         held = self._held()
         listings: list[PartitionListing] = []
         failures: list[PartitionFailure] = []
-        for partition in partitions:
+        published: int | None = None
+        for partition in names:
             if partition in held:
                 continue
             before, before_mono = self._controller_seconds(), self._clock.monotonic()
@@ -103,9 +102,12 @@ class MetadataSource:
                 if isinstance(error, DataPlaneTimeout):
                     break  # the controller is in trouble, or busy with this: asking on would only add to it
                 continue
-            listings.append(PartitionListing(partition, groups, self._controller_seconds() - before))
+            if partition == RESERVED_PARTITION:
+                published = _published_version(groups)
+            else:
+                listings.append(PartitionListing(partition, groups, self._controller_seconds() - before))
         return MetadataPoll(
-            partitions,
+            tuple(name for name in names if name != RESERVED_PARTITION),
             tuple(listings),
             tuple(failures),
             published,
@@ -117,12 +119,10 @@ class MetadataSource:
         with call_span(self._tracer, "list_metadata", partition):
             return self._reader.list_metadata(partition)
 
-    def _published_version(self) -> int | None:
-        for group in self._list(RESERVED_PARTITION):
-            if PUBLISHED_VERSION_KEY in group.keys:
-                return group.weight_version
-        return None
-
     def _controller_seconds(self) -> float:
         seconds = getattr(self._reader, "controller_seconds", None)
         return self._clock.monotonic() if seconds is None else seconds
+
+
+def _published_version(groups: Sequence[DataPlaneGroupMeta]) -> int | None:
+    return next((group.weight_version for group in groups if PUBLISHED_VERSION_KEY in group.keys), None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from opentelemetry.trace import Tracer
@@ -15,6 +18,10 @@ from exporter.snapshot import Result, StorageState
 from exporter.sources.polling import call_span, poll
 
 __all__ = ["StorageFailure", "StoragePoll", "StorageSource"]
+
+logger = logging.getLogger(__name__)
+
+_AT_A_TIME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +62,46 @@ class StorageSource:
         self._clock = clock
 
     def poll(self) -> Result[StoragePoll]:
-        """Ask once. Blocks for the deadline at most; raises nothing."""
+        """Ask once. Raises nothing; units that hang cost their deadline for every 16 of them."""
         return poll("storage", "storage_metrics", self._round, tracer=self._tracer, clock=self._clock)
 
     def _round(self) -> StoragePoll:
-        answered: list[StorageState] = []
-        failures: list[StorageFailure] = []
-        for unit, reader in self._units:
-            try:
-                with call_span(self._tracer, "storage_metrics"):
-                    metrics = reader.read()
-            except DataPlaneError as error:
-                failures.append(StorageFailure(unit.index, error_type(error), f"storage unit {unit.index}: {error}"))
-                continue
-            answered.append(StorageState(unit.index, unit.id, metrics.capacity, metrics.keys, metrics.memory_bytes))
-        return StoragePoll(tuple(answered), tuple(failures))
+        """Ask all units, several at a time: those that hang must not keep the figures of the others waiting."""
+        answers: list[StorageState | StorageFailure] = []
+        remaining = iter(self._units)
+        lock = threading.Lock()
+        context = copy_context()
+
+        def ask_some() -> None:
+            while True:
+                with lock:
+                    unit = next(remaining, None)
+                if unit is None:
+                    return
+                answer = self._ask(*unit)
+                with lock:
+                    answers.append(answer)
+
+        threads = [
+            threading.Thread(target=context.copy().run, args=(ask_some,), name="tq-exporter-storage-unit", daemon=True)
+            for _ in range(min(len(self._units), _AT_A_TIME))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        answers.sort(key=lambda answer: answer.index)
+        return StoragePoll(
+            tuple(answer for answer in answers if isinstance(answer, StorageState)),
+            tuple(answer for answer in answers if isinstance(answer, StorageFailure)),
+        )
+
+    def _ask(self, unit: StorageUnitEndpoint, reader: StorageReader) -> StorageState | StorageFailure:
+        try:
+            with call_span(self._tracer, "storage_metrics"):
+                metrics = reader.read()
+        except Exception as error:
+            if not isinstance(error, DataPlaneError):
+                logger.exception("asking storage unit %d failed in a way that it should not", unit.index)
+            return StorageFailure(unit.index, error_type(error), f"storage unit {unit.index}: {error}")
+        return StorageState(unit.index, unit.id, metrics.capacity, metrics.keys, metrics.memory_bytes)

@@ -30,7 +30,6 @@ class Poller:
                 DataPlaneGroupMeta(partition, name, [name], version, created_at) for name, version in groups.items()
             ]
             self.tracker.observe(partition, listing, time=self.now)
-        self.tracker.end_poll()
 
     def flow(self, partition: str = "train") -> PartitionFlow:
         return next(flow for flow in self.tracker.flows() if flow.partition == partition)
@@ -47,6 +46,15 @@ def test_the_first_poll_is_a_baseline_and_counts_nothing() -> None:
     poller = Poller()
     poller.poll({"train": {"a": 1, "b": 1}})
     assert poller.counts() == (0, 0, 0)
+
+
+def test_a_partition_that_could_not_be_listed_at_first_has_its_baseline_later() -> None:
+    poller = Poller()
+    poller.tracker.begin_poll({"train"}, None, time=poller.now, now=poller.now)
+    poller.poll({"train": {"a": 1, "b": 1}})
+    assert poller.counts() == (0, 0, 0)
+    poller.poll({"train": {"a": 1, "b": 1, "c": 1}})
+    assert poller.counts() == (1, 0, 0)
 
 
 def test_arrivals_and_departures_are_counted_between_polls() -> None:

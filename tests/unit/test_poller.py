@@ -395,19 +395,65 @@ def test_a_defect_in_a_reader_is_counted_as_other_and_ends_nothing(at: Fixture) 
     assert at.poller.snapshot.up
 
 
-def test_a_controller_that_recovers_is_listed_at_once(at: Fixture) -> None:
+def test_a_listing_that_fails_its_own_pings_is_not_repeated_when_they_work_again(at: Fixture) -> None:
     at.find()
     at.step()
-    at.reader.cost["train"] = 5.0
+    at.reader.cost["train"] = 9.0
     at.step(10.0)
-    assert at.source("metadata").interval == 500.0
-    at.reader.failure = DataPlaneTimeout("silent", operation="ping")
+    listed = len(at.reader.listed)
+    for _ in range(20):
+        at.reader.failure = DataPlaneTimeout("the controller serves our own listing", operation="ping")
+        at.step(5.0)
+        at.reader.failure = None
+        at.step(6.0)
+    assert len(at.reader.listed) == listed
+    assert at.source("metadata").reason == "budget"
+
+
+def test_what_a_record_may_hold_ends_nothing_and_a_better_one_is_followed(at: Fixture) -> None:
+    at.discovery.recheck_s = 2.0
+    at.find()
+    at.connect_failure = ValueError("not an address")
+    at.step()
+    assert at.source("discovery").reason == "failing"
+    assert "not an address" in at.source("discovery").detail
+    at.connect_failure = None
     at.step(5.0)
-    at.reader.failure = None
-    at.reader.cost.clear()
-    at.step(6.0)
-    assert at.source("metadata").interval == 10.0
-    assert at.poller.snapshot.partitions
+    assert at.poller.snapshot.up
+
+
+def test_a_defect_while_taking_in_a_result_ends_no_source(at: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    at.find()
+    at.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(at.poller._state, "on_ping", lambda *args: 1 / 0)
+        at.step(5.0)
+    pings = len(at.recorder.pings)
+    at.step(5.0)
+    assert len(at.recorder.pings) == pings + 1
+
+
+def test_a_ping_that_never_ends_is_no_sign_of_life(at: Fixture) -> None:
+    at.find()
+    at.step()
+    at.reader.block = threading.Event()
+    for _ in range(4):
+        at.clock.advance(5.0)
+        at.poller.tick()
+    at.settle(lambda: not at.poller.snapshot.up)
+    assert at.source("ping").reason == "stale"
+
+
+def test_readers_that_cannot_be_closed_do_not_end_the_loop(at: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    at.find()
+    at.step()
+    monkeypatch.setattr(at.reader, "close", lambda: 1 / 0)
+    at.reader = ScriptedReader()
+    at.find("actor-2")
+    at.poller._timers["discovery"].start(at.clock.monotonic())
+    at.step(5.0)
+    assert at.poller.snapshot.generation == 2
+    assert at.poller.snapshot.up
 
 
 def test_one_round_without_threads() -> None:

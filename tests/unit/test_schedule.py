@@ -56,19 +56,26 @@ def test_polls_are_stretched_so_that_the_controller_spends_its_share_at_most() -
 
 def test_a_partition_that_holds_the_controller_too_long_is_held_back() -> None:
     budget = Budget(10.0, 0.01, 0.25)
-    assert not budget.listed("small", 0.25, 0.0)
-    assert budget.listed("huge", 0.26, 0.0)
+    assert budget.charge("small", 0.25, 0.0) is None
+    assert budget.charge("huge", 0.26, 0.0) == HELD_INTERVAL_S
     assert budget.held(HELD_INTERVAL_S - 1) == {"huge"}
     assert "'huge'" in budget.explain(10.0)
     assert budget.held(HELD_INTERVAL_S) == set()
-    assert not budget.listed("huge", 0.1, HELD_INTERVAL_S)
+    assert budget.charge("huge", 0.1, HELD_INTERVAL_S) is None
     assert budget.explain(10.0) == ""
+
+
+def test_a_partition_that_takes_seconds_is_held_back_until_its_share_is_paid() -> None:
+    budget = Budget(10.0, 0.01, 0.25)
+    assert budget.charge("huge", 10.0, 0.0) == 1000.0
+    assert budget.held(999.0) == {"huge"}
+    assert "every 1000 s" in budget.explain(10.0)
 
 
 def test_partitions_that_are_gone_and_lost_controllers_are_forgotten() -> None:
     budget = Budget(10.0, 0.01, 0.25)
-    budget.listed("a", 1.0, 0.0)
-    budget.listed("b", 1.0, 0.0)
+    budget.charge("a", 1.0, 0.0)
+    budget.charge("b", 1.0, 0.0)
     budget.retain(frozenset({"b"}))
     assert budget.held(1.0) == {"b"}
     budget.forget()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -102,6 +104,23 @@ def test_the_published_version_is_read_and_its_partition_hidden(client: NoOpData
     assert result.value.partitions == ("train", "val")
 
 
+def test_an_unreadable_reserved_partition_hides_no_other(client: NoOpDataPlaneClient, tracing: Tracing) -> None:
+    client.put_samples([PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[{"weight_version": 41}])
+    list_metadata = client.list_metadata
+
+    def pick(partition_id: str) -> list[DataPlaneGroupMeta]:
+        if partition_id == RESERVED_PARTITION:
+            raise DataPlaneReadError("a pickle")
+        return list_metadata(partition_id)
+
+    client.list_metadata = pick  # type: ignore[method-assign]
+    result = metadata_source(client, tracing).poll()
+    assert isinstance(result, Ok)
+    assert result.value.published_version is None
+    assert [listing.partition for listing in result.value.listings] == ["train", "val"]
+    assert [failure.partition for failure in result.value.failures] == [RESERVED_PARTITION]
+
+
 def test_an_unreadable_partition_is_a_failure_beside_the_others(tracing: Tracing) -> None:
     class Picky(NoOpDataPlaneClient):
         def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
@@ -144,6 +163,28 @@ def test_storage_units_fail_one_by_one(tracing: Tracing) -> None:
     assert isinstance(result, Ok)
     assert result.value.units == (StorageState(0, "u0", None, 7, 5),)
     assert result.value.failures == (StorageFailure(1, "DataPlaneUnavailable", "storage unit 1: refused"),)
+
+
+def test_a_storage_unit_that_hangs_does_not_keep_the_others_waiting(tracing: Tracing) -> None:
+    answered = threading.Event()
+
+    class Unit:
+        def __init__(self, waits: bool) -> None:
+            self.waits = waits
+
+        def read(self) -> StorageUnitMetrics:
+            if self.waits:
+                assert answered.wait(10)
+            else:
+                answered.set()
+            return StorageUnitMetrics(None, 1, None)
+
+        def close(self) -> None: ...
+
+    units = [(StorageUnitEndpoint(index, "u", "tcp://127.0.0.1:1"), Unit(index == 0)) for index in range(2)]
+    result = StorageSource(units, tracer=tracing.tracer, clock=StoppedClock()).poll()
+    assert isinstance(result, Ok)
+    assert [unit.index for unit in result.value.units] == [0, 1]
 
 
 def test_discovery_hands_over_what_was_there_before(tracing: Tracing) -> None:

@@ -125,16 +125,20 @@ def test_ended_on_purpose_stops_everything_and_counts_no_more_errors(on: Fixture
     on.run()
     on.fail()
     on.state.on_discovery(ENDED)
+    assert on.state.endpoint is None
+    on.state.reset_polls()
     snapshot = on.state.snapshot()
     assert (snapshot.discovery, snapshot.up, snapshot.partitions) == ("ended", False, ())
-    assert on.state.endpoint is None
     on.state.on_discovery(Failed("discover", "DataPlaneUnavailable", "no Ray", 1.0))
     assert on.recorder.errors == {("ping", "DataPlaneUnavailable"): 1}
 
 
 def test_ended_before_it_was_ever_found_is_still_never_found(on: Fixture) -> None:
+    on.state.on_discovery(found())
+    on.fail()
     on.state.on_discovery(ENDED)
     assert on.state.snapshot().discovery == "never_found"
+    assert on.state.endpoint is None
 
 
 def test_a_new_actor_is_a_new_generation_and_its_predecessors_groups_are_lost(on: Fixture) -> None:
@@ -177,6 +181,56 @@ def test_without_actor_ids_a_new_sender_with_other_groups_is_a_new_generation(
     assert on.recorder.restarts == restarts
     on.metadata(groups, sender="c2")
     assert on.recorder.restarts == restarts
+
+
+def test_a_new_sender_is_judged_only_by_partitions_that_were_listed_again(on: Fixture) -> None:
+    on.state.on_discovery(found(None))
+    on.ping()
+    on.metadata({"train": {"a": 1}, "huge": {"b": 1}}, sender="c1")
+    held = Ok(MetadataPoll(("train", "huge"), (), (), None, 0.01, "c2"), 0.02)
+    on.state.on_metadata(held, keep_s=30.0)
+    assert on.recorder.restarts == 0
+    on.metadata({"train": {"z": 1}, "huge": {"b": 1}}, sender="c2")
+    assert on.recorder.restarts == 0
+    on.metadata({"train": {"y": 1}, "huge": {"x": 1}}, sender="c3")
+    assert on.recorder.restarts == 1
+
+
+def test_a_restart_of_an_empty_data_plane_goes_unnoticed(on: Fixture) -> None:
+    on.state.on_discovery(found(None))
+    on.ping()
+    on.metadata({"train": {}}, sender="c1")
+    on.metadata({"train": {}}, sender="c2")
+    assert on.recorder.restarts == 0
+
+
+def test_ready_stays_ready_when_a_controller_comes(on: Fixture) -> None:
+    on.state.on_discovery(GONE)
+    assert on.state.snapshot().ready
+    on.state.on_discovery(found())
+    assert on.state.snapshot().ready
+
+
+def test_what_one_controller_said_is_not_said_of_the_next(on: Fixture) -> None:
+    on.run()
+    on.state.on_discovery(found(None, "tcp://127.0.0.1:2"))
+    on.state.reset_polls()
+    snapshot = on.state.snapshot()
+    assert (snapshot.up, snapshot.partitions, snapshot.capabilities) == (False, (), None)
+
+
+def test_why_nothing_is_there_is_logged_once(on: Fixture, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for _ in range(3):
+        on.state.on_discovery(GONE)
+    assert caplog.text.count("no such actor") == 1
+
+
+def test_a_ping_that_is_too_old_is_no_sign_of_life(on: Fixture) -> None:
+    on.run()
+    on.clock.advance(30.1)
+    assert not on.state.snapshot().up
+    assert on.source("ping").reason == "stale"
 
 
 def test_what_is_too_old_is_withdrawn_while_counters_and_timestamps_stay(on: Fixture) -> None:
