@@ -6,7 +6,6 @@ way in; what does not goes into :class:`LooseTagFields` and is read with care.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -23,6 +22,7 @@ __all__ = [
     "detect_convention",
     "group_id_reader",
     "is_reserved_key",
+    "read_tag",
     "read_tags",
     "to_bool",
     "to_count",
@@ -41,6 +41,7 @@ _MIN_INT, _MAX_INT = -(2**53), 2**53
 
 _Int = Annotated[int, msgspec.Meta(ge=_MIN_INT, le=_MAX_INT)]
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_MAX_INT)]
+_Seconds = Annotated[float, msgspec.Meta(ge=float(_MIN_INT), le=float(_MAX_INT))]
 
 
 class TagFields(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +51,7 @@ class TagFields(msgspec.Struct, frozen=True, gc=False):
     """
 
     committed: bool | UnsetType = UNSET
-    created_at: float | UnsetType = UNSET
+    created_at: _Seconds | UnsetType = UNSET
     expected_num_keys: _Count | UnsetType = UNSET
     group_id: str | UnsetType = UNSET
     is_prompt: bool | UnsetType = UNSET
@@ -83,7 +84,6 @@ NO_MAPPING: Final = LooseTagFields()
 """Stands, by identity, for a tag that is no mapping."""
 
 _NAMES = frozenset(TagFields.__struct_fields__)
-_TAG_TYPES = frozenset({TagFields, LooseTagFields})
 
 
 def is_reserved_key(key: str) -> bool:
@@ -92,25 +92,17 @@ def is_reserved_key(key: str) -> bool:
 
 
 def read_tags(rows: Mapping[str, object]) -> Mapping[str, Tag]:
-    """Return the rows that belong to groups, with their tags as fields. All at once where all are well-formed.
-
-    Args:
-        rows: Key to a mapping, to fields that are read already, or to anything else, which is malformed.
-    """
-    reserved = [key for key in rows if key[:2] == "__"]
-    kinds = set(map(type, rows.values()))
-    if not reserved and kinds <= _TAG_TYPES:
-        return rows  # type: ignore[return-value]
-    own = {key: tag for key, tag in rows.items() if not is_reserved_key(key)}
-    if kinds <= {dict}:  # Of anything else, convert would try whether it can be indexed.
+    """Return *rows* with their tags as fields: all at once where all are well-formed, else one by one."""
+    if set(map(type, rows.values())) <= {dict}:  # Of anything else, convert would try whether it can be indexed.
         try:
-            return msgspec.convert(own, dict[str, TagFields])
+            return msgspec.convert(rows, dict[str, TagFields])
         except msgspec.ValidationError:
             pass
-    return {key: _read_loosely(tag) for key, tag in own.items()}
+    return {key: read_tag(tag) for key, tag in rows.items()}
 
 
-def _read_loosely(tag: object) -> Tag:
+def read_tag(tag: object) -> Tag:
+    """Return the fields of one tag, as they came; ``NO_MAPPING`` when it is none."""
     if isinstance(tag, TagFields | LooseTagFields):
         return tag
     if not isinstance(tag, Mapping):
@@ -186,9 +178,9 @@ def to_count(value: object) -> int | None:
 
 
 def to_seconds(value: object) -> float | None:
-    """Return *value* as seconds since the epoch, None when it is no number, NaN or infinite."""
-    if type(value) is float and math.isfinite(value):
-        return value
+    """Return *value* as seconds since the epoch, None when it is no number, NaN, infinite or beyond all time."""
+    if type(value) is float:
+        return value if _MIN_INT <= value <= _MAX_INT else None
     number = to_int(value)
     return None if number is None else float(number)
 

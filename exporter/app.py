@@ -34,14 +34,25 @@ def run(config: Config) -> int:
         The process's exit code: 0.
 
     Raises:
-        OSError: The address to listen on cannot be had.
+        ListenError: The address to listen on cannot be had.
+        ConfigError: A standard ``OTEL_*`` variable cannot be used.
     """
     stop = threading.Event()
     with _signals_set(stop):
-        telemetry, poller = _assemble(config)
-        web = WebServer(config.listen, scrape=telemetry.scrape, snapshot=lambda: poller.snapshot, alive=poller.alive)
+        web = WebServer(
+            config.listen,
+            scrape=lambda accept: telemetry.scrape(accept),  # noqa: PLW0108 - made below
+            snapshot=lambda: poller.snapshot,
+            alive=lambda: poller.alive(),  # noqa: PLW0108
+        )
+        host, port = web.listen()  # before anything else starts: a port in use must leave no trace
         try:
-            host, port = web.start()
+            telemetry, poller = _assemble(config)
+        except BaseException:
+            web.stop()
+            raise
+        try:
+            web.start()
             poller.start()
             logger.info("serving metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
             stop.wait()

@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except ConfigError as error:
         return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
     except BrokenPipeError:
         # The reader of our output has gone, as `| head` does; nothing is left to tell it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -67,10 +69,11 @@ def _run(options: argparse.Namespace) -> int:
     _check_packages(config)
     setup_logging(config.log.format, config.log.level)
     from exporter import app
+    from exporter.web import ListenError
 
     try:
         return app.run(config)
-    except OSError as error:
+    except ListenError as error:
         remedy = "free it or give another with --listen ADDRESS:PORT (port 0 takes any free one)"
         raise ConfigError("listen", error.strerror or str(error), remedy) from error
 
@@ -98,7 +101,11 @@ def _once(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    _print(dump_config(load_config(_flags(options), os.environ, options.file or options.config)))
+    config = load_config(_flags(options), os.environ, options.file or options.config)
+    from exporter.telemetry import check_environment
+
+    check_environment(config, os.environ)
+    _print(dump_config(config))
     return 0
 
 

@@ -145,6 +145,7 @@ class Poller:
         for worker in self._workers.values():
             ended = worker.join(max(deadline - self._clock.monotonic(), 0.0)) and ended
         if ended:
+            self._running.clear()  # what a worker was given after its stop never ran
             self._disconnect()
         return ended
 

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracer, Tracer
 
 from exporter.clock import Clock, SystemClock
-from exporter.config import Config
+from exporter.config import Config, ConfigError
 from exporter.snapshot import Snapshot
 from exporter.telemetry.build import SCOPE_NAME, Build, build_resource, build_scope, this_build
 from exporter.telemetry.instruments import Outcome, Recorder, Signal
@@ -27,9 +27,11 @@ from exporter.telemetry.prometheus import ScrapeReader
 from exporter.telemetry.render import render
 from exporter.telemetry.targets import Target, push_interval_s, push_target
 
-__all__ = ["Telemetry"]
+__all__ = ["Telemetry", "check_environment"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _SIGNALS: Final[tuple[Signal, ...]] = ("metrics", "traces")
 
@@ -74,7 +76,7 @@ class Telemetry:
         self._scrape_reader = ScrapeReader(model)
         readers: list[MetricReader] = [self._scrape_reader]
         if metrics_target is not None:
-            push = MetricPush(metric_exporter(metrics_target), model, self._outcomes(metrics_target))
+            push = MetricPush(_build(metric_exporter, metrics_target), model, self._outcomes(metrics_target))
             readers.append(PeriodicExportingMetricReader(push, interval_s * 1000))
         self._meter_provider = MeterProvider(readers, resource, shutdown_on_exit=False)
         self.recorder = Recorder(
@@ -122,8 +124,28 @@ class Telemetry:
 
     def _build_tracer_provider(self, target: Target, resource: Resource) -> TracerProvider:
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        provider.add_span_processor(BatchSpanProcessor(SpanPush(span_exporter(target), self._outcomes(target))))
+        provider.add_span_processor(BatchSpanProcessor(SpanPush(_build(span_exporter, target), self._outcomes(target))))
         return provider
+
+
+def check_environment(config: Config, environ: Mapping[str, str]) -> None:
+    """Raise what :class:`Telemetry` would raise for *config* and the standard variables, and start nothing.
+
+    Raises:
+        ConfigError: A standard variable that says how to push cannot be used.
+    """
+    push_interval_s(config.otlp, environ)
+    for signal in _SIGNALS:
+        push_target(signal, config.otlp, environ)
+
+
+def _build(exporter: Callable[[Target], T], target: Target) -> T:
+    """Make one of the SDK's exporters, which read further variables, and raise bare errors for those that are wrong."""
+    try:
+        return exporter(target)
+    except Exception as error:
+        variables = f"OTEL_EXPORTER_OTLP_* and OTEL_EXPORTER_OTLP_{target.signal.upper()}_*"
+        raise ConfigError(variables, f"{type(error).__name__}: {error}", "correct the variable or unset it") from error
 
 
 def _stop(stop: Callable[[], None]) -> None:

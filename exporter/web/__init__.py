@@ -1,5 +1,5 @@
 """The HTTP side: metrics, health, and the snapshot as JSON. A request causes no I/O to TransferQueue."""
 
-from exporter.web.server import MAX_CONNECTIONS, WebServer
+from exporter.web.server import MAX_CONNECTIONS, ListenError, WebServer
 
-__all__ = ["MAX_CONNECTIONS", "WebServer"]
+__all__ = ["MAX_CONNECTIONS", "ListenError", "WebServer"]

@@ -20,7 +20,7 @@ from exporter.config import Listen
 from exporter.snapshot import Snapshot
 from exporter.web.routes import Reply, Routes, Scrape, plain
 
-__all__ = ["MAX_CONNECTIONS", "WebServer"]
+__all__ = ["MAX_CONNECTIONS", "ListenError", "WebServer"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,10 @@ MAX_CONNECTIONS: Final = 32
 """Connections that are served at the same time."""
 
 _IDLE_S: Final = 10.0
+
+
+class ListenError(OSError):
+    """The address to listen on cannot be had. ``strerror`` says which and why."""
 
 
 class WebServer:
@@ -46,27 +50,34 @@ class WebServer:
         self._listen = listen
         self._routes = Routes(scrape, snapshot, alive)
         self._server: _Server | None = None
+        self._serving: threading.Thread | None = None
 
-    def start(self) -> tuple[str, int]:
-        """Listen, serve from a background thread, and return the address and port in use.
+    def listen(self) -> tuple[str, int]:
+        """Take the address, without answering yet, and return the host and port in use.
 
         Raises:
-            OSError: The address cannot be had; the text says which and why.
+            ListenError: The address cannot be had.
         """
         try:
-            server = _Server(self._listen, self._routes)
+            self._server = _Server(self._listen, self._routes)
         except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {self._listen}: {error.strerror or error}") from error
-        self._server = server
-        threading.Thread(target=server.serve_forever, args=(0.1,), name="web", daemon=True).start()
-        host, port = server.socket.getsockname()[:2]
+            reason = f"cannot listen on {self._listen}: {error.strerror or error}"
+            raise ListenError(error.errno, reason) from error
+        host, port = self._server.socket.getsockname()[:2]
         return host, port
 
+    def start(self) -> None:
+        """Answer from a background thread."""
+        assert self._server is not None, "listen() comes first"
+        self._serving = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="web", daemon=True)
+        self._serving.start()
+
     def stop(self) -> None:
-        """Stop listening and close what is open. Does nothing when it was not started."""
+        """Stop listening and close what is open. Does nothing when it does not listen."""
         server, self._server = self._server, None
         if server is not None:
-            server.shutdown()
+            if self._serving is not None:
+                server.shutdown()
             server.server_close()
             server.close_all()
 

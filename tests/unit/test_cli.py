@@ -115,6 +115,26 @@ def test_a_port_in_use_is_named_with_the_remedy() -> None:
     assert ended.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "command"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "check-config"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "run"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "run"),
+    ],
+)
+def test_a_standard_variable_that_cannot_be_used_is_named(
+    variable: str, value: str, command: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("listen: 127.0.0.1:0\ndiscovery: {controller: 'tcp://127.0.0.1:1'}\n")
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", variable: value}
+    ended = run(command, *(["--config"] if command == "run" else []), str(file), env=env)
+    assert ended.returncode == 2, ended.stderr
+    assert "OTEL_EXPORTER_OTLP" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 def test_check_config_prints_a_configuration_that_can_be_read_again(tmp_path: Path) -> None:
     file = tmp_path / "exporter.yaml"
     file.write_text("otlp: {endpoint: 'http://me:hunter2@collector:4318'}\nmax_partitions: 7\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -151,3 +153,29 @@ def test_setting_up_twice_writes_once() -> None:
     logging.getLogger("exporter.x").info("tokentoken")
     assert stream.getvalue().endswith("INFO    exporter.x: ***\n")
     assert stream.getvalue().count("\n") == 1
+
+
+def test_threads_that_log_at_once_disturb_no_line() -> None:
+    repeats = RepeatFilter()
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for i in range(500):
+                level = logging.INFO if i % 7 == 0 else logging.WARNING
+                message = f"{number} {chr(97 + i % 26)}"
+                repeats.filter(logging.LogRecord("one", level, "", 0, message, None, None))
+        except BaseException as error:
+            failures.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failures == []

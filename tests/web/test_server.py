@@ -32,7 +32,8 @@ class Served:
         self.snapshot: Snapshot = rich_snapshot()
         self.alive = True
         self.web = WebServer(listen, scrape=self.scrape, snapshot=lambda: self.snapshot, alive=lambda: self.alive)
-        self.host, self.port = self.web.start()
+        self.host, self.port = self.web.listen()
+        self.web.start()
 
     def scrape(self, accept: str | None) -> tuple[bytes, str]:
         self.accepted.append(accept)
