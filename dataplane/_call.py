@@ -13,6 +13,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
+from dataplane._backlog import KEY_TYPES
 from dataplane._instruments import tracing_configured
 from dataplane._lineage import Origin, contexts_of, linkable, stamp, traceparent, versions_of
 from dataplane._operations import Effect, Operation, keys_of, partition_of, tags_of
@@ -196,25 +197,29 @@ class Call:
     # What a successful call tells, by its effect.
 
     def _wrote(self, result: object) -> None:
-        operation, recorder = self._operation, self._recorder
-        if operation.fields is not None:
-            self._n_bytes = count_bytes(operation.fields.of(self.args, self.kwargs))
+        operation, recorder, args = self._operation, self._recorder, self.args
+        fields = operation.fields
+        if fields is not None:
+            payload = args[fields.position] if fields.position < len(args) else fields.of(args, self.kwargs)
+            if payload is not None:
+                self._n_bytes = count_bytes(payload)
         keys = self._keys
         if keys is None:  # they could be iterated once, and the call did
             keys = keys_of(result)
             if not keys:
                 return
             self._n_keys = len(keys)
-        if not keys:
+        if not keys or type(keys[0]) not in KEY_TYPES:
             return
         keys, name = tuple(keys), self._name or ""
         if name != RESERVED_PARTITION:
             recorder.outstanding.put(name, keys, self._n_bytes)
         span = self._span
         if span is not None or (recorder.instruments.live() and not self._nested):
-            tags = tags_of(result)
+            # The result's own copies, where there are any: a caller is less likely to change them.
+            tags: Any = getattr(result, "tags", None) or tags_of(result)
             if not tags and operation.tags is not None:
-                tags = operation.tags.of(self.args, self.kwargs)
+                tags = operation.tags.of(args, self.kwargs)
             recorder.lineage.wrote(name, keys, tags, None if span is None else span.get_span_context())
 
     def _claimed(self, result: object) -> None:
@@ -290,7 +295,7 @@ class Call:
             cell.add(elapsed, self._n_keys, self._n_bytes, self._misses)
             if not self._nested:
                 try:
-                    recorder.instruments.duration.record(elapsed / 1e9, cell.attributes)
+                    recorder.record_duration(elapsed / 1e9, cell.attributes)
                 except Exception as error:
                     recorder.failed(error)
         if self._span is not None:

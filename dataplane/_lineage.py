@@ -7,7 +7,6 @@ index by key is built when something is first looked up, so that a process which
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -16,6 +15,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from dataplane._backlog import KEY_TYPES, Backlog
 
 __all__ = [
     "LIMIT",
@@ -61,35 +62,8 @@ class _Origins(list[Origin]):
     """The origins of a batch: one for all of its keys or one per key."""
 
 
-class _Generation:
-    __slots__ = ("index", "note", "pending", "size")
-
-    def __init__(self) -> None:
-        # Partition, keys, tags or origins, and span of one call after the other, flat: a tuple for each would
-        # keep the garbage collector busy.
-        self.pending: deque[Any] = deque()
-        self.note = self.pending.extend
-        self.index: dict[str, dict[Any, Origin]] = {}
-        self.size = 0  # how many keys were noted, nearly: threads may lose an addition
-
-    def settle(self, older: _Generation | None) -> int | None:
-        """Bring the index up to date and return the newest version of what was put."""
-        newest = None
-        next_of = self.pending.popleft
-        while self.pending:
-            partition, keys, told, context = next_of(), next_of(), next_of(), next_of()
-            if type(told) is _Origins:
-                origins: Sequence[Origin] = told
-            else:
-                versions = versions_of(told) if told else (None,)
-                newest = _newest(newest, *versions)
-                origins = _origins(versions, (context,))
-            before = {} if older is None else older.index.get(partition, {})
-            try:
-                _index(self.index.setdefault(partition, {}), before, keys, origins)
-            except TypeError:  # a key that cannot be hashed names nothing
-                continue
-        return newest
+# By partition, the origin of each key.
+_Index = dict[str, dict[Any, Origin]]
 
 
 def _newest(*versions: int | None) -> int | None:
@@ -116,29 +90,30 @@ def _index(
 
 
 class Lineage:
-    """A bounded memory of keys. Two generations of half the limit each: the older one is dropped as a whole."""
+    """A bounded memory of keys: those not read yet, and two generations of read ones, the older dropped as a whole."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = max(1, limit // 2)
+        self._limit = max(1, limit // 3)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; also what a forked child does, whose lock another thread may hold."""
         self._lock = threading.Lock()
-        self._young = _Generation()
-        self._old = _Generation()
+        self._told = Backlog(fields=4)
+        self._young: _Index = {}
+        self._old: _Index = {}
         self._newest: int | None = None
 
     def wrote(self, partition: str, keys: tuple[Any, ...], tags: object, context: SpanContext | None) -> None:
-        """Note that a put wrote *keys* with *tags* in the span *context*.
+        """Note that a put wrote *keys* (of :data:`KEY_TYPES`) with *tags* in the span *context*.
 
         The tags are kept and read when something is first looked up: whoever changes them in place until then
         changes what is remembered.
         """
         if type(tags) is not list:
             tags = ()
-        if tags or context is not None:
-            self._note(partition, keys, tags, context)
+        if (tags or context is not None) and self._told.note((partition, keys, tags, context), len(keys), 0):
+            self._trim()
 
     def remember(
         self,
@@ -155,13 +130,14 @@ class Lineage:
         origins = _origins(versions, contexts)
         with self._lock:
             self._newest = _newest(self._newest, *versions)
-        if len(keys) <= self._limit:
-            self._note(partition, tuple(keys), origins, None)
-        else:
-            for start in range(0, len(keys), self._limit):
-                part = slice(start, start + self._limit)
-                told = origins if len(origins) == 1 else _Origins(origins[part])
-                self._note(partition, tuple(keys[part]), told, None)
+        if type(keys[0]) not in KEY_TYPES:
+            return origins
+        for start in range(0, len(keys), self._limit):
+            part = slice(start, start + self._limit)
+            told = origins if len(origins) == 1 else _Origins(origins[part])
+            batch = tuple(keys[part])
+            if self._told.note((partition, batch, told, None), len(batch), 0):
+                self._trim()
         return origins
 
     def remember_groups(self, partition: str, groups: object) -> None:
@@ -185,8 +161,8 @@ class Lineage:
         """Return the distinct origins of *keys* and how many of the keys are not remembered."""
         with self._lock:
             self._settle()
-            young = self._young.index.get(partition, {})
-            old = self._old.index.get(partition, {})
+            young = self._young.get(partition, {})
+            old = self._old.get(partition, {})
             try:
                 found: set[Origin | None] = set(map(young.get, keys))
                 absent = [key for key in keys if key not in young] if None in found else []
@@ -202,20 +178,29 @@ class Lineage:
             self._settle()
             return self._newest
 
-    def _note(self, partition: str, keys: tuple[Any, ...], told: object, context: SpanContext | None) -> None:
-        # A key of another type could hold on to data.
-        if type(keys[0]) in (str, int):
-            young = self._young
-            young.note((partition, keys, told, context))
-            young.size += len(keys)
-            if young.size >= self._limit:
-                with self._lock:
-                    if self._young is young:
-                        self._old, self._young = young, _Generation()
+    def _trim(self) -> None:
+        with self._lock:
+            self._told.count()
+            while self._told.keys > self._limit:  # nobody ever asked: the oldest go unread
+                self._told.pop()
 
     def _settle(self) -> None:
-        if self._old.pending or self._young.pending:
-            self._newest = _newest(self._newest, self._old.settle(None), self._young.settle(self._old))
+        """Bring the index up to date."""
+        self._told.count()
+        while self._told:
+            partition, keys, told, context = self._told.pop()
+            if type(told) is _Origins:
+                origins = told
+            else:
+                versions = versions_of(told) if told else (None,)
+                self._newest = _newest(self._newest, *versions)
+                origins = _origins(versions, (context,))
+            try:
+                _index(self._young.setdefault(partition, {}), self._old.get(partition, {}), keys, origins)
+            except TypeError:  # a key that cannot be hashed names nothing
+                continue
+            if sum(map(len, self._young.values())) >= self._limit:
+                self._old, self._young = self._young, {}
 
 
 def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | None]) -> _Origins:

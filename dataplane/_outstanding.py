@@ -1,126 +1,110 @@
 """What this process has put and not cleared: keys and bytes.
 
-The truth about occupancy is in the data plane, where other processes put and clear too. Noting a put is one
-append that takes no lock; which of its keys are new is settled when somebody clears or asks.
+The truth about occupancy is in the data plane, where other processes put and clear too. Noting a put takes no lock;
+which of its keys are new is settled when somebody clears or asks.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 from itertools import repeat
 from typing import Any, Final
 
+from dataplane._backlog import Backlog
+
 __all__ = ["LIMIT", "Outstanding"]
 
-LIMIT: Final = 200_000
+LIMIT: Final = 100_000
 """How many keys are tracked. What only other processes clear would otherwise stay for good."""
 
-# A key of another type could hold on to data.
-_KEY_TYPES = (str, int)
-
-
-class _Generation:
-    __slots__ = ("bytes", "note", "pending", "shares", "size")
-
-    def __init__(self) -> None:
-        # Partition, keys and bytes of one put after the other, flat: a tuple for each would keep the garbage
-        # collector busy.
-        self.pending: deque[Any] = deque()
-        self.note = self.pending.extend
-        self.shares: dict[str, dict[Any, int]] = {}
-        self.size = 0  # how many keys were noted, nearly: threads may lose an addition
-        self.bytes = 0  # of what is settled
-
-    def settle(self, older: _Generation | None) -> None:
-        """Give each key of the noted puts its share of the bytes; a key lives in one generation only."""
-        next_of = self.pending.popleft
-        while self.pending:
-            partition, keys, n_bytes = next_of(), next_of(), next_of()
-            try:
-                carried = 0 if older is None else older.take(partition, keys)
-                share, rest = divmod(n_bytes + carried, len(keys))
-                fresh = dict.fromkeys(keys, share)
-            except TypeError:  # a key that cannot be hashed
-                continue
-            self.bytes += n_bytes + carried
-            fresh[keys[0]] += rest + share * (len(keys) - len(fresh))
-            shares = self.shares.setdefault(partition, {})
-            if not shares.keys().isdisjoint(fresh):
-                for key in shares.keys() & fresh.keys():
-                    fresh[key] += shares[key]
-            shares.update(fresh)
-
-    def take(self, partition: str, keys: Sequence[Any]) -> int:
-        """Forget *keys* and return the bytes they had."""
-        shares = self.shares.get(partition)
-        if not shares:
-            return 0
-        taken = sum(map(shares.pop, keys, repeat(0)))
-        self.bytes -= taken
-        return taken
+# By partition, the bytes of each key.
+_Shares = dict[str, dict[Any, int]]
 
 
 class Outstanding:
-    """Keys and bytes outstanding from this process's own calls. Past the limit the oldest half is forgotten."""
+    """Keys and bytes outstanding from this process's own calls. Past the limit the oldest are forgotten."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = max(1, limit // 2)
+        self._limit = limit
         self.reset()
 
     def reset(self) -> None:
         """Start from nothing; also what a forked child does, whose lock another thread may hold."""
         self._lock = threading.Lock()
-        self._young = _Generation()
-        self._old = _Generation()
+        self._puts = Backlog(fields=3)
+        self._young: _Shares = {}
+        self._old: _Shares = {}
+        self._bytes = 0
         self._peak = 0
 
     def put(self, partition: str, keys: tuple[Any, ...], n_bytes: int) -> None:
-        """Note that *keys* were written with *n_bytes*; a key that is there already gets its share on top."""
-        if type(keys[0]) in _KEY_TYPES:
-            young = self._young
-            young.note((partition, keys, n_bytes))
-            young.size += len(keys)
-            if young.size >= self._limit:
-                self._rotate()
+        """Note that *keys* (of :data:`KEY_TYPES`) were written with *n_bytes*; a known key gets its share on top."""
+        if self._puts.note((partition, keys, n_bytes), len(keys), n_bytes):
+            with self._lock:
+                self._count()
+                while self._puts.keys > self._limit:  # nobody ever asked: the oldest go as they came
+                    self._bytes -= self._puts.pop()[2]
 
     def clear(self, partition: str, keys: Sequence[Any] | None) -> None:
         """Note that *keys* were cleared; None is all keys of the partition."""
         with self._lock:
             self._settle()
-            for generation in (self._young, self._old):
+            for shares in (self._young, self._old):
                 if keys is None:
-                    generation.bytes -= sum(generation.shares.pop(partition, {}).values())
-                    continue
-                try:
-                    generation.take(partition, keys)
-                except TypeError:  # a key that cannot be hashed was never noted
-                    continue
+                    self._bytes -= sum(shares.pop(partition, {}).values())
+                else:
+                    self._bytes -= _take(shares, partition, keys)
 
     def figures(self) -> dict[str, int]:
         """Return ``bytes_outstanding``, ``peak_bytes_outstanding`` and ``n_keys_outstanding``."""
         with self._lock:
             self._settle()
             return {
-                "bytes_outstanding": self._young.bytes + self._old.bytes,
+                "bytes_outstanding": self._bytes,
                 "peak_bytes_outstanding": self._peak,
-                "n_keys_outstanding": sum(
-                    len(shares) for generation in (self._young, self._old) for shares in generation.shares.values()
-                ),
+                "n_keys_outstanding": _size(self._young) + _size(self._old),
             }
 
-    def _settle(self) -> None:
-        self._old.settle(None)
-        self._young.settle(self._old)
-        self._young.size = sum(map(len, self._young.shares.values()))
-        # Since the last clear, which settles too, there were only puts: this is the highest since then.
-        self._peak = max(self._peak, self._young.bytes + self._old.bytes)
+    def _count(self) -> None:
+        # A clear settles, so since the last time there were only puts: their sum is the highest it was.
+        self._bytes += self._puts.count()
+        self._peak = max(self._peak, self._bytes)
 
-    def _rotate(self) -> None:
-        with self._lock:
-            if self._young.size >= self._limit:
-                # What was never asked for is only added up.
-                noted = sum(list(self._young.pending)[2::3]) + sum(list(self._old.pending)[2::3])
-                self._peak = max(self._peak, self._young.bytes + self._old.bytes + noted)
-                self._old, self._young = self._young, _Generation()
+    def _settle(self) -> None:
+        """Give each key of the noted puts its share of the bytes."""
+        self._count()
+        while self._puts:
+            partition, keys, n_bytes = self._puts.pop()
+            try:
+                # A key is young or old, never both.
+                n_bytes += _take(self._old, partition, keys)
+                share, rest = divmod(n_bytes, len(keys))
+                fresh = dict.fromkeys(keys, share)
+            except TypeError:  # a key that cannot be hashed names nothing
+                self._bytes -= n_bytes
+                continue
+            fresh[keys[0]] += rest + share * (len(keys) - len(fresh))
+            shares = self._young.setdefault(partition, {})
+            if not shares.keys().isdisjoint(fresh):
+                for key in shares.keys() & fresh.keys():
+                    fresh[key] += shares[key]
+            shares.update(fresh)
+            if _size(self._young) >= self._limit // 2:
+                self._bytes -= sum(sum(known.values()) for known in self._old.values())
+                self._old, self._young = self._young, {}
+
+
+def _take(shares: _Shares, partition: str, keys: Sequence[Any]) -> int:
+    """Forget *keys* and return the bytes they had."""
+    known = shares.get(partition)
+    if not known:
+        return 0
+    try:
+        return sum(map(known.pop, keys, repeat(0)))
+    except TypeError:  # a key that cannot be hashed was never noted
+        return 0
+
+
+def _size(shares: _Shares) -> int:
+    return sum(map(len, shares.values()))

@@ -64,6 +64,7 @@ class Recorder:
             self.instruments = instruments_for(meter_provider)
         except Exception as error:
             broken, self.instruments = error, Instruments(metrics.NoOpMeterProvider())
+        self.record_duration = self.instruments.duration.record
         try:
             self.tracer = trace.get_tracer(SCOPE, scope_version(), tracer_provider)
         except Exception as error:

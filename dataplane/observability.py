@@ -136,7 +136,7 @@ class MetricsDataPlaneClient(DataPlaneClient):
 
         ``bytes_outstanding``, ``peak_bytes_outstanding`` and ``n_keys_outstanding`` are what *this process* put
         through this client and did not clear through it (``outstanding_scope`` says so). They say nothing of
-        occupancy as soon as another process puts or clears, and of at most the newest 200,000 keys.
+        occupancy as soon as another process puts or clears, and of about the newest 100,000 keys.
 
         ``total_ops`` counts all calls, ``total_keys`` and ``total_bytes`` what successful ones wrote, read and
         cleared. ``ops`` has the same per operation with its errors by type and its durations as counts per

@@ -66,7 +66,7 @@ def test_any_part_of_an_sdk_may_fail(failing: str, telemetry: Telemetry, monkeyp
     if failing == "start_span":
         monkeypatch.setattr(client._recorder.tracer, "start_span", _fail)
     elif failing == "record":
-        monkeypatch.setattr(type(client._recorder.instruments.duration), "record", _fail)
+        monkeypatch.setattr(client._recorder, "record_duration", _fail)
     else:
         from opentelemetry.sdk.trace import Span
 
