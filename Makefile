@@ -42,7 +42,7 @@ docs: $(INSTALLED) ## Generate docs/metrics.md from the catalogue.
 	$(BIN)/python -m exporter.catalogue_docs > docs/metrics.md
 
 bench: $(INSTALLED) ## Run the benchmarks; each exits with 1 when its bar is missed.
-	set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; done
+	set -e; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 clean: ## Remove the virtual environment and everything generated.
 	rm -rf $(VENV) .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
