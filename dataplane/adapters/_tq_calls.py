@@ -141,9 +141,15 @@ class TransferQueueCalls:
                 storage=storage,
             ) from error
 
-    def _close_calls(self) -> None:
-        """Refuse new calls and end those in flight with DataPlaneUnavailable."""
+    def _close_calls(self) -> bool:
+        """Refuse new calls and end those in flight with DataPlaneUnavailable.
+
+        Returns:
+            Whether this was the first call, whose caller gives back what there is to give back.
+        """
         with self._lock:
+            if self._closed:
+                return False
             self._closed = True
             in_flight = list(self._in_flight)
         for future in in_flight:
@@ -151,6 +157,7 @@ class TransferQueueCalls:
         for probe in (self._controller_probe, *self._storage_probes.values()):
             if probe is not None:
                 probe.close()
+        return True
 
     def _run(self, fn: Callable[[], Any], deadline_s: float) -> Any:
         if inspect.iscoroutinefunction(fn):

@@ -88,6 +88,8 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(("builtins.RuntimeError",), DataPlaneWriteError, "Error in put to storage unit"),
     Row(("builtins.RuntimeError",), DataPlaneWriteError, "Storage capacity exceeded"),
     Row(("builtins.RuntimeError",), DataPlaneClearError, "Error in clear"),
+    # Nobody's arguments: what a start or an attach trips over is the state of the cluster.
+    Row(("builtins.ValueError", "builtins.KeyError", "builtins.TypeError"), None, operation=ATTACH),
     # A ValueError that is not the caller's fault: a reply that could not be decoded.
     Row(("transfer_queue.utils.zmq_utils.ZMQMessageDecodeError",), None),
     Row(

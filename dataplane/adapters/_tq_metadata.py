@@ -107,8 +107,7 @@ class TransferQueueMetadataReader(MetadataCalls):
 
     def close(self) -> None:
         """Close this reader's sockets, idempotently. Calls after it raise DataPlaneUnavailable."""
-        if not self._closed:
-            self._close_calls()
+        if self._close_calls():
             session.close_client(self._own_client)
 
 

@@ -13,6 +13,7 @@ import contextlib
 import os
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -150,8 +151,10 @@ def release(tq: ModuleType, attachment: Attachment) -> None:
         if current and not ends:
             tq.interface._TQ_CLIENT = tq.interface._TQ_CONTROLLER = None
     if ends:
-        _end_tasks(client)
-        tq.close()
+        try:
+            _end_tasks(client)
+        finally:
+            _end(tq)
     else:
         close_client(client)
 
@@ -200,6 +203,7 @@ def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
             if attachment.owned:
                 _users[id(client)] += 1
             return attachment
+    _end_left_over_storage(tq, handle)
     client = tq.TransferQueueClient(client_id=unique_client_id(), controller_info=info)
     try:
         backend = config.backend.storage_backend
@@ -226,10 +230,14 @@ def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachmen
 
     with _making:
         _forget_dead(tq)
-        tq.init(OmegaConf.create(conf))
+        try:
+            tq.init(OmegaConf.create(conf))
+            client, handle = tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER
+            attachment = _describe(client, ray.get(handle.get_config.remote(), timeout=timeout_s))
+        except BaseException as error:
+            _undo_init(tq, error)
+            raise
         # A process that lost the race to create the controller attached to the winner's; only the winner has storage.
-        client, handle = tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER
-        attachment = _describe(client, ray.get(handle.get_config.remote(), timeout=timeout_s))
         attachment.started = bool(tq.interface._TQ_STORAGE)
         with _lock:
             _users[id(client)] = 1
@@ -238,6 +246,8 @@ def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachmen
 
 def _end_tasks(client: Any) -> None:
     """Cancel what still runs on a client's loop: a failed put leaves its requests to the other storage units."""
+    if client._loop.is_closed():
+        return
 
     async def end() -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -249,8 +259,44 @@ def _end_tasks(client: Any) -> None:
         asyncio.run_coroutine_threadsafe(end(), client._loop).result(timeout=2 * _END_TASKS_S)
 
 
+def _end(tq: ModuleType) -> None:
+    """End what the module remembers: the storage units that this process started, its client and its controller."""
+    client = tq.interface._TQ_CLIENT
+    if client is not None and client._loop.is_closed():
+        tq.interface._TQ_CLIENT = None  # a client that is closed already would raise, and keep the controller alive
+    tq.close()
+
+
+def _undo_init(tq: ModuleType, error: BaseException) -> None:
+    """Leave nothing behind of a ``transfer_queue.init`` that raised *error*, and end nothing of another process."""
+    # They hold the storage units that were made before the failure, and an actor ends with its handles.
+    traceback.clear_frames(error.__traceback__)
+    if tq.interface._TQ_STORAGE is not None:  # only who makes the controller comes as far as the storage
+        _end(tq)
+        return
+    with _lock:
+        client = tq.interface._TQ_CLIENT
+        tq.interface._TQ_CLIENT = tq.interface._TQ_CONTROLLER = None
+    if client is not None:
+        close_client(client)
+
+
+def _end_left_over_storage(tq: ModuleType, handle: Any) -> None:
+    """End storage units that this process started when their controller is not *handle*: it has been replaced.
+
+    What the module remembers is about to be overwritten, and nobody else would ever end them.
+    """
+    with _lock:
+        started_for = tq.interface._TQ_CONTROLLER
+        if not tq.interface._TQ_STORAGE or started_for is None or started_for == handle:
+            return
+        # Whoever made that client closes it.
+        tq.interface._TQ_CLIENT = tq.interface._TQ_CONTROLLER = None
+    _end(tq)
+
+
 def _forget_dead(tq: ModuleType) -> None:
     """Make room for a new controller: what the module remembers belongs to one that is gone."""
     if tq.interface._TQ_STORAGE:
-        tq.close()  # storage units that this process started and that outlived their controller
+        _end(tq)  # storage units that this process started and that outlived their controller
     tq.interface._TQ_CLIENT = tq.interface._TQ_STORAGE = tq.interface._TQ_CONTROLLER = None

@@ -205,8 +205,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
 
     def close(self) -> None:
         """Release this client's own resources, idempotently; ends TransferQueue only where this client started it."""
-        if not self._closed:
-            self._close_calls()
+        if self._close_calls():
             session.release(self._tq, self._attachment)
 
     def _attach(self, conf: dict[str, Any] | None) -> session.Attachment:

@@ -14,7 +14,7 @@ from dataplane import build_data_plane_client
 from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, TransferQueueMetadataReader
 from dataplane.errors import DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.interfaces import DataPlaneClient
-from tests.adapters.lookup import wait_until_no_controller
+from tests.adapters.lookup import wait_until_no_actor, wait_until_no_controller
 from tests.contract.rows import rows
 from tests.support.cluster import TQCluster, frozen
 
@@ -140,6 +140,71 @@ def test_who_starts_it_ends_it(empty_ray: TQCluster) -> None:
     starter.close()
     with pytest.raises(DataPlaneUnavailable):
         _attach()
+
+
+def test_a_start_that_fails_halfway_is_undone(empty_ray: TQCluster) -> None:
+    import ray
+
+    taken = ray.remote(num_cpus=0)(type("Squatter", (), {"pid": lambda self: os.getpid()}))
+    squatter = taken.options(name="TransferQueueStorageUnit#1").remote()
+    ray.get(squatter.pid.remote(), timeout=60)
+    with pytest.raises(DataPlaneUnavailable, match="TransferQueueStorageUnit#1") as caught:
+        build_data_plane_client({**_CFG, "num_storage_units": 2})
+    assert caught.value.operation == "attach"
+    wait_until_no_controller()
+    wait_until_no_actor("TransferQueueStorageUnit#0")
+    ray.kill(squatter)
+    wait_until_no_actor("TransferQueueStorageUnit#1")
+
+    client = build_data_plane_client({**_CFG, "num_storage_units": 2})
+    client.put_samples(["a"], "p", rows(1))
+    client.close()
+
+
+def test_storage_that_outlived_its_controller_ends_with_the_next_attach(empty_ray: TQCluster) -> None:
+    import ray
+
+    starter = build_data_plane_client({**_CFG, "num_storage_units": 1})
+    ray.kill(ray.get_actor("TransferQueueController", namespace="transfer_queue"))
+    wait_until_no_controller()
+    empty_ray.start_tq()
+
+    attached = _attach()
+    wait_until_no_actor("TransferQueueStorageUnit#0")
+    starter.close()
+    attached.put_samples(["a"], "p", rows(1))
+    assert empty_ray.list_rows("p") == {"p": {"a": {}}}
+    attached.close()
+
+
+def test_a_starter_whose_client_was_closed_still_ends_what_it_started(empty_ray: TQCluster) -> None:
+    starter = build_data_plane_client({**_CFG, "num_storage_units": 1})
+    starter._attachment.client.close()  # type: ignore[attr-defined]
+    starter.close()
+    wait_until_no_controller()
+    wait_until_no_actor("TransferQueueStorageUnit#0")
+
+
+def test_closing_from_two_threads_gives_one_use_back(
+    cluster: TQCluster, ray_connected: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = _attach(), _attach()
+    both_are_closing = threading.Barrier(2)
+    close_calls = TransferQueueDataPlaneClient._close_calls
+
+    def close_together(self: TransferQueueDataPlaneClient) -> Any:
+        both_are_closing.wait(timeout=10)
+        return close_calls(self)
+
+    monkeypatch.setattr(TransferQueueDataPlaneClient, "_close_calls", close_together)
+    closers = [threading.Thread(target=first.close) for _ in range(2)]
+    for closer in closers:
+        closer.start()
+    for closer in closers:
+        closer.join(timeout=30)
+    monkeypatch.undo()
+    assert second.ping() >= 0
+    second.close()
 
 
 def test_without_ray_an_attach_starts_none() -> None:

@@ -111,6 +111,14 @@ def test_a_failed_lookup_is_unavailable_only_where_it_is_made(operation: str) ->
     assert type(_raise(error, operation)) is DataPlaneBadRequest
 
 
+@pytest.mark.parametrize(
+    "error", [ValueError("name is taken"), KeyError("sampler"), TypeError("not a config")], ids=repr
+)
+def test_an_attach_has_no_arguments_that_could_be_wrong(error: Exception) -> None:
+    assert type(_raise(error, "attach", DataPlaneUnavailable)) is DataPlaneUnavailable
+    assert type(_raise(error, "put_samples", DataPlaneWriteError)) is DataPlaneBadRequest
+
+
 @pytest.mark.parametrize("default", [DataPlaneReadError, DataPlaneWriteError, DataPlaneClearError])
 @pytest.mark.parametrize(
     "message", ["something new", "the actor of the play", "storage unit of measure", "no timeout", "not ready"]
@@ -139,7 +147,7 @@ def test_a_task_error_of_ray_is_unwrapped() -> None:
     ):
         wrapped = RayTaskError("get_config", "Traceback …", cause)
         for error in (wrapped, wrapped.as_instanceof_cause()):
-            assert error_type(_raise(error, "attach")) == expected.__name__
+            assert error_type(_raise(error, "get_samples")) == expected.__name__
 
 
 def test_a_message_is_one_line() -> None:

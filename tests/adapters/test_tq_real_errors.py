@@ -18,8 +18,14 @@ from tests.support.cluster import TQCluster, frozen
 Provoke = Callable[[TQCluster, TransferQueueDataPlaneClient], Any]
 
 
-def _row_of(phrase: str, type_name: str = "") -> Row:
-    (row,) = [row for row in ROWS if row.phrase == phrase and (not type_name or type_name in row.types)]
+def _row_of(phrase: str, type_name: str = "", operation: str | None = None) -> Row:
+    (row,) = [
+        row
+        for row in ROWS
+        if row.phrase == phrase
+        and (not type_name or type_name in row.types)
+        and (operation is None or row.operation == operation)
+    ]
     return row
 
 
@@ -44,6 +50,12 @@ def _handshake(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
             return _call(client, ATTACH, lambda: session._attach_to(client._tq, handle, config))
     finally:
         client._tq.interface._TQ_CLIENT = client._attachment.client
+
+
+def _impossible_lookup(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+    import ray
+
+    return _call(client, ATTACH, lambda: ray.get_actor("", namespace="transfer_queue"))
 
 
 def _frozen_controller(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
@@ -122,7 +134,8 @@ _REAL: dict[str, tuple[Row, Provoke]] = {
         _row_of("", "transfer_queue.utils.zmq_utils.ZMQMessageDecodeError"),
         _undecodable,
     ),
-    "unknown key": (_row_of("", "builtins.ValueError"), _unknown_key),
+    "look-up that Ray refuses": (_row_of("", "builtins.ValueError", ATTACH), _impossible_lookup),
+    "unknown key": (_row_of("", "builtins.ValueError", ""), _unknown_key),
 }
 
 _NOT_PROVOKED = {
