@@ -6,7 +6,7 @@ machine does hits both; the result is the median of the pairs' ratios. Exits wit
 The bar holds for tags of several fields, as ``recovery`` and ``verl`` have them: what makes the public list slow is
 decoding tags. NeMo RL's single tag leaves little of that to save; its ratio is shown for information.
 
-    python -m benchmarks.poll
+    python benchmarks/poll.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataplane.adapters.wire import WireMetadataReader
 from tests.support.cluster import TQCluster
@@ -54,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.poll", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python benchmarks/poll.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=15, help="pairs of measurements per case (default %(default)s)")
     parser.add_argument("--bar", type=float, default=0.5, help="largest ratio that passes (default %(default)s)")
     parser.add_argument(

@@ -7,7 +7,7 @@ loop of the exporter; it never raises on a malformed tag, it reports the field a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -40,6 +40,7 @@ __all__ = [
     "GroupState",
     "count_ready",
     "group_rows",
+    "group_tags",
     "is_reserved_key",
 ]
 
@@ -136,12 +137,40 @@ def group_rows(
         One entry per group. Rows whose key starts with ``__`` belong to none.
     """
     tags = read_tags(rows)
+    return group_tags(partition_id, tags, originals=rows, convention=convention, group_size=group_size)
+
+
+def group_tags(
+    partition_id: str,
+    tags: Mapping[str, Tag],
+    *,
+    originals: Mapping[str, object] | None = None,
+    convention: Convention = "auto",
+    group_size: int | None = None,
+) -> list[DataPlaneGroupMeta]:
+    """Do what :func:`group_rows` does with tags that are read already.
+
+    Args:
+        originals: Where the groups' ``tags`` are copied from, by key; None copies what was read of them.
+    """
+    # Runs first: the rows of a group are mostly written together with equal tags, so that one look is enough for all.
+    run_tags, run_keys = _runs(tags)
     if convention == "auto":
-        convention = detect_convention(tags.values())
+        convention = detect_convention(run_tags)
     # A NeMo RL row without a version, among rows that have one, is a write in progress or one that failed.
-    needs_version = convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in tags.values())
-    groups = _collect(tags, convention, needs_version)
-    return [_finish(partition_id, group, rows[group.keys[0]], group_size) for group in groups]
+    needs_version = convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in run_tags)
+    id_in_key = group_id_reader(convention)
+
+    groups: dict[str, _Group] = {}
+    for tag, keys in zip(run_tags, run_keys, strict=True):
+        group_id = None if tag.group_id is UNSET else to_text(tag.group_id)
+        if group_id is not None:
+            _add(_join(groups, group_id, keys), tag, len(keys), convention, needs_version)
+            continue
+        for part_id, part in _split(keys, tag, id_in_key):
+            _add(_join(groups, part_id, part), tag, len(part), convention, needs_version)
+    source = tags if originals is None else originals
+    return [_finish(partition_id, group, source[group.keys[0]], group_size) for group in groups.values()]
 
 
 class _Group(msgspec.Struct, gc=False):
@@ -159,46 +188,53 @@ class _Group(msgspec.Struct, gc=False):
     prompt_status: str | None = None
 
 
-def _collect(tags: Mapping[str, Tag], convention: Convention, needs_version: bool) -> list[_Group]:
-    id_in_key = group_id_reader(convention)
-    groups: dict[str, _Group] = {}
-    group = _Group("", [])
+def _runs(tags: Mapping[str, Tag]) -> tuple[list[Tag], list[list[str]]]:
+    """Return the tag of each run of rows with equal tags, and its keys. Reserved keys are in none."""
+    run_tags: list[Tag] = []
+    run_keys: list[list[str]] = []
     last_tag: Tag | None = None
-    tag_names_group = False
-    run_start = 0
+    keys: list[str] = []
     for key, tag in tags.items():
-        # The rows of a group are mostly written together with equal tags: such a run is read once.
-        same_tag = tag == last_tag
-        if same_tag and tag_names_group:
-            group.keys.append(key)
+        if key[:2] == "__":
             continue
-        group_id: Any = tag.group_id
-        tag_names_group = type(group_id) is str
-        if not tag_names_group:
-            group_id = None if group_id is UNSET else to_text(group_id)
-            if group_id is None:
-                group_id = id_in_key(key, tag)
-            if same_tag and group_id == group.id:
-                group.keys.append(key)
-                continue
-        if last_tag is not None:
-            _add(group, last_tag, len(group.keys) - run_start, convention, needs_version)
-        known = groups.get(group_id)
-        if known is None:
-            group = groups[group_id] = _Group(group_id, [key])
-            run_start = 0
+        if tag == last_tag:
+            keys.append(key)
         else:
-            group = known
-            run_start = len(group.keys)
-            group.keys.append(key)
-        last_tag = tag
-    if last_tag is not None:
-        _add(group, last_tag, len(group.keys) - run_start, convention, needs_version)
-    return list(groups.values())
+            keys = [key]
+            run_keys.append(keys)
+            run_tags.append(tag)
+            last_tag = tag
+    return run_tags, run_keys
+
+
+def _split(keys: list[str], tag: Tag, id_in_key: Callable[[str, Tag], str]) -> list[tuple[str, list[str]]]:
+    """Return the group ids in *keys*, each with those of its keys that stand together."""
+    parts: list[tuple[str, list[str]]] = []
+    last_id: str | None = None
+    part: list[str] = []
+    for key in keys:
+        group_id = id_in_key(key, tag)
+        if group_id == last_id:
+            part.append(key)
+        else:
+            part = [key]
+            parts.append((group_id, part))
+            last_id = group_id
+    return parts
+
+
+def _join(groups: dict[str, _Group], group_id: str, keys: list[str]) -> _Group:
+    """Add *keys*, which become the group's own, to the group of that id."""
+    group = groups.get(group_id)
+    if group is None:
+        group = groups[group_id] = _Group(group_id, keys)
+    else:
+        group.keys.extend(keys)
+    return group
 
 
 def _add(group: _Group, tag: Tag, count: int, convention: Convention, needs_version: bool) -> None:
-    """Add *count* rows with the same tag to what is known of *group*."""
+    """Account for *count* rows of *group* with the same tag."""
     readable = tag is not NO_MAPPING
     version = tag.weight_version
     if convention == "recovery":

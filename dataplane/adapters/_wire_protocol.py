@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from dataplane.errors import DataPlaneReadError
-from dataplane.tags import LooseTagFields, TagFields
+from dataplane.tags import NO_MAPPING, LooseTagFields, Tag, TagFields, read_tag
 
 __all__ = ["TESTED_VERSIONS", "Reply", "decode_metrics", "decode_partitions", "decode_rows", "encode_request"]
 
@@ -105,11 +105,11 @@ def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:
     return _decode(frame, "METRICS_RESPONSE", _metrics)
 
 
-def decode_rows(frame: memoryview, partition_id: str) -> Reply[Mapping[str, object]]:
+def decode_rows(frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
     """Decode the rows of one partition in a ``KV_LIST_RESPONSE``; an unknown partition has none.
 
     All at once, straight into the fields that grouping reads: as well-formed tags if they all are, else unchecked.
-    When one tag is no map with string keys, row by row: that row comes as whatever it is.
+    One by one when some tag is no map with string keys.
     """
     for decoder in (_rows, _loose_rows):
         try:
@@ -123,13 +123,13 @@ def decode_rows(frame: memoryview, partition_id: str) -> Reply[Mapping[str, obje
     return Reply(raw.request_type, raw.sender_id, {key: _decode_tag(tag) for key, tag in rows.items()})
 
 
-def _decode_tag(tag: msgspec.Raw) -> object:
+def _decode_tag(tag: msgspec.Raw) -> Tag:
     for decoder in (_loose_tag, _anything):
         try:
-            return decoder.decode(tag)
+            return read_tag(decoder.decode(tag))
         except _DECODE_ERRORS:
             continue
-    return None  # No mapping, so grouping counts it as malformed.
+    return NO_MAPPING
 
 
 def _decode(frame: memoryview, expected: str, decoder: msgspec.msgpack.Decoder[Reply[_Body]]) -> Reply[_Body]:

@@ -19,7 +19,7 @@ from dataplane.groups import (
     DataPlaneCapabilities,
     DataPlaneGroupMeta,
     count_ready,
-    group_rows,
+    group_tags,
 )
 from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
 
@@ -134,7 +134,7 @@ class WireMetadataReader:
         )
 
     def _groups(self, partition_id: str, operation: str) -> list[DataPlaneGroupMeta]:
-        rows = self._connection.call(
+        tags = self._connection.call(
             "KV_LIST",
             {"partition_id": partition_id},
             lambda frame: decode_rows(frame, partition_id),
@@ -143,4 +143,4 @@ class WireMetadataReader:
             partition_id=partition_id,
         )
         rule = self._rules.get(partition_id, self._default_rules)
-        return group_rows(partition_id, rows, convention=rule.convention, group_size=rule.group_size)
+        return group_tags(partition_id, tags, convention=rule.convention, group_size=rule.group_size)

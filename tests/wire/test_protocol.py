@@ -54,7 +54,8 @@ def test_an_odd_tag_harms_its_own_row_alone(odd: object) -> None:
     rows = {"a_g0": {"weight_version": 3}, "odd": odd, "b_g0": {"weight_version": 4}}
     over_the_wire = group_rows("p", rows_of(listing(rows)), convention="nemo-rl")
     assert [group.weight_version for group in over_the_wire if group.group_id != "odd"] == [3, 4]
-    assert over_the_wire == group_rows("p", rows, convention="nemo-rl")
+    for wired, read in zip(over_the_wire, group_rows("p", rows, convention="nemo-rl"), strict=True):
+        assert wired == msgspec.structs.replace(read, tags=wired.tags)
 
 
 def test_extension_types_decode_as_what_they_are() -> None:
