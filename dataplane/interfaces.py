@@ -8,7 +8,8 @@ cursor of its own over a partition.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -92,14 +93,14 @@ class KVBatchMeta:
         return len(self.sample_ids)
 
     def subset(self, indices: Sequence[int]) -> KVBatchMeta:
-        """Return the samples at *indices*, in that order."""
+        """Return the samples at *indices*, in that order. It has tags of its own, as every batch made of others."""
         lengths, tags = self.sequence_lengths, self.tags
         return replace(
             self,
             sample_ids=[self.sample_ids[i] for i in indices],
             sequence_lengths=None if lengths is None else [lengths[i] for i in indices],
             extra_info=dict(self.extra_info),
-            tags=None if tags is None else [tags[i] for i in indices],
+            tags=None if tags is None else [dict(tags[i]) for i in indices],
         )
 
     def slice(self, start: int, stop: int) -> KVBatchMeta:
@@ -123,7 +124,7 @@ class KVBatchMeta:
         tags: list[dict[str, Any]] | None = []
         for batch in batches:
             lengths = None if lengths is None or batch.sequence_lengths is None else lengths + batch.sequence_lengths
-            tags = None if tags is None or batch.tags is None else tags + batch.tags
+            tags = None if tags is None or batch.tags is None else tags + [dict(tag) for tag in batch.tags]
         fields = self.fields
         for batch in others:
             other = batch.fields
@@ -147,14 +148,14 @@ class KVBatchMeta:
         """Return a copy whose ``fields`` also name *field_names*, each once, in order."""
         copy = self.subset(range(self.size))
         copy.fields = list(dict.fromkeys([*(self.fields or []), *field_names]))
-        copy.tags = None if copy.tags is None else [dict(tag) for tag in copy.tags]
         return copy
 
     def stamp_tags(self, scalars: Mapping[str, Sequence[Any]]) -> None:
         """Write one value per sample into each sample's tag, in place.
 
         Args:
-            scalars: Tag name to a sequence of ``size`` values (list, array or tensor).
+            scalars: Tag name to a sequence of ``size`` values (list, array or tensor). Those of arrays and tensors
+                become Python's own, which every reader of the tags understands.
 
         Raises:
             ValueError: A sequence has another length; no tag is changed then.
@@ -162,11 +163,17 @@ class KVBatchMeta:
         for name, values in scalars.items():
             if len(values) != self.size:
                 raise ValueError(f"stamp_tags: {len(values)} values of {name!r} for {self.size} samples")
+        columns = {name: [_plain(value) for value in values] for name, values in scalars.items()}
         if self.tags is None:
             self.tags = [{} for _ in range(self.size)]
-        for name, values in scalars.items():
-            for tag, value in zip(self.tags, values, strict=True):
+        for name, column in columns.items():
+            for tag, value in zip(self.tags, column, strict=True):
                 tag[name] = value
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of NumPy or torch as Python's own, any other as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +332,8 @@ class DataPlaneClient(ABC):
 
         Raises:
             DataPlaneBadRequest: No field is selected, or a key or field is unknown.
-            DataPlaneNotReady: A field is not produced yet, or its write failed.
+            DataPlaneNotReady: A field is not produced yet, or its write failed; or no row has it, and this client
+                cannot know whether some other one registered it.
             DataPlaneReadError: Fewer rows or fields came back than were asked for.
         """
 
@@ -349,15 +357,18 @@ class DataPlaneClient(ABC):
 
     def depth(self, partition_id: str) -> int:
         """See :meth:`MetadataReader.depth`."""
-        return count_ready(self.list_metadata(partition_id))
+        with _reported_as("depth"):
+            return count_ready(self.list_metadata(partition_id))
 
     def pop(self, keys: list[str], partition_id: str) -> None:
         """Remove samples that were consumed. Same effect as :meth:`clear_samples`; telemetry tells them apart."""
-        self.clear_samples(keys, partition_id)
+        with _reported_as("pop"):
+            self.clear_samples(keys, partition_id)
 
     def evict(self, keys: list[str], partition_id: str) -> None:
         """Remove samples that nobody will consume, for example stale ones. See :meth:`pop`."""
-        self.clear_samples(keys, partition_id)
+        with _reported_as("evict"):
+            self.clear_samples(keys, partition_id)
 
     def get_capabilities(self) -> DataPlaneCapabilities:
         """See :meth:`MetadataReader.get_capabilities`."""
@@ -366,3 +377,13 @@ class DataPlaneClient(ABC):
     @abstractmethod
     def close(self) -> None:
         """See :meth:`MetadataReader.close`. Only the client that started the data plane stops it."""
+
+
+@contextmanager
+def _reported_as(operation: str) -> Iterator[None]:
+    """Name the method that the caller called in the errors of the one that it is made of."""
+    try:
+        yield
+    except DataPlaneError as error:
+        error.operation = operation
+        raise
