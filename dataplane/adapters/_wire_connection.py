@@ -23,7 +23,13 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from dataplane.adapters._wire_protocol import Reply, encode_request
-from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.errors import (
+    DataPlaneBadRequest,
+    DataPlaneError,
+    DataPlaneReadError,
+    DataPlaneTimeout,
+    DataPlaneUnavailable,
+)
 from dataplane.probe import ConnectionProbe, parse_address
 
 __all__ = ["WireConnection"]
@@ -81,6 +87,7 @@ class _Channel:
 
     def close(self) -> None:
         self.socket.disable_monitor()
+        self.monitor.close()
         self.socket.close()
 
 
@@ -130,10 +137,15 @@ class WireConnection:
             DataPlaneUnavailable: The peer is gone, another one answers in its place, or this connection is closed.
             DataPlaneTimeout: It is there and silent.
             DataPlaneReadError: It reported an error, or its reply cannot be read.
+            DataPlaneBadRequest: *body* holds what the protocol cannot express.
         """
         try:
+            timeout_s = max(timeout_s, 0.0)
             deadline = time.monotonic() + timeout_s
-            request = encode_request(request_type, self._identity, body)
+            try:
+                request = encode_request(request_type, self._identity, body)
+            except (UnicodeEncodeError, OverflowError) as error:
+                raise DataPlaneBadRequest(f"cannot be sent: {error}") from error
             if not self._lock.acquire(timeout=timeout_s):
                 raise DataPlaneTimeout(f"another call to {self._where} was still waiting after {timeout_s:g} s")
             try:

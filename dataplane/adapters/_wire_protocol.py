@@ -37,7 +37,7 @@ class Reply(msgspec.Struct, Generic[_Body]):
 
 
 class _Partitions(msgspec.Struct):
-    partition_ids: list[str]
+    partition_ids: list[Any]
 
 
 class MetricsBody(msgspec.Struct):
@@ -95,9 +95,13 @@ def encode_request(request_type: str, sender_id: str, body: Mapping[str, Any]) -
 
 
 def decode_partitions(frame: memoryview) -> Reply[list[str]]:
-    """Decode the names in a ``LIST_PARTITIONS_RESPONSE``."""
+    """Decode the names in a ``LIST_PARTITIONS_RESPONSE``.
+
+    TransferQueue takes any value for a name. Those that are no strings are left out: nobody can ask for them by name,
+    and they must not hide the others.
+    """
     reply = _decode(frame, "LIST_PARTITIONS_RESPONSE", _partitions)
-    return Reply(reply.request_type, reply.sender_id, reply.body.partition_ids)
+    return Reply(reply.request_type, reply.sender_id, [name for name in reply.body.partition_ids if type(name) is str])
 
 
 def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:

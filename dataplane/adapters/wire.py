@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from dataplane.adapters._arguments import check_partition
 from dataplane.adapters._wire_connection import WireConnection
 from dataplane.adapters._wire_protocol import decode_partitions, decode_rows
 from dataplane.groups import (
@@ -134,6 +135,7 @@ class WireMetadataReader:
         )
 
     def _groups(self, partition_id: str, operation: str) -> list[DataPlaneGroupMeta]:
+        check_partition(operation, partition_id)  # None would ask for all partitions at once
         tags = self._connection.call(
             "KV_LIST",
             {"partition_id": partition_id},

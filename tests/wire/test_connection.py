@@ -14,7 +14,13 @@ import pytest
 from dataplane.adapters import _wire_connection
 from dataplane.adapters.wire import WireMetadataReader
 from dataplane.adapters.wire_storage import StorageUnitMetrics, StorageUnitReader
-from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.errors import (
+    DataPlaneBadRequest,
+    DataPlaneError,
+    DataPlaneReadError,
+    DataPlaneTimeout,
+    DataPlaneUnavailable,
+)
 from dataplane.interfaces import MetadataReader, TagRules
 from tests.support.fake_router import CONTROLLER_ID, FakeRouter, reply
 
@@ -381,3 +387,18 @@ print([name for name in ("ray", "torch", "transfer_queue", "tensordict") if name
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize("partition_id", [None, 7, object(), "\ud800"])
+def test_a_partition_that_cannot_be_asked_for_is_the_callers_mistake(partition_id: Any) -> None:
+    reader = WireMetadataReader("tcp://127.0.0.1:1", timeout_s=0.2)
+    with pytest.raises(DataPlaneBadRequest):
+        reader.list_metadata(partition_id)
+    reader.close()
+
+
+def test_a_deadline_in_the_past_is_over_at_once() -> None:
+    reader = WireMetadataReader("tcp://127.0.0.1:1")
+    with pytest.raises(DataPlaneError):
+        reader.ping(timeout_s=-1.0)
+    reader.close()

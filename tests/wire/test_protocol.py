@@ -118,7 +118,7 @@ def test_a_listing_without_rows_is_not_understood(body: object) -> None:
         rows_of(memoryview(reply("KV_LIST_RESPONSE", body)[0]))
 
 
-@pytest.mark.parametrize("body", [{"partition_ids": [1]}, {"partition_ids": "p"}, {}, None])
+@pytest.mark.parametrize("body", [{"partition_ids": "p"}, {}, None])
 def test_a_list_of_partitions_must_be_one(body: object) -> None:
     with pytest.raises(DataPlaneReadError, match="not understood"):
         decode_partitions(memoryview(reply("LIST_PARTITIONS_RESPONSE", body)[0]))
@@ -145,3 +145,8 @@ def test_any_bytes_are_rows_or_a_read_error(noise: bytes, position: int) -> None
         except DataPlaneReadError:
             continue
         group_rows("p", rows)
+
+
+def test_partition_names_that_are_no_strings_hide_no_other() -> None:
+    frame = memoryview(reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["train", 0, None, "val"]})[0])
+    assert decode_partitions(frame).body == ["train", "val"]
