@@ -7,7 +7,15 @@ from typing import Any
 
 from dataplane.errors import DataPlaneBadRequest
 
-__all__ = ["check_claim", "check_fields", "check_keys", "check_partition", "check_put", "check_tasks"]
+__all__ = [
+    "check_claim",
+    "check_fields",
+    "check_keys",
+    "check_partition",
+    "check_put",
+    "check_registration",
+    "check_tasks",
+]
 
 
 def check_partition(operation: str, partition_id: object) -> None:
@@ -69,6 +77,15 @@ def check_claim(partition_id: str, task_name: object, required_fields: object, b
         raise _bad(operation, partition_id, f"task_name must be a str, not {type(task_name).__name__}")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise _bad(operation, partition_id, f"batch_size must be a positive int, not {batch_size!r:.80}")
+
+
+def check_registration(partition_id: str, fields: object, consumer_tasks: object) -> None:
+    """Raise DataPlaneBadRequest unless *fields* names at least one field and *consumer_tasks* is a list of names."""
+    operation = "register_partition"
+    check_partition(operation, partition_id)
+    check_fields(operation, partition_id, "fields", fields)
+    if not isinstance(consumer_tasks, list) or not all(isinstance(task, str) for task in consumer_tasks):
+        raise _bad(operation, partition_id, f"consumer_tasks must be a list of task names, not {consumer_tasks!r:.80}")
 
 
 def check_tasks(operation: str, partition_id: str, name: str, task_names: object) -> None:

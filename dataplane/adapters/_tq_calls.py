@@ -32,7 +32,7 @@ _CANCEL_GRACE_S = 1.0
 _VERDICT_WAIT_S = 0.5
 _VERDICTS_TOTAL_S = 2.0
 
-_MUTATIONS: Final = frozenset({"register_partition", "claim_meta", "put_samples", "clear_samples", "pop", "evict"})
+_MUTATIONS: Final = frozenset({"register_partition", "claim_meta", "put_samples", "clear_samples"})
 
 
 class BoundedThreads:

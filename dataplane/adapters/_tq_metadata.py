@@ -52,21 +52,24 @@ class MetadataCalls(TransferQueueCalls):
         return list(self._call_tq("list_partitions", call, DataPlaneReadError))
 
     def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
-        check_partition("list_metadata", partition_id)
-
-        async def call() -> Any:
-            return await self._list_rows(partition_id)
-
-        rows = self._call_tq("list_metadata", call, DataPlaneReadError, partition_id=partition_id)
-        rules = self._rules.get(partition_id, self._default_rules)
-        return group_rows(partition_id, rows, convention=rules.convention, group_size=rules.group_size)
+        return self._groups("list_metadata", partition_id)
 
     def depth(self, partition_id: str) -> int:
-        return count_ready(self.list_metadata(partition_id))
+        return count_ready(self._groups("depth", partition_id))
 
     def get_capabilities(self) -> DataPlaneCapabilities:
         """Return what TransferQueue does beyond the contract: nothing of what the capabilities name."""
         return DataPlaneCapabilities()
+
+    def _groups(self, operation: str, partition_id: str) -> list[DataPlaneGroupMeta]:
+        check_partition(operation, partition_id)
+
+        async def call() -> Any:
+            return await self._list_rows(partition_id)
+
+        rows = self._call_tq(operation, call, DataPlaneReadError, partition_id=partition_id)
+        rules = self._rules.get(partition_id, self._default_rules)
+        return group_rows(partition_id, rows, convention=rules.convention, group_size=rules.group_size)
 
 
 class TransferQueueMetadataReader(MetadataCalls):

@@ -48,6 +48,7 @@ class Attachment:
         storage_addresses: Storage unit id to put/get socket; empty for backends without such units.
         owned: This package made the client; otherwise someone else in the process did, and closes it.
         started: This attachment started the controller and the storage, so it ends them.
+        polling: The controller answers a claim at once; otherwise its only thread waits for enough samples.
     """
 
     client: Any
@@ -56,6 +57,7 @@ class Attachment:
     storage_addresses: dict[str, str] = field(default_factory=dict)
     owned: bool = True
     started: bool = False
+    polling: bool = True
 
 
 # Held while a client is made, which may take as long as a cluster takes to start.
@@ -221,7 +223,8 @@ def _describe(client: Any, config: Any) -> Attachment:
     info = config.controller.zmq_info
     backend = config.backend[config.backend.storage_backend] or {}
     units = {unit.id: unit.to_addr("put_get_socket") for unit in dict(backend.get("zmq_info") or {}).values()}
-    return Attachment(client, info.id, info.to_addr("request_handle_socket"), units)
+    polling = bool(config.controller.polling_mode)
+    return Attachment(client, info.id, info.to_addr("request_handle_socket"), units, polling=polling)
 
 
 def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachment:

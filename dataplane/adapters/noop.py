@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dataplane.adapters._arguments import check_claim, check_fields, check_keys, check_partition, check_put, check_tasks
+from dataplane.adapters._arguments import (
+    check_claim,
+    check_fields,
+    check_keys,
+    check_partition,
+    check_put,
+    check_registration,
+    check_tasks,
+)
 from dataplane.errors import DataPlaneBadRequest, DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, group_rows
 from dataplane.interfaces import DEFAULT_TAG_RULES, DataPlaneClient, KVBatchMeta, TagRules
@@ -72,8 +80,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
     ) -> None:
         with self._changed:
             self._check_open("register_partition", partition_id)
-            check_partition("register_partition", partition_id)
-            check_fields("register_partition", partition_id, "fields", fields)
+            check_registration(partition_id, fields, consumer_tasks)
             partition = self._partitions.setdefault(partition_id, _Partition())
             partition.fields.update(fields)
             for task in consumer_tasks:
@@ -102,7 +109,8 @@ class NoOpDataPlaneClient(DataPlaneClient):
                     return KVBatchMeta(partition_id, task_name, keys, list(required_fields), tags=tags)
                 if not blocking:
                     return KVBatchMeta(partition_id, task_name, [], list(required_fields), tags=[])
-                if not self._changed.wait(max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+                wait_s = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
+                if not self._changed.wait(wait_s) and time.monotonic() >= deadline:
                     raise DataPlaneTimeout(
                         f"{len(keys)} of {batch_size} samples were ready for task {task_name!r} within {timeout_s} s",
                         operation="claim_meta",
@@ -132,8 +140,15 @@ class NoOpDataPlaneClient(DataPlaneClient):
         with self._changed:
             self._check_open("put_samples", partition_id)
             check_put(partition_id, sample_ids, fields, tags)
-            columns = {} if fields is None else {name: _to_rows(fields.get(name)) for name in fields.keys()}  # noqa: SIM118
-            new_tags = copy.deepcopy(tags)
+            try:
+                columns = {} if fields is None else {name: _to_rows(fields.get(name)) for name in fields.keys()}  # noqa: SIM118
+                new_tags = copy.deepcopy(tags)
+            except Exception as error:  # whatever the values themselves raise
+                raise DataPlaneBadRequest(
+                    f"fields or tags cannot be copied: {type(error).__name__}: {error}",
+                    operation="put_samples",
+                    partition_id=partition_id,
+                ) from error
             partition = self._partitions.setdefault(partition_id, _Partition())
             partition.fields.update(columns)
             rows = [partition.rows.setdefault(key, _Row()) for key in sample_ids]

@@ -5,12 +5,21 @@ Importing this module is cheap; making one of its classes imports ``transfer_que
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dataplane.adapters import _tq_session as session
-from dataplane.adapters._arguments import check_claim, check_fields, check_keys, check_partition, check_put, check_tasks
+from dataplane.adapters._arguments import (
+    check_claim,
+    check_fields,
+    check_keys,
+    check_partition,
+    check_put,
+    check_registration,
+    check_tasks,
+)
 from dataplane.adapters._tq_config import DEFAULT_POLL_INTERVAL_S, DEFAULT_TIMEOUT_S, seconds, tq_conf
 from dataplane.adapters._tq_errors import ATTACH
 from dataplane.adapters._tq_metadata import MetadataCalls, TransferQueueMetadataReader, import_tq
@@ -31,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TransferQueueDataPlaneClient", "TransferQueueMetadataReader"]
 
+_log = logging.getLogger(__name__)
+
 # Starting actors on a cold cluster imports torch in each of them, and may wait for a node.
 _START_TIMEOUT_S = 300.0
 # A claim is never cut shorter than this: one that is cut in flight may lose the samples that it consumed.
@@ -47,6 +58,15 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
 
     A client stays with the controller that it found. When that one is replaced, calls raise DataPlaneUnavailable:
     close the client and make a new one.
+
+    A claim polls, which needs a controller in polling mode; one that this class started is. A controller that someone
+    started without it makes its only thread wait for samples, up to 5 s per request, and answers nobody meanwhile,
+    this client's other calls and every other client included; the first claim logs a warning then.
+
+    TransferQueue does not tell which fields a partition was registered with. A field that no row has yet is
+    DataPlaneBadRequest to a client that knows the partition's fields, because it registered the partition without
+    that field, or wrote rows to it and registered nothing. To any other client it is DataPlaneNotReady, since whoever
+    registered the partition may have announced it.
 
     Rows come back as TransferQueue packs them: scalars dense, other tensors nested, also when their shapes agree.
     ``dp_rank`` is given to the controller's sampler; ``num_samples``, ``grpo_group_size`` and ``enums`` are not known
@@ -80,8 +100,10 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         self._poll_interval_s = seconds(cfg, "claim_meta_poll_interval_s", DEFAULT_POLL_INTERVAL_S)
         super().__init__(import_tq(), timeout_s=timeout_s, rules=rules, default_rules=default_rules)
         self._registered_fields: dict[str, set[str]] = {}
+        self._written: set[str] = set()
         self._claims: dict[tuple[str, str, int], int] = {}
         self._attachment = self._attach(conf if bootstrap else None)
+        self._warns_of_claims = not self._attachment.polling
         self._watch(
             self._attachment.client._loop, self._attachment.controller_address, self._attachment.storage_addresses
         )
@@ -95,8 +117,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         grpo_group_size: int | None = None,
         enums: dict[str, list[str]] | None = None,
     ) -> None:
-        check_partition("register_partition", partition_id)
-        check_fields("register_partition", partition_id, "fields", fields)
+        check_registration(partition_id, fields, consumer_tasks)
 
         async def call() -> None:
             client = self._client()
@@ -122,6 +143,13 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
     ) -> KVBatchMeta:
         check_claim(partition_id, task_name, required_fields, batch_size)
         sampling = self._sampling_config(partition_id, task_name, dp_rank)
+        if self._warns_of_claims:
+            self._warns_of_claims = False
+            _log.warning(
+                "the controller at %s is not in polling mode: each request of a claim that finds too few samples makes "
+                "its only thread wait, up to 5 s; start TransferQueue with controller.polling_mode=true",
+                self._attachment.controller_address,
+            )
 
         async def call() -> KVBatchMeta | None:
             return await self._claim(partition_id, task_name, required_fields, batch_size, sampling)
@@ -183,6 +211,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
 
         storage = fields is not None
         put = self._call_tq("put_samples", call, DataPlaneWriteError, partition_id=partition_id, storage=storage)
+        self._written.add(partition_id)
         return KVBatchMeta(
             partition_id, None, list(sample_ids), list(put.fields or ()), tags=[dict(tag) for tag in put.tags]
         )
@@ -295,8 +324,12 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             _, produced = await self._client().async_get_production_status(
                 data_fields=[name], partition_id=partition_id
             )
-            if produced is None and name not in self._registered_fields.get(partition_id, ()):
+            if produced is None and self._knows_of_no_field(partition_id, name):
                 return DataPlaneBadRequest(f"no such field in partition {partition_id!r}: {name!r}")
         if missing:
             return DataPlaneNotReady(f"fields not produced for all of {len(keys)} keys: {missing!r}")
         return DataPlaneReadError(f"fewer rows came back than the {len(keys)} asked for: {keys[:5]!r}")
+
+    def _knows_of_no_field(self, partition_id: str, name: str) -> bool:
+        registered = self._registered_fields.get(partition_id)
+        return partition_id in self._written if registered is None else name not in registered

@@ -41,6 +41,8 @@ def test_a_write_is_whole_or_not_at_all_and_a_clear_is_verified() -> None:
     assert client.get_capabilities().supports_atomic_batch_put
     with pytest.raises(DataPlaneBadRequest):
         client.put_samples(["a", "b"], "p", rows(2), [{}])
+    with pytest.raises(DataPlaneBadRequest, match="lock"):
+        client.put_samples(["a"], "p", rows(1), [{"lock": threading.Lock()}])
     assert client.list_partitions() == []
 
     assert client.get_capabilities().supports_verified_clear

@@ -165,8 +165,12 @@ def test_a_real_fault_has_its_row(name: str, cluster: TQCluster, tq_client: Tran
     _check(caught.value, row)
 
 
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.startswith("dataplane.")]
+
+
 def test_a_dead_actor_a_missing_one_and_one_that_is_not_polling(
-    cluster: TQCluster, tq_client: TransferQueueDataPlaneClient
+    cluster: TQCluster, tq_client: TransferQueueDataPlaneClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     import ray
 
@@ -183,7 +187,11 @@ def test_a_dead_actor_a_missing_one_and_one_that_is_not_polling(
 
     cluster.start_tq(polling_mode=False)
     client = TransferQueueDataPlaneClient({"timeout_s": 20.0}, bootstrap=False)
-    assert client.claim_meta("p", "train", ["tokens"], 1, blocking=False).sample_ids == []
+    client.put_samples(["a", "b"], "p", rows(2))
+    assert _warnings(caplog) == []
+    claims = [client.claim_meta("p", "train", ["tokens"], 1, blocking=False).size for _ in range(3)]
+    assert claims == [1, 1, 0]
+    assert ["polling_mode" in message for message in _warnings(caplog)] == [True]
     request = {"data_fields": ["tokens"], "batch_size": 1, "partition_id": "p", "task_name": "train"}
     with pytest.raises(DataPlaneError) as caught:
         _call(client, "claim_meta", lambda: client._client().async_get_meta(**request))

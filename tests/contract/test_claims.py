@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -152,3 +153,25 @@ def test_a_wrong_claim_is_a_bad_request(client: DataPlaneClient, arguments: tupl
 def test_wrong_tasks_are_a_bad_request(client: DataPlaneClient, tasks: object) -> None:
     with pytest.raises(DataPlaneBadRequest):
         client.check_consumption_status("p", tasks)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tasks", ["train", None, [1]], ids=repr)
+def test_a_registration_with_wrong_tasks_is_a_bad_request_and_registers_nothing(
+    client: DataPlaneClient, tasks: object
+) -> None:
+    with pytest.raises(DataPlaneBadRequest, match="consumer_tasks") as caught:
+        client.register_partition("p", ["tokens"], 1, tasks)  # type: ignore[arg-type]
+    assert (caught.value.operation, caught.value.partition_id) == ("register_partition", "p")
+    assert client.list_partitions() == []
+
+
+def test_a_claim_may_wait_forever(client: DataPlaneClient) -> None:
+    claimed: list[KVBatchMeta] = []
+    waiter = threading.Thread(
+        target=lambda: claimed.append(client.claim_meta("p", "train", ["tokens"], 1, timeout_s=math.inf))
+    )
+    waiter.start()
+    time.sleep(0.05)
+    client.put_samples(["a"], "p", rows(1))
+    waiter.join(timeout=30)
+    assert [batch.sample_ids for batch in claimed] == [["a"]]

@@ -131,12 +131,7 @@ def test_listing_moves_no_cursor(plane: Plane) -> None:
 def test_closed_reader_is_unavailable(plane: Plane) -> None:
     plane.reader.close()
     plane.reader.close()
-    for call in (
-        plane.reader.ping,
-        plane.reader.list_partitions,
-        lambda: plane.reader.list_metadata("p"),
-        lambda: plane.reader.depth("p"),
-    ):
+    for operation, arguments in {"ping": (), "list_partitions": (), "list_metadata": ("p",), "depth": ("p",)}.items():
         with pytest.raises(DataPlaneUnavailable) as caught:
-            call()
-        assert caught.value.operation in {"ping", "list_partitions", "list_metadata", "depth"}
+            getattr(plane.reader, operation)(*arguments)
+        assert caught.value.operation == operation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,13 @@ def test_a_field_that_only_other_rows_have_is_not_ready(client: DataPlaneClient)
         client.get_samples(["a", "b"], "p", ["tokens", "reward"])
 
 
+def test_a_field_that_the_partition_was_registered_without_is_unknown(client: DataPlaneClient) -> None:
+    client.register_partition("p", ["tokens"], 1, ["train"])
+    client.put_samples(["a"], "p", rows(1))
+    with pytest.raises(DataPlaneBadRequest, match="misspelt"):
+        client.get_samples(["a"], "p", ["misspelt"])
+
+
 def test_a_row_of_tags_alone_is_not_ready(client: DataPlaneClient) -> None:
     client.put_samples(["a"], "p", rows(1))
     client.put_samples(["b"], "p", tags=[{"weight_version": 1}])
@@ -134,6 +142,19 @@ def test_a_cleared_key_can_be_written_anew(client: DataPlaneClient) -> None:
     client.clear_samples(["a"], "p")
     put = client.put_samples(["a"], "p", rows(1), [{"weight_version": 2}])
     assert put.tags == [{"weight_version": 2}]
+
+
+def test_a_tag_that_cannot_be_copied_is_a_bad_request(client: DataPlaneClient) -> None:
+    with pytest.raises(DataPlaneBadRequest) as caught:
+        client.put_samples(["a"], "p", tags=[{"lock": threading.Lock()}])
+    assert (caught.value.operation, caught.value.partition_id) == ("put_samples", "p")
+
+
+@pytest.mark.parametrize("remove", ["pop", "evict"])
+def test_a_failed_removal_names_the_method_that_was_called(client: DataPlaneClient, remove: str) -> None:
+    with pytest.raises(DataPlaneBadRequest) as caught:
+        getattr(client, remove)("a", "p")
+    assert (caught.value.operation, caught.value.partition_id) == (remove, "p")
 
 
 Call = Callable[[DataPlaneClient], Any]
