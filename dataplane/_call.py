@@ -190,6 +190,9 @@ class Call:
         if tags is None:
             return
         before = tags.of(self.args, self.kwargs)
+        fields = operation.fields
+        if before is None and (fields is None or fields.of(self.args, self.kwargs) is None):
+            return  # a put of nothing, which the call refuses: tags of ours would make it a write
         after = stamp(before, 0 if operation.one_tag else self._n_keys, traceparent(span))
         if after is not before:
             self.args, self.kwargs = tags.replace(self.args, self.kwargs, after)
@@ -202,7 +205,7 @@ class Call:
         if fields is not None:
             payload = args[fields.position] if fields.position < len(args) else fields.of(args, self.kwargs)
             if payload is not None:
-                self._n_bytes = count_bytes(payload)
+                self._n_bytes = self._count_bytes(payload)
         keys = self._keys
         if keys is None:  # they could be iterated once, and the call did
             keys = keys_of(result)
@@ -217,10 +220,17 @@ class Call:
         span = self._span
         if span is not None or (recorder.instruments.live() and not self._nested):
             # The result's own copies, where there are any: a caller is less likely to change them.
-            tags: Any = getattr(result, "tags", None) or tags_of(result)
+            tags: Any = tags_of(result)
             if not tags and operation.tags is not None:
                 tags = operation.tags.of(args, self.kwargs)
             recorder.lineage.wrote(name, keys, tags, None if span is None else span.get_span_context())
+
+    def _count_bytes(self, payload: object) -> int:
+        try:
+            return count_bytes(payload)
+        except Exception as error:  # a sparse tensor has no number of bytes; the rest is still worth noting
+            self._recorder.failed(error)
+            return 0
 
     def _claimed(self, result: object) -> None:
         keys = self._keys = keys_of(result)
@@ -228,13 +238,13 @@ class Call:
         if keys and self._traced():
             tags = tags_of(result)
             origins: Sequence[Origin] = self._remember(keys, tags) if tags else ()
-            if self._span is not None:  # this process may know more than the tags say
+            if self._span is not None or not origins:  # this process may know more than the tags say
                 origins, _ = self._recorder.lineage.find(self._name or "", keys)
                 self._link(origins)
             self._measure_lag(origins)
 
     def _read(self, result: object) -> None:
-        self._n_bytes = count_bytes(result)
+        self._n_bytes = self._count_bytes(result)
         keys = self._keys
         if keys and self._span is not None:
             operation = self._operation
@@ -262,6 +272,8 @@ class Call:
                 if rows and self._traced():
                     tags = list(rows.values())
                     lineage.remember(partition_name(partition) or "", list(rows), versions_of(tags), contexts_of(tags))
+            return
+        if not isinstance(result, list):  # a foreign client's generator is its caller's to read
             return
         self._n_keys = sum(len(group.keys) for group in result)
         if self._traced():

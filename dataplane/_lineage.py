@@ -142,18 +142,23 @@ class Lineage:
 
     def remember_groups(self, partition: str, groups: object) -> None:
         """Note what a listing tells of the newest keys: the groups at its end."""
+        if not isinstance(groups, list) or not groups:
+            return
+        newest: list[Any] = []
+        room = 2 * self._limit
+        for group in reversed(groups):
+            newest.append(group)
+            room -= len(group.keys)
+            if room <= 0:
+                break
         keys: list[str] = []
         versions: list[int | None] = []
         contexts: list[SpanContext | None] = []
-        if not isinstance(groups, list) or not groups:
-            return
-        for group in reversed(groups):
+        for group in reversed(newest):  # the newest last, since what is noted first is forgotten first
             size = len(group.keys)
             keys.extend(group.keys)
             versions.extend([group.weight_version] * size)
             contexts.extend(contexts_of([group.tags]) * size)
-            if len(keys) >= 2 * self._limit:
-                break
         if keys:
             self.remember(partition, keys, versions, contexts)
 

@@ -87,7 +87,7 @@ class Recorder:
                 )
 
     def reset(self) -> None:
-        """Start from nothing in a forked child, keeping what is known of keys."""
+        """Start from nothing, as a forked child does."""
         self.tally.reset()
         self.nested_tally.reset()
         self.outstanding.reset()

@@ -119,12 +119,12 @@ class MetricsDataPlaneClient(DataPlaneClient):
         from every count; a framework that lists all partitions sees it.
 
         Raises:
-            DataPlaneBadRequest: *version* is not an integer.
+            DataPlaneBadRequest: *version* is not an integer, or larger than a metric holds exactly (2**53).
             DataPlaneError: What the wrapped client raises when a put fails.
         """
-        if isinstance(version, bool) or not isinstance(version, int):
+        if isinstance(version, bool) or not isinstance(version, int) or abs(version) > 2**53:
             raise DataPlaneBadRequest(
-                f"a weight version is an int, not {type(version).__name__}",
+                f"a weight version is an int within 2**53, not {version!r:.80}",
                 operation="publish_weight_version",
                 partition_id=RESERVED_PARTITION,
             )
