@@ -9,7 +9,8 @@ import torch
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from tensordict import TensorDict
 
-from dataplane._lineage import MAX_LINKS, TRACEPARENT, Lineage, versions_of
+from dataplane._lineage import MAX_LINKS, Lineage
+from dataplane._tags import TRACEPARENT, versions_of
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.interfaces import KVBatchMeta
 from dataplane.observability import MetricsDataPlaneClient
