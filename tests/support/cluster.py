@@ -79,11 +79,24 @@ def frozen(*pids: int) -> Iterator[None]:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
+        for pid in pids:
+            _await_stop(pid)
         yield
     finally:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+def _await_stop(pid: int, timeout_s: float = 10.0) -> None:
+    """Return when every thread stands still: a signal takes its time, in which a request may still be answered."""
+    deadline = time.monotonic() + timeout_s
+    while any(
+        (task / "stat").read_text().rpartition(")")[2].split()[0] != "T" for task in Path(f"/proc/{pid}/task").iterdir()
+    ):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {pid} runs on {timeout_s} s after SIGSTOP")
+        time.sleep(0.001)
 
 
 def kill(pid: int, timeout_s: float = 10.0) -> None:
