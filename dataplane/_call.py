@@ -15,9 +15,10 @@ from opentelemetry.trace import Span, StatusCode
 
 from dataplane._backlog import KEY_TYPES
 from dataplane._instruments import tracing_configured
-from dataplane._lineage import Origin, contexts_of, linkable, stamp, traceparent, versions_of
+from dataplane._lineage import Origin, linkable
 from dataplane._operations import Effect, Operation, keys_of, partition_of, tags_of
 from dataplane._payload import count_bytes, count_keys
+from dataplane._tags import contexts_of, stamp, traceparent, versions_of
 from dataplane._tally import Cell, partition_name
 from dataplane.errors import OTHER_ERROR_TYPE, DataPlaneError, DataPlaneTimeout, error_type
 from dataplane.interfaces import RESERVED_PARTITION

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Any, Final
 
-from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from dataplane._backlog import KEY_TYPES, Backlog
+from dataplane._tags import contexts_of, versions_of
 
 __all__ = [
     "LIMIT",
     "MAX_LINKS",
-    "TRACEPARENT",
     "Lineage",
     "Origin",
-    "contexts_of",
-    "stamp",
-    "traceparent",
-    "versions_of",
 ]
 
 LIMIT: Final = 10_000
@@ -35,12 +27,6 @@ LIMIT: Final = 10_000
 
 MAX_LINKS: Final = 32
 """How many distinct producers one span links to."""
-
-TRACEPARENT: Final = "traceparent"
-"""The tag that carries a producer's span across the queue, in W3C Trace Context's text form."""
-
-_MAX_VERSION = 2**53  # what a metric's float64 holds exactly
-_propagator = TraceContextTextMapPropagator()
 
 
 class Origin:
@@ -221,41 +207,6 @@ def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | No
     return _Origins(shared.setdefault((version, id(context)), Origin(version, context)) for version, context in pairs)
 
 
-_get_version = itemgetter("weight_version")
-
-
-def versions_of(tags: Sequence[Any]) -> list[int | None]:
-    """Return the weight version of each tag, or a single one when all tags agree."""
-    try:
-        distinct = set(map(_get_version, tags))
-    except (KeyError, TypeError):
-        return [_tagged_version(tag) for tag in tags]
-    if len(distinct) == 1:
-        return [_version(distinct.pop())]
-    return [_version(tag["weight_version"]) for tag in tags]
-
-
-def _tagged_version(tag: Any) -> int | None:
-    """As the tag conventions have it: NeMo RL's tag, else the oldest step of a verl trajectory."""
-    if not isinstance(tag, Mapping):
-        return None
-    return _version(tag.get("weight_version", tag.get("min_global_steps")))
-
-
-def _version(value: Any) -> int | None:
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and -_MAX_VERSION <= value <= _MAX_VERSION else None
-
-
-def contexts_of(tags: Sequence[Any]) -> list[SpanContext | None]:
-    """Return the producer's span of each tag, or a single one when all tags agree."""
-    values = [tag.get(TRACEPARENT) if isinstance(tag, Mapping) else None for tag in tags]
-    texts = [value if type(value) is str else None for value in values]
-    parsed = {text: None if text is None else _parse(text) for text in set(texts)}
-    return list(parsed.values()) if len(parsed) == 1 else [parsed[text] for text in texts]
-
-
 def linkable(origins: Sequence[Origin]) -> list[SpanContext]:
     """Return the distinct producers' spans that were recorded: a link to any other leads nowhere."""
     spans: dict[tuple[int, int], SpanContext] = {}
@@ -266,30 +217,3 @@ def linkable(origins: Sequence[Origin]) -> list[SpanContext]:
             if len(spans) == MAX_LINKS:
                 break
     return list(spans.values())
-
-
-def _parse(text: str) -> SpanContext | None:
-    carried = _propagator.extract({TRACEPARENT: text}, Context())
-    context = trace.get_current_span(carried).get_span_context()
-    return context if context.is_valid else None
-
-
-def traceparent(span: trace.Span) -> str:
-    """Return *span*, whose context is valid, in W3C Trace Context's text form."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier, trace.set_span_in_context(span, Context()))
-    return carrier[TRACEPARENT]
-
-
-def stamp(tags: object, n_keys: int, text: str) -> object:
-    """Return copies of *tags* that carry *text* as their ``traceparent``; *n_keys* new tags where there are none.
-
-    What is neither a dict nor a list of dicts comes back as it is: it is the call's own business to refuse it.
-    """
-    if tags is None and n_keys:
-        return [{TRACEPARENT: text} for _ in range(n_keys)]
-    if isinstance(tags, dict):
-        return {**tags, TRACEPARENT: text}
-    if type(tags) is not list:
-        return tags
-    return [{**tag, TRACEPARENT: text} if isinstance(tag, dict) else tag for tag in tags]
