@@ -107,7 +107,7 @@ def test_tags_are_found_however_they_are_passed(style: str, telemetry: Telemetry
         client.put_samples(sample_ids=["a"], partition_id="train", tags=[{}])
         (tag,) = inner.calls[0][2]["tags"]
     else:
-        client.put_samples(["a"], "train")
+        client.put_samples(["a"], "train", TensorDict({"x": torch.zeros(1)}, batch_size=[1]))
         (tag,) = inner.calls[0][2]["tags"]
     assert set(tag) == {TRACEPARENT}
 
