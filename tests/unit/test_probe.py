@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -78,23 +79,44 @@ def test_unknown_host_name_is_gone() -> None:
     assert ConnectionProbe("tcp://no-such-host.invalid:5555").verdict() in ("gone", "unknown")
 
 
-def test_accept_then_reset_is_gone(listener: socket.socket) -> None:
+@pytest.mark.parametrize("delay_s", [0.0, 0.05])
+def test_accept_then_reset_is_gone(listener: socket.socket, delay_s: float) -> None:
+    """What a proxy does whose backend is gone."""
+
     def reset_each() -> None:
         while True:
             try:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            time.sleep(delay_s)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
 
     thread = threading.Thread(target=reset_each, daemon=True)
     thread.start()
     probe = ConnectionProbe(_address(listener))
-    assert [probe.verdict() for _ in range(3)] == ["gone"] * 3
+    assert [probe.verdict(10.0) for _ in range(3)] == ["gone"] * 3
     probe.close()
     listener.shutdown(socket.SHUT_RDWR)
     thread.join()
+
+
+def test_a_connection_to_itself_is_gone(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connect to a free local port can get that very port as its source, and then succeeds."""
+    address = _address(listener)
+    listener.close()
+
+    def connect_from_the_port_itself(host: str, port: int) -> tuple[socket.socket, int]:
+        sock = socket.socket()
+        sock.bind((host, port))
+        sock.setblocking(False)
+        return sock, sock.connect_ex((host, port))
+
+    monkeypatch.setattr("dataplane.probe._start_connect", connect_from_the_port_itself)
+    probe = ConnectionProbe(address)
+    assert probe.verdict() == "gone"
+    probe.close()
 
 
 def test_full_accept_queue_is_unknown_not_gone(listener: socket.socket) -> None:
