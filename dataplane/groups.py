@@ -197,7 +197,7 @@ def _runs(tags: Mapping[str, Tag]) -> tuple[list[Tag], list[list[str]]]:
     for key, tag in tags.items():
         if key[:2] == "__":
             continue
-        if tag == last_tag:
+        if tag is last_tag or tag == last_tag:
             keys.append(key)
         else:
             keys = [key]

@@ -18,7 +18,15 @@ import msgspec
 from dataplane.errors import DataPlaneReadError
 from dataplane.tags import NO_MAPPING, LooseTagFields, Tag, TagFields, read_tag
 
-__all__ = ["TESTED_VERSIONS", "Reply", "decode_metrics", "decode_partitions", "decode_rows", "encode_request"]
+__all__ = [
+    "TESTED_VERSIONS",
+    "Reply",
+    "decode_metrics",
+    "decode_partitions",
+    "decode_rows",
+    "decode_runs",
+    "encode_request",
+]
 
 TESTED_VERSIONS: Final = "0.1.8 to 0.1.11"
 
@@ -72,6 +80,7 @@ _loose_rows = msgspec.msgpack.Decoder(Reply[_LooseRows])
 _raw_rows = msgspec.msgpack.Decoder(Reply[_RawRows])
 _unread = msgspec.msgpack.Decoder(Reply[msgspec.Raw])
 _error = msgspec.msgpack.Decoder(_Error)
+_tag = msgspec.msgpack.Decoder(TagFields)
 _loose_tag = msgspec.msgpack.Decoder(LooseTagFields)
 _anything = msgspec.msgpack.Decoder()
 
@@ -109,6 +118,28 @@ def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:
     return _decode(frame, "METRICS_RESPONSE", _metrics)
 
 
+def decode_runs(frame: memoryview, partition_id: str) -> tuple[Reply[Mapping[str, Tag]], int]:
+    """Decode rows as :func:`decode_rows` does, fast where neighbours' tags are mostly the same to the byte.
+
+    Such tags are decoded once and shared.
+
+    Returns:
+        The reply, and how many tags were decoded: with nearly as many as rows, :func:`decode_rows` is faster.
+    """
+    raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
+    tags: dict[str, Tag] = {}
+    tag: Tag = NO_MAPPING
+    last: msgspec.Raw | None = None
+    decoded = 0
+    for key, encoded in raw.body.partition_info.get(partition_id, {}).items():
+        if encoded != last:
+            last = encoded
+            tag = _decode_tag(encoded)
+            decoded += 1
+        tags[key] = tag
+    return Reply(raw.request_type, raw.sender_id, tags), decoded
+
+
 def decode_rows(frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
     """Decode the rows of one partition in a ``KV_LIST_RESPONSE``; an unknown partition has none.
 
@@ -128,6 +159,10 @@ def decode_rows(frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]
 
 
 def _decode_tag(tag: msgspec.Raw) -> Tag:
+    try:
+        return _tag.decode(tag)
+    except _DECODE_ERRORS:
+        pass
     for decoder in (_loose_tag, _anything):
         try:
             return read_tag(decoder.decode(tag))

@@ -13,7 +13,7 @@ from typing import Final
 
 from dataplane.adapters._arguments import check_partition
 from dataplane.adapters._wire_connection import WireConnection
-from dataplane.adapters._wire_protocol import decode_partitions, decode_rows
+from dataplane.adapters._wire_protocol import Reply, decode_partitions, decode_rows, decode_runs
 from dataplane.groups import (
     CONVENTIONS,
     Convention,
@@ -23,10 +23,14 @@ from dataplane.groups import (
     group_tags,
 )
 from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
+from dataplane.tags import Tag
 
 __all__ = ["DEFAULT_MAX_REPLY_BYTES", "WireMetadataReader"]
 
 DEFAULT_MAX_REPLY_BYTES: Final = 256 * 2**20
+
+_MANY_ROWS = 1000  # Below this it does not matter how a listing is decoded.
+_MAX_REMEMBERED = 1000
 
 
 class WireMetadataReader:
@@ -70,6 +74,7 @@ class WireMetadataReader:
             if rule.convention not in CONVENTIONS:
                 raise ValueError(f"unknown convention {rule.convention!r}, choose one of {', '.join(CONVENTIONS)}")
         self._timeout_s = timeout_s
+        self._varied: set[str] = set()  # partitions whose neighbouring rows have mostly different tags
         self._connection = WireConnection(
             address,
             peer="controller",
@@ -134,12 +139,23 @@ class WireMetadataReader:
             "GET_LIST_PARTITIONS", {}, decode_partitions, timeout_s=timeout_s, operation=operation
         )
 
+    def _decode(self, frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
+        """Decode a listing in the way that suits the partition's tags, as far as its earlier listings tell."""
+        if partition_id in self._varied:
+            return decode_rows(frame, partition_id)
+        reply, decoded = decode_runs(frame, partition_id)
+        if decoded > _MANY_ROWS and 2 * decoded > len(reply.body):
+            if len(self._varied) >= _MAX_REMEMBERED:
+                self._varied.clear()
+            self._varied.add(partition_id)
+        return reply
+
     def _groups(self, partition_id: str, operation: str) -> list[DataPlaneGroupMeta]:
         check_partition(operation, partition_id)  # None would ask for all partitions at once
         tags = self._connection.call(
             "KV_LIST",
             {"partition_id": partition_id},
-            lambda frame: decode_rows(frame, partition_id),
+            lambda frame: self._decode(frame, partition_id),
             timeout_s=self._timeout_s,
             operation=operation,
             partition_id=partition_id,

@@ -15,6 +15,7 @@ from dataplane.adapters._wire_protocol import (
     decode_metrics,
     decode_partitions,
     decode_rows,
+    decode_runs,
     encode_request,
 )
 from dataplane.errors import DataPlaneReadError
@@ -150,3 +151,23 @@ def test_any_bytes_are_rows_or_a_read_error(noise: bytes, position: int) -> None
 def test_partition_names_that_are_no_strings_hide_no_other() -> None:
     frame = memoryview(reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["train", 0, None, "val"]})[0])
     assert decode_partitions(frame).body == ["train", "val"]
+
+
+_SCALARS = st.one_of(st.integers(-5, 5), st.text(max_size=3), st.booleans(), st.floats(allow_nan=False), st.none())
+_NAMES = st.sampled_from(["weight_version", "group_id", "committed", "created_at", "other"])
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-5, 5), st.dictionaries(_NAMES, _SCALARS, max_size=3)), max_size=12))
+@settings(deadline=None)
+def test_both_ways_of_decoding_give_the_same_groups(tags: list[Any]) -> None:
+    frame = listing({f"k{number}_g{number % 3}": tag for number, tag in enumerate(tags)})
+    shared, one_by_one = decode_runs(frame, "p")[0].body, rows_of(frame)
+    assert group_rows("p", shared) == group_rows("p", one_by_one)
+
+
+def test_equal_neighbours_are_decoded_once() -> None:
+    rows = {f"u{group}_g{row}": {"weight_version": group} for group in range(3) for row in range(4)}
+    reply_, decoded = decode_runs(listing(rows), "p")
+    assert decoded == 3
+    assert len({id(tag) for tag in reply_.body.values()}) == 3
+    assert reply_.body == rows_of(listing(rows))
