@@ -30,6 +30,7 @@ __all__ = ["DEFAULT_MAX_REPLY_BYTES", "WireMetadataReader"]
 DEFAULT_MAX_REPLY_BYTES: Final = 256 * 2**20
 
 _MANY_ROWS = 1000  # Below this it does not matter how a listing is decoded.
+_SHORT_ROW = 80  # Bytes of key and tag; finding out that two short tags are equal costs as much as decoding them.
 _MAX_REMEMBERED = 1000
 
 
@@ -74,7 +75,7 @@ class WireMetadataReader:
             if rule.convention not in CONVENTIONS:
                 raise ValueError(f"unknown convention {rule.convention!r}, choose one of {', '.join(CONVENTIONS)}")
         self._timeout_s = timeout_s
-        self._varied: set[str] = set()  # partitions whose neighbouring rows have mostly different tags
+        self._rowwise: set[str] = set()  # partitions whose tags differ from row to row, or are too short to matter
         self._connection = WireConnection(
             address,
             peer="controller",
@@ -141,13 +142,14 @@ class WireMetadataReader:
 
     def _decode(self, frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
         """Decode a listing in the way that suits the partition's tags, as far as its earlier listings tell."""
-        if partition_id in self._varied:
+        if partition_id in self._rowwise:
             return decode_rows(frame, partition_id)
         reply, decoded = decode_runs(frame, partition_id)
-        if decoded > _MANY_ROWS and 2 * decoded > len(reply.body):
-            if len(self._varied) >= _MAX_REMEMBERED:
-                self._varied.clear()
-            self._varied.add(partition_id)
+        rows = len(reply.body)
+        if rows > _MANY_ROWS and (2 * decoded > rows or frame.nbytes < _SHORT_ROW * rows):
+            if len(self._rowwise) >= _MAX_REMEMBERED:
+                self._rowwise.clear()
+            self._rowwise.add(partition_id)
         return reply
 
     def _groups(self, partition_id: str, operation: str) -> list[DataPlaneGroupMeta]:
