@@ -188,9 +188,6 @@ class Poller:
 
     def _begin(self, name: SourceName, now: float) -> None:
         worker, timer, target = self._workers[name], self._timers[name], self._target
-        if worker.busy:
-            self._state.on_skip(name)
-            return
         poll = self._discover if name == "discovery" else self._poll_of(name, target, now)
         if poll is None:
             return
@@ -207,8 +204,10 @@ class Poller:
                     self._running.pop(name, None)
                 self._wake.set()
 
-        self._running[name] = target
-        worker.submit(job)
+        if worker.submit(job):
+            self._running[name] = target  # the job lets go of it under the lock that is held here
+        else:
+            self._state.on_skip(name)
 
     def _poll_of(self, name: SourceName, target: _Target | None, now: float) -> Callable[[], None] | None:
         if target is None:

@@ -22,7 +22,8 @@ from exporter.connection import Connection
 from exporter.discovery import Absent, Found
 from exporter.poller import Poller
 from exporter.schedule import HELD_INTERVAL_S
-from exporter.snapshot import SourceState
+from exporter.snapshot import Ok, SourceState, StorageState
+from exporter.sources import StoragePoll
 from tests.support.clock import StoppedClock
 from tests.support.recording import RecordingRecorder
 
@@ -303,6 +304,18 @@ def test_an_answer_of_the_old_controller_says_nothing_of_the_new_one(at: Fixture
     at.step(5.0)
     assert at.poller.snapshot.up
     assert not at.recorder.errors
+
+
+def test_late_storage_figures_of_the_old_controller_are_not_those_of_the_new_one(at: Fixture) -> None:
+    at.find()
+    at.step()
+    old = at.poller._target
+    at.find("actor-2")
+    at.poller._timers["discovery"].start(at.clock.monotonic())
+    at.step()
+    assert old is not None
+    at.poller._on_storage(old, Ok(StoragePoll((StorageState(7, "old"),), ()), 0.1))
+    assert [unit.index for unit in at.poller.snapshot.storage] == [0]
 
 
 def test_the_same_controller_found_again_keeps_its_readers(at: Fixture) -> None:

@@ -264,6 +264,14 @@ def test_an_unreadable_partition_does_not_hide_the_others(on: Fixture) -> None:
     assert source.detail == "unreadable"
 
 
+def test_a_partition_that_cannot_be_listed_any_more_is_withdrawn_alone(on: Fixture) -> None:
+    on.metadata({"train": {"a": 1}, "val": {"b": 1}})
+    for _ in range(4):
+        on.clock.advance(10.0)
+        on.metadata({"val": {"b": 1}}, failing="train")
+    assert [partition.partition for partition in on.state.snapshot().partitions] == ["val"]
+
+
 def test_a_held_partition_keeps_its_state_for_longer_but_not_without_a_controller(on: Fixture) -> None:
     on.metadata({"train": {"a": 1}, "huge": {"b": 1}})
     on.state.hold("huge", 900.0)
