@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
-from importlib import import_module
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from dataplane._operations import Effect, Operation, keys_of, partition_of, tags
 from dataplane._payload import count_bytes, count_keys
 from dataplane._tags import contexts_of, stamp, traceparent, versions_of
 from dataplane._tally import Cell, partition_name
+from dataplane._translation import error_class
 from dataplane.errors import OTHER_ERROR_TYPE, DataPlaneError, DataPlaneTimeout, error_type
 from dataplane.interfaces import RESERVED_PARTITION
 
@@ -359,6 +359,4 @@ def _error_kind(error: BaseException, operation: Operation) -> str:
         return error_type(error)
     if not isinstance(error, Exception):
         return OTHER_ERROR_TYPE
-    # By name, since the adapters stand beside this module; it is needed only where a foreign client fails.
-    table = import_module("dataplane.adapters._tq_errors")
-    return error_type(table.error_class(error, operation.name, operation.default_error))
+    return error_type(error_class(error, operation.name, operation.default_error))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from dataplane._operations import OPERATIONS
 from dataplane.errors import ERROR_TYPES, OTHER_ERROR_TYPE
 
 __all__ = ["CLIENT_METRICS", "CLIENT_OPERATIONS", "ERROR_TYPE_VALUES", "Kind", "Metric"]
@@ -18,23 +19,7 @@ Kind = Literal["counter", "gauge", "histogram"]
 ERROR_TYPE_VALUES: Final = (*ERROR_TYPES, OTHER_ERROR_TYPE)
 """The closed value set of the attribute ``error.type``."""
 
-CLIENT_OPERATIONS: Final = (
-    "register_partition",
-    "claim_meta",
-    "get_data",
-    "check_consumption_status",
-    "put_samples",
-    "get_samples",
-    "clear_samples",
-    "ping",
-    "list_partitions",
-    "list_metadata",
-    "depth",
-    "pop",
-    "evict",
-    "get_capabilities",
-    "close",
-)
+CLIENT_OPERATIONS: Final = tuple(OPERATIONS)
 """The closed value set of the client's operations: the names of its public methods."""
 
 

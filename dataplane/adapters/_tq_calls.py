@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
-from dataplane.adapters._tq_errors import error_class, unwrap
+from dataplane._translation import error_class, unwrap
 from dataplane.errors import DataPlaneBadRequest, DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.probe import ConnectionProbe
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dataplane._translation import ATTACH
 from dataplane.adapters import _tq_session as session
 from dataplane.adapters._arguments import (
     check_claim,
@@ -21,7 +22,6 @@ from dataplane.adapters._arguments import (
     check_tasks,
 )
 from dataplane.adapters._tq_config import DEFAULT_POLL_INTERVAL_S, DEFAULT_TIMEOUT_S, seconds, tq_conf
-from dataplane.adapters._tq_errors import ATTACH
 from dataplane.adapters._tq_metadata import MetadataCalls, TransferQueueMetadataReader, import_tq
 from dataplane.errors import (
     DataPlaneBadRequest,

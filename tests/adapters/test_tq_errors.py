@@ -15,8 +15,8 @@ from types import ModuleType
 
 import pytest
 
+from dataplane._translation import ROWS, Row, error_class
 from dataplane.adapters._tq_calls import TransferQueueCalls
-from dataplane.adapters._tq_errors import ROWS, Row, error_class
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneClearError,

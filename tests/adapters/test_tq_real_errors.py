@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from dataplane._translation import ATTACH, ROWS, Row, _row
 from dataplane.adapters import _tq_session as session
-from dataplane.adapters._tq_errors import ATTACH, ROWS, Row, _row
 from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
 from dataplane.errors import DataPlaneError, DataPlaneReadError
 from tests.adapters.lookup import wait_until_no_controller

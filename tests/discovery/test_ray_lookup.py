@@ -128,8 +128,8 @@ def test_closing_transfer_queue_is_an_end(cluster: TQCluster) -> None:
     endpoint = find(cluster)
     cluster.run("tq.close()")
     answer = look_until_recorded(cluster, endpoint)
+    # Ray records the kill or the last handle's end, whichever reached it first: the words differ, the end does not.
     assert answer.ended
-    assert "ray.kill" in answer.detail
 
 
 _DRIVER = """
