@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-from exporter.clock import SystemClock
+from exporter.clock import Clock, SystemClock
 from exporter.config import Config
 from exporter.connection import connect
 from exporter.discovery import build_discovery
+from exporter.history import History
 from exporter.poller import Poller
 from exporter.snapshot import Snapshot
 from exporter.telemetry import Telemetry
@@ -38,16 +39,19 @@ def run(config: Config) -> int:
         ConfigError: A standard ``OTEL_*`` variable cannot be used.
     """
     stop = threading.Event()
+    clock = SystemClock()
+    history = History(clock)
     with _signals_set(stop):
         web = WebServer(
             config.listen,
             scrape=lambda accept: telemetry.scrape(accept),  # noqa: PLW0108 - made below
             snapshot=lambda: poller.snapshot,
             alive=lambda: poller.alive(),  # noqa: PLW0108
+            history=history,
         )
         host, port = web.listen()  # before anything else starts: a port in use must leave no trace
         try:
-            telemetry, poller = _assemble(config)
+            telemetry, poller = _assemble(config, clock, history.observe)
         except BaseException:
             web.stop()
             raise
@@ -67,15 +71,14 @@ def run(config: Config) -> int:
 
 def poll_once(config: Config) -> Snapshot:
     """Poll every source once, without serving anything, and return what was seen."""
-    telemetry, poller = _assemble(config)
+    telemetry, poller = _assemble(config, SystemClock(), lambda snapshot: None)
     try:
         return poller.poll_once()
     finally:
         telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
 
 
-def _assemble(config: Config) -> tuple[Telemetry, Poller]:
-    clock = SystemClock()
+def _assemble(config: Config, clock: Clock, observe: Callable[[Snapshot], None]) -> tuple[Telemetry, Poller]:
     telemetry = Telemetry(config, lambda: poller.snapshot, clock=clock)
     poller = Poller(
         config,
@@ -84,6 +87,7 @@ def _assemble(config: Config) -> tuple[Telemetry, Poller]:
         recorder=telemetry.recorder,
         tracer=telemetry.tracer,
         clock=clock,
+        observe=observe,
     )
     return telemetry, poller
 

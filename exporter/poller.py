@@ -74,6 +74,7 @@ class Poller:
         recorder: Counts what has a fixed label set.
         tracer: Makes the spans of polls and calls.
         clock: Tells the time.
+        observe: Is given every snapshot; called under the poller's lock, so it must be quick.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class Poller:
         recorder: Recorder,
         tracer: Tracer,
         clock: Clock,
+        observe: Callable[[Snapshot], None] = lambda snapshot: None,
     ) -> None:
         self._config = config
         self._discovery = discovery
         self._connect = connect
         self._tracer = tracer
         self._clock = clock
+        self._observe = observe
         self._state = State(recorder, clock, max_partitions=config.max_partitions, max_versions=config.weight_versions)
         self._budget = Budget(
             config.metadata.interval, config.metadata.max_controller_share, config.metadata.max_controller_stall
@@ -221,6 +224,7 @@ class Poller:
 
     def _publish(self) -> None:
         self._snapshot = self._state.snapshot()
+        self._observe(self._snapshot)
 
     # Results
 

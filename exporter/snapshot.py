@@ -22,6 +22,7 @@ __all__ = [
     "SOURCE_REASONS",
     "Basis",
     "DiscoveryState",
+    "ErrorCount",
     "Failed",
     "Histogram",
     "Incident",
@@ -227,6 +228,15 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorCount:
+    """How often an operation failed with a type since the exporter started, as ``dataplane.errors`` counts it."""
+
+    operation: str
+    error_type: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything the outputs need.
 
@@ -246,6 +256,7 @@ class Snapshot:
         controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
             the first metadata poll.
         incidents: The last failures, newest first.
+        errors: What failed how often, most often first.
     """
 
     taken_at: float
@@ -262,6 +273,7 @@ class Snapshot:
     sources: tuple[SourceState, ...] = ()
     controller_busy_ratio: float | None = None
     incidents: tuple[Incident, ...] = ()
+    errors: tuple[ErrorCount, ...] = ()
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:

@@ -6,7 +6,7 @@ No threads and no I/O: the poller calls one ``on_*`` method per result and asks 
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
@@ -19,6 +19,7 @@ from exporter.occupancy import merge, summarise
 from exporter.snapshot import (
     SOURCES,
     DiscoveryState,
+    ErrorCount,
     Failed,
     Incident,
     Ok,
@@ -119,6 +120,7 @@ class State:
         self._storage: tuple[StorageState, ...] = ()
         self._busy: deque[tuple[float, float]] = deque()
         self._incidents: deque[Incident] = deque(maxlen=_INCIDENTS_KEPT)
+        self._errors: Counter[tuple[str, str]] = Counter()
         self._sources = {name: _SourceRecord() for name in SOURCES}
 
     @property
@@ -334,6 +336,7 @@ class State:
             sources=tuple(self._source_state(name, now) for name in SOURCES),
             controller_busy_ratio=self._busy_ratio(now),
             incidents=tuple(reversed(self._incidents)),
+            errors=tuple(ErrorCount(*what, count) for what, count in self._errors.most_common()),
         )
 
     def _partitions(self) -> tuple[PartitionState, ...]:
@@ -403,6 +406,7 @@ class State:
 
     def _count(self, source: SourceName, operation: str, error_type: str, detail: str) -> None:
         self._recorder.error(operation, error_type)
+        self._errors[operation, error_type] += 1
         self._note(source, operation, error_type, detail)
 
     def _note(self, source: SourceName, operation: str, error_type: str, detail: str) -> None:

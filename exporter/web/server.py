@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 
 from exporter.config import Listen
+from exporter.history import History
 from exporter.snapshot import Snapshot
 from exporter.web.routes import Reply, Routes, Scrape, plain
 
@@ -42,13 +43,20 @@ class WebServer:
         scrape: Gives the exposition and its content type for an ``Accept`` header.
         snapshot: Gives the snapshot now in force.
         alive: Whether the poll loop runs.
+        history: The past that the live page draws.
     """
 
     def __init__(
-        self, listen: Listen, *, scrape: Scrape, snapshot: Callable[[], Snapshot], alive: Callable[[], bool]
+        self,
+        listen: Listen,
+        *,
+        scrape: Scrape,
+        snapshot: Callable[[], Snapshot],
+        alive: Callable[[], bool],
+        history: History | None = None,
     ) -> None:
         self._listen = listen
-        self._routes = Routes(scrape, snapshot, alive)
+        self._routes = Routes(scrape, snapshot, alive, history=history, address=self._address)
         self._server: _Server | None = None
         self._serving: threading.Thread | None = None
 
@@ -65,6 +73,11 @@ class WebServer:
             raise ListenError(error.errno, reason) from error
         host, port = self._server.socket.getsockname()[:2]
         return host, port
+
+    def _address(self) -> str:
+        assert self._server is not None, "listen() comes first"
+        host, port = self._server.socket.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def start(self) -> None:
         """Answer from a background thread."""
@@ -140,7 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
-        self._send(self.server.routes.answer(self.path.partition("?")[0], self.headers.get("Accept")))
+        path = self.path.partition("?")[0]
+        self._send(self.server.routes.answer(path, self.headers.get("Accept"), self.headers.get("Host")))
 
     do_HEAD = do_GET  # noqa: N815 - named by the base class
 
@@ -160,6 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(reply.body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
+        for name, value in reply.headers:
+            self.send_header(name, value)
         if reply.status is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
         self.end_headers()

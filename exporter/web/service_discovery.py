@@ -1,0 +1,66 @@
+"""Prometheus HTTP service discovery: where to scrape this exporter, and TransferQueue's own metrics.
+
+TransferQueue picks a free port for its metrics each time it starts; whoever reads this list follows it.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Final
+
+import msgspec
+
+from exporter.snapshot import Snapshot
+
+__all__ = ["encode_targets", "is_host"]
+
+_HOST: Final = re.compile(
+    r"(?P<name>[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]{2,45}\])"
+    r"(:(?P<port>[0-9]{1,5}))?"
+)
+_MAX_HOST = 255
+
+
+def is_host(text: str | None, *, port_needed: bool = False) -> bool:
+    """Return whether *text* is a host name, IPv4 or bracketed IPv6 address with an optional port, and nothing else."""
+    found = None if text is None or len(text) > _MAX_HOST else _HOST.fullmatch(text)
+    if found is None:
+        return False
+    port = found["port"]
+    return not port_needed if port is None else 0 < int(port) <= 65535
+
+
+def encode_targets(snapshot: Snapshot, *, host: str | None, address: str, scheme: str) -> bytes:
+    """Return the target list as JSON.
+
+    Args:
+        snapshot: The snapshot in force; its endpoint says where TransferQueue's metrics are.
+        host: The request's ``Host`` header: the name that the asking Prometheus reaches this exporter by. Anything
+            that :func:`is_host` refuses is ignored.
+        address: ``host:port`` listened on, used without such a header.
+        scheme: ``http`` or ``https``: how this exporter is to be scraped.
+    """
+    endpoint = snapshot.endpoint
+    common = {"run": endpoint.run} if endpoint is not None and endpoint.run else {}
+    own = host if host is not None and is_host(host) else _reachable(address)
+    if not is_host(own, port_needed=True):  # without a port, the client came by the scheme's own
+        own = f"{own}:{443 if scheme == 'https' else 80}"
+    groups = [
+        {
+            "targets": [own],
+            "labels": {**common, "component": "tq-exporter", "__scheme__": scheme, "__metrics_path__": "/metrics"},
+        }
+    ]
+    if endpoint is not None and is_host(endpoint.metrics_endpoint, port_needed=True):
+        labels = {"component": "transfer-queue", "__scheme__": "http", "__metrics_path__": "/metrics"}
+        if endpoint.controller_id is not None:
+            labels["__meta_tq_controller_id"] = endpoint.controller_id
+        groups.append({"targets": [str(endpoint.metrics_endpoint)], "labels": {**common, **labels}})
+    return msgspec.json.encode(groups)
+
+
+def _reachable(address: str) -> str:
+    """Return *address* with the machine's name for "every interface", which is no address to connect to."""
+    host, _, port = address.rpartition(":")
+    return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "[::]") else address  # noqa: S104 - compared
