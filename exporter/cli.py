@@ -189,7 +189,9 @@ def _add_settings(parser: _Parser) -> None:
     group = parser.add_argument_group("configuration", _PRECEDENCE)
     group.add_argument("--config", type=Path, metavar="FILE", help="a YAML file, see docs/reference-config.yaml")
     for setting in SETTINGS:
-        if setting.flag:
+        if setting.flag and setting.metavar is None:
+            group.add_argument(setting.flag, dest=setting.flag, action="store_const", const=True, help=setting.help)
+        elif setting.flag:
             default = setting.get(Config())
             said = setting.help if default is None else f"{setting.help} (default: {setting.show(default)})"
             group.add_argument(setting.flag, dest=setting.flag, metavar=setting.metavar, help=said)

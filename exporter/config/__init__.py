@@ -16,6 +16,7 @@ from exporter.config.model import (
     Partition,
     Ping,
     Storage,
+    Web,
 )
 from exporter.config.settings import CONFIG_ENV, SETTINGS, Setting
 
@@ -33,6 +34,7 @@ __all__ = [
     "Ping",
     "Setting",
     "Storage",
+    "Web",
     "dump_config",
     "load_config",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "Ping",
     "Reader",
     "Storage",
+    "Web",
 ]
 
 Reader = Literal["wire", "client"]
@@ -121,6 +122,18 @@ class Otlp(msgspec.Struct, frozen=True):
     timeout: float = 2.0
 
 
+class Web(msgspec.Struct, frozen=True):
+    """Who may ask over HTTP, and for what.
+
+    Attributes:
+        config_file: TLS, users and headers, in the web configuration format of Prometheus's exporters.
+        disable_page: Leave out the live page at ``/``.
+    """
+
+    config_file: Path | None = None
+    disable_page: bool = False
+
+
 class Log(msgspec.Struct, frozen=True):
     """The exporter's own log, on standard error."""
 
@@ -144,6 +157,7 @@ class Config(msgspec.Struct, frozen=True):
         max_partitions: More partitions than this are summed as ``other``.
         weight_versions: How many weight versions of a partition are counted one by one, 0..16.
         otlp: OTLP push.
+        web: Who may ask over HTTP, and for what.
         log: The exporter's own log.
     """
 
@@ -159,6 +173,7 @@ class Config(msgspec.Struct, frozen=True):
     max_partitions: int = 100
     weight_versions: int = 16
     otlp: Otlp = Otlp()
+    web: Web = Web()
     log: Log = Log()
 
 

@@ -25,6 +25,7 @@ from exporter.config.model import (
     Ping,
     Reader,
     Storage,
+    Web,
 )
 from exporter.config.values import Parser
 
@@ -43,7 +44,7 @@ class Setting:
         key: Its dotted key in the file and in :class:`~exporter.config.model.Config`.
         parse: Reads and checks a value; raises :class:`~exporter.config.values.BadValue`.
         flag: Its flag, None when it has none.
-        metavar: What the flag's value looks like.
+        metavar: What the flag's value looks like, None for a switch, which has none.
         help: What the flag does, in half a line.
         show: Writes a value the way ``parse`` reads it.
     """
@@ -126,6 +127,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _choice("otlp.protocol", OtlpProtocol),
     _interval("otlp.interval"),
     _timeout("otlp.timeout"),
+    Setting("web.config_file", _path, "--web.config.file", "FILE", "TLS, users and headers: docs/security.md", str),
+    Setting("web.disable_page", values.boolean, "--web.disable-page", None, "leave out the live page at /"),
     _choice("log.format", LogFormat, "--log-format", "how log lines look"),
     _choice("log.level", LogLevel, "--log-level", "the least severe lines to log"),
 )
@@ -142,6 +145,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "metadata": Metadata,
     "storage": Storage,
     "otlp": Otlp,
+    "web": Web,
     "log": Log,
 }
 WAYS: Final = ("discovery.controller", "discovery.file", "discovery.ray_address")
