@@ -12,7 +12,9 @@ import threading
 import time
 from typing import Final, Literal
 
-__all__ = ["ConnectionProbe", "Verdict", "parse_address"]
+from dataplane._resolver import Resolver
+
+__all__ = ["ConnectionProbe", "Verdict", "is_unknown_name", "parse_address"]
 
 Verdict = Literal["connected", "gone", "unknown"]
 
@@ -52,14 +54,16 @@ class ConnectionProbe:
 
     Args:
         address: ``tcp://HOST:PORT``.
+        resolver: Resolves the host; one of its own by default.
 
     Raises:
         ValueError: The address is not of that form.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, resolver: Resolver | None = None) -> None:
         self.address = address
-        self._host, self._port = parse_address(address)
+        host, self._port = parse_address(address)
+        self._resolver = resolver or Resolver(host)
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._established = False
@@ -69,13 +73,13 @@ class ConnectionProbe:
         """Return what is known of the peer now; never raises.
 
         Args:
-            wait_s: How long a connection that is not established yet may take to decide. An established one is
-                judged at once. A host name is resolved first, which takes as long as the resolver does.
+            wait_s: How long a connection that is not established yet may take to decide, the look-up of a host name
+                included. An established one is judged at once.
 
         Returns:
             ``connected``: the connection is up, also when the process behind it is stopped. ``gone``: refused,
-            reset, unreachable, or disconnected and not back. ``unknown``: the connect is not decided within
-            *wait_s*, timed out, or could not be tried; or this probe is closed.
+            reset, unreachable, or disconnected and not back; or there is no host of that name. ``unknown``: it is
+            not decided within *wait_s*, timed out, or could not be tried; or this probe is closed.
         """
         with self._lock:
             if self._closed:
@@ -97,7 +101,10 @@ class ConnectionProbe:
         try:
             if self._socket is None:
                 # A pending connect is kept for the next verdict: an unreachable host takes seconds to say so.
-                self._socket, code = _start_connect(self._host, self._port)
+                host = self._resolver.resolve(deadline - time.monotonic())
+                if host is None:
+                    return "unknown"
+                self._socket, code = _start_connect(host, self._port)
             else:
                 code = errno.EINPROGRESS
             if code == errno.EINPROGRESS:
@@ -108,7 +115,7 @@ class ConnectionProbe:
             if code == 0 and self._socket.getsockname() == self._socket.getpeername():
                 code = errno.ECONNREFUSED
         except OSError as error:
-            code = errno.ECONNREFUSED if _is_unknown_name(error) else (error.errno or errno.EIO)
+            code = errno.ECONNREFUSED if is_unknown_name(error) else (error.errno or errno.EIO)
         if code != 0:
             self._drop()
             return "gone" if code in _NOBODY_THERE else "unknown"
@@ -140,9 +147,8 @@ class ConnectionProbe:
 
 
 def _start_connect(host: str, port: int) -> tuple[socket.socket, int]:
-    # A name means an IPv4 address here because it does to ZMQ, whose connection is in question.
-    wanted = socket.AF_INET6 if ":" in host else socket.AF_INET
-    family, kind, protocol, _, target = socket.getaddrinfo(host, port, wanted, socket.SOCK_STREAM)[0]
+    wanted, numeric = socket.AF_INET6 if ":" in host else socket.AF_INET, socket.AI_NUMERICHOST
+    family, kind, protocol, _, target = socket.getaddrinfo(host, port, wanted, socket.SOCK_STREAM, flags=numeric)[0]
     sock = socket.socket(family, kind, protocol)
     sock.setblocking(False)
     # So that a host that vanished without a word is noticed within half a minute.
@@ -159,5 +165,6 @@ def _wait(sock: socket.socket, event: int, wait_s: float) -> bool:
     return bool(poller.poll(max(0.0, wait_s) * 1000))
 
 
-def _is_unknown_name(error: OSError) -> bool:
+def is_unknown_name(error: OSError) -> bool:
+    """Return whether a failed look-up says that there is no host of that name."""
     return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from dataplane._resolver import Resolver
 from dataplane.adapters._wire_protocol import Reply, encode_request
 from dataplane.errors import (
     DataPlaneBadRequest,
@@ -30,7 +31,7 @@ from dataplane.errors import (
     DataPlaneTimeout,
     DataPlaneUnavailable,
 )
-from dataplane.probe import ConnectionProbe, parse_address
+from dataplane.probe import ConnectionProbe, is_unknown_name, parse_address
 
 __all__ = ["WireConnection"]
 
@@ -55,6 +56,13 @@ class _Channel:
     def __init__(self, address: str, identity: str, max_reply_bytes: int) -> None:
         self.sent_at: float | None = None
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        try:
+            self._connect(address, identity, max_reply_bytes)
+        except zmq.ZMQError:
+            self.socket.close()
+            raise
+
+    def _connect(self, address: str, identity: str, max_reply_bytes: int) -> None:
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.MAXMSGSIZE, max_reply_bytes),
@@ -108,7 +116,7 @@ class WireConnection:
     def __init__(
         self, address: str, *, peer: str, identity_prefix: str, expected_sender: str | None, max_reply_bytes: int
     ) -> None:
-        parse_address(address)
+        host, self._port = parse_address(address)
         self.address = address
         self.last_sender_id: str | None = None
         self.seconds = 0.0
@@ -116,7 +124,8 @@ class WireConnection:
         self._expected_sender = expected_sender
         self._identity = f"{identity_prefix}{socket.gethostname()[:64]}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         self._max_reply_bytes = max_reply_bytes
-        self._probe = ConnectionProbe(address)
+        self._resolver = Resolver(host)
+        self._probe = ConnectionProbe(address, resolver=self._resolver)
         self._channel: _Channel | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -180,7 +189,7 @@ class WireConnection:
             raise DataPlaneUnavailable("this reader is closed")
         try:
             if self._channel is None:
-                self._channel = _Channel(self.address, self._identity, self._max_reply_bytes)
+                self._channel = self._open(self._resolve(deadline, timeout_s))
             channel = self._channel
             channel.send(request)
         except zmq.ZMQError as error:
@@ -191,6 +200,32 @@ class WireConnection:
         self.seconds += time.monotonic() - sent_at
         channel.sent_at = None
         return frame
+
+    def _resolve(self, deadline: float, timeout_s: float) -> str:
+        """Return the address with a numeric host: ZMQ would look a name up on the thread that moves all its data."""
+        while not self._closed:
+            wait_s = min(_SLICE_S, deadline - time.monotonic())
+            try:
+                host = self._resolver.resolve(wait_s)
+            except OSError as error:
+                reason = f"the name {self._resolver.host} cannot be resolved: {error.strerror or error}"
+                if is_unknown_name(error):
+                    raise DataPlaneUnavailable(f"{self._where} is gone: {reason}") from error
+                raise DataPlaneTimeout(f"{self._where} cannot be connected to: {reason}") from error
+            if host is not None:
+                return f"tcp://[{host}]:{self._port}" if ":" in host else f"tcp://{host}:{self._port}"
+            if wait_s <= 0:
+                raise DataPlaneTimeout(
+                    f"{self._where} cannot be connected to: no answer within {timeout_s:g} s to what the address of "
+                    f"{self._resolver.host} is"
+                )
+        raise DataPlaneUnavailable("this reader is closed")
+
+    def _open(self, address: str) -> _Channel:
+        try:
+            return _Channel(address, self._identity, self._max_reply_bytes)
+        except zmq.ZMQError as error:  # for example no file descriptor is free, which says nothing of the peer
+            raise DataPlaneReadError(f"cannot ask {self._where}: no socket can be made: {error}") from error
 
     def _settle(self, deadline: float, timeout_s: float) -> None:
         """Bring the channel to where a request can be sent: nothing owed on it, its connection not ended, or none."""
