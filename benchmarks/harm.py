@@ -1,0 +1,276 @@
+"""What a training loop notices of the exporter beside it, on a real TransferQueue.
+
+A client puts a group, claims it, gets its data and pops it, at a fixed rate. It is an open loop: a cycle is due at its
+scheduled time whether or not the last one is done, and its latency counts from then, so that a stall also counts for
+the cycles that it delays.
+
+Windows take turns, in rounds: two without the exporter, one with it (default settings, started afresh and past its
+first polls), and at ``--control-keys`` one with a reader that polls back to back. The two without show the noise: the
+A/A spread of a figure is the largest difference between two halves of those windows, over all ways of putting one
+window of each round in each half. Bar, at ``--bar-keys``: with the exporter, p99 and p99.9 rise over the windows
+without it by no more than their A/A spreads. The back-to-back reader is the control: it must miss that bar, or the
+benchmark could not have seen any harm. Exits with 1 when the bar is missed or the control meets it.
+
+    python benchmarks/harm.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ["TQ_LOGGING_LEVEL"] = "ERROR"
+
+from tests.support.cluster import RAY_ENV, TQCluster
+from tests.support.exporter_process import ExporterProcess
+
+os.environ.update(RAY_ENV)  # Ray reads them when it is imported
+
+GROUP_KEYS = 16
+PARTITION, RESIDENT = "train", "resident"
+QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+BARRED = ("p99", "p99.9")
+OFF = ("off 1", "off 2")
+
+_POLL_BACK_TO_BACK = """
+import sys
+from dataplane.adapters.wire import WireMetadataReader
+reader = WireMetadataReader(sys.argv[1], timeout_s=30.0)
+while True:
+    for partition in reader.list_partitions():
+        reader.list_metadata(partition)
+"""
+
+
+@dataclass
+class Windows:
+    """What was measured at one number of resident keys: latencies in seconds, by kind of window, a list per round."""
+
+    keys: int
+    latencies: dict[str, list[list[float]]] = field(default_factory=dict)
+    busy_ratio: list[float] = field(default_factory=list)
+
+    def figures(self, kinds: Sequence[str]) -> dict[str, float]:
+        """Return quantiles and the longest latency, in ms, over all windows of *kinds*."""
+        pooled = sorted(itertools.chain.from_iterable(w for kind in kinds for w in self.latencies[kind]))
+        found = {name: _quantile(pooled, share) * 1e3 for name, share in QUANTILES.items()}
+        return {**found, "longest": pooled[-1] * 1e3}
+
+    def spread(self, name: str) -> float:
+        """Return the A/A spread of a quantile in ms: the largest difference between two halves without the exporter."""
+        pairs = list(zip(*(self.latencies[kind] for kind in OFF), strict=True))
+        largest = 0.0
+        for swapped in itertools.product((False, True), repeat=len(pairs) - 1):  # the other half mirrors these
+            halves: tuple[list[float], list[float]] = ([], [])
+            for (one, other), swap in zip(pairs, (False, *swapped), strict=True):
+                halves[swap].extend(one)
+                halves[not swap].extend(other)
+            one_q, other_q = (_quantile(sorted(half), QUANTILES[name]) for half in halves)
+            largest = max(largest, abs(one_q - other_q) * 1e3)
+        return largest
+
+    def rise(self, name: str, kind: str) -> float:
+        """Return by how many ms a quantile is larger in windows of *kind* than without the exporter."""
+        return self.figures([kind])[name] - self.figures(OFF)[name]
+
+    def within(self, kind: str) -> bool:
+        """Return whether windows of *kind* meet the bar."""
+        return all(self.rise(name, kind) <= self.spread(name) for name in BARRED)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print, and return the exit code."""
+    options = _options(argv)
+    print(f"{options.rate:g} cycles/s of put, claim, get, pop, groups of {GROUP_KEYS}; windows of {options.window:g} s")
+    measured: list[Windows] = []
+    with TQCluster(storage_units=2) as cluster, _connected(cluster) as client:
+        loop = TrainingLoop(client, options.rate)
+        for keys in options.keys:
+            _fill(cluster, keys)
+            loop.run(2.0)  # warms up
+            control = keys == options.control_keys
+            rounds = options.rounds if control or keys == options.bar_keys else 2
+            measured.append(measure(cluster, loop, keys, rounds, options.window, control=control))
+            _report(measured[-1])
+    if options.json:
+        options.json.write_text(json.dumps([windows.__dict__ for windows in measured]))
+    return 0 if _verdict(measured, options) else 1
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python benchmarks/harm.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--keys", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="resident keys")
+    parser.add_argument("--bar-keys", type=int, default=10_000, help="where the bar holds (default %(default)s)")
+    parser.add_argument("--control-keys", type=int, default=10_000, help="where the control runs (default %(default)s)")
+    parser.add_argument("--rate", type=float, default=20.0, help="cycles a second (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=8, help="rounds at --bar-keys, 2 elsewhere (default %(default)s)")
+    parser.add_argument("--window", type=float, default=11.0, help="seconds of a window (default %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every latency to FILE")
+    options = parser.parse_args(argv)
+    if not 2 <= options.rounds <= 12:
+        parser.error("--rounds must be 2 to 12")
+    return options
+
+
+# One number of keys
+
+
+def measure(
+    cluster: TQCluster, loop: TrainingLoop, keys: int, rounds: int, window_s: float, *, control: bool
+) -> Windows:
+    """Run all windows; their order turns from round to round, so that no kind always follows the same other."""
+    windows = Windows(keys)
+    address = cluster.controller.address
+    beside: dict[str, Callable[[], AbstractContextManager[Any]]] = dict.fromkeys(OFF, nullcontext)
+    beside["exporter"] = lambda: _exporter(address, windows)
+    if control:
+        beside["back to back"] = lambda: _back_to_back(address)
+    kinds = list(beside)
+    windows.latencies = {kind: [] for kind in kinds}
+    for number in range(rounds):
+        turn = number % len(kinds)
+        for kind in kinds[turn:] + kinds[:turn]:
+            with beside[kind]():
+                windows.latencies[kind].append(loop.run(window_s))
+    return windows
+
+
+@contextlib.contextmanager
+def _exporter(address: str, windows: Windows) -> Iterator[None]:
+    with ExporterProcess("--controller", address) as exporter:
+        exporter.wait_for(lambda seen: bool(seen.samples("dataplane_partition_groups")), "the first polls")
+        yield
+        ratio = exporter.scrape().value("tq_exporter_controller_busy_ratio")
+        assert ratio is not None
+        windows.busy_ratio.append(ratio)
+
+
+@contextlib.contextmanager
+def _back_to_back(address: str) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", _POLL_BACK_TO_BACK, address])
+    try:
+        time.sleep(1.0)  # until it has loaded
+        yield
+        assert process.poll() is None, "the back-to-back reader ended"
+    finally:
+        process.kill()
+        process.wait()
+
+
+# The training side
+
+
+class TrainingLoop:
+    """Puts, claims, gets and pops one group per cycle."""
+
+    def __init__(self, client: Any, rate: float) -> None:
+        import torch
+        from tensordict import TensorDict
+
+        self._client = client
+        self._period_s = 1.0 / rate
+        self._number = 0
+        self._fields = TensorDict({"tokens": torch.zeros(GROUP_KEYS, 512, dtype=torch.int64)}, batch_size=[GROUP_KEYS])
+        client.register_partition(PARTITION, ["tokens"], GROUP_KEYS, ["trainer"])
+
+    def run(self, seconds: float) -> list[float]:
+        """Run for *seconds*; return the latency of each cycle from its scheduled start, in seconds."""
+        latencies: list[float] = []
+        start = time.perf_counter() + self._period_s
+        for number in range(round(seconds / self._period_s)):
+            scheduled = start + number * self._period_s
+            while (wait_s := scheduled - time.perf_counter()) > 0:
+                time.sleep(wait_s)
+            self._cycle()
+            latencies.append(time.perf_counter() - scheduled)
+        return latencies
+
+    def _cycle(self) -> None:
+        self._number += 1
+        keys = [f"u{self._number}_g{row}" for row in range(GROUP_KEYS)]
+        self._client.put_samples(keys, PARTITION, self._fields, [{"weight_version": self._number // 100}] * GROUP_KEYS)
+        batch = self._client.claim_meta(PARTITION, "trainer", ["tokens"], GROUP_KEYS, timeout_s=30.0)
+        assert sorted(batch.sample_ids) == sorted(keys)
+        assert self._client.get_data(batch).batch_size == (GROUP_KEYS,)
+        self._client.pop(batch.sample_ids, PARTITION)
+
+
+@contextlib.contextmanager
+def _connected(cluster: TQCluster) -> Iterator[Any]:
+    import ray
+
+    from dataplane.factory import build_data_plane_client
+
+    ray.init(address=cluster.ray_address, log_to_driver=False, configure_logging=False)
+    client = build_data_plane_client({"claim_meta_poll_interval_s": 0.005}, bootstrap=False)
+    try:
+        yield client
+    finally:
+        client.close()
+        ray.shutdown()
+
+
+def _fill(cluster: TQCluster, keys: int) -> None:
+    """Have *keys* rows resident, tags alone: nobody claims them."""
+    cluster.run(
+        "tq.kv_clear(keys=list(tq.kv_list(partition_id=p)[p]), partition_id=p) if p in tq.kv_list() else 0", p=RESIDENT
+    )
+    for start in range(0, keys, 10_000):
+        names = [f"r{row // GROUP_KEYS}_g{row % GROUP_KEYS}" for row in range(start, min(start + 10_000, keys))]
+        cluster.put(RESIDENT, names, tags=[{"weight_version": 1}] * len(names), fields=None)
+
+
+# The report
+
+
+def _report(windows: Windows) -> None:
+    print(f"\n{windows.keys} keys resident, ms{'cycles':>14}{'p50':>9}{'p99':>9}{'p99.9':>9}{'longest':>9}")
+    rows = {"off 1": ["off 1"], "off 2": ["off 2"]}
+    rows |= {kind: [kind] for kind in windows.latencies if kind not in OFF}
+    for name, kinds in rows.items():
+        cycles = sum(len(window) for kind in kinds for window in windows.latencies[kind])
+        print(f"  {name:<22}{cycles:>13}" + "".join(f"{value:9.1f}" for value in windows.figures(kinds).values()))
+    spreads = "".join(f"{windows.spread(name):9.1f}" for name in QUANTILES)
+    print(f"  {'A/A spread':<35}{spreads}")
+    for kind in [kind for kind in windows.latencies if kind not in OFF]:
+        print(f"  {kind + ', rise':<35}" + "".join(f"{windows.rise(name, kind):9.1f}" for name in QUANTILES))
+    share = max(windows.busy_ratio)
+    print(
+        f"  by its own account the exporter took {share:.3%} of the controller's time, {share * 1e3:.2f} ms a second",
+        flush=True,
+    )
+
+
+def _verdict(measured: Sequence[Windows], options: argparse.Namespace) -> bool:
+    good = True
+    print()
+    for windows in measured:
+        if windows.keys == options.bar_keys:
+            met = windows.within("exporter")
+            print(f"bar at {windows.keys} keys, p99 and p99.9 within the A/A spread: {'met' if met else 'MISSED'}")
+            good = good and met
+        if "back to back" in windows.latencies:
+            seen = not windows.within("back to back")
+            print(f"control at {windows.keys} keys, back to back misses the bar: {'yes' if seen else 'NO'}")
+            good = good and seen
+    return good
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
