@@ -16,6 +16,7 @@ from dataplane.errors import (
 from dataplane.factory import build_data_plane_client
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
 from dataplane.interfaces import DataPlaneClient, KVBatchMeta, MetadataReader
+from dataplane.publish import publish_endpoint
 
 __all__ = [
     "DataPlaneBadRequest",
@@ -32,4 +33,5 @@ __all__ = [
     "KVBatchMeta",
     "MetadataReader",
     "build_data_plane_client",
+    "publish_endpoint",
 ]

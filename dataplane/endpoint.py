@@ -5,9 +5,28 @@ Written by the training side or by a look-up, read by the exporter; the same sch
 
 from __future__ import annotations
 
+import platform
+import re
+import time
+from importlib import metadata
+from typing import Any, Final
+
 import msgspec
 
-__all__ = ["Endpoint", "StorageUnitEndpoint", "decode_endpoint", "encode_endpoint"]
+__all__ = [
+    "CONTROLLER_ACTOR",
+    "CONTROLLER_NAMESPACE",
+    "Endpoint",
+    "StorageUnitEndpoint",
+    "decode_endpoint",
+    "encode_endpoint",
+    "endpoint_of",
+]
+
+CONTROLLER_ACTOR: Final = "TransferQueueController"
+"""The name that TransferQueue gives its controller actor in Ray, in :data:`CONTROLLER_NAMESPACE`."""
+
+CONTROLLER_NAMESPACE: Final = "transfer_queue"
 
 
 class StorageUnitEndpoint(msgspec.Struct, frozen=True):
@@ -61,3 +80,40 @@ def decode_endpoint(data: bytes | str) -> Endpoint:
         ValueError: The text is not JSON, or a field is missing or of the wrong type.
     """
     return _decoder.decode(data)
+
+
+def endpoint_of(actor_id: str, server: Any, conf: Any) -> Endpoint:
+    """Return the record of a controller from its own words.
+
+    Args:
+        actor_id: Ray's id of the actor.
+        server: What its ``get_zmq_server_info`` returned.
+        conf: What its ``get_config`` returned, not None.
+    """
+    backend = conf.backend.storage_backend
+    settings = conf.backend.get(backend) or {}
+    units = settings.get("zmq_info") or {}
+    return Endpoint(
+        address=server.to_addr("request_handle_socket"),
+        controller_id=server.id,
+        actor_id=actor_id,
+        backend=backend,
+        capacity=settings.get("total_storage_size"),
+        storage_units=tuple(
+            StorageUnitEndpoint(index, units[name].id, units[name].to_addr("put_get_socket"))
+            for index, name in enumerate(sorted(units, key=_rank))
+        ),
+        metrics_endpoint=(conf.get("metrics") or {}).get("endpoint"),
+        versions={
+            # The controller does not say its own versions. Ray accepts only a driver with the same Ray and Python.
+            "transfer_queue": metadata.version("TransferQueue"),
+            "ray": metadata.version("ray"),
+            "python": platform.python_version(),
+        },
+        written_at=time.time(),
+    )
+
+
+def _rank(name: str) -> tuple[int, str]:
+    number = re.search(r"\d+$", name)
+    return (int(number[0]) if number else -1, name)

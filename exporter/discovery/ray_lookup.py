@@ -12,25 +12,22 @@ import argparse
 import importlib
 import math
 import os
-import platform
 import re
 import signal
 import socket
 import time
 import traceback
-from importlib import metadata
 from typing import Any
 
 import msgspec
 
-from dataplane.endpoint import Endpoint, StorageUnitEndpoint, encode_endpoint
+from dataplane.endpoint import CONTROLLER_ACTOR, CONTROLLER_NAMESPACE, Endpoint, encode_endpoint, endpoint_of
 from dataplane.errors import DataPlaneBadRequest, DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
 from exporter.config.values import BadValue, host_port, ray_address
 from exporter.discovery import Absent
 
 __all__ = ["main"]
 
-_ACTOR, _NAMESPACE = "TransferQueueController", "transfer_queue"
 _CONNECT_TIMEOUT_S = 3.0
 # The last part of the deadline is for saying that nobody answered.
 _RESERVE_S = 1.0
@@ -81,7 +78,7 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
         return Absent(ended=False, detail="no Ray runs on this machine")
     _import("transfer_queue")  # the actor's class is unpickled with it
     try:
-        controller = ray.get_actor(_ACTOR, namespace=_NAMESPACE)
+        controller = ray.get_actor(CONTROLLER_ACTOR, namespace=CONTROLLER_NAMESPACE)
     except ValueError:
         return _absent(previous)
     calls = [controller.get_zmq_server_info.remote(), controller.get_config.remote()]
@@ -97,7 +94,7 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
         raise _error(DataPlaneUnavailable, f"asking the controller actor failed: {_one_line(error)}") from error
     if conf is None:
         return Absent(ended=False, detail="the controller is starting: it has no configuration yet")
-    return _endpoint(controller._actor_id.hex(), server, conf)
+    return endpoint_of(controller._actor_id.hex(), server, conf)
 
 
 def _resolve_auto(address: str) -> str:
@@ -193,39 +190,6 @@ def _actor(actor_id: str) -> dict[str, Any]:
     except Exception:  # a private interface: whatever it raises, the answer is "unknown"
         return {}
     return record
-
-
-# What a controller says of itself.
-
-
-def _endpoint(actor_id: str, server: Any, conf: Any) -> Endpoint:
-    backend = conf.backend.storage_backend
-    settings = conf.backend.get(backend) or {}
-    units = settings.get("zmq_info") or {}
-    return Endpoint(
-        address=server.to_addr("request_handle_socket"),
-        controller_id=server.id,
-        actor_id=actor_id,
-        backend=backend,
-        capacity=settings.get("total_storage_size"),
-        storage_units=tuple(
-            StorageUnitEndpoint(index, units[name].id, units[name].to_addr("put_get_socket"))
-            for index, name in enumerate(sorted(units, key=_rank))
-        ),
-        metrics_endpoint=(conf.get("metrics") or {}).get("endpoint"),
-        versions={
-            # The controller does not say its own versions. Ray accepts only a driver with the same Ray and Python.
-            "transfer_queue": metadata.version("TransferQueue"),
-            "ray": metadata.version("ray"),
-            "python": platform.python_version(),
-        },
-        written_at=time.time(),
-    )
-
-
-def _rank(name: str) -> tuple[int, str]:
-    number = re.search(r"\d+$", name)
-    return (int(number[0]) if number else -1, name)
 
 
 def _one_line(text: object, limit: int = 300) -> str:
