@@ -18,7 +18,7 @@ from exporter.history import History
 from exporter.poller import Poller
 from exporter.snapshot import Snapshot
 from exporter.telemetry import Telemetry
-from exporter.web import WebServer
+from exporter.web import Guard, WebServer
 
 __all__ = ["SHUTDOWN_S", "poll_once", "run"]
 
@@ -36,11 +36,12 @@ def run(config: Config) -> int:
 
     Raises:
         ListenError: The address to listen on cannot be had.
-        ConfigError: A standard ``OTEL_*`` variable cannot be used.
+        ConfigError: A standard ``OTEL_*`` variable or the web configuration cannot be used.
     """
     stop = threading.Event()
     clock = SystemClock()
     history = History(clock)
+    guard = Guard(config.web.config_file)
     with _signals_set(stop):
         web = WebServer(
             config.listen,
@@ -48,6 +49,8 @@ def run(config: Config) -> int:
             snapshot=lambda: poller.snapshot,
             alive=lambda: poller.alive(),  # noqa: PLW0108
             history=history,
+            guard=guard,
+            page=not config.web.disable_page,
         )
         host, port = web.listen()  # before anything else starts: a port in use must leave no trace
         try:
@@ -58,7 +61,8 @@ def run(config: Config) -> int:
         try:
             web.start()
             poller.start()
-            logger.info("serving metrics on http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
+            shown = f"[{host}]" if ":" in host else host
+            logger.info("serving metrics on %s://%s:%d/metrics", web.scheme, shown, port)
             stop.wait()
             logger.info("stopping")
         finally:

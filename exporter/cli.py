@@ -1,4 +1,4 @@
-"""The command line: ``tq-exporter run | once | check-config | metrics | demo``.
+"""The command line: ``tq-exporter run | once | check-config | healthcheck | metrics | demo``.
 
 Importing this module loads only the configuration; a command loads what it needs.
 """
@@ -105,7 +105,25 @@ def _check_config(options: argparse.Namespace) -> int:
     from exporter.telemetry import check_environment
 
     check_environment(config, os.environ)
+    from exporter.web import Guard
+
+    Guard(config.web.config_file)
     _print(dump_config(config))
+    return 0
+
+
+def _healthcheck(options: argparse.Namespace) -> int:
+    config = _load(options)
+    setup_logging("text", "warning")
+    from exporter.web.healthcheck import UnhealthyError, check_health
+
+    if (options.client_cert is None) != (options.client_key is None):
+        raise ConfigError("--client-cert", "and --client-key belong together", "give both or neither")
+    pair = None if options.client_cert is None else (options.client_cert, options.client_key)
+    try:
+        check_health(config, "/readyz" if options.ready else "/healthz", pair)
+    except UnhealthyError as error:
+        return _fail(f"unhealthy: {error}", 1)
     return 0
 
 
@@ -173,6 +191,16 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
         "file", nargs="?", type=Path, metavar="FILE", help="the YAML file; without it, flags and variables"
     )
     _add_settings(check)
+    health = add(
+        "healthcheck",
+        _healthcheck,
+        "ask the exporter on this machine whether it is alive; exit code 1 when it is not",
+        "healthcheck --config exporter.yaml",
+    )
+    health.add_argument("--ready", action="store_true", help="ask for readiness: the first round of polls is done")
+    health.add_argument("--client-cert", type=Path, metavar="FILE", help="PEM certificate to show, where one is asked")
+    health.add_argument("--client-key", type=Path, metavar="FILE", help="its key")
+    _add_settings(health)
     listing = add("metrics", _metrics, "print every metric there is, with its meaning", "metrics --format markdown")
     listing.add_argument(
         "--format", choices=("table", "markdown", "json"), default="table", help="how to print (default: %(default)s)"

@@ -1,0 +1,143 @@
+"""HTTP basic authentication against bcrypt hashes, at a price that no client can run up.
+
+A bcrypt check is slow on purpose. So a pair that was right is remembered, one check runs at a time, and only a few
+may wait: wrong passwords, however many, cost one core at most, and never delay a client whose pair is known.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import bcrypt
+
+__all__ = ["HEALTH_PATHS", "HEALTH_SCHEME", "BasicAuth", "TooManyChecksError", "health_token"]
+
+MAX_WAITING: Final = 16
+"""Password checks that run or wait at the same time."""
+MAX_WAITING_PER_CLIENT: Final = 4
+"""As many of them may come from one address, so that nobody can take all of them."""
+MAX_REMEMBERED: Final = 256
+"""Right pairs that are remembered."""
+
+HEALTH_SCHEME: Final = "TQ-Exporter-Health"
+"""The ``Authorization`` scheme of ``tq-exporter healthcheck``."""
+HEALTH_PATHS: Final = ("/healthz", "/readyz")
+"""The paths that it opens."""
+
+_BCRYPT_BYTES: Final = 72  # bcrypt looks at no more; so do the tools that make hashes
+
+
+class TooManyChecksError(Exception):
+    """Enough password checks are under way; this one was not made."""
+
+
+class BasicAuth:
+    """Checks ``Authorization`` headers. One object serves every connection, across changes of the users."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._remembered: OrderedDict[bytes, None] = OrderedDict()
+        self._waiting: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
+
+    def check(self, users: Mapping[str, bytes], authorization: str | None, client: str) -> bool:
+        """Return whether *authorization* is the header of one of *users*.
+
+        An unknown user takes as long as a wrong password.
+
+        Args:
+            users: The bcrypt hash of each user's password.
+            authorization: The header's value, None when there is none.
+            client: The address that the request came from.
+
+        Raises:
+            TooManyChecksError: Others' checks are still under way; nothing is known of this pair.
+        """
+        given = _decode(authorization)
+        if given is None:
+            return False
+        user, password = given
+        hashed = users.get(user)
+        proof = self._proof(user, hashed or b"", password)
+        if self._is_remembered(proof):
+            return True
+        with self._turn(client):
+            if self._is_remembered(proof):  # the same pair came twice, and waited
+                return True
+            if not _matches(password, hashed or self._stand_in(user, users)) or hashed is None:
+                return False
+            self._remember(proof)
+            return True
+
+    def _proof(self, user: str, hashed: bytes, password: bytes) -> bytes:
+        # Keyed and hashed: neither the time of a look-up nor a dump of the memory tells a password. With the hash in
+        # it, a pair is forgotten as soon as its user's hash changes.
+        parts = (user.encode("utf-8", "surrogateescape"), hashed, password)
+        return hmac.digest(self._key, b"".join(hashlib.sha256(part).digest() for part in parts), "sha256")
+
+    def _is_remembered(self, proof: bytes) -> bool:
+        with self._lock:
+            return proof in self._remembered
+
+    def _remember(self, proof: bytes) -> None:
+        with self._lock:
+            self._remembered[proof] = None
+            while len(self._remembered) > MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+
+    def _stand_in(self, user: str, users: Mapping[str, bytes]) -> bytes:
+        """Return the hash to check an unknown user against: always the same one, so that its cost tells nothing."""
+        hashes = [users[name] for name in sorted(users)]
+        chosen = hmac.digest(self._key, user.encode("utf-8", "surrogateescape"), "sha256")
+        return hashes[int.from_bytes(chosen, "big") % len(hashes)]
+
+    @contextmanager
+    def _turn(self, client: str) -> Iterator[None]:
+        with self._lock:
+            if self._waiting.total() >= MAX_WAITING or self._waiting[client] >= MAX_WAITING_PER_CLIENT:
+                raise TooManyChecksError
+            self._waiting[client] += 1
+        try:
+            with self._one_at_a_time:
+                yield
+        finally:
+            with self._lock:
+                self._waiting[client] -= 1
+                if not self._waiting[client]:
+                    del self._waiting[client]
+
+
+def health_token(users: Mapping[str, bytes]) -> str:
+    """Return what ``tq-exporter healthcheck`` shows in place of a password, which it does not have.
+
+    Whoever can read the users' hashes can make it. It opens the health endpoints and nothing else.
+    """
+    hashes = b"\n".join(user.encode() + b":" + users[user] for user in sorted(users))
+    return hmac.new(hashlib.sha256(hashes).digest(), b"tq-exporter healthcheck", "sha256").hexdigest()
+
+
+def _matches(password: bytes, hashed: bytes) -> bool:
+    usable = b"\0" not in password  # bcrypt takes none; the check is made for its time alone
+    return bcrypt.checkpw(password[:_BCRYPT_BYTES] if usable else b"", hashed) and usable
+
+
+def _decode(authorization: str | None) -> tuple[str, bytes] | None:
+    scheme, _, encoded = (authorization or "").strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        pair = base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    user, colon, password = pair.partition(b":")
+    return (user.decode("utf-8", "surrogateescape"), password) if colon else None

@@ -1,0 +1,129 @@
+"""What protects the server now: the web configuration and the files it names, read again when one of them changes."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from exporter.config import ConfigError
+from exporter.web.auth import health_token
+from exporter.web.tls import server_context
+from exporter.web.web_config import WebConfig, read_web_config
+
+__all__ = ["Guard", "Protection"]
+
+logger = logging.getLogger(__name__)
+
+_Signature = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What holds for one connection.
+
+    Attributes:
+        tls: How to speak TLS; None for plain HTTP.
+        client_allowed_sans: Names of which a client's certificate must have one; empty when any will do.
+        users: The bcrypt hash of each user's password; empty when nobody is asked for one.
+        health_token: See :func:`exporter.web.auth.health_token`; empty without users.
+        headers: What to add to every response.
+    """
+
+    tls: ssl.SSLContext | None = None
+    client_allowed_sans: tuple[str, ...] = ()
+    users: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    health_token: str = ""
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+_NONE: Final = Protection()
+
+
+class Guard:
+    """Keeps the protection that *file* describes up to date.
+
+    A change that cannot be used leaves what was in force in force and is logged once. So does one that would end TLS
+    or the passwords: while a file is being written it may be empty for a moment, and that must open no door.
+
+    Args:
+        file: The web configuration; None for no protection.
+
+    Raises:
+        ConfigError: The file, or one that it names, cannot be used.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._reading = threading.Lock()
+        self._protection = _NONE
+        self._seen: dict[Path, _Signature | None] = {}
+        if file is None:
+            return
+        self._protection = self._load(file)
+        if self._protection.users and self._protection.tls is None:
+            logger.warning("%s asks for passwords without TLS: they cross the network readable", file)
+
+    def current(self) -> Protection:
+        """Return what holds for a connection that begins now. Never fails, and waits for no other thread's reading."""
+        # Where the files' disk hangs, one connection hangs with it and the others go on with what is known.
+        if self._file is not None and self._reading.acquire(blocking=False):
+            try:
+                self._refresh(self._file)
+            finally:
+                self._reading.release()
+        return self._protection
+
+    def _refresh(self, file: Path) -> None:
+        if all(_sign(path) == seen for path, seen in self._seen.items()):
+            return
+        try:
+            fresh = self._load(file)
+            for had, has, key in (
+                (self._protection.tls, fresh.tls, "tls_server_config"),
+                (self._protection.users, fresh.users, "basic_auth_users"),
+            ):
+                if had and not has:
+                    raise ConfigError(f"{file}: {key}", "is gone", "restart the exporter to go on without it")
+        except ConfigError as error:
+            logger.error("the changed web configuration is not used, the one before stays in force: %s", error)
+            return
+        self._protection = fresh
+        logger.info("the web configuration has changed and is in force")
+
+    def _load(self, file: Path) -> Protection:
+        # Signed before they are read: a change during the reading is seen the next time.
+        seen = {file: _sign(file)}
+        try:
+            config = read_web_config(file)
+            seen |= {path: _sign(path) for path in _files_of(config)}
+            return Protection(
+                tls=None if config.tls is None else server_context(config.tls),
+                client_allowed_sans=() if config.tls is None else config.tls.client_allowed_sans,
+                users=MappingProxyType(dict(config.users)),
+                health_token=health_token(config.users) if config.users else "",
+                headers=MappingProxyType(dict(config.headers)),
+            )
+        finally:
+            self._seen = seen
+
+
+def _files_of(config: WebConfig) -> Iterable[Path]:
+    if config.tls is None:
+        return ()
+    files = (config.tls.cert_file, config.tls.key_file, config.tls.client_ca_file)
+    return (file for file in files if file is not None)
+
+
+def _sign(file: Path) -> _Signature | None:
+    """Return what changes when *file* does, also when a link to it is turned, as Kubernetes does; None without one."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
