@@ -16,6 +16,12 @@ SHARED_CAPACITY = 20_000
 """Rows with fields that the shared cluster's storage holds; one more in a put fails it. Rows of tags are free."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fault matrix")
+    group.addoption("--all-loads", action="store_true", help="run each fault under every load, not under one")
+    group.addoption("--fault-records", metavar="DIR", help="write down what each row of the fault matrix saw")
+
+
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[TQCluster]:
     """One Ray for the whole run. Tests take ``cluster``, which makes sure that TransferQueue is well."""

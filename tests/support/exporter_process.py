@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,6 +44,12 @@ class Exposition:
     def samples(self, name: str, **labels: str) -> list[tuple[Mapping[str, str], float]]:
         """Return the samples of *name* that carry all of *labels*."""
         return [(found, value) for found, value in self._samples.get(name, []) if labels.items() <= dict(found).items()]
+
+    def series(self) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """Give name and labels of every sample."""
+        for name, found in self._samples.items():
+            for labels, _ in found:
+                yield name, labels
 
     def value(self, name: str, **labels: str) -> float | None:
         """Return the one sample of *name* with *labels*, None when there is none."""

@@ -1,0 +1,378 @@
+"""One row of the fault matrix: a fault on a live data plane, watched through a real exporter process.
+
+A test of this folder that is marked ``fault`` is one fault; it runs once per load, and every run is a row::
+
+    @pytest.mark.fault("controller killed", in_ci=IDLE)
+    def test_a_killed_controller(cluster: TQCluster, begin: Begin) -> None:
+        with begin(cluster, "--ray-address", cluster.ray_address) as row:
+            kill(cluster.controller.pid)
+            row.expect(up=0, discovery="lost", errors={"ping": "DataPlaneUnavailable"}, ...)
+            cluster.restart_tq()
+            row.recover(cluster, restarts=1)
+
+Time is told in the exporter's own poll intervals, by its counters of polls, so that a slow machine changes no
+verdict. ``pytest`` runs each fault under the one load that it names in ``in_ci``, ``make faults`` under all.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from tests.faults.load import RESIDENT, Load
+from tests.support.cluster import TQCluster
+from tests.support.exporter_process import ExporterProcess, Exposition
+
+__all__ = ["FAST", "INTERVAL_S", "RESTART_FREE", "Begin", "Phase", "Record", "Row"]
+
+INTERVAL_S: Final = 2.0
+"""The interval and deadline of a ping in a row: with less, a busy machine is taken for a silent controller."""
+
+FAST: Final[Mapping[str, str]] = {
+    "TQ_EXPORTER_PING_INTERVAL": f"{INTERVAL_S:g}s",
+    "TQ_EXPORTER_METADATA_INTERVAL": "1s",
+    "TQ_EXPORTER_METADATA_TIMEOUT": "3s",
+    "TQ_EXPORTER_STORAGE_INTERVAL": "1s",
+    "TQ_EXPORTER_STORAGE_TIMEOUT": "2s",
+    "TQ_EXPORTER_DISCOVERY_TIMEOUT": "60s",
+    # The budget would stretch the polls of 10,000 keys on a slow machine, and with them what counts as stale.
+    "TQ_EXPORTER_METADATA_MAX_CONTROLLER_SHARE": "1",
+}
+"""The exporter's environment in a row."""
+
+RESTART_FREE: Final = "the exporter's process is another one than before"
+
+_HOLD_S = 4.5
+"""For how long what is expected must last: listings go stale after three missed polls of a second."""
+
+_PATIENCE_S = 180.0
+"""When a row gives up waiting for polls that do not come."""
+
+_NOT_GAUGES = re.compile(r"_(total|bucket|sum|count|created)$")
+
+
+@dataclass
+class Phase:
+    """What was seen while a row waited for one state.
+
+    Attributes:
+        name: What was done before, ``""`` for the fault itself.
+        up: ``dataplane_up`` in the end.
+        discovery: The discovery states in the order in which they were seen.
+        errors: ``operation type`` to the number of errors counted in this phase.
+        withdrawn: Series that were there when the row began and are not now.
+        healthz: Every status that ``/healthz`` gave.
+        readyz: Every status that ``/readyz`` gave.
+        intervals: Ping intervals until all was as expected.
+        lookups: Look-ups made until then.
+        seconds: Seconds until then.
+    """
+
+    name: str
+    up: float
+    discovery: list[str] = field(default_factory=list)
+    errors: dict[str, int] = field(default_factory=dict)
+    withdrawn: list[str] = field(default_factory=list)
+    healthz: list[int] = field(default_factory=list)
+    readyz: list[int] = field(default_factory=list)
+    intervals: int = 0
+    lookups: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Record:
+    """A row as ``make faults`` writes it down."""
+
+    fault: str
+    load: str
+    phases: list[Phase] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return asdict(self)
+
+
+class Row:
+    """A steady data plane under one load with an exporter beside it; then what is done to them, and what must be.
+
+    Args:
+        record: Where to note what is seen.
+        exporter: The exporter, started and watching.
+        load: The load on the data plane.
+        steady: How the exposition must look before the fault; by default all of the data plane is seen.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        exporter: ExporterProcess,
+        load: Load,
+        steady: Callable[[Exposition], bool] | None = None,
+    ) -> None:
+        self.exporter = exporter
+        self.load = load
+        self._record = record
+        self._pid = exporter.process.pid
+        self._allowed: set[tuple[str, str]] = set()
+        self._before = exporter.wait_for(steady or self._is_steady, "a steady state", _PATIENCE_S)
+        self._mark = self._before
+        self._marked_at = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Write *text* below the row's table entry, for what the columns do not hold."""
+        self._record.notes.append(text)
+
+    def scrape_before(self) -> Exposition:
+        """What was exposed before the fault."""
+        return self._before
+
+    def expect(
+        self,
+        phase: str = "",
+        *,
+        up: int,
+        discovery: str,
+        errors: Mapping[str, str] | None = None,
+        tolerated: Collection[tuple[str, str]] = (),
+        partitions: bool,
+        storage: Collection[str],
+        within: int = 10,
+        also: Callable[[Exposition], bool] | None = None,
+    ) -> Exposition:
+        """Wait for exactly this state, see that it lasts, and return its last scrape.
+
+        ``/healthz`` and ``/readyz`` must answer 200 all the time. An error counter that grows although it is neither
+        in *errors* nor *tolerated* fails the row at once.
+
+        Args:
+            phase: What was done to come here, ``""`` for the row's fault.
+            up: ``dataplane_up``.
+            discovery: The state of ``dataplane_discovery_state``.
+            errors: Operation to the error type that must be counted for it since the last phase.
+            tolerated: Pairs of operation and error type that may be counted, depending on when the fault struck.
+            partitions: Whether the gauges of partitions stay; False: none of any partition is exposed.
+            storage: The storage units whose gauges stay; no other has any.
+            within: For how many ping intervals it may take.
+            also: What must hold besides.
+        """
+        must = set((errors or {}).items())
+        self._allowed = must | set(tolerated)
+        seen_phase = Phase(phase, up)
+
+        def missing(seen: Exposition) -> list[str]:
+            grown = self._grown(seen, self._mark)
+            return [
+                text
+                for text, is_so in (
+                    (f"up {up}", seen.value("dataplane_up") == up),
+                    (f"discovery {discovery}", _discovery(seen) == discovery),
+                    (f"errors {sorted(must)} (grown: {grown})", must <= set(grown)),
+                    (f"partition gauges: {partitions}", self._partitions_are(seen, partitions)),
+                    (f"storage gauges of {sorted(storage)}", self._storage_is(seen, storage)),
+                    ("what is special to this row", also is None or also(seen)),
+                )
+                if not is_so
+            ]
+
+        seen = self._watch(seen_phase, missing, within)
+        self._finish(seen_phase, seen)
+        return seen
+
+    def recover(
+        self,
+        cluster: TQCluster,
+        phase: str = "",
+        *,
+        restarts: int,
+        within: int = 15,
+        lookups: int = 3,
+        errors: Collection[tuple[str, str]] = (),
+        storage: Collection[str] = ("0", "1"),
+        also: Callable[[Exposition], bool] | None = None,
+    ) -> Exposition:
+        """After the fault is mended: all must be seen again, without a restart of the exporter, and the job go on.
+
+        The errors of the fault may be counted until then; after that, none. A new controller has lost the resident
+        groups, and has none of their gauges.
+
+        Args:
+            cluster: The data plane as it is now.
+            phase: What was done to mend it.
+            restarts: How many new controllers the exporter must have counted since the row began.
+            within: For how many ping intervals it may take.
+            lookups: How many look-ups it may take.
+            errors: More pairs of operation and error type that may be counted until all is well.
+            storage: The storage units that must be seen.
+            also: What must hold besides.
+        """
+        self._allowed |= set(errors)
+        self.load.assert_goes_on(cluster)
+        seen_phase = Phase(phase or "mended", 1)
+        lost = self.load.groups if restarts else 0
+
+        def missing(seen: Exposition) -> list[str]:
+            return [
+                text
+                for text, is_so in (
+                    ("up 1", seen.value("dataplane_up") == 1),
+                    ("discovery found", _discovery(seen) == "found"),
+                    ("the partition that is new", bool(seen.samples("dataplane_partition_depth", partition="after"))),
+                    ("the resident partition", bool(restarts) or self._partitions_are(seen, True)),
+                    (f"storage gauges of {sorted(storage)}", self._storage_is(seen, storage)),
+                    (
+                        f"{restarts} restarts",
+                        self._since_start(seen, "dataplane_controller_restarts_total") == restarts,
+                    ),
+                    (f"{lost} groups lost", self._lost(seen) == lost),
+                    ("what is special to this row", also is None or also(seen)),
+                )
+                if not is_so
+            ]
+
+        before_hold: list[Exposition] = []
+        seen = self._watch(seen_phase, missing, within, before_hold)
+        assert seen_phase.lookups <= lookups, f"found after {seen_phase.lookups} look-ups"
+        late = self._grown(seen, before_hold[0])
+        assert not late, f"counted after all was well: {late}"
+        assert self.exporter.process.pid == self._pid, RESTART_FREE
+        self._finish(seen_phase, seen)
+        return seen
+
+    # Watching
+
+    def _watch(
+        self,
+        phase: Phase,
+        missing: Callable[[Exposition], list[str]],
+        within: int,
+        settled: list[Exposition] | None = None,
+    ) -> Exposition:
+        good_since: float | None = None
+        while True:
+            seen = self._look(phase)
+            now = time.monotonic()
+            lacks = missing(seen)
+            if lacks:
+                assert good_since is None, self._explain(f"it did not last: {lacks}")
+                assert self._intervals(seen) <= within, self._explain(f"not within {within} intervals: {lacks}")
+                assert now - self._marked_at < _PATIENCE_S, self._explain(f"not in time: {lacks}")
+            elif good_since is None:
+                good_since = now
+                phase.intervals = self._intervals(seen)
+                phase.lookups = int(self._delta(seen, self._mark, "tq_exporter_polls_total", source="discovery"))
+                phase.seconds = round(now - self._marked_at, 1)
+                if settled is not None:
+                    settled.append(seen)
+            elif now - good_since > _HOLD_S:
+                return seen
+            time.sleep(0.05)
+
+    def _look(self, phase: Phase) -> Exposition:
+        for path, statuses in (("/healthz", phase.healthz), ("/readyz", phase.readyz)):
+            status, _ = self.exporter.get(path)
+            if status not in statuses:
+                statuses.append(status)
+            assert status == 200, self._explain(f"{path} said {status}")
+        seen = self.exporter.scrape()
+        state = _discovery(seen)
+        if not phase.discovery or phase.discovery[-1] != state:
+            phase.discovery.append(state)
+        surprises = set(self._grown(seen, self._mark)) - self._allowed
+        assert not surprises, self._explain(f"errors that must not be counted: {sorted(surprises)}")
+        return seen
+
+    def _finish(self, phase: Phase, seen: Exposition) -> None:
+        phase.errors = {f"{operation} {kind}": n for (operation, kind), n in self._grown(seen, self._mark).items()}
+        phase.withdrawn = _withdrawn(self._before, seen)
+        self._record.phases.append(phase)
+        self._mark = seen
+        self._marked_at = time.monotonic()
+
+    def _explain(self, trouble: str) -> str:
+        return f"{self._record.fault}, {self._record.load}: {trouble}\n{self.exporter.log[-4000:]}"
+
+    # Reading
+
+    def _is_steady(self, seen: Exposition) -> bool:
+        up = seen.by("dataplane_source_up", "source")
+        return (
+            seen.value("dataplane_up") == 1
+            and seen.value("dataplane_partition_depth", partition=RESIDENT) == self.load.groups
+            and seen.by("dataplane_source_interval_seconds", "source").keys() <= up.keys()
+            and all(value == 1 for value in up.values())
+        )
+
+    def _intervals(self, seen: Exposition) -> int:
+        """Ping intervals since the last phase: each ends in a poll, or in one that is skipped."""
+        return int(
+            self._delta(seen, self._mark, "tq_exporter_polls_total", source="ping")
+            + self._delta(seen, self._mark, "tq_exporter_polls_skipped_total", source="ping")
+        )
+
+    def _since_start(self, seen: Exposition, name: str, **labels: str) -> float:
+        return self._delta(seen, self._before, name, **labels)
+
+    def _lost(self, seen: Exposition) -> float:
+        return self._since_start(seen, "dataplane_partition_groups_lost_total", partition=RESIDENT)
+
+    @staticmethod
+    def _delta(seen: Exposition, before: Exposition, name: str, **labels: str) -> float:
+        return sum(v for _, v in seen.samples(name, **labels)) - sum(v for _, v in before.samples(name, **labels))
+
+    @staticmethod
+    def _grown(seen: Exposition, before: Exposition) -> dict[tuple[str, str], int]:
+        def counts(exposition: Exposition) -> dict[tuple[str, str], float]:
+            found = exposition.samples("dataplane_errors_total")
+            return {(labels["operation"], labels["error_type"]): value for labels, value in found}
+
+        old = counts(before)
+        return {key: int(value - old.get(key, 0)) for key, value in counts(seen).items() if value != old.get(key, 0)}
+
+    def _partitions_are(self, seen: Exposition, stay: bool) -> bool:
+        there = _subjects(seen, "partition")
+        if not stay:
+            return not there
+        return there.get(RESIDENT) == _subjects(self._before, "partition")[RESIDENT]
+
+    def _storage_is(self, seen: Exposition, units: Collection[str]) -> bool:
+        there, before = _subjects(seen, "storage_unit"), _subjects(self._before, "storage_unit")
+        return there == {unit: before[unit] for unit in units}
+
+
+Begin = Callable[..., Any]
+"""``begin(cluster, *exporter_flags, env=…, steady=…)``: a context manager of a :class:`Row` with the row's load."""
+
+
+def _discovery(seen: Exposition) -> str:
+    states = [state for state, value in seen.by("dataplane_discovery_state", "state").items() if value == 1]
+    assert len(states) == 1, states
+    return states[0]
+
+
+def _subjects(seen: Exposition, label: str) -> dict[str, set[str]]:
+    """Return the gauges that each partition or storage unit has."""
+    found: dict[str, set[str]] = {}
+    for name, labels in seen.series():
+        if label in labels and not _NOT_GAUGES.search(name):
+            found.setdefault(labels[label], set()).add(name)
+    return found
+
+
+def _withdrawn(before: Exposition, now: Exposition) -> list[str]:
+    """Say what is exposed no more: ``partition resident (all 12)``, or the names where some stay."""
+    lines = []
+    for label, noun in (("partition", "partition"), ("storage_unit", "storage unit")):
+        old, new = _subjects(before, label), _subjects(now, label)
+        for subject in sorted(old):
+            gone = old[subject] - new.get(subject, set())
+            if gone:
+                some = f"all {len(gone)}" if gone == old[subject] else ", ".join(sorted(gone))
+                lines.append(f"{noun} {subject} ({some})")
+    if before.samples("dataplane_controller_info") and not now.samples("dataplane_controller_info"):
+        lines.append("dataplane_controller_info")
+    return lines
