@@ -156,5 +156,5 @@ class ExporterProcess:
         self.close()
 
     def _address(self) -> str | None:
-        found = re.search(r"(http://[^\s\"/]+)/metrics", self.log)
+        found = re.search(r"(https?://[^\s\"/]+)/metrics", self.log)
         return found[1] if found else None
