@@ -3,12 +3,13 @@ PYTHON ?= python3
 DURATION ?=
 DEMO_ARGS ?=
 TESTS ?= tests
+FAULTS ?= tests/faults
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs bench clean tools
+.PHONY: help demo test faults check format docs bench clean tools
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +27,12 @@ tools:
 
 test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs a part.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+faults: $(INSTALLED) tools ## Run every row of the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py runs a part anew.
+	$(if $(filter tests/faults,$(FAULTS)),rm -rf build/faults)
+	$(BIN)/python -m pytest --all-loads --fault-records build/faults $(FAULTS)
+	$(BIN)/python -m tests.faults.report build/faults > build/reliability.md
+	mv build/reliability.md docs/reliability.md
 
 check: $(INSTALLED) ## Check format, lint, types, the import contract and generated files.
 	$(BIN)/ruff format --check .
