@@ -1,0 +1,65 @@
+// Elements. Whatever comes from outside becomes text, and nothing else: the page's policy refuses markup from strings.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export const byId = (id) => document.getElementById(id);
+
+// Makes an element: h("td", {class: "n"}, "text", child). An attribute that is null or false is left out.
+export function h(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+export function s(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value !== null && value !== false) element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+// Writes only what differs: a selection, a focus and a screen reader stay where they are.
+export function text(element, value) {
+  if (element.textContent !== value) element.textContent = value;
+}
+
+export function attribute(element, key, value) {
+  if (value === null) element.removeAttribute(key);
+  else if (element.getAttribute(key) !== value) element.setAttribute(key, value);
+}
+
+// Makes the parent's children those of items: one child per key, made once, updated each time, in order.
+export function keyed(parent, items, keyOf, make, update) {
+  const known = new Map([...parent.children].map((child) => [child.key, child]));
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const key = keyOf(item);
+    let child = known.get(key);
+    if (child) known.delete(key);
+    else {
+      child = make(item);
+      child.key = key;
+    }
+    update(child, item);
+    if (child === place) place = place.nextElementSibling;
+    else parent.insertBefore(child, place);
+  }
+  for (const child of known.values()) child.remove();
+}
+
+// A list of facts: [[term, value, title], ...]; those without a value are left out.
+export function facts(list, entries) {
+  keyed(
+    list,
+    entries.filter(([, value]) => value !== null && value !== undefined),
+    ([term]) => term,
+    ([term]) => h("div", {}, h("dt", {}, term), h("dd")),
+    (row, [, value, title]) => {
+      text(row.lastElementChild, value);
+      attribute(row.lastElementChild, "title", title ?? null);
+    },
+  );
+}

@@ -1,0 +1,309 @@
+// The loop: asks the exporter every two seconds, and says so when it does not answer.
+
+import { attribute, byId, facts, h, keyed, s, text } from "./dom.js";
+import * as format from "./format.js";
+import * as model from "./model.js";
+import { Panels } from "./panels.js";
+import { Stages } from "./stages.js";
+
+const EVERY_S = 2;
+const LONGEST_PAUSE_S = 30;
+const ANSWER_S = 8;
+const FROZEN_S = 15; // a snapshot older than this, by the exporter's own clock, is no longer of now
+const HISTORIES = ["recent", "hour"];
+
+const state = {
+  snapshot: null,
+  histories: { recent: null, hour: null },
+  fetchedAt: { recent: -Infinity, hour: -Infinity },
+  received: 0, // performance.now() of the last answer, in seconds
+  skew: 0, // the exporter's clock minus the snapshot's time, at the last answer
+  failed: 0, // attempts in a row without an answer
+  problem: "",
+  nextTry: null,
+  scope: null,
+  window: "recent",
+  said: null,
+};
+
+const clock = () => performance.now() / 1000;
+
+// Asking
+
+class NoAnswer extends Error {}
+
+async function ask(path) {
+  let answer;
+  try {
+    answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_S * 1000) });
+  } catch (error) {
+    throw new NoAnswer(error.name === "TimeoutError" ? `no answer within ${ANSWER_S} s` : "no connection");
+  }
+  if (answer.status === 401) throw new NoAnswer("it asks for a login: reload the page");
+  if (!answer.ok) throw new NoAnswer(`it answered with status ${answer.status}`);
+  try {
+    return { body: await answer.json(), date: Date.parse(answer.headers.get("Date") ?? "") / 1000 };
+  } catch {
+    throw new NoAnswer("its answer broke off or is no JSON");
+  }
+}
+
+async function askAll() {
+  const { body, date } = await ask("api/v1/snapshot");
+  // Only what is as old as its samples is asked for again.
+  for (const name of HISTORIES) {
+    const known = state.histories[name];
+    const restarted = state.snapshot && state.snapshot.started_at !== body.started_at;
+    if (!known || restarted || clock() - state.fetchedAt[name] >= known.interval * 0.9) {
+      state.histories[name] = (await ask(`api/v1/history/${name}`)).body;
+      state.fetchedAt[name] = clock();
+    }
+  }
+  state.snapshot = body;
+  state.skew = Number.isFinite(date) ? Math.max(date - body.taken_at, 0) : 0;
+  state.received = clock();
+}
+
+let asking = false;
+let timer = null;
+
+async function turn() {
+  clearTimeout(timer);
+  if (asking || document.hidden) return; // a hidden page asks nothing; it does again once it is seen
+  asking = true;
+  try {
+    await askAll();
+    state.failed = 0;
+    state.problem = "";
+  } catch (error) {
+    if (!(error instanceof NoAnswer)) throw error;
+    state.failed += 1;
+    state.problem = error.message;
+  } finally {
+    asking = false;
+    const pause = Math.min(EVERY_S * 2 ** Math.max(state.failed - 1, 0), LONGEST_PAUSE_S);
+    state.nextTry = clock() + pause;
+    timer = setTimeout(turn, pause * 1000);
+    draw();
+  }
+}
+
+// Drawing
+
+const stages = new Stages();
+const panels = new Panels({ choose });
+
+function view() {
+  const { snapshot } = state;
+  const now = snapshot.taken_at + state.skew + (clock() - state.received);
+  const frozen = state.skew > FROZEN_S;
+  // A page that was hidden, or a machine that slept, has heard nothing for a while: until it does, nothing is of now.
+  const connected = state.failed === 0 && !frozen && clock() - state.received < FROZEN_S;
+  // What is not of now is treated as not known now.
+  const live = connected ? snapshot : { ...snapshot, up: false };
+  const histories = [state.histories.recent, state.histories.hour];
+  const arrivals = model.pulse(histories, null, "arrived", now);
+  const departures = model.pulse(histories, null, "departed", now);
+  return {
+    snapshot,
+    live,
+    now,
+    frozen,
+    connected,
+    histories,
+    history: state.histories[state.window],
+    scope: state.scope,
+    lagsInScope: model.lags(live, state.scope),
+    storage: model.storage(live),
+    findings: model.findings(live, arrivals, departures, format),
+  };
+}
+
+function draw() {
+  drawConnection();
+  if (!state.snapshot) return;
+  const scene = view();
+  drawStatus(scene);
+  drawScope(scene);
+  stages.draw(scene);
+  panels.draw(scene);
+  const { snapshot } = scene;
+  byId("run").hidden = !snapshot.endpoint?.run;
+  text(byId("run"), snapshot.endpoint?.run ? format.name(snapshot.endpoint.run) : "");
+  const versions = Object.entries(snapshot.endpoint?.versions ?? {}).map(([what, version]) => `${what} ${version}`);
+  text(byId("about"), [`exporter up for ${format.span(Math.round(scene.now - snapshot.started_at))}`, ...versions.map(format.visible)].join(" · "));
+}
+
+function drawConnection() {
+  const frozen = state.snapshot && state.skew > FROZEN_S;
+  const away = state.failed > 0;
+  byId("unreachable").hidden = !away && !frozen;
+  attribute(document.body, "data-connection", away ? "away" : frozen ? "frozen" : "live");
+  if (away) {
+    const last = state.snapshot ? `Its last answer is ${format.span(Math.round(clock() - state.received))} old; no figure here is of now.` : "It has not answered yet.";
+    const wait = Math.max(Math.ceil(state.nextTry - clock()), 0);
+    text(byId("unreachable-title"), "This exporter does not answer");
+    text(byId("unreachable-why"), `${capital(state.problem)}. ${last} Next try in ${wait} s.`);
+  } else if (frozen) {
+    text(byId("unreachable-title"), "This exporter has stopped polling");
+    text(byId("unreachable-why"), `It answers, but its figures are ${format.span(Math.round(state.skew))} old.`);
+  }
+  attribute(byId("live"), "data-live", away || frozen ? "no" : "yes");
+  text(byId("live"), away ? "Not updating" : frozen ? "Not polling" : `Live, every ${EVERY_S} s`);
+}
+
+const capital = (words) => words && words[0].toUpperCase() + words.slice(1);
+
+function drawStatus({ snapshot, live, now, connected, frozen, findings, histories }) {
+  const plane = model.planeState(snapshot);
+  const { word, tone } = model.STATES[plane];
+  const ping = model.source(snapshot, "ping");
+  const lastGood = ping?.last_success ?? null;
+  const change = histories.find(Boolean)?.changes.find((one, index) => index === 0 && one.state === plane);
+  const since = change ? `since ${format.at(change.at, now)}, for ${format.span(Math.round(now - change.at))}` : "";
+  const [worst] = findings;
+  const shownTone = connected ? (plane === "found" ? (worst?.tone ?? "ok") : tone) : "bad";
+  attribute(byId("status"), "data-tone", shownTone);
+  const title = connected ? word : `${word}, when last heard`;
+  text(byId("state"), title);
+  const looked = { generation: "generation", training: "training", queue: "the queue" };
+  const sentence = {
+    found: worst ? `Look at ${looked[worst.where]}: ${findings.map((one) => one.text).join("; ")}.` : quietSentence(live),
+    silent: `The controller is there and does not answer, ${since}.`,
+    lost: `The data plane was there and is gone, ${since}.`,
+    ended: `The job ended on purpose, ${since}. The next one is found by itself.`,
+    never_found: `No data plane has answered since the exporter started, ${format.ago(now - snapshot.started_at)}.`,
+  }[plane];
+  text(byId("verdict"), connected ? sentence : frozen ? "Its poll loop has stopped; restart the exporter." : "Nothing is known of now: the exporter does not answer.");
+  const details = { ping: ping?.detail, discovery: model.source(snapshot, "discovery")?.detail };
+  const why = plane === "found" ? "" : (plane === "ended" || plane === "never_found" ? details.discovery || details.ping : details.ping || change?.detail || details.discovery) || "";
+  byId("reason").hidden = !why;
+  text(byId("reason"), why ? `Reason: ${format.visible(why)}` : "");
+  const restarts = Math.max(snapshot.generation - 1, 0);
+  facts(byId("facts"), [
+    ["Last good poll", lastGood === null ? "never" : `${format.at(lastGood, now)}, ${format.ago(now - lastGood)}`],
+    ["Controller", snapshot.endpoint ? format.visible(snapshot.endpoint.address) : null, snapshot.endpoint?.controller_id ?? null],
+    ["Restarts", snapshot.generation ? `${format.count(restarts)}` : null, "controllers that took another one's place"],
+    ["Generation", snapshot.generation ? format.count(snapshot.generation) : null],
+    ["Backend", snapshot.endpoint?.backend ? format.visible(snapshot.endpoint.backend) : null],
+    ["Partitions", live.up ? format.count(snapshot.partitions.length) : format.UNKNOWN],
+  ]);
+  drawTimeline(histories[0] && histories[state.window === "hour" ? 1 : 0], now);
+  document.title = `${connected ? title : "No answer from the exporter"} · TransferQueue`;
+  announce(connected, plane, sentence, worst);
+}
+
+function quietSentence(live) {
+  const held = model.occupancy(live, null);
+  if (!held) return "It answers; its partitions are not listed yet.";
+  if (!held.total && !live.flows.some((flow) => flow.arrived)) return "It answers and holds nothing yet.";
+  return "Generation, queue and training all flow.";
+}
+
+// The live region hears of changes of state, not of figures.
+function announce(connected, plane, sentence, worst) {
+  const now = connected ? `${plane} ${plane === "found" ? (worst?.where ?? "") : ""}` : "away";
+  if (state.said === now) return;
+  state.said = now;
+  text(byId("announcer"), connected ? `${model.STATES[plane].word}. ${sentence}` : `This exporter does not answer: ${state.problem}.`);
+}
+
+function drawTimeline(history, now) {
+  if (!history) return;
+  const lengthS = history.interval * history.samples;
+  const spans = [];
+  history.at.forEach((at, index) => {
+    const until = history.at[index + 1] ?? Math.min(now, at + 2.5 * history.interval);
+    const to = Math.min(until, at + 2.5 * history.interval); // no sample: the exporter did not run, or not in time
+    const last = spans.at(-1);
+    if (last?.state === history.state[index] && at - last.to < 0.01) last.to = to;
+    else spans.push({ state: history.state[index], from: at, to });
+  });
+  const x = (time) => Math.max(1000 * (1 - (now - time) / lengthS), 0);
+  const svg = byId("timeline");
+  keyed(
+    svg,
+    spans,
+    (span) => `${span.state} ${Math.round(span.from)}`,
+    () => s("rect", { y: 0, height: 10 }),
+    (rect, span) => {
+      attribute(rect, "class", `plane-${span.state}`);
+      attribute(rect, "x", x(span.from).toFixed(2));
+      attribute(rect, "width", Math.max(x(span.to) - x(span.from), 0).toFixed(2));
+    },
+  );
+  const totals = {};
+  for (const span of spans) totals[span.state] = (totals[span.state] ?? 0) + span.to - span.from;
+  const said = Object.entries(totals).map(([plane, seconds]) => `${model.STATES[plane].word} ${format.span(Math.round(seconds))}`);
+  attribute(svg, "aria-label", `State in the last ${format.span(lengthS)}: ${said.join(", ")}`);
+  text(byId("timeline-from"), format.ago(lengthS));
+}
+
+// Choices
+
+let scopes = "";
+
+function drawScope({ snapshot, scope }) {
+  const names = [...new Set([...(scope === null ? [] : [scope]), ...snapshot.partitions.map((part) => part.partition)])].sort();
+  const key = JSON.stringify([names, scope]);
+  if (key === scopes) return;
+  scopes = key;
+  const options = [null, ...names].map((name) => {
+    const option = h("option", {}, name === null ? "All partitions" : format.name(name));
+    option.name = name;
+    option.selected = name === scope;
+    return option;
+  });
+  byId("scope").replaceChildren(...options);
+}
+
+function choose(name) {
+  state.scope = name;
+  draw();
+}
+
+byId("scope").addEventListener("change", (event) => choose(event.target.selectedOptions[0].name ?? null));
+
+for (const radio of document.querySelectorAll("input[name=window]")) {
+  radio.addEventListener("change", () => {
+    state.window = radio.value;
+    draw();
+  });
+}
+
+byId("retry").addEventListener("click", turn);
+document.addEventListener("visibilitychange", turn);
+
+const THEMES = ["auto", "light", "dark"];
+
+function paint(theme) {
+  attribute(document.documentElement, "data-theme", theme === "auto" ? null : theme);
+  text(byId("theme"), `Theme: ${theme}`);
+}
+
+function storedTheme() {
+  try {
+    const stored = localStorage.getItem("theme");
+    return THEMES.includes(stored) ? stored : "auto";
+  } catch {
+    return "auto"; // storage is forbidden here
+  }
+}
+
+let theme = storedTheme();
+byId("theme").addEventListener("click", () => {
+  theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+  paint(theme);
+  try {
+    localStorage.setItem("theme", theme);
+  } catch {
+    return; // it holds until the page is left
+  }
+});
+
+paint(theme);
+setInterval(() => {
+  if (!document.hidden && state.snapshot) draw();
+  else if (!document.hidden) drawConnection();
+}, 1000);
+turn();

@@ -1,0 +1,217 @@
+// What the figures mean. Pure functions of the snapshot and the history; nothing here touches the page.
+
+export const GROUP_STATES = ["ready", "incomplete", "uncommitted", "failed"];
+
+export const STATES = {
+  found: { word: "Running", tone: "ok" },
+  silent: { word: "No answer", tone: "bad" },
+  lost: { word: "Lost", tone: "bad" },
+  ended: { word: "Ended", tone: "idle" },
+  never_found: { word: "Not found yet", tone: "idle" },
+};
+
+const RATE_S = 30; // rates are means over this time at least
+const QUIET_S = 60; // nothing is called quiet before
+const NEARLY_FULL = 0.9;
+
+export const planeState = (snapshot) =>
+  snapshot.discovery === "found" && !snapshot.up ? "silent" : snapshot.discovery;
+
+export const source = (snapshot, name) => snapshot.sources.find((one) => one.source === name);
+
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+const sumKnown = (values) => {
+  const known = values.filter((value) => value !== null);
+  return known.length ? sum(known) : null;
+};
+
+// The partitions in view: all, or the one that was chosen.
+export const inScope = (list, scope) => (scope === null ? list : list.filter((one) => one.partition === scope));
+
+// Whether partitions could be listed: an empty list then means that there are none.
+export function isListed(snapshot) {
+  const metadata = source(snapshot, "metadata");
+  return snapshot.up && Boolean(metadata?.up) && (metadata.reason === "ok" || metadata.reason === "budget");
+}
+
+export function occupancy(snapshot, scope) {
+  const parts = inScope(snapshot.partitions, scope);
+  if (!snapshot.up || (!parts.length && (!isListed(snapshot) || scope !== null))) return null;
+  const groups = Object.fromEntries(GROUP_STATES.map((state) => [state, sum(parts.map((part) => part.groups[state]))]));
+  return {
+    groups,
+    total: sum(Object.values(groups)),
+    keys: sum(parts.map((part) => part.keys)),
+    bytes: sumKnown(parts.map((part) => part.size_bytes)),
+    malformed: sum(parts.map((part) => part.malformed_rows)),
+    oldest: Math.min(...parts.flatMap((part) => part.oldest.map((one) => one.created_at)), Infinity),
+  };
+}
+
+export function lags(snapshot, scope) {
+  const parts = inScope(snapshot.partitions, scope);
+  if (!snapshot.up || !parts.length) return null;
+  const buckets = Object.keys(parts[0].staleness);
+  const counts = buckets.map((bucket) => [bucket, sum(parts.map((part) => part.staleness[bucket] ?? 0))]);
+  const known = parts.filter((part) => part.staleness_mean !== null);
+  const weights = known.map((part) => sum(Object.values(part.staleness)) - (part.staleness.unknown ?? 0));
+  const references = new Set(parts.map((part) => part.reference).filter(Boolean));
+  const versions = parts.map((part) => part.reference_version).filter((version) => version !== null);
+  return {
+    counts,
+    max: known.length ? Math.max(...known.map((part) => part.staleness_max)) : null,
+    mean: sum(weights) ? sum(known.map((part, index) => part.staleness_mean * weights[index])) / sum(weights) : null,
+    reference: references.size === 1 ? [...references][0] : references.size ? "mixed" : null,
+    version: versions.length ? Math.max(...versions) : null,
+    newest: parts.reduce((newest, part) => (part.newest_version > (newest ?? -Infinity) && part.newest_version !== null ? part.newest_version : newest), null),
+  };
+}
+
+// Groups by weight version over the partitions in view: newest first, then older and unknown.
+export function versions(snapshot, scope) {
+  const parts = inScope(snapshot.partitions, scope);
+  if (!snapshot.up || !parts.length) return null;
+  const counts = new Map();
+  for (const part of parts) {
+    for (const [label, groups] of part.weight_versions) counts.set(label, (counts.get(label) ?? 0) + groups);
+  }
+  const order = (label) => (label === "unknown" ? 2e300 : label === "older" ? 1e300 : -Number(label));
+  return [...counts].sort(([one], [other]) => order(one) - order(other));
+}
+
+export function addHistograms(histograms) {
+  if (!histograms.length) return null;
+  const [first] = histograms;
+  const counts = first.counts.map((_, index) => sum(histograms.map((one) => one.counts[index])));
+  return { bounds: first.bounds, counts, sum: sum(histograms.map((one) => one.sum)), count: sum(counts) };
+}
+
+// The value below which the share of observations lies: between two bounds by proportion, as Prometheus does.
+export function quantile(histogram, share) {
+  if (!histogram?.count) return null;
+  let below = 0;
+  const rank = share * histogram.count;
+  for (let index = 0; index < histogram.bounds.length; index += 1) {
+    const here = histogram.counts[index];
+    if (here && below + here >= rank) {
+      const low = index ? histogram.bounds[index - 1] : 0;
+      return low + (histogram.bounds[index] - low) * ((rank - below) / here);
+    }
+    below += here;
+  }
+  return histogram.bounds.at(-1);
+}
+
+// The history of what is in view: a series of columns, or null where there is none.
+export function seriesOf(history, scope) {
+  if (!history) return null;
+  return scope === null ? history.total : (history.partitions.find((one) => one.partition === scope) ?? null);
+}
+
+// A counter's rate per sample, as a mean over the seconds before; null where it was not counting all that time.
+export function rates(history, counter, windowS) {
+  const reach = Math.max(windowS, history.interval);
+  let from = 0;
+  return history.at.map((at, index) => {
+    if (history.state[index] !== "found" || counter[index] === null) {
+      from = index + 1;
+      return null;
+    }
+    while (from < index && at - history.at[from + 1] >= reach) from += 1;
+    if (index === from) return null;
+    const elapsed = at - history.at[from];
+    const grown = counter[index] - counter[from];
+    return elapsed < Math.min(reach, 4) || grown < 0 ? null : grown / elapsed;
+  });
+}
+
+export function rateWindow(snapshot) {
+  return Math.max(RATE_S, 3 * (source(snapshot, "metadata")?.interval ?? 0));
+}
+
+// The times at which a counter was seen to grow, oldest first.
+function growthTimes(history, counter) {
+  const times = [];
+  for (let index = 1; index < counter.length; index += 1) {
+    const [before, here] = [counter[index - 1], counter[index]];
+    if (before !== null && here !== null && here > before) times.push(history.at[index]);
+  }
+  return times;
+}
+
+function median(values) {
+  const sorted = [...values].sort((one, other) => one - other);
+  return sorted[Math.floor(sorted.length / 2)];
+}
+
+// When a counter last grew, as far back as the history goes, and whether that is longer ago than is usual.
+export function pulse(histories, scope, column, now) {
+  const found = histories
+    .filter(Boolean)
+    .map((history) => growthTimes(history, seriesOf(history, scope)?.[column] ?? []));
+  const last = Math.max(...found.flatMap((times) => times.slice(-1)), -Infinity);
+  const times = found.find((one) => one.length >= 4) ?? [];
+  const gaps = times.slice(1).map((time, index) => time - times[index]);
+  const usual = gaps.length ? median(gaps) : null;
+  const begin = Math.min(...histories.filter(Boolean).flatMap((history) => history.at.slice(0, 1)), now);
+  const quietFor = now - (Number.isFinite(last) ? last : begin);
+  return {
+    last: Number.isFinite(last) ? last : null,
+    quietFor,
+    usual,
+    quiet: quietFor > Math.max(QUIET_S, 3 * (usual ?? 0)),
+  };
+}
+
+export function storage(snapshot) {
+  const expected = snapshot.endpoint?.storage_units?.length ?? 0;
+  const polled = source(snapshot, "storage");
+  const answers = snapshot.up && polled?.up !== null && polled?.reason !== "disabled";
+  const capacities = snapshot.storage.map((unit) => unit.capacity);
+  const keys = snapshot.storage.map((unit) => unit.keys);
+  const capacity = capacities.length && !capacities.includes(null) ? sum(capacities) : null;
+  const held = keys.length && !keys.includes(null) ? sum(keys) : null;
+  return {
+    expected,
+    missing: answers ? Math.max(expected - snapshot.storage.length, 0) : 0,
+    fill: snapshot.up && capacity && held !== null ? held / capacity : null,
+    capacity,
+    keys: held,
+  };
+}
+
+// What is wrong, worst first: [{where, tone, text}]. Empty when all three flow.
+export function findings(snapshot, arrivals, departures, format) {
+  if (!snapshot.up) return [];
+  const found = [];
+  const { missing, expected, fill } = storage(snapshot);
+  const metadata = source(snapshot, "metadata");
+  const held = occupancy(snapshot, null);
+  if (missing) {
+    const text = `${missing} of ${expected} storage units ${missing === 1 ? "does" : "do"} not answer`;
+    found.push({ where: "queue", tone: "bad", text });
+  }
+  if (metadata && (metadata.reason === "failing" || metadata.reason === "stale")) {
+    found.push({ where: "queue", tone: "bad", text: `partitions cannot be listed: ${format.visible(metadata.detail || metadata.reason)}` });
+  }
+  if (fill !== null && fill >= NEARLY_FULL) {
+    found.push({ where: "queue", tone: "warn", text: `storage is ${format.percent(fill)} full` });
+  }
+  if (held && held.groups.ready > 0 && departures.quiet) {
+    const text = `${format.count(held.groups.ready)} groups are ready and none has left for ${format.span(Math.round(departures.quietFor))}`;
+    found.push({ where: "training", tone: "warn", text });
+  }
+  if (held && arrivals.quiet) {
+    const rest = held.groups.ready ? "" : ", and none is ready";
+    found.push({ where: "generation", tone: "warn", text: `no group has arrived for ${format.span(Math.round(arrivals.quietFor))}${rest}` });
+  }
+  // An empty queue starves the trainer whatever else is slow; a full one has other causes first.
+  const starved = held && held.groups.ready === 0;
+  return found.sort((one, other) => rank(one, starved) - rank(other, starved));
+}
+
+function rank(finding, starved) {
+  if (finding.tone === "bad") return 0;
+  if (finding.where === "generation") return starved ? 1 : 4;
+  return finding.where === "queue" ? 2 : 3;
+}

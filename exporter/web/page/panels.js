@@ -1,0 +1,249 @@
+// The panels below the three stages: distributions, partitions, polls, storage, errors, failures.
+
+import { Bars } from "./charts.js";
+import { attribute, byId, h, keyed, s, text } from "./dom.js";
+import * as format from "./format.js";
+import * as model from "./model.js";
+import { Table } from "./table.js";
+
+const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "withdrawn", disabled: "off" };
+const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle" };
+const REFERENCES = { published: "published", newest_seen: "newest seen" };
+const MANY = 8; // partitions from which on a filter helps
+
+const cellText = (value) => (cell, item) => text(cell, value(item));
+
+function badge(cell, word, tone) {
+  if (!cell.firstElementChild) cell.append(h("span", { class: "badge" }));
+  text(cell.firstElementChild, word);
+  attribute(cell.firstElementChild, "data-tone", tone);
+}
+
+export class Panels {
+  constructor({ choose }) {
+    this.choose = choose;
+    this.lags = new Bars(byId("lags"), { caption: "Groups by lag", label: "Lag", value: "Groups" });
+    this.versions = new Bars(byId("versions"), { caption: "Groups by weight version", label: "Version", value: "Groups" });
+    this.residence = new Bars(byId("residence"), { caption: "Groups that left, by time in the queue", label: "At most", value: "Groups" });
+    this.partitions = this.partitionTable();
+    this.sources = new Table(byId("sources"), { caption: "Polls", keyOf: (one) => one.source, columns: this.sourceColumns() });
+    this.storage = new Table(byId("storage"), { caption: "Storage units", keyOf: (one) => String(one.index), columns: storageColumns() });
+    this.errors = new Table(byId("errors"), {
+      caption: "Errors by operation and type",
+      keyOf: (one) => `${one.operation} ${one.error_type}`,
+      columns: [
+        { label: "Operation", cell: cellText((one) => one.operation) },
+        { label: "Type", cell: cellText((one) => one.error_type) },
+        { label: "Count", numeric: true, cell: cellText((one) => format.count(one.count)) },
+      ],
+    });
+    this.failures = new Table(byId("failures"), {
+      caption: "Last failures",
+      scroll: true,
+      keyOf: (one) => `${one.source} ${one.first_at} ${one.detail}`,
+      columns: [
+        { label: "When", cell: (cell, one) => this.when(cell, one) },
+        { label: "Operation", cell: cellText((one) => one.operation) },
+        { label: "Type", cell: cellText((one) => one.error_type) },
+        { label: "Reason", cell: cellText((one) => format.visible(one.detail)) },
+        { label: "Times", numeric: true, cell: cellText((one) => format.count(one.count)) },
+      ],
+    });
+    this.changes = new Table(byId("changes"), {
+      caption: "What changed",
+      scroll: true,
+      keyOf: (one) => `${one.at} ${one.state}`,
+      columns: [
+        { label: "When", cell: (cell, one) => text(cell, format.at(one.at, this.now)) },
+        { label: "State", cell: (cell, one) => badge(cell, model.STATES[one.state].word, model.STATES[one.state].tone) },
+        { label: "Reason", cell: cellText((one) => (one.detail ? format.visible(one.detail) : "")) },
+      ],
+    });
+  }
+
+  draw(view) {
+    this.now = view.now;
+    this.view = view;
+    this.drawDistributions(view);
+    this.drawPartitions(view);
+    this.drawHealth(view);
+    this.drawFailures(view);
+  }
+
+  when(cell, one) {
+    const last = format.at(one.at, this.now);
+    text(cell, one.count > 1 ? `${format.at(one.first_at, this.now)} to ${last}` : last);
+  }
+
+  drawDistributions({ live, scope, lagsInScope }) {
+    const groups = (value) => format.count(value);
+    this.lags.draw((lagsInScope?.counts ?? []).map(([bucket, value]) => ({ label: bucket, value, text: groups(value), tone: bucket === "unknown" ? "muted" : "lag" })));
+    text(byId("lags-note"), lagsInScope ? "versions behind the reference" : unknownNote(live));
+    const versions = model.versions(live, scope);
+    this.versions.draw((versions ?? []).map(([label, value]) => ({ label, value, text: groups(value), tone: /^-?\d+$/.test(label) ? "ready" : "muted" })));
+    text(byId("versions-note"), versions ? (versions.length ? "newest first" : "no groups") : unknownNote(live));
+    const flows = model.inScope(live.flows, scope);
+    const residence = model.addHistograms(flows.map((flow) => flow.residence));
+    const rows = residence?.count ? residence.counts.map((value, index) => ({ label: bound(residence.bounds, index), value, text: groups(value), tone: "out" })) : [];
+    const last = rows.reduce((found, row, index) => (row.value ? index : found), -1);
+    this.residence.draw(rows.slice(0, Math.max(last + 1, Math.min(rows.length, 6))));
+    const mean = residence?.count ? format.span(residence.sum / residence.count) : null;
+    text(byId("residence-note"), mean ? `of ${groups(residence.count)} that left since the start · mean ${mean}` : "no group has left since the start");
+  }
+
+  partitionTable() {
+    const state = (name) => ({
+      label: name[0].toUpperCase() + name.slice(1),
+      numeric: true,
+      sort: (part) => part.groups[name],
+      cell: cellText((part) => format.count(part.groups[name])),
+    });
+    const figure = (label, key, show = format.count) => ({ label, numeric: true, sort: (part) => part[key], cell: cellText((part) => show(part[key])) });
+    const rate = (label, column) => ({ label, numeric: true, sort: (part) => this.rate(part, column), cell: cellText((part) => format.decimal(this.rate(part, column), 2)) });
+    const filter = h("input", { type: "search", id: "filter", placeholder: "Filter by name", "aria-label": "Filter partitions by name", hidden: true });
+    filter.addEventListener("input", () => this.drawPartitions(this.view));
+    byId("partitions-note").after(filter);
+    this.filter = filter;
+    return new Table(byId("partitions"), {
+      caption: "Partitions",
+      scroll: true,
+      keyOf: (part) => part.partition,
+      columns: [
+        { label: "Partition", sort: (part) => part.partition, cell: (cell, part) => this.partitionName(cell, part) },
+        { label: "Last minutes", cell: (cell, part) => this.spark(cell, part) },
+        ...model.GROUP_STATES.map(state),
+        figure("Keys", "keys"),
+        figure("Size", "size_bytes", format.bytes),
+        figure("Newest", "newest_version"),
+        figure("Max lag", "staleness_max"),
+        figure("Mean lag", "staleness_mean", (value) => format.decimal(value, 2)),
+        { label: "Reference", cell: cellText((part) => (part.reference ? `${part.reference_version} ${REFERENCES[part.reference]}` : format.UNKNOWN)) },
+        { label: "Oldest", numeric: true, sort: (part) => oldestAge(part, this.now), cell: cellText((part) => format.span(oldestAge(part, this.now))) },
+        rate("In/s", "arrived"),
+        rate("Out/s", "departed"),
+        { label: "Listed", numeric: true, cell: cellText((part) => format.ago(this.now - part.listed_at)) },
+      ],
+    });
+  }
+
+  partitionName(cell, part) {
+    if (!cell.firstElementChild) {
+      const button = h("button", { type: "button", class: "name" }, h("bdi", {}, format.name(part.partition)));
+      button.addEventListener("click", () => this.choose(this.view.scope === part.partition ? null : part.partition));
+      cell.append(button);
+    }
+    attribute(cell.firstElementChild, "aria-pressed", String(this.view.scope === part.partition));
+    attribute(cell.firstElementChild, "title", "Show this partition alone in the figures above");
+  }
+
+  spark(cell, part) {
+    const [recent] = this.view.histories;
+    const series = recent && model.seriesOf(recent, part.partition);
+    if (!cell.firstElementChild) {
+      const svg = s("svg", { class: "spark", viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": "true" }, s("path"));
+      cell.append(svg);
+    }
+    attribute(cell.firstElementChild.firstElementChild, "d", series ? sparkPath(recent, series.ready) : "");
+  }
+
+  rate(part, column) {
+    const [recent] = this.view.histories;
+    const series = recent && this.view.live.up ? model.seriesOf(recent, part.partition) : null;
+    return series ? (model.rates(recent, series[column], model.rateWindow(this.view.live)).at(-1) ?? null) : null;
+  }
+
+  drawPartitions({ snapshot, live, now }) {
+    const { partitions } = snapshot;
+    this.filter.hidden = partitions.length <= MANY;
+    const wanted = this.filter.value.toLowerCase();
+    const shown = partitions.filter((part) => this.filter.hidden || format.name(part.partition).toLowerCase().includes(wanted));
+    const empty = partitions.length ? "No partition has such a name." : model.isListed(live) ? "TransferQueue has no partitions." : "Which partitions there are is not known now.";
+    this.partitions.draw(shown, empty);
+    const old = !live.up && partitions.length > 0;
+    attribute(byId("partitions"), "data-old", old ? "" : null);
+    const listed = Math.max(...partitions.map((part) => part.listed_at));
+    text(byId("partitions-note"), old ? `Not current: as listed at ${format.at(listed, now)}, ${format.ago(now - listed)}` : partitions.length ? `${partitions.length} listed · a name picks one for the figures above` : "");
+  }
+
+  sourceColumns() {
+    return [
+      { label: "Poll", cell: cellText((one) => one.source) },
+      { label: "State", cell: (cell, one) => badge(cell, REASONS[one.reason] ?? one.reason, REASON_TONES[one.reason] ?? "idle") },
+      { label: "Last good", numeric: true, cell: (cell, one) => this.lastGood(cell, one) },
+      { label: "Took", numeric: true, cell: cellText((one) => format.took(one.duration)) },
+      { label: "Every", numeric: true, cell: cellText((one) => (one.interval === null ? format.UNKNOWN : format.span(one.interval))) },
+    ];
+  }
+
+  lastGood(cell, one) {
+    text(cell, one.last_success === null ? "never" : format.ago(this.now - one.last_success));
+    attribute(cell, "title", one.last_success === null ? null : format.at(one.last_success, this.now));
+  }
+
+  drawHealth({ snapshot, live, connected, now, storage }) {
+    this.sources.draw(snapshot.sources, "Nothing is polled yet.");
+    const stretched = snapshot.sources.find((one) => one.reason === "budget");
+    const busy = snapshot.controller_busy_ratio;
+    const spent = busy === null ? "" : `this exporter takes ${format.percent(busy)} of the controller's time`;
+    text(byId("sources-note"), [spent, stretched ? format.visible(stretched.detail) : ""].filter(Boolean).join(" · "));
+    attribute(byId("sources"), "data-old", connected ? null : "");
+    this.storage.draw(snapshot.storage, storageEmpty(snapshot));
+    attribute(byId("storage"), "data-old", live.up || !snapshot.storage.length ? null : "");
+    const polled = model.source(snapshot, "storage")?.last_success;
+    const notes = [];
+    if (storage.missing) notes.push(`${storage.missing} of ${storage.expected} not answering`);
+    if (!live.up && snapshot.storage.length) notes.push(`Not current: as of ${format.at(polled, now)}`);
+    text(byId("storage-note"), notes.join(" · "));
+    this.errors.draw(snapshot.errors, "None since the exporter started.");
+    text(byId("errors-note"), snapshot.errors.length ? `since the exporter started, ${format.ago(now - snapshot.started_at)}` : "");
+    attribute(byId("errors"), "data-old", connected ? null : "");
+  }
+
+  drawFailures({ histories, now }) {
+    const history = histories.find(Boolean);
+    if (!history) return;
+    this.failures.draw(history.failures, "None since the exporter started.");
+    const [success] = history.successes;
+    text(byId("failures-note"), success ? `the last success: ${success.source} at ${format.at(success.at, now)}, in ${format.took(success.took)}` : "no poll has succeeded yet");
+    this.changes.draw(history.changes, "Nothing yet.");
+  }
+}
+
+function storageColumns() {
+  return [
+    { label: "Unit", cell: (cell, unit) => { text(cell, String(unit.index)); attribute(cell, "title", unit.unit_id); } },
+    { label: "Keys", numeric: true, cell: cellText((unit) => format.count(unit.keys)) },
+    { label: "Holds at most", numeric: true, cell: cellText((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
+    { label: "Full", numeric: true, cell: cellText((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
+    { label: "Memory", numeric: true, cell: cellText((unit) => format.bytes(unit.memory_bytes)) },
+  ];
+}
+
+function storageEmpty(snapshot) {
+  const polled = model.source(snapshot, "storage");
+  if (snapshot.endpoint && !snapshot.endpoint.storage_units?.length) return "The discovery record names no storage units.";
+  return polled?.reason === "disabled" ? "Not polled." : "No unit has answered the last poll.";
+}
+
+const unknownNote = (live) => (live.up ? "no partition is listed" : "not known now");
+
+const bound = (bounds, index) => (index < bounds.length ? `≤ ${format.span(bounds[index])}` : `> ${format.span(bounds.at(-1))}`);
+
+function oldestAge(part, now) {
+  const created = part.oldest.map((one) => one.created_at);
+  return created.length ? Math.max(Math.round(now - Math.min(...created)), 0) : null;
+}
+
+function sparkPath(history, values) {
+  const top = Math.max(1, ...values.map((value) => value ?? 0));
+  let drawing = false;
+  const first = history.samples - values.length;
+  return values
+    .map((value, index) => {
+      const known = value !== null && history.state[index] === "found";
+      const step = known ? `${drawing ? "L" : "M"}${(((first + index) / (history.samples - 1)) * 100).toFixed(2)} ${(19 - (18 * value) / top).toFixed(2)}` : "";
+      drawing = known;
+      return step;
+    })
+    .join("");
+}

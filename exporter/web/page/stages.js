@@ -1,0 +1,153 @@
+// The three stages that groups pass through: generation, queue, training; and what each tells.
+
+import { TimeChart } from "./charts.js";
+import { attribute, byId, facts, h, keyed, text } from "./dom.js";
+import * as format from "./format.js";
+import * as model from "./model.js";
+
+const STATE_WORDS = { ready: "ready", incomplete: "incomplete", uncommitted: "uncommitted", failed: "failed" };
+
+export class Stages {
+  constructor() {
+    const rate = (value) => format.decimal(value, 2);
+    this.arrivals = new TimeChart(byId("in-chart"), {
+      title: "Groups arriving per second",
+      series: [{ key: "rate", label: "in per second", tone: "in" }],
+      format: rate,
+    });
+    this.departures = new TimeChart(byId("out-chart"), {
+      title: "Groups leaving per second",
+      series: [{ key: "rate", label: "out per second", tone: "out" }],
+      format: rate,
+    });
+    this.occupancy = new TimeChart(byId("queue-chart"), {
+      title: "Groups in the queue by state",
+      series: model.GROUP_STATES.map((state) => ({ key: state, label: STATE_WORDS[state], tone: state })),
+      stacked: true,
+      format: format.count,
+    });
+    this.lag = new TimeChart(byId("lag-chart"), {
+      title: "Lag in weight versions",
+      series: [
+        { key: "staleness_max", label: "largest", tone: "worst" },
+        { key: "staleness_mean", label: "mean", tone: "mean" },
+      ],
+      format: (value) => format.decimal(value, 1),
+    });
+  }
+
+  draw(view) {
+    const { live, history, scope, now, findings } = view;
+    const series = model.seriesOf(history, scope);
+    const windowS = model.rateWindow(live);
+    const flow = (column) => (series ? model.rates(history, series[column], windowS) : []);
+    const [arrived, departed] = [flow("arrived"), flow("departed")];
+    const frame = history && {
+      at: history.at,
+      now,
+      lengthS: history.interval * history.samples,
+      interval: history.interval,
+      empty: series ? undefined : "No history: the fullest partitions have one each",
+    };
+    // One scale for both, so that in and out can be compared at a glance.
+    const top = Math.max(0.1, ...arrived.filter(Number.isFinite), ...departed.filter(Number.isFinite));
+    const blank = history ? history.at.map(() => null) : [];
+    if (frame) {
+      this.arrivals.draw({ ...frame, top, values: { rate: series ? arrived : blank } });
+      this.departures.draw({ ...frame, top, values: { rate: series ? departed : blank } });
+      // A sample without an answer knows nothing of the queue, though the last listing is kept a little longer.
+      const column = (key) => (series ? series[key].map((value, index) => (history.state[index] === "found" ? value : null)) : blank);
+      const columns = (keys) => Object.fromEntries(keys.map((key) => [key, column(key)]));
+      this.occupancy.draw({ ...frame, values: columns(model.GROUP_STATES) });
+      this.lag.draw({ ...frame, values: columns(["staleness_max", "staleness_mean"]) });
+    }
+    const worst = (where) => findings.find((one) => one.where === where)?.tone;
+    for (const where of ["generation", "queue", "training"]) {
+      attribute(byId(where), "data-tone", live.up ? (worst(where) ?? "ok") : "idle");
+    }
+    this.flowFacts(view, arrived, departed);
+    this.queueFacts(view);
+    this.lagFacts(view);
+  }
+
+  flowFacts({ live, scope, now, histories, lagsInScope }, arrived, departed) {
+    const recent = histories[0];
+    const series = model.seriesOf(recent, scope);
+    const windowS = model.rateWindow(live);
+    const flows = model.inScope(live.flows, scope);
+    const total = (key) => flows.reduce((sum, flow) => sum + flow[key], 0);
+    const residence = model.addHistograms(flows.map((flow) => flow.residence));
+    for (const [column, figure, note, list, verb] of [
+      ["arrived", "in-rate", "in-note", "in-facts", "arrived"],
+      ["departed", "out-rate", "out-note", "out-facts", "left"],
+    ]) {
+      const rate = live.up && series ? (model.rates(recent, series[column], windowS).at(-1) ?? null) : null;
+      text(byId(figure), format.decimal(rate, 2));
+      const pulse = model.pulse(histories, scope, column, now);
+      const last = pulse.last === null ? `none ${verb} in ${format.span(Math.round(pulse.quietFor))}` : `last ${verb} ${format.ago(now - pulse.last)}`;
+      text(byId(note), live.up ? `mean of ${format.span(windowS)} · ${last}` : `not known now · ${last}`);
+      const usual = pulse.usual === null ? null : `every ${format.span(Math.round(pulse.usual))}`;
+      const counted = live.ready ? format.count(total(column)) : null;
+      facts(
+        byId(list),
+        column === "arrived"
+          ? [["Since start", counted], ["Seen growing", usual], ["Newest version", lagsInScope && format.count(lagsInScope.newest)]]
+          : [
+              ["Since start", counted],
+              ["Seen growing", usual],
+              ["Half stay less than", residence?.count ? format.span(model.quantile(residence, 0.5)) : null],
+              ["Lost with a controller", total("lost") ? format.count(total("lost")) : null],
+            ],
+      );
+    }
+  }
+
+  queueFacts({ live, snapshot, scope, now, histories }) {
+    const held = model.occupancy(live, scope);
+    text(byId("ready"), held ? format.count(held.groups.ready) : format.UNKNOWN);
+    const storage = model.storage(live);
+    const rest = held && model.GROUP_STATES.slice(1).filter((state) => held.groups[state]);
+    if (held) {
+      const others = rest.map((state) => `${format.count(held.groups[state])} ${STATE_WORDS[state]}`);
+      text(byId("queue-note"), others.length ? others.join(" · ") : held.total ? "all of them ready" : "no groups");
+    } else {
+      const gone = scope !== null && model.isListed(live) ? "this partition is gone" : "not known now";
+      text(byId("queue-note"), `${gone}${lastKnown(histories, scope, now)}`);
+    }
+    facts(byId("queue-facts"), [
+      ["Full", scope === null && storage.fill !== null ? `${format.percent(storage.fill)} of ${format.count(storage.capacity)}` : null],
+      ["Keys", held && format.count(held.keys)],
+      ["Size", held && held.bytes !== null ? format.bytes(held.bytes) : null, "as producers declared it"],
+      ["Oldest group", held && Number.isFinite(held.oldest) ? format.span(Math.max(Math.round(now - held.oldest), 0)) : null],
+      ["Malformed rows", held?.malformed ? format.count(held.malformed) : null],
+      ["Ping", live.up ? format.took(model.source(snapshot, "ping")?.duration) : null],
+    ]);
+  }
+
+  lagFacts({ live, lagsInScope }) {
+    const note = byId("lag-note");
+    if (!lagsInScope) text(note, live.up ? "no partition is listed" : "not known now");
+    else if (lagsInScope.max === null) text(note, "no weight version is known");
+    else {
+      const origin = {
+        published: `from version ${lagsInScope.version}, published by the trainer`,
+        newest_seen: `from version ${lagsInScope.version}, the newest seen: lower bounds`,
+        mixed: "each partition from its own reference",
+      }[lagsInScope.reference];
+      text(note, `largest ${format.count(lagsInScope.max)}, mean ${format.decimal(lagsInScope.mean, 2)} · ${origin}`);
+    }
+  }
+}
+
+function lastKnown(histories, scope, now) {
+  for (const history of histories.filter(Boolean)) {
+    const series = model.seriesOf(history, scope);
+    for (let index = history.at.length - 1; series && index >= 0; index -= 1) {
+      if (history.state[index] === "found" && series.ready[index] !== null) {
+        const when = history.at[index];
+        return ` · last known ${format.count(series.ready[index])} at ${format.at(when, now)}, ${format.ago(now - when)}`;
+      }
+    }
+  }
+  return "";
+}
