@@ -12,12 +12,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Final, NoReturn
 
 from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError, dump_config, load_config
 from exporter.logs import setup_logging
+from exporter.version import this_build
 
 __all__ = ["main"]
 
@@ -162,7 +162,7 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
         epilog="Start here: tq-exporter run --ray-address auto",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {metadata.version(_PROGRAM)}")
+    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {this_build()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name: str, handler: Callable[[argparse.Namespace], int], summary: str, example: str) -> _Parser:

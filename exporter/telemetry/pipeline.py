@@ -18,14 +18,15 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config, ConfigError
 from exporter.snapshot import Snapshot
-from exporter.telemetry.build import SCOPE_NAME, Build, build_resource, build_scope, this_build
 from exporter.telemetry.instruments import Outcome, Recorder, Signal
 from exporter.telemetry.model import Model
 from exporter.telemetry.otlp import MetricPush, SpanPush, metric_exporter, span_exporter
 from exporter.telemetry.outcomes import ExportLog, Outcomes
 from exporter.telemetry.prometheus import ScrapeReader
 from exporter.telemetry.render import render
+from exporter.telemetry.resource import SCOPE_NAME, build_resource, build_scope
 from exporter.telemetry.targets import Target, push_interval_s, push_target
+from exporter.version import Build, this_build
 
 __all__ = ["Telemetry", "check_environment"]
 

@@ -25,7 +25,7 @@ from exporter.snapshot import (
     SourceState,
     StorageState,
 )
-from exporter.telemetry.build import Build
+from exporter.version import Build
 
 __all__ = ["Sheet", "render"]
 

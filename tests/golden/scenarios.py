@@ -13,7 +13,7 @@ from pathlib import Path
 from exporter.config import Config, Otlp
 from exporter.snapshot import Snapshot, SourceState
 from exporter.telemetry import Recorder, Telemetry
-from exporter.telemetry.build import Build
+from exporter.version import Build
 from tests.support.clock import StoppedClock
 from tests.support.snapshots import TAKEN, empty_snapshot, rich_snapshot
 

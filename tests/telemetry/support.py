@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from exporter.config import Config, Otlp
 from exporter.snapshot import Snapshot
 from exporter.telemetry import Telemetry
-from exporter.telemetry.build import Build
+from exporter.version import Build
 from tests.support.snapshots import rich_snapshot
 
 BUILD = Build("1.2.3", "0123abc", "3.11.7")

@@ -15,8 +15,8 @@ from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
 from exporter import catalogue, snapshot
 from exporter.catalogue import EXPORTER_METRICS, LAG_BOUNDS, RESIDENCE_BOUNDS, UndeclaredError
 from exporter.snapshot import OldestGroup, PartitionFlow, PartitionState, Snapshot, SourceState, StorageState
-from exporter.telemetry.build import Build
 from exporter.telemetry.render import Sheet, render
+from exporter.version import Build
 from tests.support.snapshots import STARTED, TAKEN, empty_snapshot, partition, rich_snapshot
 
 BUILD = Build("1.2.3", None, "3.11.7")
