@@ -69,12 +69,14 @@ class ConnectionProbe:
         self._established = False
         self._closed = False
 
-    def verdict(self, wait_s: float = 0.5) -> Verdict:
+    def verdict(self, wait_s: float = 0.5, *, suspect: bool = False) -> Verdict:
         """Return what is known of the peer now; never raises.
 
         Args:
             wait_s: How long a connection that is not established yet may take to decide, the look-up of a host name
-                included. An established one is judged at once.
+                included. An established one is judged at once, unless there is reason to suspect it.
+            suspect: Another connection to the peer has just ended. Those of a process that dies end one after the
+                other, so an established one is watched for *wait_s* before it counts.
 
         Returns:
             ``connected``: the connection is up, also when the process behind it is stopped. ``gone``: refused,
@@ -86,7 +88,7 @@ class ConnectionProbe:
                 return "unknown"
             deadline = time.monotonic() + wait_s
             if self._socket is not None and self._established:
-                if self._still_up(0.0):
+                if self._survives(wait_s if suspect else 0.0):
                     return "connected"
                 self._drop()  # Disconnected; whether it is back is what a new connection tells.
             return self._connect(deadline)
@@ -125,6 +127,13 @@ class ConnectionProbe:
             return "gone"
         self._established = True
         return "connected"
+
+    def _survives(self, wait_s: float) -> bool:
+        deadline = time.monotonic() + wait_s
+        while self._still_up(deadline - time.monotonic()):
+            if time.monotonic() >= deadline:
+                return True
+        return False
 
     def _still_up(self, wait_s: float) -> bool:
         assert self._socket is not None

@@ -43,6 +43,10 @@ _ABANDON_AFTER_S: Final = 60.0
 # What a verdict may take beyond the deadline; only the first one about a silent peer needs it.
 _VERDICT_S: Final = 0.2
 
+# A request whose connection ended so soon after it was sent is sent once more. Not later: a reply that is too large
+# ends the connection as well, and takes the controller longer than this to make.
+_SOON_S: Final = 0.1
+
 _T = TypeVar("_T")
 
 _EVENTS: Final = zmq.Event.CLOSED | zmq.Event.DISCONNECTED
@@ -97,6 +101,14 @@ class _Channel:
         self.socket.disable_monitor()
         self.monitor.close()
         self.socket.close()
+
+
+class _ConnectionEnded(Exception):
+    """The connection ended before the reply, and the peer is there. *soon*: right after the request was sent."""
+
+    def __init__(self, soon: bool) -> None:
+        super().__init__(soon)
+        self.soon = soon
 
 
 class WireConnection:
@@ -184,6 +196,18 @@ class WireConnection:
         return f"the {self._peer} at {self.address}"
 
     def _round_trip(self, request: bytes, deadline: float, timeout_s: float) -> memoryview:
+        try:
+            return self._exchange(request, deadline, timeout_s)
+        except _ConnectionEnded as ended:
+            if not ended.soon:
+                raise self._cut_off() from ended
+        # It may have ended before the request was sent, with a controller that was replaced since.
+        try:
+            return self._exchange(request, deadline, timeout_s)
+        except _ConnectionEnded as ended:
+            raise self._cut_off() from ended
+
+    def _exchange(self, request: bytes, deadline: float, timeout_s: float) -> memoryview:
         self._settle(deadline, timeout_s)
         if self._closed:
             raise DataPlaneUnavailable("this reader is closed")
@@ -233,7 +257,7 @@ class WireConnection:
         if channel is None or channel.is_ready():
             return
         if channel.sent_at is not None and time.monotonic() - channel.sent_at < _ABANDON_AFTER_S:
-            with contextlib.suppress(DataPlaneReadError):  # The connection ended, so the reply will never come.
+            with contextlib.suppress(_ConnectionEnded):  # So the reply will never come.
                 self._receive(channel, deadline, timeout_s)
         self._discard()
 
@@ -249,21 +273,25 @@ class WireConnection:
                 return frame
             if channel.monitor in ready:
                 event = recv_monitor_message(channel.monitor, zmq.NOBLOCK)["event"]
-                self._check_connection(lost=event == zmq.Event.DISCONNECTED)
+                self._check_connection(channel, lost=event == zmq.Event.DISCONNECTED)
         raise DataPlaneUnavailable("this reader is closed")
 
-    def _check_connection(self, *, lost: bool) -> None:
+    def _check_connection(self, channel: _Channel, *, lost: bool) -> None:
         """Raise unless there is reason to go on waiting. *lost*: the connection that carried the request ended."""
-        verdict = self._probe.verdict(_VERDICT_S)
+        soon = channel.sent_at is not None and time.monotonic() - channel.sent_at < _SOON_S
+        verdict = self._probe.verdict(_VERDICT_S, suspect=lost)
         if verdict == "gone" or (lost and verdict == "unknown"):
             self._discard()
             raise DataPlaneUnavailable(f"{self._where} is gone: the connection is refused or was reset")
         if lost:
             self._discard()
-            raise DataPlaneReadError(
-                f"{self._where} is there but ended the connection before it had replied: it was replaced, or its reply "
-                f"is larger than {self._max_reply_bytes} bytes"
-            )
+            raise _ConnectionEnded(soon)
+
+    def _cut_off(self) -> DataPlaneReadError:
+        return DataPlaneReadError(
+            f"{self._where} is there but ended the connection before it had replied: it was replaced, or its reply is "
+            f"cut short or larger than {self._max_reply_bytes} bytes"
+        )
 
     def _silent(self, timeout_s: float) -> DataPlaneError:
         verdict = self._probe.verdict(_VERDICT_S)

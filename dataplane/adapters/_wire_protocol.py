@@ -34,6 +34,7 @@ _PICKLE_MARKER: Final = b"\xc1\xfe\xed"
 _DECODE_ERRORS: Final = (msgspec.MsgspecError, RecursionError, ValueError)
 
 _Body = TypeVar("_Body")
+_Row = TypeVar("_Row")
 
 
 class Reply(msgspec.Struct, Generic[_Body]):
@@ -131,7 +132,7 @@ def decode_runs(frame: memoryview, partition_id: str) -> tuple[Reply[Mapping[str
     tag: Tag = NO_MAPPING
     last: msgspec.Raw | None = None
     decoded = 0
-    for key, encoded in raw.body.partition_info.get(partition_id, {}).items():
+    for key, encoded in _rows_of(raw.body.partition_info, partition_id).items():
         if encoded != last:
             last = encoded
             tag = _decode_tag(encoded)
@@ -152,10 +153,19 @@ def decode_rows(frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]
         except _DECODE_ERRORS:
             continue
         if reply.request_type == "KV_LIST_RESPONSE":
-            return Reply(reply.request_type, reply.sender_id, reply.body.partition_info.get(partition_id, {}))
+            return Reply(reply.request_type, reply.sender_id, _rows_of(reply.body.partition_info, partition_id))
     raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
-    rows = raw.body.partition_info.get(partition_id, {})
+    rows = _rows_of(raw.body.partition_info, partition_id)
     return Reply(raw.request_type, raw.sender_id, {key: _decode_tag(tag) for key, tag in rows.items()})
+
+
+def _rows_of(partitions: Mapping[str, Mapping[str, _Row]], partition_id: str) -> Mapping[str, _Row]:
+    """Return the rows of the partition that was asked for; where the reply names no partition, it has none."""
+    rows = partitions.get(partition_id)
+    if rows is None and partitions:
+        other = repr(min(partitions)[:100])
+        raise DataPlaneReadError(f"the reply is about the partition {other}, which is not the one that was asked for")
+    return rows or {}
 
 
 def _decode_tag(tag: msgspec.Raw) -> Tag:

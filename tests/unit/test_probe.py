@@ -198,6 +198,24 @@ def test_end_of_stream_behind_a_greeting_is_gone(listener: socket.socket) -> Non
     probe.close()
 
 
+def test_a_suspect_peer_is_watched_before_it_counts_as_connected(listener: socket.socket) -> None:
+    probe = ConnectionProbe(_address(listener))
+    assert probe.verdict(0.0) == "connected"
+    connection, _ = listener.accept()
+    assert probe.verdict(0.05, suspect=True) == "connected"
+    connection.sendall(b"greeting")
+
+    def end() -> None:
+        listener.close()
+        connection.close()
+
+    timer = threading.Timer(0.1, end)
+    timer.start()
+    assert probe.verdict(10.0, suspect=True) == "gone"
+    timer.join()
+    probe.close()
+
+
 def test_closed_probe_holds_nothing_and_says_unknown(listener: socket.socket) -> None:
     probe = ConnectionProbe(_address(listener))
     assert probe.verdict(0.0) == "connected"

@@ -69,6 +69,14 @@ def test_an_unknown_partition_has_no_rows() -> None:
     assert rows_of(frame) == {}
 
 
+@pytest.mark.parametrize("rows", [{"a": {"weight_version": 1}}, {"a": {1: 2}}, {}])
+def test_the_rows_of_another_partition_are_no_answer(rows: dict[str, Any]) -> None:
+    frame = memoryview(reply("KV_LIST_RESPONSE", {"partition_info": {"other": rows}, "message": "success"})[0])
+    for decode in (decode_rows, decode_runs):
+        with pytest.raises(DataPlaneReadError, match="the partition 'other', which is not the one"):
+            decode(frame, "p")
+
+
 def test_a_pickle_is_refused_unread() -> None:
     with pytest.raises(DataPlaneReadError, match="unreadable partition"):
         rows_of(memoryview(b"\xc1\xfe\xed"))

@@ -1,0 +1,287 @@
+"""A TCP proxy before a ZMQ server that lets through, holds back, cuts or falsifies what the server replies.
+
+::
+
+    with FaultyProxy(cluster.controller.address) as proxy:
+        reader = WireMetadataReader(proxy.address)
+        proxy.stall()
+        ...
+        proxy.heal()
+
+It knows as much of ZMTP 3 as it takes to see where a reply begins and ends; everything but replies (greeting,
+handshake, requests) passes as it is. Source: https://rfc.zeromq.org/spec/23/.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final
+
+from dataplane.probe import parse_address
+
+__all__ = ["FaultyProxy", "frame"]
+
+_GREETING = 64
+_MORE, _LONG, _COMMAND = 1, 2, 4
+_CHUNK: Final = 1 << 20
+
+_HTTP = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n" + b"<p>Bad gateway</p>" * 20
+
+
+def frame(payload: bytes) -> bytes:
+    """Return *payload* as the last frame of a ZMTP message."""
+    if len(payload) > 255:
+        return struct.pack(">BQ", _LONG, len(payload)) + payload
+    return struct.pack(">BB", 0, len(payload)) + payload
+
+
+@dataclass(frozen=True)
+class _Mode:
+    """What is done to connections and replies.
+
+    Attributes:
+        accepts: New connections are accepted.
+        resets: Connections are reset, the new ones as soon as they come.
+        flows: Bytes move; else they stay where they are.
+        delay_s: How much later a reply goes out.
+        falsify: From the bytes of a reply to those that go out in its place.
+        ends: The connection ends after a reply.
+    """
+
+    accepts: bool = True
+    resets: bool = False
+    flows: bool = True
+    delay_s: float = 0.0
+    falsify: Callable[[bytes], bytes] | None = None
+    ends: bool = False
+
+
+@dataclass(eq=False)
+class _Link:
+    """One connection of a client, and the one to the server that belongs to it."""
+
+    client: socket.socket
+    server: socket.socket
+    greeted: int = 0
+    buffer: bytearray = field(default_factory=bytearray)
+    reply: bytearray = field(default_factory=bytearray)
+
+
+class FaultyProxy:
+    """Stands before the server at *target*; a context manager. It begins healthy, and a fault lasts until the next.
+
+    Attributes:
+        address: Where it listens, ``tcp://127.0.0.1:PORT``.
+        replies: How many replies of the server it has seen.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = parse_address(target)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.replies = 0
+        self._mode = _Mode()
+        self._links: set[_Link] = set()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._spawn(self._accept)
+
+    # The faults
+
+    def heal(self) -> None:
+        """Let everything through; what was held back goes on."""
+        self._set(_Mode())
+
+    def stall(self) -> None:
+        """Accept connections, and let nothing through in either direction."""
+        self._set(_Mode(flows=False))
+
+    def drop(self) -> None:
+        """Be a black hole: accept no connection and let nothing through. One client gets into the accept queue."""
+        self._set(_Mode(accepts=False, flows=False))
+
+    def reset(self) -> None:
+        """Reset every connection, the new ones as soon as they come, as a proxy whose server is gone."""
+        self._set(_Mode(resets=True))
+
+    def delay(self, seconds: float) -> None:
+        """Pass each reply on *seconds* later: with more than a client's deadline, it is answered late."""
+        self._set(_Mode(delay_s=seconds))
+
+    def truncate(self) -> None:
+        """End the connection in the middle of a reply."""
+        self._set(_Mode(falsify=lambda reply: reply[: len(reply) // 2], ends=True))
+
+    def garbage(self) -> None:
+        """Answer with what is no ZMTP: a web server's error page."""
+        self._set(_Mode(falsify=lambda _: _HTTP))
+
+    def replace(self, payload: Callable[[bytes], bytes]) -> None:
+        """Answer, in a frame that is well formed, with what *payload* makes of a reply in its frame."""
+        self._set(_Mode(falsify=lambda reply: frame(payload(_payload(reply)))))
+
+    def swap(self) -> None:
+        """Answer every request with the last reply to another kind of request; until there is one, with its own."""
+        last: dict[str, bytes] = {}
+
+        def other(reply: bytes) -> bytes:
+            kind = "list" if b"KV_LIST" in reply[:200] else "partitions"
+            last[kind] = reply
+            return last.get("partitions" if kind == "list" else "list", reply)
+
+        self._set(_Mode(falsify=other))
+
+    def flood(self, size: int) -> None:
+        """Answer with a frame of *size* bytes, all zero."""
+        self._set(_Mode(falsify=lambda _: frame(bytes(size))))
+
+    # The machinery: one thread accepts, two move the bytes of each connection
+
+    def close(self) -> None:
+        """End every connection and free the address. Idempotent."""
+        self._stopping.set()
+        self._listener.close()
+        for link in list(self._links):
+            self._end(link)
+
+    def __enter__(self) -> FaultyProxy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _set(self, mode: _Mode) -> None:
+        self._listener.listen(64 if mode.accepts else 0)
+        self._mode = mode
+        if mode.resets:
+            for link in list(self._links):
+                self._end(link, reset=True)
+
+    def _spawn(self, run: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=run, args=arguments, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if not self._mode.accepts or not _readable(self._listener):
+                    self._stopping.wait(0.01)
+                    continue
+                client, _ = self._listener.accept()
+            except (OSError, ValueError):
+                return
+            if self._mode.resets:
+                _close(client, reset=True)
+                continue
+            try:
+                server = socket.create_connection(self._target, timeout=10)
+                server.settimeout(None)
+            except OSError:
+                _close(client, reset=True)
+                continue
+            link = _Link(client, server)
+            with self._lock:
+                self._links.add(link)
+            self._spawn(self._move, link, client, self._forward)
+            self._spawn(self._move, link, server, self._take_in)
+            if self._mode.resets:  # since it was accepted
+                self._end(link, reset=True)
+
+    def _move(self, link: _Link, source: socket.socket, take: Callable[[_Link, bytes], None]) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while not self._stopping.is_set():
+                if not self._mode.flows or not _readable(source):
+                    self._stopping.wait(0.01 if not self._mode.flows else 0)
+                    continue
+                chunk = source.recv(_CHUNK)
+                if not chunk:
+                    break
+                take(link, chunk)
+        self._end(link)
+
+    @staticmethod
+    def _forward(link: _Link, chunk: bytes) -> None:
+        link.server.sendall(chunk)
+
+    def _take_in(self, link: _Link, chunk: bytes) -> None:
+        greeting, rest = chunk[: _GREETING - link.greeted], chunk[_GREETING - link.greeted :]
+        if greeting:
+            link.greeted += len(greeting)
+            link.client.sendall(greeting)
+        link.buffer += rest
+        while (taken := _take_frame(link.buffer)) is not None:
+            flags, encoded = taken
+            if flags & _COMMAND:
+                link.client.sendall(encoded)
+                continue
+            link.reply += encoded
+            if not flags & _MORE:
+                self.replies += 1
+                reply = bytes(link.reply)
+                link.reply.clear()
+                self._answer(link, reply)
+
+    def _answer(self, link: _Link, reply: bytes) -> None:
+        mode = self._mode
+        until = time.monotonic() + mode.delay_s
+        while (left := until - time.monotonic()) > 0 and not self._stopping.wait(min(left, 0.05)):
+            pass
+        while not self._mode.flows and not self._stopping.wait(0.01):
+            pass
+        link.client.sendall(reply if mode.falsify is None else mode.falsify(reply))
+        if mode.ends:
+            self._end(link)
+
+    def _end(self, link: _Link, *, reset: bool = False) -> None:
+        with self._lock:
+            self._links.discard(link)
+        _close(link.client, reset=reset)
+        _close(link.server, reset=False)
+
+
+def _readable(sock: socket.socket) -> bool:
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(50))
+
+
+def _close(sock: socket.socket, *, reset: bool) -> None:
+    with contextlib.suppress(OSError):
+        if reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def _take_frame(buffer: bytearray) -> tuple[int, bytes] | None:
+    """Take the first frame off *buffer*: its flags, and all its bytes; None while it is incomplete."""
+    if len(buffer) < 2:
+        return None
+    flags = buffer[0]
+    head = 9 if flags & _LONG else 2
+    if len(buffer) < head:
+        return None
+    size = struct.unpack_from(">Q", buffer, 1)[0] if flags & _LONG else buffer[1]
+    if len(buffer) < head + size:
+        return None
+    encoded = bytes(buffer[: head + size])
+    del buffer[: head + size]
+    return flags, encoded
+
+
+def _payload(reply: bytes) -> bytes:
+    """Return the first frame of a reply without its head."""
+    taken = _take_frame(bytearray(reply))
+    assert taken is not None
+    flags, encoded = taken
+    return encoded[9:] if flags & _LONG else encoded[2:]

@@ -1,0 +1,89 @@
+"""A network that loses, cuts, delays or falsifies what the peer replies: which error, and that the next call works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from dataplane.adapters.wire import WireMetadataReader
+from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
+from tests.support.fake_router import FakeRouter, reply
+from tests.support.faulty_proxy import FaultyProxy
+
+
+def answer(request: dict[str, Any]) -> Sequence[bytes]:
+    if request["request_type"] == "GET_LIST_PARTITIONS":
+        return reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["train"]})
+    rows = {"u_g0": {"weight_version": 3}}
+    return reply("KV_LIST_RESPONSE", {"partition_info": {request["body"]["partition_id"]: rows}, "message": "success"})
+
+
+@pytest.fixture
+def proxy() -> Iterator[FaultyProxy]:
+    with FakeRouter(answer) as router, FaultyProxy(router.address) as between:
+        yield between
+
+
+def recovers(reader: WireMetadataReader) -> None:
+    """Ask until the network works for *reader* again: what the fault left behind may fail a call or two."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert reader.list_partitions() == ["train"]
+            return
+        except DataPlaneError:
+            assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (FaultyProxy.stall, DataPlaneTimeout),
+        (FaultyProxy.drop, DataPlaneTimeout),
+        (lambda proxy: proxy.delay(0.6), DataPlaneTimeout),
+        (FaultyProxy.reset, DataPlaneUnavailable),
+        (FaultyProxy.truncate, DataPlaneReadError),
+        (FaultyProxy.garbage, DataPlaneReadError),
+        (lambda proxy: proxy.replace(lambda payload: b"\xff" * len(payload)), DataPlaneReadError),
+        (lambda proxy: proxy.replace(lambda payload: payload[:-3]), DataPlaneReadError),
+        (lambda proxy: proxy.replace(lambda payload: payload.replace(b"train", b"brain")), DataPlaneReadError),
+        (lambda proxy: proxy.flood(2**20), DataPlaneReadError),
+    ],
+    ids=["stall", "drop", "late", "reset", "truncate", "garbage", "nonsense", "short", "other partition", "too long"],
+)
+def test_every_fault_is_its_typed_error_and_the_reader_recovers(
+    proxy: FaultyProxy, fault: Callable[[FaultyProxy], None], error: type[DataPlaneError]
+) -> None:
+    reader = WireMetadataReader(proxy.address, timeout_s=0.5, max_reply_bytes=2**16)
+    recovers(reader)
+    fault(proxy)
+    for _ in range(4):
+        with pytest.raises(error):
+            reader.list_metadata("train")
+    proxy.heal()
+    recovers(reader)
+    assert [group.weight_version for group in reader.list_metadata("train")] == [3]
+    reader.close()
+
+
+def test_a_reply_to_another_request_is_never_taken_for_an_answer(proxy: FaultyProxy) -> None:
+    reader = WireMetadataReader(proxy.address, timeout_s=10.0)
+    proxy.swap()
+    assert reader.list_partitions() == ["train"]  # nothing to swap it with yet
+    for ask in (lambda: reader.list_metadata("train"), reader.ping, lambda: reader.list_metadata("train")):
+        with pytest.raises(DataPlaneReadError, match="in answer to a request for"):
+            ask()
+    proxy.heal()
+    recovers(reader)
+    reader.close()
+
+
+def test_a_delay_within_the_deadline_is_no_error(proxy: FaultyProxy) -> None:
+    reader = WireMetadataReader(proxy.address, timeout_s=20.0)
+    proxy.delay(0.1)
+    assert reader.ping() >= 0.1
+    assert reader.controller_seconds >= 0.1
+    reader.close()
