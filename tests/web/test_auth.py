@@ -1,0 +1,207 @@
+"""Basic authentication: who gets in, and what a wrong password costs."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Callable
+
+import bcrypt
+import pytest
+
+from exporter.web import auth
+from exporter.web.auth import BasicAuth, TooManyChecksError, health_token
+
+
+def hashed(password: bytes) -> bytes:
+    return bcrypt.hashpw(password, bcrypt.gensalt(4))
+
+
+USERS = {"alice": hashed(b"open sesame"), "bob": hashed("pässwörd:with:colons".encode())}
+
+
+def basic(user: str, password: bytes | str) -> str:
+    given = password.encode() if isinstance(password, str) else password
+    return "Basic " + base64.b64encode(user.encode() + b":" + given).decode()
+
+
+class Checks:
+    """Counts the real bcrypt checks, and can hold them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hashes: list[bytes] = []
+        self.go = threading.Event()
+        self.go.set()
+        real: Callable[[bytes, bytes], bool] = bcrypt.checkpw
+
+        def checkpw(password: bytes, hashed: bytes) -> bool:
+            self.hashes.append(hashed)
+            assert self.go.wait(30)
+            return real(password, hashed)
+
+        monkeypatch.setattr(auth.bcrypt, "checkpw", checkpw)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
+    return Checks(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("header", "let_in"),
+    [
+        (basic("alice", "open sesame"), True),
+        (basic("bob", "pässwörd:with:colons"), True),
+        (basic("alice", "open sesame").replace("Basic", "bAsIc"), True),
+        (basic("alice", "open sesam"), False),
+        (basic("alice", "open sesame\0"), False),
+        (basic("alice", ""), False),
+        (basic("alice", b"\0"), False),
+        (basic("alice", "pässwörd:with:colons"), False),
+        (basic("Alice", "open sesame"), False),
+        (basic("eve", "open sesame"), False),
+        (basic("", ""), False),
+        ("Basic " + base64.b64encode(b"\xff\xfe:x").decode(), False),
+        ("Basic " + base64.b64encode(b"alice").decode(), False),
+        ("Basic ????", False),
+        ("Basic é", False),
+        ("Basic", False),
+        ("Bearer " + base64.b64encode(b"alice:open sesame").decode(), False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_who_gets_in(header: str | None, let_in: bool) -> None:
+    assert BasicAuth().check(USERS, header, "10.0.0.1") is let_in
+
+
+def test_a_password_counts_up_to_the_72nd_byte_as_for_the_tools_that_make_hashes() -> None:
+    users = {"alice": hashed(b"x" * 72)}
+    assert BasicAuth().check(users, basic("alice", b"x" * 72 + b"y"), "10.0.0.1")
+    assert not BasicAuth().check(users, basic("alice", b"x" * 71), "10.0.0.1")
+
+
+def test_a_right_pair_is_checked_once_and_a_wrong_one_every_time(checks: Checks) -> None:
+    gate = BasicAuth()
+    for _ in range(5):
+        assert gate.check(USERS, basic("alice", "open sesame"), "10.0.0.1")
+    assert len(checks.hashes) == 1
+    for _ in range(5):
+        assert not gate.check(USERS, basic("alice", "wrong"), "10.0.0.1")
+    assert len(checks.hashes) == 6
+
+
+def test_a_changed_hash_ends_what_was_remembered(checks: Checks) -> None:
+    gate = BasicAuth()
+    assert gate.check(USERS, basic("alice", "open sesame"), "10.0.0.1")
+    assert not gate.check({**USERS, "alice": hashed(b"new")}, basic("alice", "open sesame"), "10.0.0.1")
+    assert not gate.check({"bob": USERS["bob"]}, basic("alice", "open sesame"), "10.0.0.1")
+
+
+def test_an_unknown_user_costs_one_check_of_a_real_hash(checks: Checks) -> None:
+    gate = BasicAuth()
+    for name in ("eve", "mallory", "", "x" * 1000):
+        before = len(checks.hashes)
+        assert not gate.check(USERS, basic(name, "open sesame"), "10.0.0.1")
+        assert not gate.check(USERS, basic(name, "open sesame"), "10.0.0.1")
+        first, second = checks.hashes[before:]
+        assert first == second  # the same each time, so that costs that differ tell nothing
+        assert first in USERS.values()
+
+
+def test_no_password_costs_nothing(checks: Checks) -> None:
+    assert not BasicAuth().check(USERS, None, "10.0.0.1")
+    assert checks.hashes == []
+
+
+def test_what_is_remembered_is_bounded_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "MAX_REMEMBERED", 3)
+    gate = BasicAuth()
+    users = {f"user{number}": hashed(b"secret") for number in range(10)}
+    for name in users:
+        assert gate.check(users, basic(name, "secret"), "10.0.0.1")
+    assert len(gate._remembered) == 3
+    assert all(len(proof) == 32 and b"secret" not in proof for proof in gate._remembered)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_wrong_passwords_run_one_at_a_time_and_few_wait(checks: Checks) -> None:
+    gate = BasicAuth()
+    assert gate.check(USERS, basic("alice", "open sesame"), "10.0.0.9")
+    checks.hashes.clear()
+    checks.go.clear()
+    refused: list[str] = []
+
+    def attack(host: str) -> None:
+        try:
+            gate.check(USERS, basic("alice", "wrong"), host)
+        except TooManyChecksError:
+            refused.append(host)
+
+    threads = [threading.Thread(target=attack, args=(f"10.0.1.{number % 8}",)) for number in range(80)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: len(refused) == 80 - auth.MAX_WAITING)
+        assert len(checks.hashes) == 1  # the others wait for it
+        assert max(gate._waiting.values()) <= auth.MAX_WAITING_PER_CLIENT
+        # Whoever is known waits for nobody.
+        assert gate.check(USERS, basic("alice", "open sesame"), "10.0.1.1")
+    finally:
+        checks.go.set()
+        for thread in threads:
+            thread.join(30)
+    assert not gate._waiting
+    assert len(checks.hashes) == auth.MAX_WAITING
+
+
+def test_one_address_leaves_room_for_the_others(checks: Checks) -> None:
+    gate = BasicAuth()
+    checks.go.clear()
+    threads = [
+        threading.Thread(target=gate.check, args=(USERS, basic("alice", "wrong"), "10.0.0.1"))
+        for _ in range(auth.MAX_WAITING_PER_CLIENT)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: gate._waiting["10.0.0.1"] == auth.MAX_WAITING_PER_CLIENT)
+        with pytest.raises(TooManyChecksError):
+            gate.check(USERS, basic("alice", "wrong"), "10.0.0.1")
+    finally:
+        checks.go.set()
+        for thread in threads:
+            thread.join(30)
+    assert gate.check(USERS, basic("bob", "pässwörd:with:colons"), "10.0.0.2")
+
+
+def test_a_pair_that_came_many_times_at_once_is_checked_once(checks: Checks) -> None:
+    gate = BasicAuth()
+    checks.go.clear()
+    results: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(gate.check(USERS, basic("alice", "open sesame"), "10.0.0.1")))
+        for _ in range(auth.MAX_WAITING_PER_CLIENT)
+    ]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: gate._waiting["10.0.0.1"] == auth.MAX_WAITING_PER_CLIENT)
+    checks.go.set()
+    for thread in threads:
+        thread.join(30)
+    assert results == [True] * auth.MAX_WAITING_PER_CLIENT
+    assert len(checks.hashes) == 1
+
+
+def test_the_health_token_follows_the_hashes_and_is_none_of_them() -> None:
+    token = health_token(USERS)
+    assert token == health_token(dict(reversed(USERS.items())))
+    assert token != health_token({"alice": USERS["alice"]})
+    assert all(value.decode() not in token for value in USERS.values())
