@@ -1,0 +1,85 @@
+# syntax=docker/dockerfile:1
+#
+# Three images from one file:
+#   docker build --target exporter .                       no Ray: for --discovery-file and --controller
+#   docker build --target exporter-ray --build-arg RAY_VERSION=2.60.0 --build-arg TQ_VERSION=0.1.11 .
+#                                                          with Ray and TransferQueue: for --ray-address
+#   docker build --target on-training --build-arg TRAINING_IMAGE=registry.example/train:tag .
+#                                                          on top of a training image, which has the Ray that the cluster has
+#
+# Give --build-arg COMMIT=$(git rev-parse --short=12 HEAD): it is what tq-exporter --version says.
+
+ARG PYTHON_VERSION=3.11.14
+ARG TRAINING_IMAGE=scratch
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS wheel
+ARG COMMIT=""
+WORKDIR /source
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY dataplane dataplane
+COPY exporter exporter
+COPY dashboards dashboards
+RUN TQ_EXPORTER_COMMIT="${COMMIT}" pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS environment
+COPY constraints.txt /constraints.txt
+COPY --from=wheel /wheel /wheel
+RUN python -m venv /opt/tq-exporter \
+    && /opt/tq-exporter/bin/pip install --no-cache-dir --constraint /constraints.txt /wheel/*.whl
+
+FROM environment AS environment-ray
+# Ray accepts only a driver of its own version, and of the cluster's Python: PYTHON_VERSION.
+ARG RAY_VERSION
+ARG TQ_VERSION
+# The exporter computes nothing, and torch's CUDA build takes gigabytes: give the index of the CPU build here.
+ARG TORCH_INDEX_URL=""
+RUN grep -vE '^(ray|TransferQueue|torch)==' /constraints.txt > /constraints-ray.txt \
+    && /opt/tq-exporter/bin/pip install --no-cache-dir --constraint /constraints-ray.txt \
+        ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
+        torch "ray[default]==${RAY_VERSION:?give the version of the cluster}" "TransferQueue==${TQ_VERSION:?give the version of the job}" tensordict
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS base
+ARG COMMIT=""
+LABEL org.opencontainers.image.title="tq-exporter" \
+    org.opencontainers.image.description="Metrics and traces of a running TransferQueue" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.revision="${COMMIT}"
+ENV PATH=/opt/tq-exporter/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    RAY_USAGE_STATS_ENABLED=0 \
+    TQ_EXPORTER_LISTEN=0.0.0.0:9464
+RUN groupadd --gid 65532 exporter && useradd --uid 65532 --gid 65532 --no-create-home --shell /usr/sbin/nologin exporter
+EXPOSE 9464
+# It writes nothing: run it with a read-only root file system. The variant with Ray wants a /tmp of its own.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck"]
+ENTRYPOINT ["tq-exporter"]
+CMD ["run"]
+
+FROM base AS exporter-ray
+COPY --from=environment-ray /opt/tq-exporter /opt/tq-exporter
+USER 65532:65532
+
+FROM ${TRAINING_IMAGE} AS on-training
+ARG COMMIT=""
+LABEL org.opencontainers.image.title="tq-exporter" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.revision="${COMMIT}"
+COPY --from=wheel /wheel /wheel
+# Into an environment of its own that sees the image's Ray and TransferQueue and changes neither.
+RUN python3 -m venv --system-site-packages /opt/tq-exporter \
+    && /opt/tq-exporter/bin/pip install --no-cache-dir /wheel/*.whl
+ENV PATH=/opt/tq-exporter/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    RAY_USAGE_STATS_ENABLED=0 \
+    TQ_EXPORTER_LISTEN=0.0.0.0:9464
+EXPOSE 9464
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck"]
+USER 65532:65532
+ENTRYPOINT ["tq-exporter"]
+CMD ["run"]
+
+# The last one is what a build without --target makes.
+FROM base AS exporter
+COPY --from=environment /opt/tq-exporter /opt/tq-exporter
+USER 65532:65532
