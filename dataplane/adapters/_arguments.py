@@ -15,6 +15,7 @@ __all__ = [
     "check_put",
     "check_registration",
     "check_tasks",
+    "check_wait",
 ]
 
 
@@ -68,10 +69,13 @@ def check_put(partition_id: str, sample_ids: object, fields: object, tags: objec
             raise _bad(operation, partition_id, f"{len(tags)} tags for {len(sample_ids)} sample_ids")
 
 
-def check_claim(partition_id: str, task_name: object, required_fields: object, batch_size: Any) -> None:
-    """Raise DataPlaneBadRequest unless a claim names a task, fields and a positive number of samples."""
+def check_claim(
+    partition_id: str, task_name: object, required_fields: object, batch_size: Any, timeout_s: object
+) -> None:
+    """Raise DataPlaneBadRequest unless a claim names a task, fields, a positive number of samples and a wait."""
     operation = "claim_meta"
     check_partition(operation, partition_id)
+    check_wait(operation, timeout_s, partition_id)
     check_fields(operation, partition_id, "required_fields", required_fields)
     if not isinstance(task_name, str):
         raise _bad(operation, partition_id, f"task_name must be a str, not {type(task_name).__name__}")
@@ -95,5 +99,11 @@ def check_tasks(operation: str, partition_id: str, name: str, task_names: object
         raise _bad(operation, partition_id, f"{name} must be a list of at least one task name, not {task_names!r:.80}")
 
 
-def _bad(operation: str, partition_id: str, message: str) -> DataPlaneBadRequest:
+def check_wait(operation: str, timeout_s: object, partition_id: str | None = None) -> None:
+    """Raise DataPlaneBadRequest unless *timeout_s* is a number of seconds: no clock ever reaches NaN."""
+    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool) or not timeout_s >= 0:
+        raise _bad(operation, partition_id, f"timeout_s must be a number of seconds, not {timeout_s!r:.80}")
+
+
+def _bad(operation: str, partition_id: str | None, message: str) -> DataPlaneBadRequest:
     return DataPlaneBadRequest(message, operation=operation, partition_id=partition_id)

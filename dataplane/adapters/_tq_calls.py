@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
-from dataplane._translation import error_class, unwrap
+from dataplane._translation import ATTACH, error_class, unwrap
+from dataplane.adapters._tq_config import check_seconds
 from dataplane.errors import DataPlaneBadRequest, DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.probe import ConnectionProbe
 
@@ -31,6 +32,9 @@ _CANCEL_GRACE_S = 1.0
 # How long a verdict may take for a peer that the probe is not connected to yet.
 _VERDICT_WAIT_S = 0.5
 _VERDICTS_TOTAL_S = 2.0
+
+# Any longer deadline is cut to this: the standard library's waits overflow far beyond it.
+_LONGEST_S = 10 * 86400.0
 
 _MUTATIONS: Final = frozenset({"register_partition", "claim_meta", "put_samples", "clear_samples"})
 
@@ -47,14 +51,20 @@ class BoundedThreads:
 
         Raises:
             TimeoutError: None became free within *timeout_s* seconds: all of them hang.
+            RuntimeError: The system, or an interpreter that is going down, gives no thread.
         """
         if not self._free.acquire(timeout=max(0.0, timeout_s)):
             raise TimeoutError(f"{self._size} earlier calls still hang")
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         context = contextvars.copy_context()
-        threading.Thread(
+        thread = threading.Thread(
             target=context.run, args=(self._work, fn, future), name="dataplane-blocking-call", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            self._free.release()
+            raise
         return future
 
     def _work(self, fn: Callable[[], T], future: concurrent.futures.Future[T]) -> None:
@@ -70,8 +80,10 @@ class BoundedThreads:
                 future.set_result(result)
 
 
-# One for the process: a caller that makes a new client after each failure must not strand more threads.
+# One for the process: a caller that makes a new client after each failure must not strand more threads. Closing has
+# its own, so that attempts to attach that hang keep nobody from it.
 _THREADS = BoundedThreads(4)
+_CLOSING = BoundedThreads(4)
 
 
 class TransferQueueCalls:
@@ -79,13 +91,14 @@ class TransferQueueCalls:
 
     Args:
         timeout_s: Default deadline of a call, in seconds.
+
+    Raises:
+        ValueError: It is not a positive, finite number.
     """
 
     def __init__(self, tq: ModuleType, *, timeout_s: float) -> None:
-        if not timeout_s > 0:
-            raise ValueError(f"timeout_s must be a positive number of seconds, not {timeout_s!r}")
         self._tq = tq
-        self._timeout_s = timeout_s
+        self._timeout_s = check_seconds("timeout_s", timeout_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._lock = threading.Lock()
@@ -122,10 +135,10 @@ class TransferQueueCalls:
             partition_id: The partition that the call is about.
             storage: The call needs the storage units too, so a missing answer may be theirs.
         """
-        deadline_s = self._timeout_s if timeout_s is None else timeout_s
+        deadline_s = min(self._timeout_s if timeout_s is None else timeout_s, _LONGEST_S)
         try:
             if self._closed:
-                raise DataPlaneUnavailable("this client is closed")
+                raise DataPlaneUnavailable("this client is closed: make a new one")
             return self._run(fn, deadline_s)
         except DataPlaneError as error:
             error.operation = error.operation or operation
@@ -140,6 +153,35 @@ class TransferQueueCalls:
                 partition_id=partition_id,
                 storage=storage,
             ) from error
+
+    def _close(self, give_back: Callable[[], None], timeout_s: float) -> None:
+        """Close the client: end its calls, then run *give_back*, the first time, within *timeout_s* seconds.
+
+        Raises:
+            DataPlaneTimeout: It takes longer, and goes on in its thread.
+            DataPlaneBadRequest: Called from TransferQueue's own event loop, which is about to end.
+            DataPlaneError: *give_back* failed.
+        """
+        operation = "close"
+        if self._loop is not None and _running_loop() is self._loop:
+            raise DataPlaneBadRequest("called from TransferQueue's own event loop, which it ends", operation=operation)
+        if not self._close_calls():
+            return
+        deadline_s = min(timeout_s, _LONGEST_S)
+        ends = time.monotonic() + deadline_s
+        try:
+            try:
+                future = _CLOSING.start(give_back, deadline_s)
+            except RuntimeError:  # at the interpreter's end, when an exit handler closes the client
+                give_back()
+            else:
+                future.result(timeout=max(0.0, ends - time.monotonic()))
+        except Exception as error:
+            kind = error_class(error, operation, DataPlaneError)
+            message = f"{type(error).__name__}: {error}"
+            if kind is DataPlaneTimeout:
+                message = f"closing did not end within {deadline_s:g} s; it goes on in the background"
+            raise kind(message, operation=operation) from error
 
     def _close_calls(self) -> bool:
         """Refuse new calls and end those in flight with DataPlaneUnavailable.
@@ -205,7 +247,7 @@ class TransferQueueCalls:
         loop_has_ended = self._loop is not None and not self._loop.is_running()
         if self._closed or loop_has_ended or isinstance(error, concurrent.futures.CancelledError):
             return DataPlaneUnavailable(
-                "the client was closed before the call ended" + _outcome(operation),
+                "the client was closed before the call ended: make a new one" + _outcome(operation),
                 operation=operation,
                 partition_id=partition_id,
             )
@@ -215,21 +257,30 @@ class TransferQueueCalls:
         if kind is DataPlaneTimeout:
             gone = self._who_is_gone(storage)
             if gone is not None:
-                kind, message = DataPlaneUnavailable, f"{gone} is gone; {message}"
+                kind, message = DataPlaneUnavailable, f"{gone}; {message}"
             message += _outcome(operation)
         elif not isinstance(cause, RuntimeError | ValueError):
             message = f"{type(cause).__name__}: {message}"
+        if operation == ATTACH and kind in (DataPlaneTimeout, DataPlaneUnavailable):
+            message += "; attach again when TransferQueue runs"
         return kind(message, operation=operation, partition_id=partition_id)
 
     def _who_is_gone(self, storage: bool) -> str | None:
-        """Name a peer of the silent call that is no longer there, None when each of them still is, or may be."""
+        """Name a peer of the silent call that is not there any more, and the remedy; None when each is, or may be."""
         ends = time.monotonic() + _VERDICTS_TOTAL_S
         if self._controller_probe is not None and self._controller_probe.verdict(_VERDICT_WAIT_S) == "gone":
-            return f"the controller at {self._controller_probe.address}"
+            return (
+                f"the controller at {self._controller_probe.address} is gone: "
+                "close this client, and make a new one when TransferQueue runs again, "
+                "in a new process if Ray was restarted too"
+            )
         for unit, probe in self._storage_probes.items() if storage else ():
             wait_s = min(_VERDICT_WAIT_S, ends - time.monotonic())
             if wait_s > 0 and probe.verdict(wait_s) == "gone":
-                return f"storage unit {unit} at {probe.address}"
+                return (
+                    f"storage unit {unit} at {probe.address} is gone, which TransferQueue does not replace: "
+                    "start TransferQueue anew, then make a new client"
+                )
         return None
 
 

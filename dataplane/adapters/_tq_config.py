@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["BACKENDS", "DEFAULT_POLL_INTERVAL_S", "DEFAULT_TIMEOUT_S", "seconds", "tq_conf"]
+__all__ = ["BACKENDS", "DEFAULT_POLL_INTERVAL_S", "DEFAULT_TIMEOUT_S", "check_seconds", "seconds", "tq_conf"]
 
 BACKENDS: Final = ("simple", "mooncake_cpu")
 
@@ -51,8 +51,11 @@ def _count(cfg: Mapping[str, Any], key: str) -> int | None:
 def seconds(cfg: Mapping[str, Any], key: str, default: float) -> float:
     """Return ``cfg[key]``, or *default* when it is absent; ValueError unless it is a positive, finite number."""
     value = cfg.get(key)
-    if value is None:
-        return default
+    return default if value is None else check_seconds(key, value)
+
+
+def check_seconds(key: str, value: object) -> float:
+    """Return *value*; ValueError, which names *key*, unless it is a positive, finite number."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise ValueError(f"{key} must be a positive number of seconds, not {value!r}")
     return float(value)

@@ -6,17 +6,20 @@ import importlib
 import time
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from dataplane.adapters import _tq_session as session
-from dataplane.adapters._arguments import check_partition
+from dataplane.adapters._arguments import check_partition, check_wait
 from dataplane.adapters._tq_calls import TransferQueueCalls
 from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready, group_rows
 from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
 from dataplane.probe import parse_address
 
-__all__ = ["MetadataCalls", "TransferQueueMetadataReader", "import_tq"]
+__all__ = ["MIN_CLOSE_S", "MetadataCalls", "TransferQueueMetadataReader", "import_tq"]
+
+# A close is never cut shorter than this: it waits for threads of TransferQueue, and asks nobody.
+MIN_CLOSE_S: Final = 5.0
 
 
 class MetadataCalls(TransferQueueCalls):
@@ -38,6 +41,9 @@ class MetadataCalls(TransferQueueCalls):
         return rows
 
     def ping(self, timeout_s: float | None = None) -> float:
+        if timeout_s is not None:
+            check_wait("ping", timeout_s)
+
         async def call() -> None:
             await self._client().async_get_partition_list()
 
@@ -81,13 +87,13 @@ class TransferQueueMetadataReader(MetadataCalls):
     Args:
         address: The controller's request socket, ``tcp://HOST:PORT``.
         controller_id: The controller's id; it only labels requests, so it may be unknown.
-        timeout_s: Deadline of each call in seconds.
+        timeout_s: Deadline of each call in seconds; that of :meth:`close` is 5 s at least.
         rules: How the tags of a partition are read, by partition name.
         default_rules: The same for partitions that *rules* does not name.
 
     Raises:
         DataPlaneUnavailable: TransferQueue is not installed.
-        ValueError: *address* is not of that form.
+        ValueError: *address* is not of that form, or *timeout_s* not a positive, finite number.
     """
 
     def __init__(
@@ -109,9 +115,12 @@ class TransferQueueMetadataReader(MetadataCalls):
         return self._own_client
 
     def close(self) -> None:
-        """Close this reader's sockets, idempotently. Calls after it raise DataPlaneUnavailable."""
-        if self._close_calls():
-            session.close_client(self._own_client)
+        """Close this reader's sockets, idempotently. Calls after it raise DataPlaneUnavailable.
+
+        Raises:
+            DataPlaneTimeout: It takes longer than the deadline (5 s at least), and goes on in the background.
+        """
+        self._close(lambda: session.close_client(self._own_client), max(self._timeout_s, MIN_CLOSE_S))
 
 
 def import_tq() -> ModuleType:

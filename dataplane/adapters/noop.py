@@ -96,11 +96,12 @@ class NoOpDataPlaneClient(DataPlaneClient):
         blocking: bool = True,
         timeout_s: float = 60.0,
     ) -> KVBatchMeta:
-        deadline = time.monotonic() + timeout_s
         with self._changed:
+            self._check_open("claim_meta", partition_id)
+            check_claim(partition_id, task_name, required_fields, batch_size, timeout_s)
+            deadline = time.monotonic() + timeout_s
             while True:
                 self._check_open("claim_meta", partition_id)
-                check_claim(partition_id, task_name, required_fields, batch_size)
                 keys = self._ready_keys(partition_id, task_name, required_fields)[:batch_size]
                 if len(keys) == batch_size:
                     partition = self._partitions[partition_id]

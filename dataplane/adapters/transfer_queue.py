@@ -22,7 +22,7 @@ from dataplane.adapters._arguments import (
     check_tasks,
 )
 from dataplane.adapters._tq_config import DEFAULT_POLL_INTERVAL_S, DEFAULT_TIMEOUT_S, seconds, tq_conf
-from dataplane.adapters._tq_metadata import MetadataCalls, TransferQueueMetadataReader, import_tq
+from dataplane.adapters._tq_metadata import MIN_CLOSE_S, MetadataCalls, TransferQueueMetadataReader, import_tq
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneClearError,
@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 # Starting actors on a cold cluster imports torch in each of them, and may wait for a node.
 _START_TIMEOUT_S = 300.0
+# TransferQueue itself waits up to 15 s for the storage units that it ends.
+_END_TIMEOUT_S = 60.0
 # A claim is never cut shorter than this: one that is cut in flight may lose the samples that it consumed.
 _MIN_CLAIM_REQUEST_S = 1.0
 
@@ -68,13 +70,19 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
     that field, or wrote rows to it and registered nothing. To any other client it is DataPlaneNotReady, since whoever
     registered the partition may have announced it.
 
+    Every call has a deadline, ``timeout_s`` in *cfg*, the attach and :meth:`close` too. Past it the
+    call is cancelled, its socket and thread are given back, and up to 3.5 s are spent on the question whether the
+    silent peer is gone (DataPlaneUnavailable, which names the remedy) or hangs (DataPlaneTimeout, after which the
+    same client may be used on). Where a deadline would do harm it is longer: starting TransferQueue 300 s at least,
+    ending it 60 s, closing sockets 5 s. A claim polls until its own *timeout_s*, each request within the deadline.
+
     Rows come back as TransferQueue packs them: scalars dense, other tensors nested, also when their shapes agree.
     ``dp_rank`` is given to the controller's sampler; ``num_samples``, ``grpo_group_size`` and ``enums`` are not known
     to TransferQueue and have no effect.
 
     Args:
         cfg: ``backend``, ``storage_capacity`` (rows, None for no limit), ``num_storage_units``,
-            ``claim_meta_poll_interval_s``, ``timeout_s`` (deadline of each call, default 30 s),
+            ``claim_meta_poll_interval_s``, ``timeout_s`` (deadline of each call in seconds, default 30),
             ``global_segment_size`` and ``local_buffer_size`` (bytes, mooncake only).
         bootstrap: Start TransferQueue when none runs.
         rules: How the tags of a partition are read, by partition name.
@@ -141,7 +149,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         blocking: bool = True,
         timeout_s: float = 60.0,
     ) -> KVBatchMeta:
-        check_claim(partition_id, task_name, required_fields, batch_size)
+        check_claim(partition_id, task_name, required_fields, batch_size, timeout_s)
         sampling = self._sampling_config(partition_id, task_name, dp_rank)
         if self._warns_of_claims:
             self._warns_of_claims = False
@@ -226,6 +234,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             check_keys("clear_samples", partition_id, sample_ids, may_be_empty=True)
 
         async def call() -> None:
+            self._client()
             keys = list(await self._list_rows(partition_id)) if sample_ids is None else sample_ids
             if keys:
                 await self._tq.async_kv_clear(keys=keys, partition_id=partition_id)
@@ -233,9 +242,13 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         self._call_tq("clear_samples", call, DataPlaneClearError, partition_id=partition_id, storage=True)
 
     def close(self) -> None:
-        """Release this client's own resources, idempotently; ends TransferQueue only where this client started it."""
-        if self._close_calls():
-            session.release(self._tq, self._attachment)
+        """Release this client's own resources, idempotently; ends TransferQueue only where this client started it.
+
+        Raises:
+            DataPlaneTimeout: It takes longer than its deadline, and goes on in the background.
+        """
+        at_least_s = _END_TIMEOUT_S if self._attachment.started else MIN_CLOSE_S
+        self._close(lambda: session.release(self._tq, self._attachment), max(self._timeout_s, at_least_s))
 
     def _attach(self, conf: dict[str, Any] | None) -> session.Attachment:
         handover = session.Handover()
@@ -255,10 +268,11 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         return attachment
 
     def _client(self) -> Any:
-        client = self._tq.get_client()
-        if client is not self._attachment.client:
-            raise DataPlaneUnavailable("this process attached to another controller since; make a new client")
-        return client
+        if self._tq.interface._TQ_CLIENT is not self._attachment.client:
+            raise DataPlaneUnavailable(
+                "this process attached to another controller since, or detached: close this client and make a new one"
+            )
+        return self._attachment.client
 
     async def _list_rows(self, partition_id: str) -> dict[str, Any]:
         self._client()

@@ -151,7 +151,7 @@ def test_a_task_error_of_ray_is_unwrapped() -> None:
 
 
 def test_a_message_is_one_line() -> None:
-    raised = _raise(ConnectionError("The actor died.\n\tclass_name: X\n\tpid: 1"), "attach")
+    raised = _raise(ConnectionError("The actor died.\n\tclass_name: X\n\tpid: 1"), "ping")
     assert str(raised) == "ConnectionError: The actor died."
 
 

@@ -71,7 +71,7 @@ def _closed_underneath(cluster: TQCluster, client: TransferQueueDataPlaneClient)
 def _forgotten(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
     client._tq.interface._TQ_CLIENT = None
     try:
-        return client.ping()
+        return _call(client, "ping", client._tq.get_client)
     finally:
         client._tq.interface._TQ_CLIENT = client._attachment.client
 

@@ -1,0 +1,37 @@
+"""A process that has a client when its Ray is taken away. Runs as ``python -m tests.faults.adapter_child ADDRESS``.
+
+It attaches and prints a line, waits for a line, makes every call, tries to attach again, closes, and prints what came
+of each as JSON. A process of its own, since Ray ends a driver about a minute after its GCS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
+from tests.faults.adapter_calls import CALLS, load, outcome_of, outcomes_of
+
+
+def main() -> None:
+    import ray
+
+    ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
+    client = TransferQueueDataPlaneClient({"timeout_s": 30.0}, bootstrap=False)
+    load(client)
+    client._timeout_s = 0.5
+    print("attached", flush=True)
+    sys.stdin.readline()
+    outcomes = outcomes_of(client, tuple(CALLS))
+    outcomes["close"] = outcome_of(client.close, "close")
+    outcomes["attach"] = outcome_of(
+        lambda: TransferQueueDataPlaneClient({"timeout_s": 30.0}, bootstrap=False), "attach"
+    )
+    print(json.dumps({name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()}), flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

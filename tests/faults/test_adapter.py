@@ -1,0 +1,195 @@
+"""The client's half of the fault matrix: each call under each fault of a real TransferQueue, and the call after it.
+
+Under a fault a call ends in exactly one typed error, at its deadline, and never in anything raw. After it the same
+client works again, or its error says what to do. Each test is one fault, which all calls share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psutil
+import pytest
+
+from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, TransferQueueMetadataReader
+from tests.faults.adapter_calls import CALLS, METADATA, STORAGE, Outcome, load, outcome_of, outcomes_of
+from tests.support.cluster import TQCluster, frozen, kill
+
+_SHORT_S, _LONG_S = 0.3, 60.0
+_READER = ("ping", "list_partitions", "list_metadata", "depth")
+_CHANGES = ("register_partition", "claim_meta", "put_samples", "clear_samples", "pop", "evict")
+_ALL_WORK = dict.fromkeys(CALLS, "ok")
+_TIMEOUT, _UNAVAILABLE = "DataPlaneTimeout", "DataPlaneUnavailable"
+
+_CONTROLLER_GONE = "the controller at {address} is gone: close this client, and make a new one when TransferQueue runs"
+_STORAGE_GONE = "storage unit {id} at {address} is gone, which TransferQueue does not replace: start TransferQueue anew"
+_REPLACED = "attached to another controller since, or detached: close this client and make a new one"
+_CLOSED = "this client is closed: make a new one"
+_ATTACH_AGAIN = "attach again when TransferQueue runs"
+
+
+@pytest.fixture
+def client(cluster: TQCluster, ray_connected: None) -> Iterator[TransferQueueDataPlaneClient]:
+    """A client of the cluster, with rows in it."""
+    made = _attach()
+    load(made)
+    yield made
+    made.close()
+
+
+def _attach(timeout_s: float = _LONG_S) -> TransferQueueDataPlaneClient:
+    return TransferQueueDataPlaneClient({"timeout_s": timeout_s}, bootstrap=False)
+
+
+def _attach_and_close(timeout_s: float = _LONG_S) -> Outcome:
+    return outcome_of(lambda: _attach(timeout_s).close(), "attach")
+
+
+def _calls(client: Any, failing: tuple[str, ...] = (), others: tuple[str, ...] = tuple(CALLS)) -> dict[str, Outcome]:
+    """Make every call once: *failing* with a short deadline, the others with one that no slow machine reaches."""
+    client._timeout_s = _SHORT_S
+    outcomes = outcomes_of(client, failing)
+    client._timeout_s = _LONG_S
+    return outcomes | outcomes_of(client, tuple(name for name in others if name not in failing))
+
+
+def _check(outcomes: Mapping[str, Outcome], failing: tuple[str, ...], kind: str, says: str = "") -> None:
+    """Every call of *failing* ended so and said that; all others worked."""
+    assert {name: outcome.kind for name, outcome in outcomes.items()} == {
+        name: kind if name in failing else "ok" for name in outcomes
+    }
+    wrong = {name: outcomes[name].message for name in failing if says not in outcomes[name].message}
+    assert wrong == {}
+
+
+def _check_unknown_outcomes(outcomes: Mapping[str, Outcome], failing: tuple[str, ...]) -> None:
+    """Who changes something, and only who does, learns that it may have happened."""
+    assert [name for name in failing if "outcome unknown" in outcomes[name].message] == [
+        name for name in failing if name in _CHANGES
+    ]
+
+
+def _check_recovery(client: TransferQueueDataPlaneClient) -> None:
+    """The same client works again."""
+    client._timeout_s = _LONG_S
+    load(client)
+    _check(_calls(client), (), "ok")
+
+
+def test_a_stopped_controller(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> None:
+    reader = TransferQueueMetadataReader(cluster.controller.address, timeout_s=_SHORT_S)
+    failing = METADATA + STORAGE
+    with frozen(cluster.controller.pid):
+        outcomes = _calls(client, failing)
+        attached = _attach_and_close(_SHORT_S)
+        reads = _calls(reader, _READER, _READER)
+    _check(outcomes, failing, _TIMEOUT, "no answer within 0.3 s")
+    _check_unknown_outcomes(outcomes, failing)
+    _check({"attach": attached}, ("attach",), _TIMEOUT, _ATTACH_AGAIN)
+    _check(reads, _READER, _TIMEOUT, "no answer within 0.3 s")
+
+    _check_recovery(client)
+    _check(_calls(reader, (), _READER), (), "ok")
+    with frozen(cluster.controller.pid):
+        closed = {"client": outcome_of(client.close, "close"), "reader": outcome_of(reader.close, "close")}
+    _check(closed, (), "ok")
+
+
+def test_a_stopped_storage_unit(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> None:
+    with frozen(cluster.storage_units[1].pid):
+        outcomes = _calls(client, STORAGE)
+        attached = _attach_and_close()
+    _check(outcomes, STORAGE, _TIMEOUT, "no answer within 0.3 s")
+    _check_unknown_outcomes(outcomes, STORAGE)
+    _check({"attach": attached}, (), "ok")
+
+    _check_recovery(client)
+    with frozen(cluster.storage_units[1].pid):
+        _check({"close": outcome_of(client.close, "close")}, (), "ok")
+
+
+def test_a_closed_client(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> None:
+    client.close()
+    failing = METADATA + STORAGE
+    outcomes = _calls(client, failing)
+    _check(outcomes, failing, _UNAVAILABLE, _CLOSED)
+    _check({"close": outcome_of(client.close, "close"), "attach": _attach_and_close()}, (), "ok")
+
+
+def test_storage_units_that_are_killed(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> None:
+    first, second = cluster.storage_units
+    for unit in (second, first):
+        kill(unit.pid)
+        outcomes = _calls(client, STORAGE)
+        _check(outcomes, STORAGE, _UNAVAILABLE, _STORAGE_GONE.format(id=unit.id, address=unit.address))
+        _check_unknown_outcomes(outcomes, STORAGE)
+        _check({"attach": _attach_and_close()}, (), "ok")
+    _check({"close": outcome_of(client.close, "close")}, (), "ok")
+
+    cluster.restart_tq()
+    new = _attach()
+    _check_recovery(new)
+    new.close()
+
+
+def test_a_controller_that_is_killed_and_one_that_replaces_it(
+    cluster: TQCluster, client: TransferQueueDataPlaneClient
+) -> None:
+    reader = TransferQueueMetadataReader(cluster.controller.address, timeout_s=_SHORT_S)
+    gone = _CONTROLLER_GONE.format(address=cluster.controller.address)
+    failing = METADATA + STORAGE
+    kill(cluster.controller.pid)
+    outcomes = _calls(client, failing)
+    _check(outcomes, failing, _UNAVAILABLE, gone)
+    _check_unknown_outcomes(outcomes, failing)
+    _check(_calls(reader, _READER, _READER), _READER, _UNAVAILABLE, gone)
+    _check({"attach": _attach_and_close()}, ("attach",), _UNAVAILABLE, _ATTACH_AGAIN)
+    _check({"close": outcome_of(reader.close, "close")}, (), "ok")
+
+    cluster.restart_tq()
+    _check(_calls(client, failing), failing, _UNAVAILABLE, gone)
+
+    successor = _attach()
+    load(successor)
+    before = cluster.list_rows()
+    _check(_calls(client, failing), failing, _UNAVAILABLE, _REPLACED)
+    assert cluster.list_rows() == before, "nothing that the old client was asked to do happened to the new controller"
+    _check(_calls(successor), (), "ok")
+    successor.close()
+    _check(_calls(client, failing), failing, _UNAVAILABLE, _REPLACED)
+    _check({"close": outcome_of(client.close, "close")}, (), "ok")
+
+
+def test_a_ray_that_is_gone() -> None:
+    with TQCluster(storage_units=1) as cluster:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.adapter_child", cluster.ray_address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **cluster.env},
+            text=True,
+        )
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            assert child.stdout.readline() == "attached\n"
+            gone = _CONTROLLER_GONE.format(address=cluster.controller.address)
+            owner = psutil.Process(cluster.pid)
+            for process in (owner, *owner.children(recursive=True)):
+                kill(process.pid)
+            output, _ = child.communicate("\n", timeout=240)
+        finally:
+            child.kill()
+            child.wait(timeout=10)
+    outcomes = {name: Outcome(**outcome) for name, outcome in json.loads(output).items()}
+    failing = METADATA + STORAGE
+    attached = outcomes.pop("attach")
+    _check(outcomes, failing, _UNAVAILABLE, gone)
+    _check_unknown_outcomes(outcomes, failing)
+    _check({"attach": attached}, ("attach",), _UNAVAILABLE, _ATTACH_AGAIN)
+    assert child.returncode == 0
