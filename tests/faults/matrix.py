@@ -179,7 +179,7 @@ class Row:
                 if not is_so
             ]
 
-        seen = self._watch(seen_phase, missing, within)
+        _, seen = self._watch(seen_phase, missing, within, since=(self._mark, self._marked_at))
         self._finish(seen_phase, seen)
         return seen
 
@@ -189,7 +189,6 @@ class Row:
         phase: str = "",
         *,
         restarts: int,
-        within: int = 15,
         lookups: int = 3,
         errors: Collection[tuple[str, str]] = (),
         storage: Collection[str] = ("0", "1"),
@@ -204,15 +203,16 @@ class Row:
             cluster: The data plane as it is now.
             phase: What was done to mend it.
             restarts: How many new controllers the exporter must have counted since the row began.
-            within: For how many ping intervals it may take.
-            lookups: How many look-ups it may take.
+            lookups: How many look-ups it may take: one that was under way, one that finds the new controller, and
+                one to spare. Without a new controller there is nothing to look up, and ten pings must do.
             errors: More pairs of operation and error type that may be counted until all is well.
             storage: The storage units that must be seen.
             also: What must hold besides.
         """
         self._allowed |= set(errors)
-        self.load.assert_goes_on(cluster)
         seen_phase = Phase(phase or "mended", 1)
+        mended = (self._look(seen_phase), time.monotonic())
+        self.load.assert_goes_on(cluster)
         lost = self.load.groups if restarts else 0
 
         def missing(seen: Exposition) -> list[str]:
@@ -222,22 +222,21 @@ class Row:
                     ("up 1", seen.value("dataplane_up") == 1),
                     ("discovery found", _discovery(seen) == "found"),
                     ("the partition that is new", bool(seen.samples("dataplane_partition_depth", partition="after"))),
-                    ("the resident partition", bool(restarts) or self._partitions_are(seen, True)),
+                    ("the resident partition", self._resident_is(seen, stay=not restarts)),
                     (f"storage gauges of {sorted(storage)}", self._storage_is(seen, storage)),
                     (
                         f"{restarts} restarts",
                         self._since_start(seen, "dataplane_controller_restarts_total") == restarts,
                     ),
-                    (f"{lost} groups lost", self._lost(seen) == lost),
+                    (f"{lost} groups lost, none departed", self._passed_through(seen) == (lost, 0)),
                     ("what is special to this row", also is None or also(seen)),
                 )
                 if not is_so
             ]
 
-        before_hold: list[Exposition] = []
-        seen = self._watch(seen_phase, missing, within, before_hold)
-        assert seen_phase.lookups <= lookups, f"found after {seen_phase.lookups} look-ups"
-        late = self._grown(seen, before_hold[0])
+        settled, seen = self._watch(seen_phase, missing, None if restarts else 10, since=mended)
+        assert seen_phase.lookups <= lookups, self._explain(f"found after {seen_phase.lookups} look-ups")
+        late = self._grown(seen, settled)
         assert not late, f"counted after all was well: {late}"
         assert self.exporter.process.pid == self._pid, RESTART_FREE
         self._finish(seen_phase, seen)
@@ -249,27 +248,29 @@ class Row:
         self,
         phase: Phase,
         missing: Callable[[Exposition], list[str]],
-        within: int,
-        settled: list[Exposition] | None = None,
-    ) -> Exposition:
-        good_since: float | None = None
+        within: int | None,
+        *,
+        since: tuple[Exposition, float],
+    ) -> tuple[Exposition, Exposition]:
+        """Scrape until nothing is missing and that has lasted; return the first and the last scrape that was so."""
+        before, started = since
+        settled: tuple[Exposition, float] | None = None
         while True:
             seen = self._look(phase)
             now = time.monotonic()
+            intervals = self._intervals(before, seen)
             lacks = missing(seen)
             if lacks:
-                assert good_since is None, self._explain(f"it did not last: {lacks}")
-                assert self._intervals(seen) <= within, self._explain(f"not within {within} intervals: {lacks}")
-                assert now - self._marked_at < _PATIENCE_S, self._explain(f"not in time: {lacks}")
-            elif good_since is None:
-                good_since = now
-                phase.intervals = self._intervals(seen)
-                phase.lookups = int(self._delta(seen, self._mark, "tq_exporter_polls_total", source="discovery"))
-                phase.seconds = round(now - self._marked_at, 1)
-                if settled is not None:
-                    settled.append(seen)
-            elif now - good_since > _HOLD_S:
-                return seen
+                assert settled is None, self._explain(f"it did not last: {lacks}")
+                assert within is None or intervals <= within, self._explain(f"not within {within} intervals: {lacks}")
+                assert now - started < _PATIENCE_S, self._explain(f"not in time: {lacks}")
+            elif settled is None:
+                settled = seen, now
+                phase.intervals = intervals
+                phase.lookups = int(self._delta(seen, before, "tq_exporter_polls_total", source="discovery"))
+                phase.seconds = round(now - started, 1)
+            elif now - settled[1] > _HOLD_S:
+                return settled[0], seen
             time.sleep(0.05)
 
     def _look(self, phase: Phase) -> Exposition:
@@ -282,6 +283,9 @@ class Row:
         state = _discovery(seen)
         if not phase.discovery or phase.discovery[-1] != state:
             phase.discovery.append(state)
+        times = "dataplane_source_last_success_timestamp_seconds"
+        gone = self._before.by(times, "source").keys() - seen.by(times, "source").keys()
+        assert not gone, self._explain(f"the time of the last success is withdrawn: {sorted(gone)}")
         surprises = set(self._grown(seen, self._mark)) - self._allowed
         assert not surprises, self._explain(f"errors that must not be counted: {sorted(surprises)}")
         return seen
@@ -307,18 +311,23 @@ class Row:
             and all(value == 1 for value in up.values())
         )
 
-    def _intervals(self, seen: Exposition) -> int:
-        """Ping intervals since the last phase: each ends in a poll, or in one that is skipped."""
+    def _intervals(self, before: Exposition, seen: Exposition) -> int:
+        """Ping intervals between two scrapes: each ends in a poll, or in one that is skipped."""
         return int(
-            self._delta(seen, self._mark, "tq_exporter_polls_total", source="ping")
-            + self._delta(seen, self._mark, "tq_exporter_polls_skipped_total", source="ping")
+            self._delta(seen, before, "tq_exporter_polls_total", source="ping")
+            + self._delta(seen, before, "tq_exporter_polls_skipped_total", source="ping")
         )
 
     def _since_start(self, seen: Exposition, name: str, **labels: str) -> float:
         return self._delta(seen, self._before, name, **labels)
 
-    def _lost(self, seen: Exposition) -> float:
-        return self._since_start(seen, "dataplane_partition_groups_lost_total", partition=RESIDENT)
+    def _passed_through(self, seen: Exposition) -> tuple[float, float]:
+        """Resident groups that were lost and that departed since the row began."""
+        lost, departed = (
+            self._since_start(seen, f"dataplane_partition_groups_{way}_total", partition=RESIDENT)
+            for way in ("lost", "departed")
+        )
+        return lost, departed
 
     @staticmethod
     def _delta(seen: Exposition, before: Exposition, name: str, **labels: str) -> float:
@@ -334,14 +343,15 @@ class Row:
         return {key: int(value - old.get(key, 0)) for key, value in counts(seen).items() if value != old.get(key, 0)}
 
     def _partitions_are(self, seen: Exposition, stay: bool) -> bool:
-        there = _subjects(seen, "partition")
-        if not stay:
-            return not there
-        return there.get(RESIDENT) == _subjects(self._before, "partition")[RESIDENT]
+        return self._resident_is(seen, stay=True) if stay else not _subjects(seen, "partition")
+
+    def _resident_is(self, seen: Exposition, *, stay: bool) -> bool:
+        wanted = _subjects(self._before, "partition").get(RESIDENT) if stay else None
+        return _subjects(seen, "partition").get(RESIDENT) == wanted
 
     def _storage_is(self, seen: Exposition, units: Collection[str]) -> bool:
         there, before = _subjects(seen, "storage_unit"), _subjects(self._before, "storage_unit")
-        return there == {unit: before[unit] for unit in units}
+        return there == {unit: before.get(unit) for unit in units}
 
 
 Begin = Callable[..., Any]
