@@ -1,0 +1,207 @@
+{{- define "tq-exporter.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "tq-exporter.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- $name := include "tq-exporter.name" . }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "tq-exporter.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "tq-exporter.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "tq-exporter.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "tq-exporter.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The labels of the pods that run the exporter. */}}
+{{- define "tq-exporter.podSelector" -}}
+{{- if eq .Values.mode "sidecar" }}
+{{- toYaml .Values.sidecar.podSelector }}
+{{- else }}
+{{- include "tq-exporter.selectorLabels" . }}
+{{- end }}
+{{- end }}
+
+{{- define "tq-exporter.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "tq-exporter.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "tq-exporter.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{- define "tq-exporter.config" -}}
+{{- toYaml (merge (dict "listen" "0.0.0.0:9464") (omit .Values.config "listen")) }}
+{{- end }}
+
+{{/*
+The exporter's container, for this chart's Deployment and for your own pod:
+  containers:
+    - {{- include "tq-exporter.container" $ | nindent 6 }}
+*/}}
+{{- define "tq-exporter.container" -}}
+name: tq-exporter
+image: {{ include "tq-exporter.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args:
+  - run
+  - --config=/etc/tq-exporter/exporter.yaml
+  {{- if .Values.web.configSecret.name }}
+  - --web.config.file=/etc/tq-exporter-web/{{ .Values.web.configSecret.key }}
+  {{- end }}
+  {{- if .Values.web.disablePage }}
+  - --web.disable-page
+  {{- end }}
+  {{- range .Values.extraArgs }}
+  - {{ . | quote }}
+  {{- end }}
+env:
+  # Services of this name in the namespace must not look like settings, nor may Ray report its use.
+  - name: RAY_USAGE_STATS_ENABLED
+    value: "0"
+  - name: HOME
+    value: /tmp
+  {{- if .Values.ray.tokenSecret.name }}
+  - name: RAY_AUTH_MODE
+    value: token
+  - name: RAY_AUTH_TOKEN
+    valueFrom:
+      secretKeyRef:
+        name: {{ .Values.ray.tokenSecret.name }}
+        key: {{ .Values.ray.tokenSecret.key }}
+  {{- end }}
+  {{- if .Values.otlp.headersSecret.name }}
+  - name: OTEL_EXPORTER_OTLP_HEADERS
+    valueFrom:
+      secretKeyRef:
+        name: {{ .Values.otlp.headersSecret.name }}
+        key: {{ .Values.otlp.headersSecret.key }}
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .Values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+ports:
+  - name: tq-metrics
+    containerPort: 9464
+    protocol: TCP
+livenessProbe:
+  httpGet:
+    path: /healthz
+    {{- include "tq-exporter.probe" . | nindent 4 }}
+  {{- toYaml .Values.probes.liveness | nindent 2 }}
+readinessProbe:
+  httpGet:
+    path: /readyz
+    {{- include "tq-exporter.probe" . | nindent 4 }}
+  {{- toYaml .Values.probes.readiness | nindent 2 }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+volumeMounts:
+  - name: tq-exporter-config
+    mountPath: /etc/tq-exporter
+    readOnly: true
+  - name: tq-exporter-tmp
+    mountPath: /tmp
+  {{- if .Values.web.configSecret.name }}
+  - name: tq-exporter-web
+    mountPath: /etc/tq-exporter-web
+    readOnly: true
+  {{- end }}
+  {{- if .Values.discoveryVolume.source }}
+  - name: tq-exporter-discovery
+    mountPath: {{ .Values.discoveryVolume.mountPath }}
+    readOnly: true
+  {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "tq-exporter.probe" -}}
+port: tq-metrics
+scheme: {{ .Values.probes.scheme }}
+{{- with .Values.probes.httpHeaders }}
+httpHeaders:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The volumes of that container. */}}
+{{- define "tq-exporter.volumes" -}}
+- name: tq-exporter-config
+  configMap:
+    name: {{ include "tq-exporter.fullname" . }}
+- name: tq-exporter-tmp
+  emptyDir:
+    sizeLimit: 1Gi
+{{- if .Values.web.configSecret.name }}
+- name: tq-exporter-web
+  secret:
+    secretName: {{ .Values.web.configSecret.name }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.discoveryVolume.source }}
+- name: tq-exporter-discovery
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* What a ServiceMonitor's endpoint and a PodMonitor's have in common. */}}
+{{- define "tq-exporter.endpoint" -}}
+path: /metrics
+interval: {{ .interval }}
+scrapeTimeout: {{ .scrapeTimeout }}
+scheme: {{ .scheme }}
+# The label `run` and the build of each exporter are in target_info.
+honorLabels: false
+{{- with .tlsConfig }}
+tlsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .basicAuth }}
+basicAuth:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .relabelings }}
+relabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
