@@ -38,7 +38,7 @@ __all__ = ["MAX_CONNECTIONS", "MAX_HEAD_BYTES", "ListenError", "WebServer"]
 
 logger = logging.getLogger(__name__)
 
-MAX_CONNECTIONS: Final = 64
+MAX_CONNECTIONS: Final = 128
 """Connections that are served at the same time."""
 MAX_ANSWERS: Final = 4
 """Answers that are made at the same time. More would make none of them faster, and the polls beside them slower."""
@@ -179,9 +179,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 logger.debug("the certificate of %s has no name that is let in", client_address)
                 return
             _Handler(wrapped, client_address, self, protection, partial(self.connections.enter, request))
-            wrapped.settimeout(0)  # say goodbye, and do not wait for the same
-            with contextlib.suppress(OSError, ValueError):
-                wrapped.unwrap()
+            _say_goodbye(wrapped)
             self.connections.remove(request)
 
     def shutdown_request(self, request: Any) -> None:
@@ -311,16 +309,26 @@ class _Handler(BaseHTTPRequestHandler):
     def _drain(self) -> None:
         """Read what was not: closing a connection with unread data may cost the client our answer."""
         self._enter("asking")
-        if not isinstance(self.connection, ssl.SSLSocket):
-            self.connection.shutdown(socket.SHUT_WR)
+        connection: socket.socket = self.connection
+        if isinstance(connection, ssl.SSLSocket):
+            _say_goodbye(connection)
+        # From here on only bytes count, not what they mean: the plain socket's methods, also under TLS.
+        socket.socket.shutdown(connection, socket.SHUT_WR)
         deadline = time.monotonic() + _DRAIN_S
         left = _DRAIN_BYTES
         while left > 0 and (patience := deadline - time.monotonic()) > 0:
-            self.connection.settimeout(patience)
-            chunk = self.connection.recv(65536)
+            connection.settimeout(patience)
+            chunk = socket.socket.recv(connection, 65536)
             if not chunk:
                 return
             left -= len(chunk)
+
+
+def _say_goodbye(connection: ssl.SSLSocket) -> None:
+    """End TLS in order, without waiting for the other side to do the same."""
+    connection.settimeout(0)
+    with contextlib.suppress(OSError, ValueError):
+        connection.unwrap()
 
 
 def _resolve(listen: Listen) -> tuple[socket.AddressFamily, Any]:
