@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Final
 
 __all__ = ["KEY_TYPES", "Backlog"]
@@ -10,50 +11,60 @@ __all__ = ["KEY_TYPES", "Backlog"]
 KEY_TYPES: Final = (str, int)
 """The types of keys that are kept. One of another type could hold on to data; the first key speaks for all."""
 
-# How many notes are counted at once. Until then the backlog is longer than it says.
-_COUNT_EVERY: Final = 128
+# How many batches become a block, and so by how much the backlog is longer than it says.
+_BLOCK: Final = 64
 
 
 class Backlog:
-    """Batches: a partition, its keys, and what a call told of them.
+    """Batches: a partition, a tuple of its keys, and what a call told of them.
 
     :meth:`note` may run in any thread; the rest needs a lock.
 
-    Batches lie flat in one deque, field after field: a tuple for each would keep the garbage collector busy. A
-    deque's ``extend`` of a tuple is atomic, an addition to an integer is not, so sizes queue up to be counted too.
+    Batches lie flat in a list, field after field: extending it by a tuple is atomic, and a tuple kept for each would
+    keep the garbage collector busy. From time to time they are cut off into a block, whose sizes are summed at once.
 
     Attributes:
-        keys: How many keys are in it, as far as counted.
+        keys: How many keys are in the blocks.
     """
 
     def __init__(self, fields: int) -> None:
-        self._fields = range(fields)
-        self._batches: deque[Any] = deque()
-        self._sizes: deque[int] = deque()
-        self._note_batch = self._batches.extend
-        self._note_size = self._sizes.extend
+        self._fields = fields
+        self._full = fields * _BLOCK
+        self._noted: list[Any] = []
+        self._note = self._noted.extend
+        self._blocks: deque[tuple[int, list[Any]]] = deque()  # each with its number of keys
         self.keys = 0
 
     def __bool__(self) -> bool:
-        return bool(self._batches)
+        return bool(self._noted or self._blocks)
 
-    def note(self, batch: tuple[Any, ...], n_keys: int, n_bytes: int) -> bool:
-        """Append *batch* and return whether it is time to :meth:`count`."""
-        self._note_batch(batch)
-        self._note_size((n_keys, n_bytes))
-        return len(self._sizes) >= 2 * _COUNT_EVERY
+    def note(self, batch: tuple[Any, ...]) -> bool:
+        """Append *batch* and return whether it is time to :meth:`cut`."""
+        self._note(batch)
+        return len(self._noted) >= self._full
 
-    def count(self) -> int:
-        """Add up what was noted since the last time and return its bytes."""
-        n_bytes = 0
-        sizes = self._sizes
-        while sizes:
-            self.keys += sizes.popleft()
-            n_bytes += sizes.popleft()
-        return n_bytes
+    def cut(self) -> list[Any]:
+        """Make a block of what was noted since the last time and return it."""
+        block = self._noted[:]
+        del self._noted[: len(block)]  # other threads may have appended to it since
+        if block:
+            n_keys = sum(map(len, block[1 :: self._fields]))
+            self._blocks.append((n_keys, block))
+            self.keys += n_keys
+        return block
 
-    def pop(self) -> list[Any]:
-        """Take out the oldest batch."""
-        batch = [self._batches.popleft() for _ in self._fields]
-        self.keys -= len(batch[1])
-        return batch
+    def trim(self, limit: int) -> Iterator[list[Any]]:
+        """Take out and yield the oldest blocks for as long as the others have *limit* keys."""
+        while self._blocks and self.keys - self._blocks[0][0] >= limit:
+            yield self._pop()
+
+    def drain(self) -> Iterator[tuple[Any, ...]]:
+        """Take out all blocks and yield their batches, the oldest first."""
+        while self._blocks:
+            fields = iter(self._pop())
+            yield from zip(*[fields] * self._fields, strict=True)
+
+    def _pop(self) -> list[Any]:
+        n_keys, block = self._blocks.popleft()
+        self.keys -= n_keys
+        return block

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -12,35 +12,24 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode
 
-from dataplane._backlog import KEY_TYPES
-from dataplane._instruments import tracing_configured
-from dataplane._lineage import Origin, linkable
-from dataplane._operations import Effect, Operation, keys_of, partition_of, tags_of
-from dataplane._payload import count_bytes, count_keys
-from dataplane._tags import contexts_of, stamp, traceparent, versions_of
+from dataplane._effects import EFFECTS
+from dataplane._instruments import sdk_configured
+from dataplane._operations import Operation, keys_of, partition_of
+from dataplane._payload import count_keys
+from dataplane._tags import stamp, traceparent
 from dataplane._tally import Cell, partition_name
 from dataplane._translation import error_class
 from dataplane.errors import OTHER_ERROR_TYPE, DataPlaneError, DataPlaneTimeout, error_type
-from dataplane.interfaces import RESERVED_PARTITION
 
 if TYPE_CHECKING:
     from dataplane._recorder import Recorder
 
-__all__ = ["Call", "Event", "TrainerVersion", "inside_a_call", "trainer_version"]
+__all__ = ["Call", "Event", "inside_a_call"]
 
 Event = dict[str, Any]
 
 # The call that this thread or task is inside of. A call made by an observed call is part of it.
 _current: ContextVar[Call | None] = ContextVar("dataplane_call", default=None)
-
-
-class TrainerVersion:
-    """The weight version that this process published last, None before the first."""
-
-    published: int | None = None
-
-
-trainer_version = TrainerVersion()
 
 
 def inside_a_call() -> bool:
@@ -50,143 +39,175 @@ def inside_a_call() -> bool:
 
 
 class Call:
-    """One observed call. It ends with exactly one of :meth:`succeed` and :meth:`fail`; neither raises.
+    """One observed call. It begins here and ends with one of :meth:`succeed` and :meth:`fail`; none of them raises.
+
+    What is made must be the call with :attr:`args` and :attr:`kwargs`: a put's tags may carry its span there.
 
     Attributes:
+        recorder: Whose call it is.
+        operation: What is called.
         args: The positional arguments to make the call with.
         kwargs: The keyword arguments to make the call with.
         active: Whether the call has not ended yet.
+        nested: Whether another observed call makes it, which tells metrics and spans alone.
+        metered: Whether somebody may read the metrics of it.
+        name: What telemetry calls the partition, None when the call has none.
+        keys: The keys that it names, None when there are none or only consuming them would tell.
+        all_keys: Whether it left the keys out.
+        n_keys: How many keys it names or its result has.
+        n_bytes: How many bytes of tensors it moves.
+        misses: How many keys were looked up whose origin is not known.
+        cell: Where it is counted when it succeeds; None when telemetry failed before that was known.
+        span: Its span when that records: there is nothing to do for any other.
         started: When the call itself began, on the clock ``perf_counter_ns``.
     """
 
-    # Class attributes are what an instance starts with: setting none of them is the quickest.
-    active = True
-    _nested = False
-    _name: str | None = None
-    _keys: Sequence[Any] | None = None
-    _all_keys = False
-    _n_keys = 0
-    _n_bytes = 0
-    _misses = 0
-    _cell: Cell | None = None
-    _span: Span | None = None  # only when it records: there is nothing to do for any other
-    _scope: Token[Context] | None = None
-    _token: Token[Call | None] | None = None
-    started = 0
+    __slots__ = (
+        "_scope",
+        "_token",
+        "active",
+        "all_keys",
+        "args",
+        "cell",
+        "keys",
+        "kwargs",
+        "metered",
+        "misses",
+        "n_bytes",
+        "n_keys",
+        "name",
+        "nested",
+        "operation",
+        "recorder",
+        "span",
+        "started",
+    )
 
     def __init__(self, recorder: Recorder, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._recorder = recorder
-        self._operation = operation
+        self.recorder = recorder
+        self.operation = operation
         self.args = args
         self.kwargs = kwargs
-
-    def open(self) -> None:
-        """Read the arguments, begin the span, write it into the tags where that is wanted, and start the clock."""
-        recorder, operation = self._recorder, self._operation
+        self.active = True
+        self.nested = self.metered = self.all_keys = False
+        self.n_keys = self.n_bytes = self.misses = self.started = 0
+        self.name: str | None = None
+        self.keys: Sequence[Any] | None = None
+        self.cell: Cell | None = None
+        self.span: Span | None = None
+        self._scope: Token[Context] | None = None
+        self._token: Token[Call | None] | None = None
         try:
             if operation.batch is not None:
-                batch = operation.batch.of(self.args, self.kwargs)
+                batch = operation.batch.of(args, kwargs)
                 partition: Any = partition_of(batch)
                 keys: Any = keys_of(batch)
                 if partition is None and operation.partition is not None:
-                    partition = operation.partition.of(self.args, self.kwargs)
+                    partition = operation.partition.of(args, kwargs)
             else:
-                where, args = operation.partition, self.args
+                where = operation.partition
                 if where is None:
                     partition = None
                 elif where.position < len(args):  # Argument.of without the call
                     partition = args[where.position]
                 else:
-                    partition = where.of(args, self.kwargs)
+                    partition = where.of(args, kwargs)
                 where = operation.keys
                 if where is None:
                     keys = None
                 elif where.position < len(args):
                     keys = args[where.position]
                 else:
-                    keys = where.of(args, self.kwargs)
+                    keys = where.of(args, kwargs)
             if type(keys) is list or type(keys) is tuple:
-                self._keys = keys
-                self._n_keys = len(keys)
+                self.keys = keys
+                self.n_keys = len(keys)
             elif keys is not None:
-                self._n_keys = count_keys(keys)
-                self._keys = (keys,) if isinstance(keys, str) else None
+                self.n_keys = count_keys(keys)
+                self.keys = (keys,) if isinstance(keys, str) else None
             else:
-                self._all_keys = True
+                self.all_keys = True
             outer = _current.get()
-            self._nested = outer is not None and outer.active
-            tally = recorder.nested_tally if self._nested else recorder.tally
+            if outer is not None and outer.active:
+                self.nested = True
+                tally = recorder.nested_tally
+            else:
+                tally = recorder.tally
             cell = tally.seen[operation.name].get(partition) if partition is None or type(partition) is str else None
             if cell is not None:
-                self._name = partition
+                self.name = partition
             else:
-                self._name = partition_name(partition)
-                cell = tally.success(operation, self._name)
-            self._cell = cell
-            if not self._nested and (recorder.own_tracer or tracing_configured()):
+                self.name = partition_name(partition)
+                cell = tally.success(operation, self.name)
+            self.cell = cell
+            if (recorder.own_providers or sdk_configured()) and not self.nested:
+                self.metered = recorder.instruments.live()
                 span = recorder.tracer.start_span(cell.span_name, None, cell.span_kind, cell.span_attributes)
                 if span.is_recording():
-                    self._span = span
+                    self.span = span
                 if recorder.propagate and operation.effect == "write" and span.get_span_context().is_valid:
                     self._write_traceparent(span)
         except Exception as error:
             recorder.failed(error)
         self._token = _current.set(self)
-        if self._span is not None:
-            self._attach()
+        if self.span is not None:
+            self._attach(self.span)
         self.started = perf_counter_ns()
 
     def enter(self) -> None:
         """Make this, again, the call that the current thread or task is inside of."""
         self._token = _current.set(self)
-        if self._span is not None:
-            self._attach()
+        if self.span is not None:
+            self._attach(self.span)
 
     def leave(self) -> None:
-        """Undo :meth:`enter`."""
-        if self._token is not None:
-            _current.reset(self._token)
-            self._token = None
-        if self._scope is not None:
-            otel_context.detach(self._scope)
-            self._scope = None
+        """Undo that."""
+        try:
+            if self._token is not None:
+                _current.reset(self._token)
+                self._token = None
+            if self._scope is not None:
+                otel_context.detach(self._scope)
+                self._scope = None
+        except Exception as error:
+            self.recorder.failed(error)
 
     def succeed(self, result: object) -> None:
         """Record that the call returned *result*."""
         elapsed = perf_counter_ns() - self.started
-        learn = _LEARN[self._operation.effect]
-        if learn is not None:
+        effect = EFFECTS[self.operation.effect]
+        if effect is not None:
             try:
-                learn(self, result)
+                effect(self, result)
             except Exception as error:
-                self._recorder.failed(error)
-        self._close(elapsed, self._cell, None)
+                self.recorder.failed(error)
+        self._close(elapsed, self.cell, None)
 
     def fail(self, error: BaseException) -> None:
         """Record that the call raised *error*."""
         elapsed = perf_counter_ns() - self.started
         kind = OTHER_ERROR_TYPE
-        recorder = self._recorder
+        recorder = self.recorder
         try:
-            kind = _error_kind(error, self._operation)
-            if self._span is not None:
-                self._span.set_attribute("error.type", kind)
-                self._span.set_status(StatusCode.ERROR)
-                self._span.record_exception(error)
+            kind = _error_kind(error, self.operation)
+            if self.span is not None:
+                self.span.set_attribute("error.type", kind)
+                self.span.set_status(StatusCode.ERROR)
+                self.span.record_exception(error)
         except Exception as failure:
             recorder.failed(failure)
-        tally = recorder.nested_tally if self._nested else recorder.tally
-        self._close(elapsed, tally.failure(self._operation, self._name, kind), kind)
+        tally = recorder.nested_tally if self.nested else recorder.tally
+        self._close(elapsed, tally.failure(self.operation, self.name, kind), kind)
 
-    def _attach(self) -> None:
-        # Only a span that records is made current: what it would tell spans inside of it, they find out themselves.
+    def _attach(self, span: Span) -> None:
+        # Only one that records is made current: what another would tell spans inside of it, they find out themselves.
         try:
-            self._scope = otel_context.attach(trace.set_span_in_context(self._span or trace.INVALID_SPAN))
+            self._scope = otel_context.attach(trace.set_span_in_context(span))
         except Exception as error:
-            self._recorder.failed(error)
+            self.recorder.failed(error)
 
     def _write_traceparent(self, span: Span) -> None:
-        operation = self._operation
+        operation = self.operation
         tags = operation.tags
         if tags is None:
             return
@@ -194,131 +215,28 @@ class Call:
         fields = operation.fields
         if before is None and (fields is None or fields.of(self.args, self.kwargs) is None):
             return  # a put of nothing, which the call refuses: tags of ours would make it a write
-        after = stamp(before, 0 if operation.one_tag else self._n_keys, traceparent(span))
+        after = stamp(before, 0 if operation.one_tag else self.n_keys, traceparent(span))
         if after is not before:
             self.args, self.kwargs = tags.replace(self.args, self.kwargs, after)
 
-    # What a successful call tells, by its effect.
-
-    def _wrote(self, result: object) -> None:
-        operation, recorder, args = self._operation, self._recorder, self.args
-        fields = operation.fields
-        if fields is not None:
-            payload = args[fields.position] if fields.position < len(args) else fields.of(args, self.kwargs)
-            if payload is not None:
-                self._n_bytes = self._count_bytes(payload)
-        keys = self._keys
-        if keys is None:  # they could be iterated once, and the call did
-            keys = keys_of(result)
-            if not keys:
-                return
-            self._n_keys = len(keys)
-        if not keys or type(keys[0]) not in KEY_TYPES:
-            return
-        keys, name = tuple(keys), self._name or ""
-        if name != RESERVED_PARTITION:
-            recorder.outstanding.put(name, keys, self._n_bytes)
-        span = self._span
-        if span is not None or (recorder.instruments.live() and not self._nested):
-            # The result's own copies, where there are any: a caller is less likely to change them.
-            tags: Any = tags_of(result)
-            if not tags and operation.tags is not None:
-                tags = operation.tags.of(args, self.kwargs)
-            recorder.lineage.wrote(name, keys, tags, None if span is None else span.get_span_context())
-
-    def _count_bytes(self, payload: object) -> int:
-        try:
-            return count_bytes(payload)
-        except Exception as error:  # a sparse tensor has no number of bytes; the rest is still worth noting
-            self._recorder.failed(error)
-            return 0
-
-    def _claimed(self, result: object) -> None:
-        keys = self._keys = keys_of(result)
-        self._n_keys = count_keys(keys)
-        if keys and self._traced():
-            tags = tags_of(result)
-            origins: Sequence[Origin] = self._remember(keys, tags) if tags else ()
-            if self._span is not None or not origins:  # this process may know more than the tags say
-                origins, _ = self._recorder.lineage.find(self._name or "", keys)
-                self._link(origins)
-            self._measure_lag(origins)
-
-    def _read(self, result: object) -> None:
-        self._n_bytes = self._count_bytes(result)
-        keys = self._keys
-        if keys and self._span is not None:
-            operation = self._operation
-            if operation.batch is not None:
-                tags = tags_of(operation.batch.of(self.args, self.kwargs))
-                if tags:
-                    self._remember(keys, tags)
-            origins, self._misses = self._recorder.lineage.find(self._name or "", keys)
-            self._link(origins)
-
-    def _cleared(self, result: object) -> None:
-        keys, name = self._keys, self._name or ""
-        if keys is not None or self._all_keys:
-            self._recorder.outstanding.clear(name, keys)
-        if keys and self._operation.consumes and self._traced():
-            origins, self._misses = self._recorder.lineage.find(name, keys)
-            self._link(origins)
-            self._measure_lag(origins)
-
-    def _listed(self, result: Any) -> None:
-        lineage = self._recorder.lineage
-        if isinstance(result, Mapping):  # TransferQueue's own: partition to key to tag
-            for partition, rows in result.items():
-                self._n_keys += len(rows)
-                if rows and self._traced():
-                    tags = list(rows.values())
-                    lineage.remember(partition_name(partition) or "", list(rows), versions_of(tags), contexts_of(tags))
-            return
-        if not isinstance(result, list):  # a foreign client's generator is its caller's to read
-            return
-        self._n_keys = sum(len(group.keys) for group in result)
-        if self._traced():
-            lineage.remember_groups(self._name or "", result)
-
-    def _traced(self) -> bool:
-        """Whether anybody may look at versions or links, and this call is the one that tells them."""
-        return not self._nested and (self._span is not None or self._recorder.instruments.live())
-
-    def _remember(self, keys: Sequence[Any], tags: Sequence[Any]) -> Sequence[Origin]:
-        return self._recorder.lineage.remember(self._name or "", keys, versions_of(tags), contexts_of(tags))
-
-    def _link(self, origins: Sequence[Origin]) -> None:
-        if self._span is not None:
-            for context in linkable(origins):
-                self._span.add_link(context)
-
-    def _measure_lag(self, origins: Sequence[Origin]) -> None:
-        reference = trainer_version.published
-        if reference is None:
-            reference = self._recorder.lineage.newest_version()
-        if reference is None or self._cell is None:
-            return
-        for version in {origin.version for origin in origins if origin.version is not None}:
-            self._recorder.instruments.lag.record(max(0, reference - version), self._cell.lag_attributes)
-
     def _close(self, elapsed: int, cell: Cell | None, kind: str | None) -> None:
-        recorder = self._recorder
+        recorder = self.recorder
         self.active = False
         if cell is not None:
-            cell.add(elapsed, self._n_keys, self._n_bytes, self._misses)
-            if not self._nested:
+            cell.add(elapsed, self.n_keys, self.n_bytes, self.misses)
+            if self.metered:
                 try:
                     recorder.record_duration(elapsed / 1e9, cell.attributes)
                 except Exception as error:
                     recorder.failed(error)
-        if self._span is not None:
+        if self.span is not None:
             try:
-                if self._operation.direction is not None:
-                    self._span.set_attribute("messaging.batch.message_count", self._n_keys)
-                self._span.end()
+                if self.operation.direction is not None:
+                    self.span.set_attribute("messaging.batch.message_count", self.n_keys)
+                self.span.end()
             except Exception as error:
                 recorder.failed(error)
-        try:
+        try:  # as :meth:`leave` does
             if self._token is not None:
                 _current.reset(self._token)
             if self._scope is not None:
@@ -333,24 +251,14 @@ class Call:
 
     def _event(self, elapsed: int, kind: str | None) -> Event:
         return {
-            "op": self._operation.event,
-            "partition_id": self._name,
-            "n_keys": self._n_keys,
-            "n_bytes": self._n_bytes,
+            "op": self.operation.event,
+            "partition_id": self.name,
+            "n_keys": self.n_keys,
+            "n_bytes": self.n_bytes,
             "wall_ms": elapsed / 1e6,
             "status": "ok" if kind is None else "timeout" if kind == DataPlaneTimeout.__name__ else "error",
             "error_type": kind,
         }
-
-
-_LEARN: Mapping[Effect | None, Callable[[Call, Any], None] | None] = {
-    "write": Call._wrote,
-    "claim": Call._claimed,
-    "read": Call._read,
-    "clear": Call._cleared,
-    "list": Call._listed,
-    None: None,
-}
 
 
 def _error_kind(error: BaseException, operation: Operation) -> str:

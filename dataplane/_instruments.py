@@ -29,12 +29,10 @@ from dataplane.metrics import (
     Metric,
 )
 
-__all__ = ["SCOPE", "Instruments", "instruments_for", "scope_version", "tracing_configured"]
+__all__ = ["SCOPE", "Instruments", "instruments_for", "scope_version", "sdk_configured"]
 
 SCOPE: Final = "dataplane"
 """Name of the instrumentation scope of all the client's metrics and spans."""
-
-_UNKNOWN: Final = object()
 
 
 def scope_version() -> str | None:
@@ -45,13 +43,16 @@ def scope_version() -> str | None:
         return None
 
 
-def tracing_configured() -> bool:
-    """Whether a global tracer provider may be set.
+def sdk_configured() -> bool:
+    """Whether a global provider of metrics or traces may be set.
 
-    The public question takes longer than all else that a call costs without an SDK. Where the name is not what it
-    was, the answer is yes, and the API's own tracer finds out; the same for metrics, in :meth:`Instruments.live`.
+    The public question takes longer than all else that a call costs without an SDK. Where the names are not what they
+    were, the answer is yes, and the API's own instruments find out; the same in :meth:`Instruments.live`.
     """
-    return getattr(trace, "_TRACER_PROVIDER", _UNKNOWN) is not None
+    try:
+        return _metrics_api._METER_PROVIDER is not None or trace._TRACER_PROVIDER is not None
+    except AttributeError:
+        return True
 
 
 class Instruments:
@@ -92,7 +93,10 @@ class Instruments:
         """Whether somebody may read the metrics."""
         if self._explicit:
             return self._live
-        return getattr(_metrics_api, "_METER_PROVIDER", _UNKNOWN) is not None
+        try:
+            return _metrics_api._METER_PROVIDER is not None
+        except AttributeError:
+            return True
 
     def feed(self, owner: object, tally: Tally) -> None:
         """Count *tally* in, and go on counting what it held after its *owner* is gone."""

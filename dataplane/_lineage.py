@@ -7,7 +7,7 @@ index by key is built when something is first looked up, so that a process which
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from opentelemetry.trace import SpanContext
@@ -98,7 +98,7 @@ class Lineage:
         """
         if type(tags) is not list:
             tags = ()
-        if (tags or context is not None) and self._told.note((partition, keys, tags, context), len(keys), 0):
+        if (tags or context is not None) and self._told.note((partition, keys, tags, context)):
             self._trim()
 
     def remember(
@@ -122,7 +122,7 @@ class Lineage:
             part = slice(start, start + self._limit)
             told = origins if len(origins) == 1 else _Origins(origins[part])
             batch = tuple(keys[part])
-            if self._told.note((partition, batch, told, None), len(batch), 0):
+            if self._told.note((partition, batch, told, None)):
                 self._trim()
         return origins
 
@@ -171,15 +171,14 @@ class Lineage:
 
     def _trim(self) -> None:
         with self._lock:
-            self._told.count()
-            while self._told.keys > self._limit:  # nobody ever asked: the oldest go unread
-                self._told.pop()
+            self._told.cut()
+            for _ in self._told.trim(self._limit):  # nobody ever asked: the oldest go unread
+                pass
 
     def _settle(self) -> None:
         """Bring the index up to date."""
-        self._told.count()
-        while self._told:
-            partition, keys, told, context = self._told.pop()
+        self._told.cut()
+        for partition, keys, told, context in self._told.drain():
             if type(told) is _Origins:
                 origins = told
             else:
@@ -207,7 +206,7 @@ def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | No
     return _Origins(shared.setdefault((version, id(context)), Origin(version, context)) for version, context in pairs)
 
 
-def linkable(origins: Sequence[Origin]) -> list[SpanContext]:
+def linkable(origins: Iterable[Origin]) -> list[SpanContext]:
     """Return the distinct producers' spans that were recorded: a link to any other leads nowhere."""
     spans: dict[tuple[int, int], SpanContext] = {}
     for origin in origins:

@@ -40,11 +40,11 @@ class Outstanding:
 
     def put(self, partition: str, keys: tuple[Any, ...], n_bytes: int) -> None:
         """Note that *keys* (of :data:`KEY_TYPES`) were written with *n_bytes*; a known key gets its share on top."""
-        if self._puts.note((partition, keys, n_bytes), len(keys), n_bytes):
+        if self._puts.note((partition, keys, n_bytes)):
             with self._lock:
                 self._count()
-                while self._puts.keys > self._limit:  # nobody ever asked: the oldest go as they came
-                    self._bytes -= self._puts.pop()[2]
+                for block in self._puts.trim(self._limit):  # nobody ever asked: the oldest go as they came
+                    self._bytes -= sum(block[2::3])
 
     def clear(self, partition: str, keys: Sequence[Any] | None) -> None:
         """Note that *keys* were cleared; None is all keys of the partition."""
@@ -68,20 +68,18 @@ class Outstanding:
 
     def _count(self) -> None:
         # A clear settles, so since the last time there were only puts: their sum is the highest it was.
-        self._bytes += self._puts.count()
+        self._bytes += sum(self._puts.cut()[2::3])
         self._peak = max(self._peak, self._bytes)
 
     def _settle(self) -> None:
         """Give each key of the noted puts its share of the bytes."""
         self._count()
-        while self._puts:
-            partition, keys, n_bytes = self._puts.pop()
+        for partition, keys, n_bytes in self._puts.drain():
             try:
                 # A key is young or old, never both.
-                n_bytes += _take(self._old, partition, keys)
-                share, rest = divmod(n_bytes, len(keys))
+                share, rest = divmod(n_bytes + _take(self._old, partition, keys), len(keys))
                 fresh = dict.fromkeys(keys, share)
-            except TypeError:  # a key that cannot be hashed names nothing
+            except TypeError:  # a key that cannot be hashed names nothing, and was not among the old
                 self._bytes -= n_bytes
                 continue
             fresh[keys[0]] += rest + share * (len(keys) - len(fresh))

@@ -8,7 +8,7 @@ can only exist where torch is loaded already.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any
 
 __all__ = ["count_bytes", "count_keys"]
@@ -24,7 +24,8 @@ def count_bytes(payload: object) -> int:
     A nested tensor counts its values without its offsets. Leaves that are no tensors (strings, dicts, objects)
     count nothing: they have no size that can be told without encoding them.
     """
-    return 0 if payload is None else _sum((payload,), 0)
+    children = _containers.get(type(payload))
+    return _sum((payload,), 0) if children is None else _sum(children(payload), 1)
 
 
 def count_keys(keys: object) -> int:
@@ -61,8 +62,12 @@ def _sum(values: Iterable[Any], depth: int) -> int:
 
 def _jagged(value: Any) -> int:
     # Asked itself, a jagged tensor takes 14 to 50 us per question; its values are a plain tensor.
-    values = getattr(value, "_values", None)
-    return int((value.values() if values is None else values).nbytes)
+    try:
+        values = value._values
+    except AttributeError:
+        values = value.values()
+    size: int = values.nbytes
+    return size
 
 
 _size: Callable[[Any], int] = attrgetter("nbytes")
@@ -81,7 +86,7 @@ _CONTAINERS: Mapping[tuple[str, str], Callable[[Any], Iterable[Any]] | None] = {
     ("tensordict", "_SubTensorDict"): None,
     # Its values() would stack, that is copy, every field.
     ("tensordict", "LazyStackedTensorDict"): attrgetter("tensordicts"),
-    ("tensordict", "TensorDictBase"): lambda tensors: tensors.values(),
+    ("tensordict", "TensorDictBase"): methodcaller("values"),
 }
 
 # How a value of each class is counted, as far as seen.
@@ -111,7 +116,7 @@ def _learn(cls: type) -> None:
     if getattr(cls, "_is_tensorclass", False) is True:
         _containers[cls] = lambda value: (value._tensordict,)
     elif issubclass(cls, Mapping):
-        _containers[cls] = lambda value: value.values()
+        _containers[cls] = methodcaller("values")
     elif issubclass(cls, list | tuple):
         _containers[cls] = iter
     else:

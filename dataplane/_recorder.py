@@ -56,7 +56,7 @@ class Recorder:
     ) -> None:
         self.on_event = on_event
         self.propagate = propagate
-        self.own_tracer = tracer_provider is not None
+        self.own_providers = meter_provider is not None or tracer_provider is not None
         self.outstanding = Outstanding()
         self.lineage = Lineage()
         broken: Exception | None = None

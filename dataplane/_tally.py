@@ -67,7 +67,6 @@ class Cell:
         "attributes",
         "buckets",
         "bytes",
-        "count",
         "error_type",
         "keys",
         "label",
@@ -86,7 +85,7 @@ class Cell:
         self.label = label
         self.error_type = error_type
         self.lock = threading.Lock()
-        self.count = self.keys = self.bytes = self.nanoseconds = self.misses = 0
+        self.keys = self.bytes = self.nanoseconds = self.misses = 0
         self.buckets = [0] * (len(_BOUNDS_NS) + 1)
         attributes = {"messaging.system": "transfer_queue", "messaging.operation.name": operation.name}
         self.lag_attributes = {"operation": operation.name}
@@ -106,16 +105,20 @@ class Cell:
         """Count one call."""
         bucket = bisect_left(_BOUNDS_NS, nanoseconds)
         with self.lock:
-            self.count += 1
+            self.buckets[bucket] += 1
             self.nanoseconds += nanoseconds
             self.keys += keys
             self.bytes += n_bytes
-            self.misses += misses
-            self.buckets[bucket] += 1
+            if misses:
+                self.misses += misses
+
+    @property
+    def count(self) -> int:
+        """How many calls were counted."""
+        return sum(self.buckets)
 
     def merge(self, other: Cell) -> None:
         """Add what *other* counted; nobody else uses either."""
-        self.count += other.count
         self.nanoseconds += other.nanoseconds
         self.keys += other.keys
         self.bytes += other.bytes

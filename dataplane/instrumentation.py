@@ -140,7 +140,6 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             if pass_through():
                 return original(*args, **kwargs)
             call = Call(recorder, operation, args[own:], kwargs)
-            call.open()
             try:
                 result = original(*args[:own], *call.args, **call.kwargs)
             except BaseException as error:
@@ -154,7 +153,6 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             if pass_through():
                 return await original(*args, **kwargs)
             call = Call(recorder, operation, args[own:], kwargs)
-            call.open()
             try:
                 result = await original(*args[:own], *call.args, **call.kwargs)
             except BaseException as error:

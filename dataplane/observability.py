@@ -21,7 +21,8 @@ from typing import Any, TypeVar, cast
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from dataplane._call import Call, Event, trainer_version
+from dataplane._call import Call, Event
+from dataplane._effects import trainer_version
 from dataplane._operations import OPERATIONS, Operation
 from dataplane._recorder import Observer, Recorder
 from dataplane._tally import Cell, cell_summary
@@ -46,7 +47,11 @@ class _Observed:
     def __get__(self, client: MetricsDataPlaneClient | None, owner: type | None = None) -> Callable[..., Any]:
         if client is None:
             return self
-        return partial(client._call, self.operation, getattr(client._inner, self.__name__))
+        getattr(client._inner, self.__name__)
+        observed = partial(client._call, client._recorder, client._inner, self.operation)
+        if getattr(type(client), self.__name__) is self:  # a subclass's own method may have asked for this one
+            client.__dict__[self.__name__] = observed  # found there, before this descriptor, from now on
+        return observed
 
     def __call__(self, client: MetricsDataPlaneClient, *args: Any, **kwargs: Any) -> Any:
         return self.__get__(client)(*args, **kwargs)
@@ -164,11 +169,12 @@ class MetricsDataPlaneClient(DataPlaneClient):
             "ops": ops,
         }
 
-    def _call(self, operation: Operation, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        call = Call(self._recorder, operation, args, kwargs)
-        call.open()
+    @staticmethod  # without the client, a method that the client keeps is no cycle
+    def _call(recorder: Recorder, inner: Any, operation: Operation, /, *args: Any, **kwargs: Any) -> Any:
+        method = getattr(inner, operation.name)
+        call = Call(recorder, operation, args, kwargs)
         try:
-            result = method(*call.args, **call.kwargs)
+            result = method(*call.args, **call.kwargs) if call.kwargs else method(*call.args)
         except BaseException as error:
             call.fail(error)
             raise

@@ -74,8 +74,9 @@ def test_a_producer_that_nobody_asks_keeps_no_more_than_the_limit() -> None:
     outstanding = Outstanding(limit=1000)
     for i in range(1000):
         outstanding.put("train", tuple(f"k{i}_{j}" for j in range(10)), 10)
-    assert len(outstanding._puts._batches) <= 3 * (100 + 128)
-    assert 1000 <= outstanding.figures()["peak_bytes_outstanding"] <= 1000 + 10 * 128
+        assert outstanding._puts.keys <= 1000 + 10 * 64
+    assert len(list(outstanding._puts.drain())) <= 100 + 64
+    assert 1000 <= outstanding.figures()["peak_bytes_outstanding"] <= 1000 + 2 * 10 * 64
 
 
 @dataclass

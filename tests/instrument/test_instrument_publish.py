@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dataplane._call import trainer_version
+from dataplane._effects import trainer_version
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.errors import DataPlaneBadRequest, DataPlaneUnavailable
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION
