@@ -49,7 +49,7 @@ class _Mode:
 
     Attributes:
         accepts: New connections are accepted.
-        resets: Connections are reset, the new ones as soon as they come.
+        resets: Connections are reset, and new ones refused.
         flows: Bytes move; else they stay where they are.
         delay_s: How much later a reply goes out.
         falsify: From the bytes of a reply to those that go out in its place.
@@ -78,21 +78,31 @@ class _Link:
 class FaultyProxy:
     """Stands before the server at *target*; a context manager. It begins healthy, and a fault lasts until the next.
 
+    Args:
+        target: The server, ``tcp://HOST:PORT``.
+        zmtp: It speaks ZMTP; else its replies pass as they are, and only what concerns all bytes has an effect.
+
     Attributes:
         address: Where it listens, ``tcp://127.0.0.1:PORT``.
         replies: How many replies of the server it has seen.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, zmtp: bool = True) -> None:
+        self._zmtp = zmtp
         self._target = parse_address(target)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        # Asked for by number: only then does Linux keep the port for a socket that does not listen for a while.
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
+        self.address = f"tcp://127.0.0.1:{port}"
+        self._listener.setblocking(False)
         self.replies = 0
         self._mode = _Mode()
         self._links: set[_Link] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._spawn(self._accept)
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     # The faults
 
@@ -109,7 +119,7 @@ class FaultyProxy:
         self._set(_Mode(accepts=False, flows=False))
 
     def reset(self) -> None:
-        """Reset every connection, the new ones as soon as they come, as a proxy whose server is gone."""
+        """Reset every connection and refuse new ones, as the machine of a process that died."""
         self._set(_Mode(resets=True))
 
     def delay(self, seconds: float) -> None:
@@ -133,21 +143,23 @@ class FaultyProxy:
         last: dict[str, bytes] = {}
 
         def other(reply: bytes) -> bytes:
-            kind = "list" if b"KV_LIST" in reply[:200] else "partitions"
+            kind = "list" if _is_listing(reply) else "partitions"
             last[kind] = reply
             return last.get("partitions" if kind == "list" else "list", reply)
 
         self._set(_Mode(falsify=other))
 
     def flood(self, size: int) -> None:
-        """Answer with a frame of *size* bytes, all zero."""
-        self._set(_Mode(falsify=lambda _: frame(bytes(size))))
+        """Answer, to requests for a listing only, with a frame of *size* bytes, all zero."""
+        endless = frame(bytes(size))
+        self._set(_Mode(falsify=lambda reply: endless if _is_listing(reply) else reply))
 
     # The machinery: one thread accepts, two move the bytes of each connection
 
     def close(self) -> None:
         """End every connection and free the address. Idempotent."""
         self._stopping.set()
+        self._acceptor.join()
         self._listener.close()
         for link in list(self._links):
             self._end(link)
@@ -161,40 +173,36 @@ class FaultyProxy:
         self.close()
 
     def _set(self, mode: _Mode) -> None:
-        self._listener.listen(64 if mode.accepts else 0)
-        self._mode = mode
-        if mode.resets:
+        with self._lock:
+            self._mode = mode
+            if mode.resets:
+                self._listener.shutdown(socket.SHUT_RDWR)  # it keeps the port, and listens no more
+            else:
+                self._listener.listen(64 if mode.accepts else 0)
+        while mode.resets and self._links:
             for link in list(self._links):
                 self._end(link, reset=True)
 
-    def _spawn(self, run: Callable[..., None], *arguments: object) -> None:
-        threading.Thread(target=run, args=arguments, daemon=True).start()
-
     def _accept(self) -> None:
         while not self._stopping.is_set():
-            try:
-                if not self._mode.accepts or not _readable(self._listener):
-                    self._stopping.wait(0.01)
+            with self._lock, contextlib.suppress(BlockingIOError):
+                if self._mode.accepts and not self._mode.resets:
+                    self._connect(self._listener.accept()[0])
                     continue
-                client, _ = self._listener.accept()
-            except (OSError, ValueError):
-                return
-            if self._mode.resets:
-                _close(client, reset=True)
-                continue
-            try:
-                server = socket.create_connection(self._target, timeout=10)
-                server.settimeout(None)
-            except OSError:
-                _close(client, reset=True)
-                continue
-            link = _Link(client, server)
-            with self._lock:
-                self._links.add(link)
-            self._spawn(self._move, link, client, self._forward)
-            self._spawn(self._move, link, server, self._take_in)
-            if self._mode.resets:  # since it was accepted
-                self._end(link, reset=True)
+            self._stopping.wait(0.005)
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(self._target, timeout=10)
+        except OSError:
+            _close(client, reset=True)
+            return
+        server.settimeout(None)
+        client.settimeout(None)
+        link = _Link(client, server)
+        self._links.add(link)
+        for source, take in ((client, self._forward), (server, self._take_in)):
+            threading.Thread(target=self._move, args=(link, source, take), daemon=True).start()
 
     def _move(self, link: _Link, source: socket.socket, take: Callable[[_Link, bytes], None]) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -213,6 +221,9 @@ class FaultyProxy:
         link.server.sendall(chunk)
 
     def _take_in(self, link: _Link, chunk: bytes) -> None:
+        if not self._zmtp:
+            link.client.sendall(chunk)
+            return
         greeting, rest = chunk[: _GREETING - link.greeted], chunk[_GREETING - link.greeted :]
         if greeting:
             link.greeted += len(greeting)
@@ -246,6 +257,10 @@ class FaultyProxy:
             self._links.discard(link)
         _close(link.client, reset=reset)
         _close(link.server, reset=False)
+
+
+def _is_listing(reply: bytes) -> bool:
+    return b"KV_LIST_RESPONSE" in reply[:200]
 
 
 def _readable(sock: socket.socket) -> bool:

@@ -57,7 +57,8 @@ def recovers(reader: WireMetadataReader) -> None:
 def test_every_fault_is_its_typed_error_and_the_reader_recovers(
     proxy: FaultyProxy, fault: Callable[[FaultyProxy], None], error: type[DataPlaneError]
 ) -> None:
-    reader = WireMetadataReader(proxy.address, timeout_s=0.5, max_reply_bytes=2**16)
+    timeout_s = 0.5 if error is DataPlaneTimeout else 10.0
+    reader = WireMetadataReader(proxy.address, timeout_s=timeout_s, max_reply_bytes=2**16)
     recovers(reader)
     fault(proxy)
     for _ in range(4):
