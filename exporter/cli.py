@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     config = _load(options)
     _check_packages(config)
-    setup_logging(config.log.format, config.log.level)
+    setup_logging(config.log.format, config.log.level, urls=_urls(config))
     from exporter import app
     from exporter.web import ListenError
 
@@ -82,7 +82,7 @@ def _once(options: argparse.Namespace) -> int:
     config = _load(options)
     _check_packages(config)
     # The answer says what failed; the log would only say it again.
-    setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error")
+    setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error", urls=_urls(config))
     from exporter import app
     from exporter.snapshot import encode_snapshot
 
@@ -231,6 +231,10 @@ def _flags(options: argparse.Namespace) -> dict[str, object]:
 
 def _load(options: argparse.Namespace) -> Config:
     return load_config(_flags(options), os.environ, options.config)
+
+
+def _urls(config: Config) -> tuple[str, ...]:
+    return () if config.otlp.endpoint is None else (config.otlp.endpoint,)
 
 
 def _reject(rest: Sequence[str], arguments: Sequence[str]) -> NoReturn:

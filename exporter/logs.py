@@ -9,24 +9,30 @@ import re
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Final, TextIO
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["JsonFormatter", "RepeatFilter", "TextFormatter", "secrets_in", "setup_logging"]
+__all__ = ["JsonFormatter", "RepeatFilter", "TextFormatter", "mask", "secrets_in", "setup_logging"]
 
 REPEAT_S: Final = 60.0
 """A failure that stays the same is logged at most once in this many seconds."""
 
 _OURS: Final = ("exporter", "dataplane")
 _HEADER_VARIABLES: Final = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS_|TRACES_|LOGS_)?HEADERS")
+_URL_VARIABLES: Final = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS_|TRACES_|LOGS_)?ENDPOINT|TQ_EXPORTER_OTLP")
 _IN_URL: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _MASK: Final = "***"
 
 
 def setup_logging(
-    format: str, level: str, *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ
+    format: str,
+    level: str,
+    *,
+    stream: TextIO | None = None,
+    environ: Mapping[str, str] = os.environ,
+    urls: Iterable[str] = (),
 ) -> None:
     """Send all log records of this process to *stream*, by default standard error. Replaces an earlier set-up.
 
@@ -36,9 +42,10 @@ def setup_logging(
             libraries nothing below a warning is written.
         stream: Where to write.
         environ: The environment, for the secrets that must not be written.
+        urls: Addresses that may carry further ones.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    secrets = secrets_in(environ)
+    secrets = secrets_in(environ, urls)
     handler.setFormatter(JsonFormatter(secrets) if format == "json" else TextFormatter(secrets))
     handler.addFilter(RepeatFilter())
     threshold = logging.getLevelName(level.upper())
@@ -52,16 +59,50 @@ def setup_logging(
     logging.raiseExceptions = False
 
 
-def secrets_in(environ: Mapping[str, str]) -> frozenset[str]:
-    """Return the texts in *environ* that must never be written: Ray's token and the values of OTLP headers."""
+def mask(text: str) -> str:
+    """Return *text* as the log would write it: to be called before a text is cut, as half a secret is not known."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Formatter):
+            return handler.formatter.mask(text)
+    return text
+
+
+def secrets_in(environ: Mapping[str, str], urls: Iterable[str] = ()) -> frozenset[str]:
+    """Return the texts that must never be written.
+
+    They are Ray's token, the values of OTLP headers, and the passwords and query values in OTLP addresses.
+
+    Args:
+        environ: The environment.
+        urls: Further addresses.
+    """
     found = {environ.get("RAY_AUTH_TOKEN", "")}
-    for name, headers in environ.items():
+    addresses = list(urls)
+    for name, value in environ.items():
         if _HEADER_VARIABLES.fullmatch(name):
-            for header in headers.split(","):
-                value = header.partition("=")[2].strip()
+            for header in value.split(","):
+                content = header.partition("=")[2].strip()
                 # A header such as "Bearer abc" is written whole, decoded, or as its last word alone.
-                found |= {value, unquote(value), unquote(value).rpartition(" ")[2]}
+                found |= {content, unquote(content), unquote(content).rpartition(" ")[2]}
+        elif _URL_VARIABLES.fullmatch(name):
+            addresses.append(value)
+    for address in addresses:
+        found |= set(_secrets_of(address))
     return frozenset(secret for secret in found if len(secret) >= 4)
+
+
+def _secrets_of(url: str) -> Iterator[str]:
+    try:
+        parts = urlsplit(url if "://" in url else f"//{url}")
+    except ValueError:
+        return
+    if parts.password:
+        yield parts.password
+        yield unquote(parts.password)
+    if parts.query:
+        yield parts.query
+        for _, value in parse_qsl(parts.query):
+            yield value
 
 
 class _Formatter(logging.Formatter):

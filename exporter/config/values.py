@@ -191,7 +191,13 @@ def otlp_url(value: object) -> str:
     remedy = "write http://HOST:4318, or http://HOST:4317 with protocol grpc"
     try:
         parts = urlsplit(value) if isinstance(value, str) else None
-        usable = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = (
+            parts is not None
+            and parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not parts.query
+        )
     except ValueError:
         usable = False
     if not usable or not isinstance(value, str) or re.search(r"\s", value):
@@ -201,16 +207,18 @@ def otlp_url(value: object) -> str:
 
 
 def mask_url(url: str) -> str:
-    """Return *url* without the user name and password that it may carry."""
-    if "@" not in url:
-        return url
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "***@" + url.rpartition("@")[2]
-    if not parts.netloc:
-        return "***@" + url.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+    """Return *url* without the user name, the password and the query that it may carry."""
+    if "@" in url:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = None
+        if parts is not None and "@" in parts.netloc:
+            url = urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+        else:
+            url = "***@" + url.rpartition("@")[2]
+    before, asked, _ = url.partition("?")
+    return f"{before}?***" if asked else before
 
 
 def _number(value: object) -> float | None:

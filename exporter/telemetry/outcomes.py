@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from exporter.clock import Clock
+from exporter.logs import mask
 from exporter.telemetry.instruments import Outcome, Signal
 from exporter.telemetry.targets import Target
 
@@ -44,7 +45,7 @@ class ExportLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """See :meth:`logging.Handler.emit`."""
-        line = " ".join(record.getMessage().split())[:_MAX_REASON]
+        line = mask(" ".join(record.getMessage().split()))[:_MAX_REASON]
         lines = self._reasons.setdefault(record.thread or 0, [])
         if len(lines) < _MAX_LINES:
             lines.append(line)

@@ -173,7 +173,7 @@ def test_once_succeeds_when_it_answered(monkeypatch: pytest.MonkeyPatch, capsys:
     from exporter import app
 
     monkeypatch.setattr(app, "poll_once", lambda config: snapshot())
-    monkeypatch.setattr(cli, "setup_logging", lambda *args: None)
+    monkeypatch.setattr(cli, "setup_logging", lambda *args, **options: None)
     assert cli.main(["once", "--json", "--controller", CONTROLLER]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(encode_snapshot(snapshot()))
 

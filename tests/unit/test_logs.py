@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exporter.logs import JsonFormatter, RepeatFilter, TextFormatter, secrets_in, setup_logging
+from exporter.logs import JsonFormatter, RepeatFilter, TextFormatter, mask, secrets_in, setup_logging
 
 
 def record(
@@ -120,6 +120,18 @@ def test_secrets_are_found_in_the_environment() -> None:
         "HOME": "/root",
     }
     assert secrets_in(environ) == {"tokentoken", "Bearer%20abcdef", "Bearer abcdef", "abcdef", "qwerty"}
+
+
+def test_secrets_are_found_in_addresses() -> None:
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://me:pass%40word@collector:4318/x?api_key=querykey&b=1"}
+    assert secrets_in(environ) == {"pass%40word", "pass@word", "api_key=querykey&b=1", "querykey"}
+    assert secrets_in({}, ["http://me:hunter2@collector:4317", "collector:4317", "http://[", ""]) == {"hunter2"}
+
+
+@pytest.mark.usefixtures("_restored")
+def test_a_text_is_masked_before_it_is_cut() -> None:
+    setup_logging("text", "info", stream=io.StringIO(), environ={"RAY_AUTH_TOKEN": "tokentoken"})
+    assert mask("refused tokentoken")[:16] == "refused ***"
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
