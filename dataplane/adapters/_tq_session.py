@@ -66,6 +66,10 @@ _making = threading.Lock()
 _lock = threading.Lock()
 # How many attachments use each client that this package made, by the client's id().
 _users: dict[int, int] = {}
+# Held while the controller is asked.
+_asking = threading.Lock()
+# The id of the actor that was asked last for its configuration, and Ray's reference to the answer.
+_asked: dict[Any, Any] = {}
 
 
 class Handover:
@@ -180,11 +184,9 @@ def controller_info(tq: ModuleType, controller_id: str, host: str, port: int) ->
 
 
 def _attach_to_actor(tq: ModuleType, handle: Any, answer_s: float, config_s: float) -> Attachment:
-    import ray
-
     deadline = time.monotonic() + config_s
     while True:
-        config = ray.get(handle.get_config.remote(), timeout=answer_s)
+        config = _ask_for_config(handle, answer_s)
         if config is not None:
             break
         if time.monotonic() + _POLL_S >= deadline:
@@ -192,6 +194,23 @@ def _attach_to_actor(tq: ModuleType, handle: Any, answer_s: float, config_s: flo
         time.sleep(_POLL_S)
     with _making:
         return _attach_to(tq, handle, config)
+
+
+def _ask_for_config(handle: Any, timeout_s: float) -> Any:
+    """Return the controller's configuration, None when it has none yet.
+
+    One question at a time: those that a stopped controller never answers stay in this process's memory, about 30 KB
+    each, so attempts to attach wait for the same answer.
+    """
+    import ray
+
+    with _asking:
+        answer = _asked.get(handle._actor_id)
+        # An answer that came after its asker had given up may be an old one.
+        if answer is None or ray.wait([answer], timeout=0)[0]:
+            _asked.clear()
+            answer = _asked[handle._actor_id] = handle.get_config.remote()
+    return ray.get(answer, timeout=timeout_s)
 
 
 def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:

@@ -1,0 +1,131 @@
+"""A thousand timeouts leave nothing behind: no thread, no descriptor, no memory, and a client that works."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final
+
+import psutil
+import pytest
+
+from dataplane.adapters import _tq_calls
+from dataplane.adapters._tq_calls import BoundedThreads, TransferQueueCalls
+from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
+from dataplane.errors import DataPlaneError, DataPlaneReadError
+from tests.faults.adapter_calls import CALLS, METADATA, STORAGE, load, outcomes_of
+from tests.support.cluster import TQCluster, frozen
+
+_TIMEOUTS: Final = 1000
+_WARM_UP: Final = 200
+_CALLERS: Final = 4
+# Nothing grows with the number of calls, so these are far below one per call. Ray and TransferQueue have threads and
+# descriptors of their own, which come and go.
+_MORE_THREADS: Final = 8
+_MORE_DESCRIPTORS: Final = 25
+_MORE_BYTES: Final = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Held:
+    """What this process holds."""
+
+    python_threads: int
+    threads: int
+    descriptors: int
+    rss_bytes: int
+
+    @classmethod
+    def now(cls) -> Held:
+        gc.collect()
+        return cls(
+            threading.active_count(),
+            len(os.listdir("/proc/self/task")),
+            len(os.listdir("/proc/self/fd")),
+            psutil.Process().memory_info().rss,
+        )
+
+    def exceeds(self, before: Held) -> dict[str, int]:
+        grown = {
+            "python_threads": self.python_threads - before.python_threads,
+            "threads": self.threads - before.threads - _MORE_THREADS,
+            "descriptors": self.descriptors - before.descriptors - _MORE_DESCRIPTORS,
+            "rss_bytes": self.rss_bytes - before.rss_bytes - _MORE_BYTES,
+        }
+        return {name: more for name, more in grown.items() if more > 0}
+
+
+def _kinds_of(calls: Sequence[Callable[[], Any]], count: int) -> Counter[str]:
+    """Make *count* calls from a few threads and count what they end in."""
+
+    def one(number: int) -> str:
+        try:
+            calls[number % len(calls)]()
+        except DataPlaneError as error:
+            return type(error).__name__
+        return "ok"
+
+    with ThreadPoolExecutor(_CALLERS) as pool:
+        return Counter(pool.map(one, range(count)))
+
+
+def _check_nothing_is_left(calls: Sequence[Callable[[], Any]]) -> None:
+    _kinds_of(calls, _WARM_UP)
+    before = Held.now()
+    assert _kinds_of(calls, _TIMEOUTS) == {"DataPlaneTimeout": _TIMEOUTS}
+    deadline = time.monotonic() + 30  # libzmq frees a closed socket in a thread of its own
+    while (more := Held.now().exceeds(before)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert more == {}, f"{before} became {Held.now()}"
+
+
+@pytest.fixture
+def client(cluster: TQCluster, ray_connected: None) -> Iterator[TransferQueueDataPlaneClient]:
+    made = TransferQueueDataPlaneClient({"timeout_s": 60.0}, bootstrap=False)
+    load(made)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("stopped", "operations", "timeout_s"),
+    [("controller", METADATA + STORAGE, 0.02), ("storage", ("get_samples", "put_samples"), 0.05)],
+    ids=["controller", "storage"],
+)
+def test_a_thousand_calls_that_time_out(
+    stopped: str,
+    operations: tuple[str, ...],
+    timeout_s: float,
+    cluster: TQCluster,
+    client: TransferQueueDataPlaneClient,
+) -> None:
+    pids = [cluster.controller.pid] if stopped == "controller" else [unit.pid for unit in cluster.storage_units]
+    client._timeout_s = timeout_s
+    with frozen(*pids):
+        _check_nothing_is_left([lambda name=name: CALLS[name](client) for name in operations])  # type: ignore[misc]
+    client._timeout_s = 60.0
+    load(client)
+    assert {outcome.kind for outcome in outcomes_of(client, tuple(CALLS)).values()} == {"ok"}
+
+
+def test_a_thousand_attaches_that_time_out(cluster: TQCluster, ray_connected: None) -> None:
+    with frozen(cluster.controller.pid):
+        _check_nothing_is_left([lambda: TransferQueueDataPlaneClient({"timeout_s": 0.02}, bootstrap=False)])
+    TransferQueueDataPlaneClient({"timeout_s": 60.0}, bootstrap=False).close()
+
+
+def test_a_thousand_plain_calls_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_tq_calls, "_THREADS", BoundedThreads(_CALLERS))
+    calls = TransferQueueCalls(ModuleType("transfer_queue"), timeout_s=0.02)
+    release = threading.Event()
+    try:
+        _check_nothing_is_left([lambda: calls._call_tq("attach", release.wait, DataPlaneReadError)])
+    finally:
+        release.set()
