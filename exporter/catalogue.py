@@ -360,6 +360,14 @@ POLLS_SKIPPED = Metric(
     "Polls that were due while the last one of the same source was still running.",
     {"source": SOURCES},
 )
+REPLIES_REFUSED = Metric(
+    "tq_exporter.replies.refused",
+    "counter",
+    "{reply}",
+    "Replies of the controller that were refused because they exceed a limit: metadata.max_reply_bytes or "
+    "metadata.max_rows. The partition is then missing here.",
+    {"limit": ("reply_bytes", "rows")},
+)
 CONTROLLER_BUSY = Metric(
     "tq_exporter.controller.busy_ratio",
     "gauge",

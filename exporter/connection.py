@@ -81,6 +81,7 @@ def _reader(config: Config, endpoint: Endpoint, timeout_s: float) -> MetadataRea
             rules=rules,
             default_rules=default,
             max_reply_bytes=config.metadata.max_reply_bytes,
+            max_rows=config.metadata.max_rows,
         )
     from dataplane.adapters.transfer_queue import TransferQueueMetadataReader
 

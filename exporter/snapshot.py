@@ -66,12 +66,21 @@ class Ok(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A source's failure: the operation that failed, its ``error.type``, a text for logs, and the duration."""
+    """A source's failure.
+
+    Attributes:
+        operation: What failed.
+        error_type: Its ``error.type``.
+        detail: A text for logs.
+        took: The duration in seconds.
+        limit: The limit that a refused reply exceeds, None when it failed for another reason.
+    """
 
     operation: str
     error_type: str
     detail: str
     took: float
+    limit: str | None = None
 
 
 Result = Ok[T_co] | Failed

@@ -68,6 +68,10 @@ class Recorder(Protocol):
         """A new controller took the place of the last one."""
         ...
 
+    def refused(self, limit: str) -> None:
+        """A reply was refused because it exceeds *limit*."""
+        ...
+
 
 @dataclass
 class _SourceRecord:
@@ -249,6 +253,7 @@ class State:
         for failure in poll.failures:
             detail = f"partition {failure.partition!r}: {failure.detail}"
             self._count("metadata", "list_metadata", failure.error_type, detail)
+            self._count_refusal(failure.limit)
         self._sources["metadata"].answered_at = now
         if poll.failures:
             first = poll.failures[0]
@@ -401,6 +406,7 @@ class State:
         """Count a failure, unless no data plane runs yet or any more: then nothing is wrong with it."""
         if self._discovery in ("found", "lost"):
             self._count(source, failed.operation, failed.error_type, failed.detail)
+            self._count_refusal(failed.limit)
         else:
             self._note(source, failed.operation, failed.error_type, failed.detail)
 
@@ -408,6 +414,10 @@ class State:
         self._recorder.error(operation, error_type)
         self._errors[operation, error_type] += 1
         self._note(source, operation, error_type, detail)
+
+    def _count_refusal(self, limit: str | None) -> None:
+        if limit is not None:
+            self._recorder.refused(limit)
 
     def _note(self, source: SourceName, operation: str, error_type: str, detail: str) -> None:
         self._incidents.append(Incident(self._clock.time(), source, operation, error_type, detail))

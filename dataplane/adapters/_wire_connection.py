@@ -23,6 +23,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from dataplane._resolver import Resolver
+from dataplane.adapters._wire_limits import ReplyLimitExceeded
 from dataplane.adapters._wire_protocol import Reply, encode_request
 from dataplane.errors import (
     DataPlaneBadRequest,
@@ -43,13 +44,17 @@ _ABANDON_AFTER_S: Final = 60.0
 # What a verdict may take beyond the deadline; only the first one about a silent peer needs it.
 _VERDICT_S: Final = 0.2
 
-# A request whose connection ended so soon after it was sent is sent once more. Not later: a reply that is too large
-# ends the connection as well, and takes the controller longer than this to make.
+# A request whose connection ended so soon after it was sent is sent once more. Not later: the controller has worked on
+# it by then.
 _SOON_S: Final = 0.1
 
 _T = TypeVar("_T")
 
-_EVENTS: Final = zmq.Event.CLOSED | zmq.Event.DISCONNECTED
+_EVENTS: Final = zmq.Event.CLOSED | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED
+
+# ZMQ announces at once that it connects again, unless it was the one to end the connection: over a message that is
+# larger than allowed, or none. How long a busy machine may take to announce it.
+_RETRY_MS: Final = 500
 
 
 class _Channel:
@@ -157,7 +162,8 @@ class WireConnection:
         Raises:
             DataPlaneUnavailable: The peer is gone, another one answers in its place, or this connection is closed.
             DataPlaneTimeout: It is there and silent.
-            DataPlaneReadError: It reported an error, or its reply cannot be read.
+            DataPlaneReadError: It reported an error, or its reply cannot be read; ReplyLimitExceeded when it is too
+                large.
             DataPlaneBadRequest: *body* holds what the protocol cannot express.
         """
         try:
@@ -273,7 +279,16 @@ class WireConnection:
                 return frame
             if channel.monitor in ready:
                 event = recv_monitor_message(channel.monitor, zmq.NOBLOCK)["event"]
-                self._check_connection(channel, lost=event == zmq.Event.DISCONNECTED)
+                if event == zmq.Event.CONNECT_RETRIED:
+                    continue
+                lost = event == zmq.Event.DISCONNECTED
+                if lost and not channel.monitor.poll(_RETRY_MS):
+                    self._discard()
+                    raise ReplyLimitExceeded(
+                        f"the reply of {self._where} is larger than {self._max_reply_bytes} bytes, or is no message",
+                        limit="reply_bytes",
+                    )
+                self._check_connection(channel, lost=lost)
         raise DataPlaneUnavailable("this reader is closed")
 
     def _check_connection(self, channel: _Channel, *, lost: bool) -> None:
@@ -290,7 +305,7 @@ class WireConnection:
     def _cut_off(self) -> DataPlaneReadError:
         return DataPlaneReadError(
             f"{self._where} is there but ended the connection before it had replied: it was replaced, or its reply is "
-            f"cut short or larger than {self._max_reply_bytes} bytes"
+            "cut short"
         )
 
     def _silent(self, timeout_s: float) -> DataPlaneError:

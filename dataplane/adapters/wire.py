@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 from dataplane.adapters._arguments import check_partition
 from dataplane.adapters._wire_connection import WireConnection
+from dataplane.adapters._wire_limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded
 from dataplane.adapters._wire_protocol import Reply, decode_partitions, decode_rows, decode_runs
 from dataplane.groups import (
     CONVENTIONS,
@@ -25,9 +25,7 @@ from dataplane.groups import (
 from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
 from dataplane.tags import Tag
 
-__all__ = ["DEFAULT_MAX_REPLY_BYTES", "WireMetadataReader"]
-
-DEFAULT_MAX_REPLY_BYTES: Final = 256 * 2**20
+__all__ = ["DEFAULT_MAX_REPLY_BYTES", "DEFAULT_MAX_ROWS", "ReplyLimitExceeded", "WireMetadataReader"]
 
 _MANY_ROWS = 1000  # Below this it does not matter how a listing is decoded.
 _SHORT_ROW = 80  # Bytes of key and tag; finding out that two short tags are equal costs as much as decoding them.
@@ -48,7 +46,9 @@ class WireMetadataReader:
         rules: How the tags of a partition are read, by partition.
         default_rules: The same for all other partitions.
         convention: Shorthand for the convention in *default_rules*.
-        max_reply_bytes: A larger reply is ``DataPlaneReadError``. A row takes about 60 bytes.
+        max_reply_bytes: A larger reply is :class:`ReplyLimitExceeded`, a ``DataPlaneReadError``. A row takes about 60
+            bytes; a list of partitions may take 4 MiB at most.
+        max_rows: So is a listing of more rows.
 
     Raises:
         ValueError: The address, the timeout or a convention is not valid.
@@ -64,6 +64,7 @@ class WireMetadataReader:
         default_rules: TagRules = DEFAULT_TAG_RULES,
         convention: Convention | None = None,
         max_reply_bytes: int = DEFAULT_MAX_REPLY_BYTES,
+        max_rows: int = DEFAULT_MAX_ROWS,
     ) -> None:
         if timeout_s <= 0:
             raise ValueError(f"timeout_s must be positive, not {timeout_s}")
@@ -75,6 +76,7 @@ class WireMetadataReader:
             if rule.convention not in CONVENTIONS:
                 raise ValueError(f"unknown convention {rule.convention!r}, choose one of {', '.join(CONVENTIONS)}")
         self._timeout_s = timeout_s
+        self._max_rows = max_rows
         self._rowwise: set[str] = set()  # partitions whose tags differ from row to row, or are too short to matter
         self._connection = WireConnection(
             address,
@@ -143,8 +145,8 @@ class WireMetadataReader:
     def _decode(self, frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
         """Decode a listing in the way that suits the partition's tags, as far as its earlier listings tell."""
         if partition_id in self._rowwise:
-            return decode_rows(frame, partition_id)
-        reply, decoded = decode_runs(frame, partition_id)
+            return decode_rows(frame, partition_id, self._max_rows)
+        reply, decoded = decode_runs(frame, partition_id, self._max_rows)
         rows = len(reply.body)
         if rows > _MANY_ROWS and (2 * decoded > rows or frame.nbytes < _SHORT_ROW * rows):
             if len(self._rowwise) >= _MAX_REMEMBERED:

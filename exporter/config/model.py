@@ -77,6 +77,7 @@ class Metadata(msgspec.Struct, frozen=True):
         max_controller_stall: A partition whose listing takes the controller longer than this many seconds is
             listed rarely.
         max_reply_bytes: A longer reply is refused unread.
+        max_rows: A partition of more rows is not listed.
     """
 
     interval: float = 10.0
@@ -84,6 +85,7 @@ class Metadata(msgspec.Struct, frozen=True):
     max_controller_share: float = 0.01
     max_controller_stall: float = 0.25
     max_reply_bytes: int = 256 * 2**20
+    max_rows: int = 1_000_000
 
 
 class Storage(msgspec.Struct, frozen=True):

@@ -117,6 +117,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("metadata.max_controller_share", values.fraction),
     _timeout("metadata.max_controller_stall"),
     Setting("metadata.max_reply_bytes", values.size, show=values.show_size),
+    Setting("metadata.max_rows", values.integer(1)),
     Setting("storage.enabled", values.boolean),
     _interval("storage.interval"),
     _timeout("storage.timeout"),

@@ -12,7 +12,7 @@ from dataplane.groups import DataPlaneGroupMeta
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, MetadataReader
 from exporter.clock import Clock
 from exporter.snapshot import Result
-from exporter.sources.polling import call_span, poll
+from exporter.sources.polling import call_span, exceeded, poll
 
 __all__ = ["MetadataPoll", "MetadataSource", "PartitionFailure", "PartitionListing"]
 
@@ -28,12 +28,16 @@ class PartitionListing:
 
 @dataclass(frozen=True, slots=True)
 class PartitionFailure:
-    """A partition that could not be listed, and for how many seconds at most the attempt held the controller."""
+    """A partition that could not be listed, and for how many seconds at most the attempt held the controller.
+
+    ``limit``: the limit that its rows exceed, None when it failed for another reason.
+    """
 
     partition: str
     error_type: str
     detail: str
     controller_s: float
+    limit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class MetadataSource:
                 raise
             except DataPlaneError as error:
                 waited = self._clock.monotonic() - before_mono
-                failures.append(PartitionFailure(partition, error_type(error), str(error), waited))
+                failures.append(PartitionFailure(partition, error_type(error), str(error), waited, exceeded(error)))
                 if isinstance(error, DataPlaneTimeout):
                     break  # the controller is in trouble, or busy with this: asking on would only add to it
                 continue

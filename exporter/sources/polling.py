@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
+from dataplane.adapters.wire import ReplyLimitExceeded
 from dataplane.errors import DataPlaneError, error_type
 from exporter.clock import Clock
 from exporter.snapshot import Failed, Ok, Result, SourceName
 
-__all__ = ["call_span", "poll"]
+__all__ = ["call_span", "exceeded", "poll"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ def poll(source: SourceName, operation: str, ask: Callable[[], T], *, tracer: Tr
             value = ask()
         except DataPlaneError as error:
             mark_failed(span, error)
-            return Failed(error.operation or operation, error_type(error), str(error), clock.monotonic() - started)
+            took = clock.monotonic() - started
+            return Failed(error.operation or operation, error_type(error), str(error), took, exceeded(error))
         except Exception as error:  # a defect of ours must not end the exporter; it is logged in full and counted
             logger.exception("the %s poll failed in a way that it should not", source)
             mark_failed(span, error)
@@ -66,6 +68,11 @@ def call_span(tracer: Tracer, operation: str, partition: str | None = None) -> I
         except Exception as error:
             mark_failed(span, error)
             raise
+
+
+def exceeded(error: BaseException) -> str | None:
+    """Return which limit the reply exceeds that *error* is about, None when it is about something else."""
+    return error.limit if isinstance(error, ReplyLimitExceeded) else None
 
 
 def mark_failed(span: Span, error: BaseException) -> None:

@@ -40,6 +40,7 @@ class Recorder:
         self._restarts = _counter(meter, catalogue.CONTROLLER_RESTARTS)
         self._polls = _counter(meter, catalogue.POLLS)
         self._skipped = _counter(meter, catalogue.POLLS_SKIPPED)
+        self._refused = _counter(meter, catalogue.REPLIES_REFUSED)
         self._exports = _counter(meter, catalogue.OTLP_EXPORTS)
         self._start_at_zero(tuple(pushed))
 
@@ -74,6 +75,14 @@ class Recorder:
         """A new controller took the place of the last one."""
         self._restarts.add(1)
 
+    def refused(self, limit: str) -> None:
+        """A reply was refused because it exceeds a limit.
+
+        Raises:
+            UndeclaredError: There is no such limit.
+        """
+        self._add(self._refused, catalogue.REPLIES_REFUSED, {"limit": limit})
+
     def export(self, signal: Signal, outcome: Outcome) -> None:
         """A batch was pushed over OTLP.
 
@@ -90,6 +99,8 @@ class Recorder:
             self._polls.add(0, {"source": source, "outcome": outcome})
         for source in _values(catalogue.POLLS_SKIPPED, "source"):
             self._skipped.add(0, {"source": source})
+        for limit in _values(catalogue.REPLIES_REFUSED, "limit"):
+            self._refused.add(0, {"limit": limit})
         for signal, outcome in product(pushed, _values(catalogue.OTLP_EXPORTS, "outcome")):
             self._exports.add(0, {"signal": signal, "outcome": outcome})
 

@@ -15,6 +15,7 @@ class RecordingRecorder:
         self.errors: Counter[tuple[str, str]] = Counter()
         self.polls: Counter[tuple[str, str]] = Counter()
         self.skips: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
         self.restarts = 0
 
     def ping(self, duration_s: float, error_type: str | None) -> None:
@@ -28,6 +29,9 @@ class RecordingRecorder:
 
     def skipped(self, source: str) -> None:
         self.skips[source] += 1
+
+    def refused(self, limit: str) -> None:
+        self.refusals[limit] += 1
 
     def restart(self) -> None:
         self.restarts += 1

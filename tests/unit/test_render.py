@@ -27,6 +27,7 @@ INSTRUMENTS = {
     "dataplane.controller.restarts",
     "tq_exporter.polls",
     "tq_exporter.polls.skipped",
+    "tq_exporter.replies.refused",
     "tq_exporter.otlp.exports",
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dataplane.adapters import _wire_connection
-from dataplane.adapters.wire import WireMetadataReader
+from dataplane.adapters.wire import ReplyLimitExceeded, WireMetadataReader
 from dataplane.adapters.wire_storage import StorageUnitMetrics, StorageUnitReader
 from dataplane.errors import (
     DataPlaneBadRequest,
@@ -226,7 +226,7 @@ def test_a_second_reply_to_one_request_answers_no_other(router: FakeRouter, conn
 def test_a_reply_over_the_limit_is_a_read_error(router: FakeRouter, connect: Connect) -> None:
     reader = connect(max_reply_bytes=10_000)
     router.answer = lambda request: reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["x" * 20_000]})
-    with pytest.raises(DataPlaneReadError, match="larger than 10000 bytes"):
+    with pytest.raises(ReplyLimitExceeded, match="larger than 10000 bytes"):
         reader.list_partitions()
     router.answer = answer
     assert reader.list_partitions() == ["train"]
@@ -379,7 +379,7 @@ def test_a_storage_unit_that_says_something_else_is_a_read_error(router: FakeRou
 
 def test_a_process_that_forgot_to_close_exits(router: FakeRouter) -> None:
     code = f"""
-from dataplane.adapters.wire import WireMetadataReader
+from dataplane.adapters.wire import ReplyLimitExceeded, WireMetadataReader
 reader = WireMetadataReader({router.address!r})
 reader.ping()
 import sys
