@@ -165,7 +165,7 @@ export class Bars {
     const head = h("tr", {}, h("th", { scope: "col" }, label), h("th", { scope: "col", colspan: "2" }, value));
     const table = h("table", { class: "bars" }, h("caption", { class: "visually-hidden" }, caption));
     table.append(h("thead", { class: "visually-hidden" }, head), this.body);
-    this.region = h("div", { class: "bars-region" }, table);
+    this.region = h("div", { class: "bars-region", role: "group", "aria-label": `${caption}, scrollable`, tabindex: "0" }, table);
     parent.append(this.region);
   }
 

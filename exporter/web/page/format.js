@@ -16,6 +16,9 @@ export function decimal(value, digits = 2) {
   return String(Number(value.toFixed(value >= 100 ? 0 : value >= 10 ? Math.min(digits, 1) : digits)));
 }
 
+// Groups per second: always as many digits, so that a figure that changes does not dance.
+export const rate = (value) => (known(value) ? (value < 100 ? value.toFixed(value < 10 ? 2 : 1) : number.format(value)) : UNKNOWN);
+
 export const percent = (ratio) => (known(ratio) ? `${decimal(ratio * 100, ratio < 0.1 ? 2 : 0)} %` : UNKNOWN);
 
 export function bytes(value) {

@@ -114,6 +114,7 @@ function view() {
     history: state.histories[state.window],
     scope: state.scope,
     lagsInScope: model.lags(live, state.scope),
+    rates: model.currentRates(live, state.histories.recent, state.scope),
     storage: model.storage(live),
     findings: model.findings(live, arrivals, departures, format),
   };

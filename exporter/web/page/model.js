@@ -125,6 +125,13 @@ export function rates(history, counter, windowS) {
   });
 }
 
+// The rates of now, from the fine history: null while they are not known.
+export function currentRates(snapshot, recent, scope) {
+  const series = snapshot.up ? seriesOf(recent, scope) : null;
+  const rate = (key) => (series ? (rates(recent, series[key], rateWindow(snapshot)).at(-1) ?? null) : null);
+  return { arrived: rate("arrived"), departed: rate("departed") };
+}
+
 export function rateWindow(snapshot) {
   return Math.max(RATE_S, 3 * (source(snapshot, "metadata")?.interval ?? 0));
 }

@@ -1,7 +1,7 @@
 // The panels below the three stages: distributions, partitions, polls, storage, errors, failures.
 
 import { Bars } from "./charts.js";
-import { attribute, byId, h, keyed, s, text } from "./dom.js";
+import { attribute, byId, h, s, text } from "./dom.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
 import { Table } from "./table.js";
@@ -99,7 +99,7 @@ export class Panels {
       cell: cellText((part) => format.count(part.groups[name])),
     });
     const figure = (label, key, show = format.count) => ({ label, numeric: true, sort: (part) => part[key], cell: cellText((part) => show(part[key])) });
-    const rate = (label, column) => ({ label, numeric: true, sort: (part) => this.rate(part, column), cell: cellText((part) => format.decimal(this.rate(part, column), 2)) });
+    const rate = (label, column) => ({ label, numeric: true, sort: (part) => this.rate(part, column), cell: cellText((part) => format.rate(this.rate(part, column))) });
     const filter = h("input", { type: "search", id: "filter", placeholder: "Filter by name", "aria-label": "Filter partitions by name", hidden: true });
     filter.addEventListener("input", () => this.drawPartitions(this.view));
     byId("partitions-note").after(filter);
@@ -147,9 +147,7 @@ export class Panels {
   }
 
   rate(part, column) {
-    const [recent] = this.view.histories;
-    const series = recent && this.view.live.up ? model.seriesOf(recent, part.partition) : null;
-    return series ? (model.rates(recent, series[column], model.rateWindow(this.view.live)).at(-1) ?? null) : null;
+    return model.currentRates(this.view.live, this.view.histories[0], part.partition)[column];
   }
 
   drawPartitions({ snapshot, live, now }) {

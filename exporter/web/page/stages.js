@@ -1,7 +1,7 @@
 // The three stages that groups pass through: generation, queue, training; and what each tells.
 
 import { TimeChart } from "./charts.js";
-import { attribute, byId, facts, h, keyed, text } from "./dom.js";
+import { attribute, byId, facts, text } from "./dom.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
 
@@ -9,16 +9,15 @@ const STATE_WORDS = { ready: "ready", incomplete: "incomplete", uncommitted: "un
 
 export class Stages {
   constructor() {
-    const rate = (value) => format.decimal(value, 2);
     this.arrivals = new TimeChart(byId("in-chart"), {
       title: "Groups arriving per second",
       series: [{ key: "rate", label: "in per second", tone: "in" }],
-      format: rate,
+      format: format.rate,
     });
     this.departures = new TimeChart(byId("out-chart"), {
       title: "Groups leaving per second",
       series: [{ key: "rate", label: "out per second", tone: "out" }],
-      format: rate,
+      format: format.rate,
     });
     this.occupancy = new TimeChart(byId("queue-chart"), {
       title: "Groups in the queue by state",
@@ -32,47 +31,48 @@ export class Stages {
         { key: "staleness_max", label: "largest", tone: "worst" },
         { key: "staleness_mean", label: "mean", tone: "mean" },
       ],
-      format: (value) => format.decimal(value, 1),
+      format: (value) => format.decimal(value, 2),
     });
   }
 
   draw(view) {
-    const { live, history, scope, now, findings } = view;
+    const { live, history, scope, now, findings, lagsInScope, rates } = view;
     const series = model.seriesOf(history, scope);
-    const windowS = model.rateWindow(live);
-    const flow = (column) => (series ? model.rates(history, series[column], windowS) : []);
-    const [arrived, departed] = [flow("arrived"), flow("departed")];
-    const frame = history && {
-      at: history.at,
-      now,
-      lengthS: history.interval * history.samples,
-      interval: history.interval,
-      empty: series ? undefined : "No history: the fullest partitions have one each",
-    };
-    // One scale for both, so that in and out can be compared at a glance.
-    const top = Math.max(0.1, ...arrived.filter(Number.isFinite), ...departed.filter(Number.isFinite));
-    const blank = history ? history.at.map(() => null) : [];
-    if (frame) {
-      this.arrivals.draw({ ...frame, top, values: { rate: series ? arrived : blank } });
-      this.departures.draw({ ...frame, top, values: { rate: series ? departed : blank } });
+    if (history) {
+      const windowS = model.rateWindow(live);
       // A sample without an answer knows nothing of the queue, though the last listing is kept a little longer.
-      const column = (key) => (series ? series[key].map((value, index) => (history.state[index] === "found" ? value : null)) : blank);
-      const columns = (keys) => Object.fromEntries(keys.map((key) => [key, column(key)]));
-      this.occupancy.draw({ ...frame, values: columns(model.GROUP_STATES) });
-      this.lag.draw({ ...frame, values: columns(["staleness_max", "staleness_mean"]) });
+      const past = (key) => history.at.map((_, index) => (series && history.state[index] === "found" ? series[key][index] : null));
+      const flow = (key) => (series ? model.rates(history, series[key], windowS) : past(key));
+      // The last point of every chart is now, so that its figures are those of the headline.
+      const columns = (entries) => Object.fromEntries(entries.map(([key, before, current]) => [key, [...before, current ?? null]]));
+      const frame = {
+        at: [...history.at, now],
+        now,
+        lengthS: history.interval * history.samples,
+        interval: Math.max(history.interval, 4),
+        empty: series ? "Nothing known in this time" : "No history: only the fullest partitions have one",
+      };
+      const arrived = columns([["rate", flow("arrived"), rates.arrived]]);
+      const departed = columns([["rate", flow("departed"), rates.departed]]);
+      // One scale for both, so that in and out can be compared at a glance.
+      const top = Math.max(0.1, ...arrived.rate, ...departed.rate);
+      this.arrivals.draw({ ...frame, top, values: arrived });
+      this.departures.draw({ ...frame, top, values: departed });
+      const held = model.occupancy(live, scope);
+      this.occupancy.draw({ ...frame, values: columns(model.GROUP_STATES.map((key) => [key, past(key), held?.groups[key]])) });
+      const lag = [["staleness_max", past("staleness_max"), lagsInScope?.max], ["staleness_mean", past("staleness_mean"), lagsInScope?.mean]];
+      this.lag.draw({ ...frame, values: columns(lag) });
     }
     const worst = (where) => findings.find((one) => one.where === where)?.tone;
     for (const where of ["generation", "queue", "training"]) {
       attribute(byId(where), "data-tone", live.up ? (worst(where) ?? "ok") : "idle");
     }
-    this.flowFacts(view, arrived, departed);
+    this.flowFacts(view);
     this.queueFacts(view);
     this.lagFacts(view);
   }
 
-  flowFacts({ live, scope, now, histories, lagsInScope }, arrived, departed) {
-    const recent = histories[0];
-    const series = model.seriesOf(recent, scope);
+  flowFacts({ live, scope, now, histories, lagsInScope, rates }) {
     const windowS = model.rateWindow(live);
     const flows = model.inScope(live.flows, scope);
     const total = (key) => flows.reduce((sum, flow) => sum + flow[key], 0);
@@ -81,8 +81,7 @@ export class Stages {
       ["arrived", "in-rate", "in-note", "in-facts", "arrived"],
       ["departed", "out-rate", "out-note", "out-facts", "left"],
     ]) {
-      const rate = live.up && series ? (model.rates(recent, series[column], windowS).at(-1) ?? null) : null;
-      text(byId(figure), format.decimal(rate, 2));
+      showFigure(byId(figure), format.rate(rates[column]));
       const pulse = model.pulse(histories, scope, column, now);
       const last = pulse.last === null ? `none ${verb} in ${format.span(Math.round(pulse.quietFor))}` : `last ${verb} ${format.ago(now - pulse.last)}`;
       text(byId(note), live.up ? `mean of ${format.span(windowS)} · ${last}` : `not known now · ${last}`);
@@ -104,7 +103,7 @@ export class Stages {
 
   queueFacts({ live, snapshot, scope, now, histories }) {
     const held = model.occupancy(live, scope);
-    text(byId("ready"), held ? format.count(held.groups.ready) : format.UNKNOWN);
+    showFigure(byId("ready"), held ? format.count(held.groups.ready) : format.UNKNOWN);
     const storage = model.storage(live);
     const rest = held && model.GROUP_STATES.slice(1).filter((state) => held.groups[state]);
     if (held) {
@@ -137,6 +136,11 @@ export class Stages {
       text(note, `largest ${format.count(lagsInScope.max)}, mean ${format.decimal(lagsInScope.mean, 2)} · ${origin}`);
     }
   }
+}
+
+function showFigure(element, figure) {
+  text(element, figure);
+  attribute(element, "data-unknown", figure === format.UNKNOWN ? "" : null);
 }
 
 function lastKnown(histories, scope, now) {

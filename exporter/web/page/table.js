@@ -18,7 +18,7 @@ export class Table {
       this.body,
     );
     this.empty = h("p", { class: "empty", hidden: true });
-    const region = scroll ? { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" } : { class: "scroll" };
+    const region = scroll ? { class: "scroll", role: "group", "aria-label": `${caption}, scrollable`, tabindex: "0" } : { class: "scroll" };
     this.region = h("div", region, this.table);
     parent.append(this.region, this.empty);
   }

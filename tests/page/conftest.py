@@ -1,0 +1,76 @@
+"""A real Chromium, and pages in it that must not fail silently."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.page.support import Served
+
+FLAGS = [
+    "--no-sandbox",  # tests run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+Open = Callable[..., Page]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", metavar="FOLDER", help="where demo_screenshots.py puts its pictures")
+
+
+@pytest.fixture(scope="module")  # no longer: Playwright keeps an event loop running in its thread
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    assert chromium is not None, "no chromium here: .ci/tools installs it"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Open a page with a fresh profile. At the end: no message on its console, no request to any other host."""
+    opened: list[tuple[Page, list[str]]] = []
+
+    def open_one(
+        url: str, *, width: int = 1440, height: int = 900, theme: str = "light", quiet: bool = True, until: str = "live"
+    ) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, service_workers="block"
+        )
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        complaints: list[str] = []
+        host = urlsplit(url).netloc
+        page.on("request", lambda seen: urlsplit(seen.url).netloc == host or complaints.append(f"asked {seen.url}"))
+        page.on("pageerror", lambda error: complaints.append(f"failed: {error}"))
+        if quiet:  # a connection that is refused is always on the console
+            page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        opened.append((page, complaints))
+        page.goto(url)
+        page.wait_for_selector(f"body[data-connection={until}]")
+        return page
+
+    yield open_one
+    said = [complaint for _, complaints in opened for complaint in complaints]
+    for page, _ in opened:
+        page.context.close()
+    assert said == []
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    running = Served()
+    yield running
+    running.stop()

@@ -1,0 +1,140 @@
+"""What the tests of the page share: a server whose snapshot a test sets, and how figures read on the page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+from playwright.sync_api import Page
+
+from exporter.clock import SystemClock
+from exporter.config import Listen
+from exporter.history import History
+from exporter.snapshot import PartitionFlow, PartitionState, Snapshot
+from exporter.web import WebServer
+from tests.support.exporter_process import wait_until
+from tests.support.snapshots import flow, partition, rich_snapshot
+
+__all__ = ["Served", "cells", "many", "number", "running", "text", "wait_for_text"]
+
+
+class Served:
+    """The exporter's own web server and history in this process, on a snapshot that a test replaces.
+
+    The snapshot's times move with the clock, as they do when polls go on.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.history = History(SystemClock())
+        self.alive = True
+        self.asked = 0
+        self._port = port
+        self.web: WebServer | None = None
+        self.show(running())
+        self.start()
+
+    def start(self) -> None:
+        """Listen, on the same port as before."""
+        self.web = WebServer(
+            Listen("127.0.0.1", self._port),
+            scrape=lambda accept: (b"", "text/plain"),
+            snapshot=self._snapshot,
+            alive=lambda: self.alive,
+            history=self.history,
+        )
+        self._port = self.web.listen()[1]
+        self.web.start()
+
+    def stop(self) -> None:
+        """Answer nobody any more."""
+        if self.web is not None:
+            self.web.stop()
+            self.web = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/"
+
+    def show(self, snapshot: Snapshot, *, frozen: bool = False) -> None:
+        """Serve *snapshot* from now on; *frozen* leaves its time where it is."""
+        self.snapshot = snapshot
+        self._frozen = frozen
+        self.history.observe(snapshot)
+
+    def _snapshot(self) -> Snapshot:
+        self.asked += 1
+        return self.snapshot if self._frozen else replace(self.snapshot, taken_at=time.time())
+
+
+@cache  # one and the same failure in all of them
+def running() -> Snapshot:
+    """Everything is known, and of now: the figures of ``rich_snapshot`` with today's times."""
+    then = rich_snapshot()
+    late = time.time() - then.taken_at
+
+    def moved(part: PartitionState) -> PartitionState:
+        oldest = tuple(replace(one, created_at=one.created_at + late) for one in part.oldest)
+        return replace(part, listed_at=part.listed_at + late, oldest=oldest)
+
+    return replace(
+        then,
+        taken_at=then.taken_at + late,
+        started_at=then.started_at + late,
+        partitions=tuple(moved(part) for part in then.partitions),
+        sources=tuple(
+            replace(one, last_success=None if one.last_success is None else one.last_success + late)
+            for one in then.sources
+        ),
+        incidents=tuple(replace(one, at=one.at + late) for one in then.incidents),
+    )
+
+
+def many(number_of: int) -> Snapshot:
+    """A snapshot with so many partitions."""
+    names = [f"partition-{index:03}" for index in range(number_of)]
+    parts: list[PartitionState] = []
+    flows: list[PartitionFlow] = []
+    for index, name in enumerate(names):
+        parts.append(replace(partition(name, groups=index), listed_at=time.time()))
+        flows.append(flow(name))
+    sources = tuple(replace(one, reason="ok", up=True, detail="") for one in running().sources)
+    return replace(running(), partitions=tuple(parts), flows=tuple(flows), sources=sources)
+
+
+def text(page: Page, selector: str) -> str:
+    """What an element says."""
+    return " ".join(page.locator(selector).inner_text().split())
+
+
+def number(page: Page, selector: str) -> float | None:
+    """The figure in an element, None for unknown."""
+    said = text(page, selector).replace(",", "")
+    return None if said == "–" else float(said)
+
+
+def cells(page: Page, table: str) -> list[list[str]]:
+    """The rows of a table, as a list of texts each."""
+    rows: list[list[str]] = page.evaluate(
+        "id => [...document.querySelectorAll(`#${id} tbody tr`)]"
+        ".map(row => [...row.children].map(cell => cell.textContent.trim()))",
+        table,
+    )
+    return rows
+
+
+def wait_for_text(page: Page, selector: str, condition: Callable[[str], bool], timeout_s: float = 60.0) -> str:
+    """Wait until an element says what *condition* wants, and return that."""
+    said: list[str] = []
+
+    def holds() -> bool:
+        page.wait_for_timeout(50)  # lets the page's events be handled
+        said[:] = [text(page, selector)]
+        return condition(said[0])
+
+    try:
+        wait_until(holds, f"the text of {selector}", timeout_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it says {said}") from None
+    return said[0]

@@ -1,0 +1,180 @@
+"""The page shows what the API gives: every figure, from no partition to a hundred, whatever their names hold."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import Page
+
+from exporter.snapshot import ErrorCount, Incident, Snapshot
+from tests.page.conftest import Open
+from tests.page.support import Served, cells, many, number, running, text, wait_for_text
+
+ODD_NAMES = [
+    "<img src=x onerror=alert(1)>",
+    "</script><script>document.title='taken'</script>",
+    "\"'`quotes & &amp; <b>bold</b>",
+    "line\nbreak\r\n\ttab",
+    "\u202eright to left\u202c",
+    "zero\u200bwidth",
+    "${template} {{mustache}} javascript:alert(1)",
+    "ünïcödé 測試 🚂",
+    "",
+    "__proto__",
+    "constructor",
+    "n" * 300,
+]
+
+
+def shown(name: str) -> str:
+    """How a name reads: every character of it visible."""
+    for code in range(0x20):
+        name = name.replace(chr(code), chr(0x2400 + code))
+    for hidden in "\u202e\u202c\u200b":
+        name = name.replace(hidden, f"\\u{ord(hidden):04x}")
+    return name or "(empty name)"
+
+
+def api(served: Served, path: str = "api/v1/snapshot") -> dict:
+    with urllib.request.urlopen(served.url + path, timeout=20) as answer:
+        return json.load(answer)
+
+
+def bars(page: Page, table: str) -> dict[str, str]:
+    return {row[0]: row[2] for row in cells(page, table)}
+
+
+def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
+    served.show(replace(running(), errors=(ErrorCount("ping", "DataPlaneTimeout", 3),)))
+    page = open_page(served.url)
+    seen = api(served)
+    parts = seen["partitions"]
+    assert text(page, "#state") == "Running"
+    assert number(page, "#ready") == sum(part["groups"]["ready"] for part in parts) == 14
+    assert text(page, "#queue-note") == "17 incomplete · 20 uncommitted · 23 failed"
+    assert text(page, "#run") == seen["endpoint"]["run"]
+    facts = text(page, "#facts")
+    assert seen["endpoint"]["address"] in facts
+    assert f"Restarts {seen['generation'] - 1}" in facts
+    assert bars(page, "lags") == {
+        bucket: str(sum(part["staleness"][bucket] for part in parts)) for bucket in parts[0]["staleness"]
+    }
+    assert text(page, "#lag-note").startswith("largest 12, mean 1.75 · from version 41, the newest seen")
+    versions = bars(page, "versions")
+    assert versions == {"41": "14", "40": "14", "39": "14", "older": "15", "unknown": "3"}
+    assert list(versions) == ["41", "40", "39", "older", "unknown"]
+    left = sum(flow["departed"] for flow in seen["flows"])
+    assert f"Since start {left}" in text(page, "#out-facts")
+    assert sum(int(count) for count in bars(page, "residence").values()) == 28
+    for row, part in zip(cells(page, "partitions"), parts, strict=True):
+        assert row[0] == shown(part["partition"])
+        assert row[2:6] == [str(part["groups"][state]) for state in ("ready", "incomplete", "uncommitted", "failed")]
+        assert row[6] == str(part["keys"])
+        assert row[8:11] == [str(part["newest_version"]), str(part["staleness_max"]), str(part["staleness_mean"])]
+        assert row[11] == f"{part['reference_version']} newest seen"
+    assert [row[0] for row in cells(page, "sources")] == [one["source"] for one in seen["sources"]]
+    assert [row[1] for row in cells(page, "sources")] == ["ok", "ok", "stretched", "failing"]
+    assert cells(page, "sources")[2][4] == "12.5 s"
+    assert cells(page, "storage") == [
+        ["0", "2,500", "10,000", "25 %", "942 MiB"],
+        ["1", "2,400", "–", "–", "–"],  # what a unit does not report is not 0
+    ]
+    assert cells(page, "errors") == [["ping", "DataPlaneTimeout", "3"]]
+    assert cells(page, "failures")[0][1:] == ["storage_metrics", "DataPlaneTimeout", "unit 1 is silent", "1"]
+    for link in ("metrics", "api/v1/snapshot", "docs/metrics", "sd", "healthz", "readyz"):
+        assert page.locator(f'nav a[href="{link}"]').count() == 1
+        urllib.request.urlopen(served.url + link, timeout=20).close()
+
+
+@pytest.mark.parametrize("partitions", [0, 1, 50, 100])
+def test_any_number_of_partitions(served: Served, open_page: Open, partitions: int) -> None:
+    served.show(many(partitions))
+    page = open_page(served.url)
+    assert len(cells(page, "partitions")) == partitions
+    assert number(page, "#ready") == sum(range(partitions))
+    if partitions == 0:
+        assert text(page, "#partitions") == "TransferQueue has no partitions."
+        assert text(page, "#lag-note") == "no partition is listed"
+    assert page.locator("#scope option").count() == partitions + 1
+    assert page.locator("#filter").is_visible() == (partitions > 8)
+    if partitions > 8:
+        page.fill("#filter", "partition-00")
+        assert len(cells(page, "partitions")) == 10
+        page.fill("#filter", "none such")
+        assert text(page, "#partitions") == "No partition has such a name."
+
+
+def test_the_history_of_a_hundred_partitions_stays_small(served: Served) -> None:
+    served.show(many(100))
+    with urllib.request.urlopen(served.url + "api/v1/history/recent", timeout=20) as answer:
+        assert len(answer.read()) < 20_000
+
+
+def test_names_are_inert_text(served: Served, open_page: Open) -> None:
+    part = running().partitions[0]
+    flow = running().flows[0]
+    served.show(
+        replace(
+            running(),
+            partitions=tuple(replace(part, partition=name) for name in ODD_NAMES),
+            flows=tuple(replace(flow, partition=name) for name in ODD_NAMES),
+            endpoint=replace_endpoint(running(), run=ODD_NAMES[0], backend=ODD_NAMES[1]),
+            incidents=tuple(Incident(time.time(), "ping", "ping", "DataPlaneTimeout", name) for name in ODD_NAMES),
+        )
+    )
+    page = open_page(served.url)
+    assert [row[0] for row in cells(page, "partitions")] == [shown(name) for name in ODD_NAMES]
+    assert text(page, "#run") == ODD_NAMES[0]
+    assert page.title() == "Running · TransferQueue"
+    assert page.locator("main img, main script, main b:not(.legend b), main iframe").count() == 0
+    for index in range(len(ODD_NAMES)):  # each can be chosen, by its button and in the list
+        page.locator("#partitions .name").nth(index).click()
+        assert number(page, "#ready") == part.groups["ready"]
+        chosen = page.locator("#scope option:checked").text_content()
+        assert chosen == shown(ODD_NAMES[index])
+        page.locator("#partitions .name").nth(index).click()
+
+
+def replace_endpoint(snapshot: Snapshot, **changes: str):
+    from msgspec.structs import replace as replace_struct
+
+    assert snapshot.endpoint is not None
+    return replace_struct(snapshot.endpoint, **changes)
+
+
+def test_a_change_is_followed(served: Served, open_page: Open) -> None:
+    page = open_page(served.url)
+    for groups in (31, 7, 0, 1_234_567):
+        part = replace(
+            served.snapshot.partitions[0], groups={"ready": groups, "incomplete": 0, "uncommitted": 0, "failed": 0}
+        )
+        before = served.asked
+        served.show(replace(served.snapshot, partitions=(part,)))
+        wait_for_text(page, "#ready", lambda said, groups=groups: said == f"{groups:,}")
+        # Its turns are counted, not seconds: the first after the change shows it, and slow machines see one or two more.
+        assert served.asked - before <= 3
+
+
+def test_unknown_is_never_zero(served: Served, open_page: Open) -> None:
+    part = replace(
+        running().partitions[0],
+        size_bytes=None,
+        staleness_max=None,
+        staleness_mean=None,
+        newest_version=None,
+        reference_version=None,
+        reference=None,
+        weight_versions=(("unknown", 7),),
+        oldest=(),
+    )
+    served.show(replace(running(), partitions=(part,), controller_busy_ratio=None, errors=()))
+    page = open_page(served.url)
+    row = cells(page, "partitions")[0]
+    assert [row[column] for column in (7, 8, 9, 10, 11, 12)] == ["–"] * 6
+    assert text(page, "#lag-note") == "no weight version is known"
+    assert text(page, "#in-rate") == "–"  # one sample is no rate
+    assert "Size" not in text(page, "#queue-facts")
