@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import threading
 from collections.abc import Iterator
 from types import ModuleType
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 
 from dataplane.adapters import _tq_calls
+from dataplane.adapters._arguments import check_wait
 from dataplane.adapters._tq_calls import BoundedThreads, TransferQueueCalls
+from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneNotReady,
@@ -173,3 +176,86 @@ def test_an_interrupt_is_not_translated(calls: TransferQueueCalls) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         calls._call_tq("ping", interrupt, DataPlaneReadError)
+
+
+def test_a_close_that_hangs_goes_on_in_the_background(calls: TransferQueueCalls) -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def give_back() -> None:
+        release.wait(timeout=30)
+        ended.set()
+
+    with pytest.raises(DataPlaneTimeout, match="goes on in the background") as caught:
+        calls._close(give_back, 0.02)
+    assert caught.value.operation == "close"
+    calls._close(give_back, 0.02)
+    release.set()
+    assert ended.wait(timeout=10)
+
+
+def test_a_close_that_fails_raises_nothing_raw(calls: TransferQueueCalls) -> None:
+    def fail() -> None:
+        raise RuntimeError("Event loop is closed")
+
+    with pytest.raises(DataPlaneUnavailable, match="Event loop is closed") as caught:
+        calls._close(fail, 5.0)
+    assert caught.value.operation == "close"
+
+
+def test_attaches_that_hang_keep_nobody_from_closing(calls: TransferQueueCalls, threads: BoundedThreads) -> None:
+    release = threading.Event()
+    for _ in range(2):
+        threads.start(release.wait, 1.0)
+    closed: list[bool] = []
+    calls._close(lambda: closed.append(True), 5.0)
+    assert closed == [True]
+    release.set()
+
+
+def test_without_a_thread_to_be_had(
+    calls: TransferQueueCalls, threads: BoundedThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        for _ in range(3):  # more than there are places: a failed start takes none
+            with pytest.raises(DataPlaneUnavailable, match="can't start new thread"):
+                calls._call_tq("attach", lambda: 1, DataPlaneUnavailable, timeout_s=0.1)
+        closed: list[bool] = []
+        calls._close(lambda: closed.append(True), 5.0)
+    assert closed == [True]
+
+
+def test_a_close_from_the_loop_itself_is_refused(calls: TransferQueueCalls) -> None:
+    async def nested() -> None:
+        calls._close(lambda: None, 5.0)
+
+    with pytest.raises(DataPlaneBadRequest, match="event loop"):
+        calls._call_tq("ping", nested, DataPlaneReadError)
+    assert calls._call_tq("ping", lambda: 1, DataPlaneReadError) == 1
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1.0, math.nan, math.inf, True, "5"], ids=repr)
+def test_a_deadline_is_a_positive_finite_number(timeout_s: Any) -> None:
+    with pytest.raises(ValueError, match="timeout_s must be a positive number of seconds"):
+        TransferQueueCalls(ModuleType("transfer_queue"), timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize("wait_s", [math.nan, -1, True, "5", None], ids=repr)
+def test_a_wait_is_a_number_that_a_clock_reaches(wait_s: Any) -> None:
+    with pytest.raises(DataPlaneBadRequest, match="timeout_s must be a number of seconds") as caught:
+        check_wait("ping", wait_s)
+    assert caught.value.operation == "ping"
+    client = NoOpDataPlaneClient()
+    with pytest.raises(DataPlaneBadRequest, match="timeout_s must be a number of seconds"):
+        client.claim_meta("p", "train", ["tokens"], 1, timeout_s=wait_s)
+
+
+def test_a_wait_without_end_is_no_overflow(calls: TransferQueueCalls) -> None:
+    async def answer() -> int:
+        return 42
+
+    for fn in (answer, lambda: 42):
+        assert calls._call_tq("ping", fn, DataPlaneReadError, timeout_s=math.inf) == 42
