@@ -374,11 +374,13 @@ def _subjects(seen: Exposition, label: str) -> dict[str, set[str]]:
 
 
 def _withdrawn(before: Exposition, now: Exposition) -> list[str]:
-    """Say what is exposed no more: ``partition resident (all 12)``, or the names where some stay."""
+    """Say what is exposed no more: ``partition resident (all 12)``, or the names where only some are gone."""
     lines = []
     for label, noun in (("partition", "partition"), ("storage_unit", "storage unit")):
         old, new = _subjects(before, label), _subjects(now, label)
         for subject in sorted(old):
+            if label == "partition" and subject != RESIDENT:
+                continue  # what a client does to its own partition is no fault
             gone = old[subject] - new.get(subject, set())
             if gone:
                 some = f"all {len(gone)}" if gone == old[subject] else ", ".join(sorted(gone))
