@@ -44,21 +44,22 @@ class Load:
         self.name = name
         self.groups = _KEYS[name]
         cluster.put(RESIDENT, [f"r{i}_g0" for i in range(self.groups)], tags=[{"weight_version": 1}] * self.groups)
+        self._cluster = cluster
         self._client = _Client(cluster) if name == BUSY else None
         if self._client is not None:
             self._client.await_rounds(3)
 
     def assert_goes_on(self, cluster: TQCluster) -> None:
-        """Fail unless the job works on *cluster* after the fault; a client that Ray took along starts again."""
+        """Fail unless the job works on *cluster* after the fault. A client goes on; on another Ray it starts again."""
         keys = ["one_g0", "two_g0"]
         cluster.put("after", keys, tags=[{"weight_version": 2}] * 2)
         assert sorted(cluster.list_rows("after")["after"]) == keys
         source = "result = len(tq.kv_batch_get(keys=keys, partition_id='after', select_fields=['tokens'])['tokens'])"
         assert cluster.run(source, keys=keys) == 2
         if self._client is not None:
-            if not self._client.runs:
+            if cluster is not self._cluster:
                 self._client.close()
-                self._client = _Client(cluster)
+                self._client, self._cluster = _Client(cluster), cluster
             self._client.await_rounds(3)
 
     def close(self) -> None:
@@ -105,7 +106,9 @@ class _Client:
             wait_until(lambda: self.rounds >= wanted or not self.runs, "rounds of the client", 120.0)
             assert self.runs, f"the client ended with {self._process.returncode}"
         except AssertionError as error:
-            raise AssertionError(f"{error}\n{os.pread(self._log.fileno(), 4000, 0).decode(errors='replace')}") from None
+            end = os.fstat(self._log.fileno()).st_size
+            log = os.pread(self._log.fileno(), 4000, max(end - 4000, 0)).decode(errors="replace")
+            raise AssertionError(f"{error}\n{log}") from None
 
     def close(self) -> None:
         if self.runs:
