@@ -17,7 +17,11 @@ from exporter.web import WebServer
 from tests.support.exporter_process import wait_until
 from tests.support.snapshots import flow, partition, rich_snapshot
 
-__all__ = ["Served", "cells", "many", "number", "running", "text", "wait_for_text"]
+__all__ = ["UNKNOWN", "Served", "cells", "many", "number", "running", "text", "wait_for_text"]
+
+
+UNKNOWN = "\u2013"
+"""How the page says that a figure is not known."""
 
 
 class Served:
@@ -111,7 +115,7 @@ def text(page: Page, selector: str) -> str:
 def number(page: Page, selector: str) -> float | None:
     """The figure in an element, None for unknown."""
     said = text(page, selector).replace(",", "")
-    return None if said == "–" else float(said)
+    return None if said == UNKNOWN else float(said)
 
 
 def cells(page: Page, table: str) -> list[list[str]]:

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 
 from exporter.snapshot import ErrorCount, Incident, Snapshot
 from tests.page.conftest import Open
-from tests.page.support import Served, cells, many, number, running, text, wait_for_text
+from tests.page.support import UNKNOWN, Served, cells, many, number, running, text, wait_for_text
 
 ODD_NAMES = [
     "<img src=x onerror=alert(1)>",
@@ -81,7 +81,7 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     assert cells(page, "sources")[2][4] == "12.5 s"
     assert cells(page, "storage") == [
         ["0", "2,500", "10,000", "25 %", "942 MiB"],
-        ["1", "2,400", "–", "–", "–"],  # what a unit does not report is not 0
+        ["1", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # what a unit does not report is not 0
     ]
     assert cells(page, "errors") == [["ping", "DataPlaneTimeout", "3"]]
     assert cells(page, "failures")[0][1:] == ["storage_metrics", "DataPlaneTimeout", "unit 1 is silent", "1"]
@@ -155,7 +155,7 @@ def test_a_change_is_followed(served: Served, open_page: Open) -> None:
         before = served.asked
         served.show(replace(served.snapshot, partitions=(part,)))
         wait_for_text(page, "#ready", lambda said, groups=groups: said == f"{groups:,}")
-        # Its turns are counted, not seconds: the first after the change shows it, and slow machines see one or two more.
+        # Its turns are counted, not seconds: the first after the change shows it; slow machines see one or two more.
         assert served.asked - before <= 3
 
 
@@ -174,7 +174,7 @@ def test_unknown_is_never_zero(served: Served, open_page: Open) -> None:
     served.show(replace(running(), partitions=(part,), controller_busy_ratio=None, errors=()))
     page = open_page(served.url)
     row = cells(page, "partitions")[0]
-    assert [row[column] for column in (7, 8, 9, 10, 11, 12)] == ["–"] * 6
+    assert [row[column] for column in (7, 8, 9, 10, 11, 12)] == [UNKNOWN] * 6
     assert text(page, "#lag-note") == "no weight version is known"
-    assert text(page, "#in-rate") == "–"  # one sample is no rate
+    assert text(page, "#in-rate") == UNKNOWN  # one sample is no rate
     assert "Size" not in text(page, "#queue-facts")

@@ -53,7 +53,8 @@ CLIPPED = """() => {
       const box = { left: Math.max(line.left, clip.left), right: Math.min(line.right, clip.right),
                     top: Math.max(line.top, clip.top), bottom: Math.min(line.bottom, clip.bottom) };
       const sticky = parent.closest("thead") !== null;
-      if (box.right - box.left > 1 && box.bottom - box.top > 1) boxes.push([box, node.data.trim().slice(0, 40), sticky, parent]);
+      if (box.right - box.left <= 1 || box.bottom - box.top <= 1) continue;
+      boxes.push([box, node.data.trim().slice(0, 40), sticky, parent]);
     }
   }
   // A line box is taller than its letters: a fifth of it may lie under its neighbour.
@@ -152,7 +153,8 @@ def test_the_theme_follows_the_system_until_it_is_chosen(served: Served, open_pa
 
 def focused(page: Page) -> str:
     said: str = page.evaluate(
-        "() => { const e = document.activeElement; return (e.getAttribute('aria-label') || e.textContent || e.value).trim() }"
+        "() => { const e = document.activeElement;"
+        " return (e.getAttribute('aria-label') || e.textContent || e.value).trim() }"
     )
     return said
 
@@ -169,7 +171,8 @@ def test_everything_is_reached_by_keyboard(served: Served, open_page: Open) -> N
         page.keyboard.press("Tab")
         reached.append(focused(page))
         outline = page.evaluate(
-            "() => { const e = document.activeElement; const shown = e.matches('[type=radio]') ? e.nextElementSibling : e;"
+            "() => { const e = document.activeElement;"
+            " const shown = e.matches('[type=radio]') ? e.nextElementSibling : e;"
             " return getComputedStyle(shown).outlineStyle }"
         )
         assert outline != "none", f"nothing shows that {reached[-1]!r} has the focus"

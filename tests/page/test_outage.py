@@ -1,4 +1,4 @@
-"""What is not of now is never shown as if it were: TransferQueue down, the exporter down, its loop dead, a page hidden."""
+"""What is not of now is never shown as if it were: TransferQueue or the exporter down, its loop dead, a page hidden."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 from exporter.history import plane_state
 from exporter.snapshot import Snapshot
 from tests.page.conftest import Open
-from tests.page.support import Served, cells, number, running, text, wait_for_text
+from tests.page.support import UNKNOWN, Served, cells, number, running, text, wait_for_text
 
 REASON = "the controller at tcp://10.0.0.7:40123 is gone"
 FIGURES = ("#in-rate", "#ready", "#out-rate")
@@ -31,10 +31,10 @@ def assert_nothing_is_of_now(page: Page) -> None:
     assert cells(page, "lags") == cells(page, "versions") == []
     assert page.locator("#partitions[data-old]").count() == 1
     assert text(page, "#partitions-note").startswith("Not current: as listed at ")
-    assert {row[1 + column] for row in cells(page, "partitions") for column in (12, 13)} == {"–"}
+    assert {row[1 + column] for row in cells(page, "partitions") for column in (12, 13)} == {UNKNOWN}
     for chart in ("in", "queue", "out", "lag"):
         assert "now" in str(page.locator(f"#{chart}-chart svg").get_attribute("aria-label"))
-        assert set(page.locator(f"#{chart}-chart .legend b").all_inner_texts()) == {"–"}
+        assert set(page.locator(f"#{chart}-chart .legend b").all_inner_texts()) == {UNKNOWN}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,219 @@
+"""The history: bounded whatever happens, with gaps where nothing was known."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from exporter.history import COLUMNS, MAX_BYTES, MAX_SERIES, SAMPLES, WINDOWS, History
+from exporter.snapshot import Incident, PartitionFlow, PartitionState, Snapshot, SourceState
+from tests.support.clock import StoppedClock
+from tests.support.snapshots import flow, partition, rich_snapshot
+
+EVERY_S = WINDOWS["recent"]
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture
+def history(clock: StoppedClock) -> History:
+    return History(clock)
+
+
+def snapshot(
+    clock: StoppedClock,
+    *parts: PartitionState,
+    flows: tuple[PartitionFlow, ...] = (),
+    up: bool = True,
+    listed: bool = True,
+    incidents: tuple[Incident, ...] = (),
+) -> Snapshot:
+    metadata = SourceState("metadata", "ok" if listed else "stale", up=listed, last_success=clock.time(), interval=1.0)
+    ping = SourceState("ping", "ok", up=up, last_success=clock.time(), duration=0.25, interval=1.0)
+    return Snapshot(
+        clock.time(),
+        0.0,
+        discovery="found" if up else "lost",
+        up=up,
+        partitions=parts,
+        flows=flows,
+        sources=(ping, metadata),
+        incidents=incidents,
+    )
+
+
+def read(history: History, window: str = "recent") -> dict:
+    return json.loads(history.encode(window))
+
+
+def test_a_sample_is_what_the_snapshot_said(clock: StoppedClock, history: History) -> None:
+    history.observe(snapshot(clock, partition("a"), partition("b", groups=0), flows=(flow("a"), flow("b"))))
+    seen = read(history)
+    assert seen["at"] == [clock.time()]
+    assert seen["state"] == ["found"]
+    assert seen["ping"] == [0.25]
+    a = {key: values[0] for key, values in seen["partitions"][0].items() if key != "partition"}
+    assert a == {
+        **{"ready": 7, "incomplete": 8, "uncommitted": 9, "failed": 10, "arrived": 120, "departed": 96, "lost": 8},
+        **{"staleness_max": 12, "staleness_mean": 1.75, "reference_version": 41},
+    }
+    assert tuple(a) == COLUMNS
+    total = {key: values[0] for key, values in seen["total"].items()}
+    assert (total["ready"], total["failed"], total["arrived"], total["staleness_max"]) == (7, 13, 240, 12)
+    assert total["staleness_mean"] == 1.75
+
+
+def test_unknown_is_a_gap_and_an_empty_listing_is_zero(clock: StoppedClock, history: History) -> None:
+    for one in (
+        snapshot(clock, partition("a")),
+        snapshot(clock, up=False, listed=False),
+        snapshot(clock, listed=True),
+        snapshot(clock, replace(partition("a"), staleness_max=None, staleness_mean=None, reference_version=None)),
+    ):
+        history.observe(one)
+        clock.advance(EVERY_S)
+    seen = read(history)
+    assert seen["total"]["ready"] == [7, None, 0, 7]
+    assert seen["total"]["staleness_max"] == [12, None, None, None]
+    assert seen["partitions"][0]["ready"] == [7, None, None, 7]
+    assert seen["state"] == ["found", "lost", "found", "found"]
+
+
+def test_snapshots_between_two_samples_are_no_samples(clock: StoppedClock, history: History) -> None:
+    for _ in range(40):
+        history.observe(snapshot(clock))
+        clock.advance(0.5)
+    assert len(read(history)["at"]) == 10
+    assert len(read(history, "hour")["at"]) == 1
+
+
+def test_the_windows_are_five_minutes_and_an_hour(clock: StoppedClock, history: History) -> None:
+    for _ in range(3 * 3600):
+        history.observe(snapshot(clock))
+        clock.advance(1.0)
+    for window, length in (("recent", 300), ("hour", 3600)):
+        at = read(history, window)["at"]
+        assert len(at) == SAMPLES
+        steps = {round(later - earlier, 3) for earlier, later in zip(at, at[1:], strict=False)}
+        assert steps == {WINDOWS[window]}
+        assert SAMPLES * WINDOWS[window] == length
+
+
+def test_a_clock_that_was_set_does_not_fold_the_past(clock: StoppedClock, history: History) -> None:
+    for _ in range(5):
+        history.observe(snapshot(clock))
+        clock.advance(EVERY_S)
+    clock.jump(-86_400)
+    history.observe(snapshot(clock))
+    at = read(history)["at"]
+    assert at == sorted(at)
+    assert at[-1] == clock.time()
+
+
+def test_totals_do_not_fall_when_a_partitions_counters_end(clock: StoppedClock, history: History) -> None:
+    for flows in ((flow("a"), flow("b")), (flow("a"),), (replace(flow("a"), arrived=121), flow("b"))):
+        history.observe(snapshot(clock, flows=flows))
+        clock.advance(EVERY_S)
+    assert read(history)["total"]["arrived"] == [240, 240, 361]
+
+
+def test_a_slot_that_changes_hands_forgets_its_past(clock: StoppedClock, history: History) -> None:
+    history.observe(snapshot(clock, *(partition(f"old-{index}", groups=50) for index in range(MAX_SERIES))))
+    clock.advance(EVERY_S)
+    history.observe(snapshot(clock, *(partition(f"new-{index}", groups=3) for index in range(5))))
+    seen = read(history)
+    assert [one["partition"] for one in seen["partitions"]] == [f"new-{index}" for index in range(5)]
+    assert all(one["ready"] == [None, 3] for one in seen["partitions"])
+    clock.advance(EVERY_S)
+    history.observe(snapshot(clock, partition("old-7", groups=9)))
+    assert read(history)["partitions"][0]["ready"][-1] == 9
+
+
+def test_the_fullest_partitions_have_a_series_and_keep_it(clock: StoppedClock, history: History) -> None:
+    history.observe(snapshot(clock, *(partition(f"p{index:03}", groups=index) for index in range(100))))
+    names = [one["partition"] for one in read(history)["partitions"]]
+    assert names == [f"p{index:03}" for index in range(100 - MAX_SERIES, 100)]
+    clock.advance(EVERY_S)
+    history.observe(snapshot(clock, *(partition(f"p{index:03}", groups=100 - index) for index in range(100))))
+    assert [one["partition"] for one in read(history)["partitions"]] == names
+    assert read(history)["total"]["ready"] == [sum(range(100)), sum(range(1, 101))]
+
+
+def incident(clock: StoppedClock, detail: str, source: str = "ping") -> Incident:
+    return Incident(clock.time(), source, source, "DataPlaneTimeout", detail)  # type: ignore[arg-type]
+
+
+def test_failures_outlive_successes_and_repeats_are_counted(clock: StoppedClock, history: History) -> None:
+    first = incident(clock, "the first reason")
+    kept: list[Incident] = [first]
+    history.observe(snapshot(clock, incidents=(first,)))
+    for _ in range(500):
+        clock.advance(1.0)
+        kept = [incident(clock, "the same again"), *kept][:50]
+        history.observe(snapshot(clock, up=False, incidents=tuple(kept)))
+    for _ in range(500):  # successes drive no failure out
+        clock.advance(1.0)
+        history.observe(snapshot(clock, incidents=tuple(kept)))
+    seen = read(history)
+    assert [(one["detail"], one["count"]) for one in seen["failures"]] == [
+        ("the same again", 500),
+        ("the first reason", 1),
+    ]
+    assert seen["failures"][0]["at"] - seen["failures"][0]["first_at"] == 499
+    assert 0 < len(seen["successes"]) <= 12
+    assert [one["state"] for one in seen["changes"]] == ["found", "lost", "found"]
+
+
+def wild(clock: StoppedClock) -> Iterator[Snapshot]:
+    """The worst: ever new partitions with long names and a new failure each time, for longer than a window."""
+    kept: list[Incident] = []
+    for step in range(2 * SAMPLES):
+        clock.advance(EVERY_S)
+        kept = [incident(clock, f"{step}: " + "x" * 5000), *kept][:50]
+        names = [f"{step // 3}-{index}-" + "n" * 200 for index in range(2 * MAX_SERIES)]
+        parts = (
+            replace(partition(name, groups=step * 1000 + index), staleness_mean=step / 7)
+            for index, name in enumerate(names)
+        )
+        flows = (replace(flow(name), arrived=step * 10**9) for name in names)
+        yield snapshot(clock, *parts, flows=tuple(flows), up=step % 2 == 0, incidents=tuple(kept))
+
+
+def test_it_holds_no_more_than_its_bound(clock: StoppedClock) -> None:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        history = History(clock)
+        fresh = tracemalloc.get_traced_memory()[0] - before
+        for index, one in enumerate(wild(clock)):
+            history.observe(one)
+            if index % 100 == 0:
+                for window in WINDOWS:
+                    history.encode(window)
+        for window in WINDOWS:
+            history.encode(window)
+        del one
+        gc.collect()
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert fresh >= len(WINDOWS) * (MAX_SERIES + 1) * len(COLUMNS) * SAMPLES * 8  # all arrays are there from the start
+    assert held <= MAX_BYTES, f"{held:,} bytes"
+    sys.stdout.write(f"at the start {fresh:,}, at worst {held:,} of {MAX_BYTES:,} bytes\n")
+
+
+def test_the_snapshot_is_not_kept(clock: StoppedClock, history: History) -> None:
+    one = replace(rich_snapshot(), taken_at=clock.time())
+    references = sys.getrefcount(one)
+    history.observe(one)
+    assert sys.getrefcount(one) == references
