@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_the_windows_are_five_minutes_and_an_hour(clock: StoppedClock, history: 
     for window, length in (("recent", 300), ("hour", 3600)):
         at = read(history, window)["at"]
         assert len(at) == SAMPLES
-        steps = {round(later - earlier, 3) for earlier, later in zip(at, at[1:], strict=False)}
+        steps = {round(later - earlier, 3) for earlier, later in pairwise(at)}
         assert steps == {WINDOWS[window]}
         assert SAMPLES * WINDOWS[window] == length
 
