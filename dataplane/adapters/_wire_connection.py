@@ -183,7 +183,7 @@ class WireConnection:
             self.last_sender_id = reply.sender_id
             if self._expected_sender not in (None, reply.sender_id):
                 raise DataPlaneUnavailable(
-                    f"{self._where} is {reply.sender_id}, which replaced the expected {self._expected_sender}"
+                    f"{self._where} is {reply.sender_id[:100]}, which replaced the expected {self._expected_sender}"
                 )
             return reply.body
         except DataPlaneError as error:

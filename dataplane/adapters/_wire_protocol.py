@@ -40,6 +40,8 @@ TESTED_VERSIONS: Final = "0.1.8 to 0.1.11"
 _PICKLE_MARKER: Final = b"\xc1\xfe\xed"
 _DECODE_ERRORS: Final = (msgspec.MsgspecError, RecursionError, ValueError)
 
+_MAX_QUOTED: Final = 500
+
 _Body = TypeVar("_Body")
 _Row = TypeVar("_Row")
 
@@ -290,12 +292,17 @@ def _refusal(frame: memoryview, expected: str, error: Exception | None) -> DataP
     try:
         reply = _unread.decode(frame)
         if reply.request_type.endswith("_ERROR"):
-            return DataPlaneReadError(f"{reply.sender_id} refused: {_error.decode(reply.body).message}")
+            return DataPlaneReadError(f"{_short(reply.sender_id)} refused: {_short(_error.decode(reply.body).message)}")
         if reply.request_type != expected:
-            reason = f"got {reply.request_type!r} in answer to a request for {expected!r}"
+            reason = f"got {_short(reply.request_type)!r} in answer to a request for {expected!r}"
     except _DECODE_ERRORS as unreadable:
         reason = unreadable
     return _not_understood(reason)
+
+
+def _short(text: str) -> str:
+    """Return what of a peer's own words goes into a message, which is logged and kept."""
+    return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…"
 
 
 def _not_understood(reason: object) -> DataPlaneReadError:

@@ -118,6 +118,14 @@ def test_a_list_of_partitions_has_a_limit_of_its_own() -> None:
     assert raised.value.limit == "reply_bytes"
 
 
+@pytest.mark.parametrize("kind", ["REQUEST_ERROR", "OTHER_RESPONSE", "X" * 100_000])
+def test_a_peers_own_words_are_cut_short(kind: str) -> None:
+    frame = memoryview(reply(kind, {"message": "boom" * 100_000}, "c" * 100_000)[0])
+    with pytest.raises(DataPlaneReadError) as raised:
+        decode_partitions(frame)
+    assert len(str(raised.value)) < 2000
+
+
 def test_the_error_is_a_read_error_and_pickles() -> None:
     error = ReplyLimitExceeded("too much", limit="rows", operation="list_metadata", partition_id="p")
     assert error_type(error) == "DataPlaneReadError"
