@@ -1,0 +1,130 @@
+"""What is fuzzed: from bytes that a controller might send to groups. Each target takes bytes and fails by raising.
+
+Whatever the bytes are, the outcome is groups or a ``DataPlaneReadError``. Hypothesis (``test_fuzz.py``) and atheris
+(``python -m tests.fuzz.fuzz``) both drive these functions; ``corpus/<target>/`` holds bytes worth keeping.
+"""
+
+from __future__ import annotations
+
+import pickle
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+from dataplane.adapters._wire_protocol import decode_metrics, decode_partitions, decode_rows, decode_runs
+from dataplane.errors import DataPlaneReadError
+from dataplane.groups import CONVENTIONS, GROUP_STATES, DataPlaneGroupMeta, group_rows, group_tags
+from dataplane.tags import Tag
+
+__all__ = ["CORPUS", "PARTITION", "TARGETS", "bounded", "poisoned_pickle"]
+
+CORPUS: Final = Path(__file__).with_name("corpus")
+PARTITION: Final = "p"
+MAX_ROWS: Final = 1000
+
+
+class Unpickled(BaseException):
+    """Bytes from the network reached a pickle function."""
+
+
+@contextmanager
+def poisoned_pickle() -> Iterator[None]:
+    """Make every way into pickle raise for the length of the block."""
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise Unpickled
+
+    names = ("load", "loads", "Unpickler", "_load", "_loads", "_Unpickler")
+    with mock.patch.multiple(pickle, **dict.fromkeys(names, refuse)):
+        yield
+
+
+@contextmanager
+def bounded(data: bytes) -> Iterator[None]:
+    """Fail when the block takes memory out of proportion to *data*."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= 2**20 + 100 * len(data), f"{peak} bytes for {len(data)}"
+
+
+def listing(data: bytes) -> None:
+    """A listing, decoded both ways and grouped by every convention."""
+    by_rows = _read(lambda frame: decode_rows(frame, PARTITION, MAX_ROWS).body, data)
+    by_runs = _read(lambda frame: decode_runs(frame, PARTITION, MAX_ROWS)[0].body, data)
+    assert (by_rows is None) == (by_runs is None)
+    if by_rows is None or by_runs is None:
+        return
+    assert list(by_rows) == list(by_runs)
+    assert len(by_rows) <= MAX_ROWS
+    for convention in CONVENTIONS:
+        groups = group_tags(PARTITION, by_rows, convention=convention)
+        _check(groups, by_rows)
+        assert _told(groups) == _told(group_tags(PARTITION, by_runs, convention=convention))
+
+
+def grouping(data: bytes) -> None:
+    """What the public client hands to grouping: rows whose tags are Python's own values."""
+    import msgspec
+
+    try:
+        rows = msgspec.msgpack.decode(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return
+    if not isinstance(rows, dict):
+        rows = {"a": rows, "b_g0": {"weight_version": rows}, "c": {"group_id": rows, "committed": rows, "status": rows}}
+    rows = {key: tag for key, tag in rows.items() if isinstance(key, str)}
+    for convention in CONVENTIONS:
+        for group_size in (None, 2):
+            _check(group_rows(PARTITION, rows, convention=convention, group_size=group_size), rows)
+
+
+def partitions(data: bytes) -> None:
+    """A list of partitions."""
+    names = _read(lambda frame: decode_partitions(frame).body, data)
+    assert names is None or all(type(name) is str for name in names)
+
+
+def metrics(data: bytes) -> None:
+    """A storage unit's figures."""
+    found = _read(lambda frame: decode_metrics(frame).body, data)
+    assert found is None or type(found.active_keys) is int
+
+
+TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
+    target.__name__: target for target in (listing, grouping, partitions, metrics)
+}
+"""The targets by name, which is also the name of their folder in the corpus."""
+
+
+def _read(decode: Callable[[memoryview], Any], data: bytes) -> Any:
+    try:
+        return decode(memoryview(data))
+    except DataPlaneReadError as error:
+        said = str(error)
+    assert len(said) < 2000
+    return None
+
+
+def _check(groups: list[DataPlaneGroupMeta], rows: Mapping[str, Tag] | Mapping[str, object]) -> None:
+    keys = [key for group in groups for key in group.keys]
+    assert sorted(keys) == sorted(key for key in rows if not key.startswith("__"))
+    for group in groups:
+        assert group.keys == sorted(group.keys)
+        assert group.state in GROUP_STATES
+        assert 0 <= group.malformed_keys <= len(group.keys)
+        assert group.weight_version is None or abs(group.weight_version) <= 2**53
+        assert group.created_at is None or abs(group.created_at) <= 2**53
+        assert group.size_bytes is None or group.size_bytes >= 0
+
+
+def _told(groups: list[DataPlaneGroupMeta]) -> list[tuple[Any, ...]]:
+    """Return what is told of groups; a tag may hold what is not equal to itself."""
+    names = [name for name in DataPlaneGroupMeta.__struct_fields__ if name != "tags"]
+    return [tuple(getattr(group, name) for name in names) for group in groups]
