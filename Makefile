@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check format docs bench clean tools
+.PHONY: help demo test faults soak fuzz check format docs bench clean tools
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,13 @@ faults: $(INSTALLED) tools ## Run every row of the fault matrix and write docs/r
 	$(BIN)/python -m pytest --all-loads --fault-records build/faults $(FAULTS)
 	$(BIN)/python -m tests.faults.report build/faults > build/reliability.md
 	mv build/reliability.md docs/reliability.md
+
+soak: $(INSTALLED) ## Soak the exporter in days of a run within 10 minutes; DURATION=60 makes it a minute.
+	$(BIN)/python -m tests.soak.soak $(if $(DURATION),--duration $(DURATION))
+
+fuzz: $(INSTALLED) ## Fuzz what reads the network for a minute per target; DURATION=600 for longer.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.fuzz $(if $(DURATION),--seconds $(DURATION))
 
 check: $(INSTALLED) ## Check format, lint, types, the import contract and generated files.
 	$(BIN)/ruff format --check .
