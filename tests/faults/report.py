@@ -38,6 +38,8 @@ How to read it:
   two groups, and a client that puts, claims, gets and clears in a loop.
 - **after**: intervals of a ping (2 s) until all that the row says was so; in brackets seconds, on the machine of
   this run.
+  All of it is demanded within 10 intervals unless the test says another number; after a fault that needs a new
+  controller, within 3 look-ups from when that one is there.
 - **errors**: growth of `dataplane_errors_total`, as operation, error type and number at the end of the phase. Every
   other error counter stood still; the row fails at the first scrape where one has not.
 - **withdrawn**: gauges that were exposed before and are not now. What is not named stayed.
