@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak fuzz check format docs bench clean tools
+.PHONY: help demo test faults soak fuzz check format docs bench audit clean tools
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,11 @@ docs: $(INSTALLED) ## Generate docs/metrics.md from the catalogue.
 bench: $(INSTALLED) ## Run the benchmarks; each exits with 1 when its bar is missed.
 	set -e; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
+audit: $(INSTALLED) ## Check the installed packages against the advisory database (needs the Internet).
+	test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	$(BIN)/python -m pip freeze --exclude-editable > .audit/installed.txt
+	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps --requirement .audit/installed.txt
+
 clean: ## Remove the virtual environment and everything generated.
-	rm -rf $(VENV) .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .audit .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
