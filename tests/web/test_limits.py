@@ -233,6 +233,22 @@ def test_wrong_passwords_do_not_stop_those_with_the_right_one(target: Target) ->
     assert 401 in statuses
 
 
+def test_a_lack_of_file_descriptors_costs_those_that_ask_nothing(target: Target) -> None:
+    wait_until(lambda: target.threads() < 20, "the connections of the tests before are gone")
+    process = target.exporter.process
+    before = process.rlimit(resource.RLIMIT_NOFILE)
+    process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds() + 8, before[1]))
+    try:
+        with ExitStack() as stack:
+            for _ in range(40):
+                target.connect(stack)
+            target.scrape_works()
+            assert "cannot accept a connection: Too many open files" in target.exporter.log
+    finally:
+        process.rlimit(resource.RLIMIT_NOFILE, before)
+    target.scrape_works()
+
+
 def test_afterwards_nothing_is_left(target: Target) -> None:
     wait_until(lambda: target.threads() < 20, "the threads of this file's connections are gone")
     assert "Traceback" not in target.exporter.log
