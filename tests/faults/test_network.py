@@ -3,53 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import psutil
 import pytest
 
-from dataplane.endpoint import Endpoint, StorageUnitEndpoint, encode_endpoint
 from tests.faults.load import BUSY, FULL, IDLE
 from tests.faults.matrix import Begin, Row
+from tests.faults.proxied import FILE_LOOKUPS, UNITS, amid_a_round, both, through
 from tests.support.cluster import TQCluster
 from tests.support.faulty_proxy import FaultyProxy
-
-UNITS: Final = ("0", "1")
-ENV: Final[Mapping[str, str]] = {
-    # A listing in flight when a fault strikes is charged with its whole wait, and with the default of 250 ms its
-    # partition would not be listed again for five minutes. That is as it should be, and not what is asked here.
-    "TQ_EXPORTER_METADATA_MAX_CONTROLLER_STALL": "60s",
-}
-# The discovery file is read every 2 s, whatever happens to the controller.
-FILE_LOOKUPS: Final = 1000
-
-
-def both(error_type: str) -> dict[str, str]:
-    """What is counted when every request of the exporter fails so."""
-    return {"ping": error_type, "list_partitions": error_type}
-
-
-def amid_a_round(error_type: str) -> list[tuple[str, str]]:
-    """What may be counted besides, when the fault strikes between two requests of a round."""
-    return [("list_metadata", error_type)]
-
-
-@contextmanager
-def through(
-    proxy: FaultyProxy, cluster: TQCluster, folder: Path, begin: Begin, env: Mapping[str, str] | None = None
-) -> Iterator[Row]:
-    """Begin a row whose exporter reaches the controller through *proxy*, and the storage units directly."""
-    units = tuple(StorageUnitEndpoint(unit.index, unit.id, unit.address) for unit in cluster.storage_units)
-    controller = cluster.controller
-    record = Endpoint(proxy.address, controller_id=controller.id, actor_id=controller.actor_id, storage_units=units)
-    file = folder / "endpoint.json"
-    file.write_bytes(encode_endpoint(record))
-    with begin(cluster, "--discovery-file", str(file), env={**ENV, **(env or {})}) as row:
-        yield row
 
 
 @pytest.fixture
