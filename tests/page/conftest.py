@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -44,10 +45,17 @@ def open_page(browser: Browser) -> Iterator[Open]:
     opened: list[tuple[Page, list[str]]] = []
 
     def open_one(
-        url: str, *, width: int = 1440, height: int = 900, theme: str = "light", quiet: bool = True, until: str = "live"
+        url: str,
+        *,
+        width: int = 1440,
+        height: int = 900,
+        theme: str = "light",
+        quiet: bool = True,
+        until: str = "live",
+        **options: Any,
     ) -> Page:
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=theme, service_workers="block"
+            viewport={"width": width, "height": height}, color_scheme=theme, service_workers="block", **options
         )
         page = context.new_page()
         page.set_default_timeout(60_000)

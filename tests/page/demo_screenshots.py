@@ -1,0 +1,61 @@
+"""The pictures in docs/images: the page on the real demo, in four states. ``make screenshots`` takes them.
+
+Not among the tests that are collected by name: it runs for minutes, for the sake of charts that have something to show.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.page.support import number, text, wait_for_text
+from tests.support.demo_process import DemoProcess
+
+RUN_S = 240.0
+
+
+@pytest.mark.timeout(1200)
+def test_the_four_states(browser: Browser, request: pytest.FixtureRequest) -> None:
+    option = request.config.getoption("--screenshots", default=None)
+    assert option, "--screenshots FOLDER says where they go"
+    folder = Path(option)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def shoot(name: str, url: str, *, width: int = 1440, height: int = 900, theme: str = "light") -> None:
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
+        page.goto(url)
+        page.wait_for_selector("body[data-connection=live]")
+        wait_for_text(page, "#partitions", bool)
+        page.wait_for_timeout(3000)
+        page.screenshot(path=folder / f"page-{name}.png", full_page=width > 400)
+        page.close()
+
+    with DemoProcess("--rollouts", "2") as demo:
+        demo.wait_until_ready()
+        url = demo.urls["exporter"].removesuffix("metrics")
+        page: Page = browser.new_page()
+        page.goto(url)
+        wait_for_text(page, "#ready", lambda said: said.isdigit(), 120.0)
+        time.sleep(RUN_S)
+        assert text(page, "#state") == "Running"
+        shoot("light", url)
+        shoot("dark", url, theme="dark")
+        shoot("phone", url, width=375, height=812)
+        os.kill(controller_pid(), signal.SIGKILL)
+        wait_for_text(page, "#state", lambda said: said == "Lost")
+        shoot("outage", url)
+        assert number(page, "#ready") is None
+
+
+def controller_pid() -> int:
+    """The demo's controller: it descends from this process, as the demo does."""
+    for process in psutil.Process().children(recursive=True):
+        if "TransferQueueController" in " ".join(process.cmdline()):
+            return process.pid
+    raise AssertionError("the demo has no controller")
