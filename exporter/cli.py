@@ -139,6 +139,28 @@ def _metrics(options: argparse.Namespace) -> int:
     return 0
 
 
+def _dashboards(options: argparse.Namespace) -> int:
+    from dashboards import commands
+
+    return _write_files(commands.write_dashboards, options)
+
+
+def _rules(options: argparse.Namespace) -> int:
+    from dashboards import commands
+
+    return _write_files(commands.write_rules, options)
+
+
+def _write_files(write: Callable[[argparse.Namespace], str], options: argparse.Namespace) -> int:
+    from dashboards.commands import CommandError
+
+    try:
+        _print(write(options))
+    except CommandError as error:
+        return _fail(str(error), 2)
+    return 0
+
+
 def _demo(options: argparse.Namespace) -> int:
     from exporter.demo import cli as demo
 
@@ -205,6 +227,18 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
     listing.add_argument(
         "--format", choices=("table", "markdown", "json"), default="table", help="how to print (default: %(default)s)"
     )
+    shown = add("dashboards", _dashboards, "write the Grafana dashboards as JSON files", "dashboards -o grafana/")
+    rules = add(
+        "rules",
+        _rules,
+        "write the Prometheus rules, with your thresholds, and an example route for Alertmanager",
+        "rules --set staleness_versions=2 -o prometheus/",
+    )
+    if arguments[:1] in (["dashboards"], ["rules"]):
+        from dashboards import commands as files
+
+        files.add_dashboard_arguments(shown)
+        files.add_rule_arguments(rules)
     demo = add("demo", _demo, "run a small training loop with a real TransferQueue and the exporter beside it", "demo")
     if "demo" in arguments[:1]:
         from exporter.demo import cli as demo_cli
@@ -240,6 +274,7 @@ def _urls(config: Config) -> tuple[str, ...]:
 def _reject(rest: Sequence[str], arguments: Sequence[str]) -> NoReturn:
     unknown = rest[0].partition("=")[0]
     known = {flag for setting in SETTINGS if (flag := setting.flag)} | {"--config", "--json", "--format", "--help"}
+    known |= {"--output", "--set", "--runbooks", "--list"}
     nearest = difflib.get_close_matches(unknown, known, n=1) if re.match("--", unknown) else []
     command = next((word for word in arguments if not word.startswith("-")), "")
     remedy = f"did you mean {nearest[0]}?" if nearest else f"see {_PROGRAM} {command} --help".replace("  ", " ")

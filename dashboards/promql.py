@@ -1,0 +1,145 @@
+"""Checks a query against the catalogue: which metrics it names, which labels, and which values of them.
+
+Needs the development tools. A query that names what nobody emits returns nothing, for ever, and looks like good news.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import promql_parser as promql
+
+from dashboards.foreign import PROMETHEUS, TARGET_LABELS, TRANSFER_QUEUE
+from exporter.catalogue import METRICS, prometheus_label, prometheus_name
+
+__all__ = ["Checker", "QueryError"]
+
+_Values = tuple[str, ...] | None
+_RATE_INTERVAL: Final = re.compile(r"\$__(rate_interval|interval|range)")
+_HISTOGRAM_PARTS: Final = {"_bucket": frozenset({"le"}), "_sum": frozenset[str](), "_count": frozenset[str]()}
+
+
+class QueryError(ValueError):
+    """A query that does not parse, or names a metric, a label or a label's value that nothing emits."""
+
+
+class Checker:
+    """Knows every series that there can be.
+
+    Args:
+        recorded: The recording rules, name to expression. They are checked first, in order, and may use those before.
+    """
+
+    def __init__(self, recorded: Mapping[str, str] | None = None) -> None:
+        self._series: dict[str, dict[str, _Values]] = {name: {} for name in PROMETHEUS}
+        for name, labels in (*PROMETHEUS.items(), *TRANSFER_QUEUE.items()):
+            self._series[name] = dict.fromkeys(labels)
+        for metric in METRICS:
+            declared = {prometheus_label(label): values for label, values in metric.attributes.items()}
+            name = prometheus_name(metric)
+            if metric.kind == "histogram":
+                for suffix, extra in _HISTOGRAM_PARTS.items():
+                    self._series[name + suffix] = declared | dict.fromkeys(extra)
+            else:
+                self._series[name] = declared
+        for name, expression in (recorded or {}).items():
+            labels = self.labels(expression)
+            self._series[name] = dict.fromkeys(labels - TARGET_LABELS)
+
+    def labels(self, expression: str) -> frozenset[str]:
+        """Check *expression* and return the labels that its result may have.
+
+        Raises:
+            QueryError: See there.
+        """
+        text = _RATE_INTERVAL.sub("5m", expression)
+        try:
+            parsed = promql.parse(text)
+        except ValueError as error:
+            raise QueryError(f"{error}: {expression}") from error
+        try:
+            return self._labels(parsed)
+        except QueryError as error:
+            raise QueryError(f"{error}: {expression}") from None
+
+    def metrics(self, expression: str) -> frozenset[str]:
+        """Return the names of the series that *expression* selects."""
+        found: set[str] = set()
+        _collect(promql.parse(_RATE_INTERVAL.sub("5m", expression)), found)
+        return frozenset(found)
+
+    def _labels(self, node: Any) -> frozenset[str]:
+        if isinstance(node, promql.VectorSelector):
+            return self._selected(node)
+        if isinstance(node, promql.MatrixSelector):
+            return self._selected(node.vector_selector)
+        if isinstance(node, (promql.ParenExpr, promql.UnaryExpr, promql.SubqueryExpr)):
+            return self._labels(node.expr)
+        if isinstance(node, promql.AggregateExpr):
+            return self._aggregated(node)
+        if isinstance(node, promql.BinaryExpr):
+            return self._combined(node)
+        if isinstance(node, promql.Call):
+            inner = [self._labels(argument) for argument in node.args]
+            labels = frozenset[str]().union(*inner)
+            if node.func.name == "histogram_quantile":
+                if "le" not in labels:
+                    raise QueryError("histogram_quantile needs le")
+                return labels - {"le"}
+            return frozenset() if node.func.name in ("scalar", "vector", "time", "absent") else labels
+        if isinstance(node, (promql.NumberLiteral, promql.StringLiteral)):
+            return frozenset()
+        raise QueryError(f"cannot check {type(node).__name__}")
+
+    def _selected(self, selector: Any) -> frozenset[str]:
+        declared = self._series.get(selector.name)
+        if declared is None:
+            raise QueryError(f"nothing emits {selector.name}")
+        for matcher in selector.matchers.matchers:
+            if matcher.name in TARGET_LABELS:
+                continue
+            if matcher.name not in declared:
+                raise QueryError(f"{selector.name} has no label {matcher.name}")
+            allowed = declared[matcher.name]
+            asked = [matcher.value]
+            if matcher.op in (promql.MatchOp.Re, promql.MatchOp.NotRe):
+                asked = matcher.value.split("|") if re.fullmatch(r"[\w|+-]*", matcher.value) else []
+            for value in asked:
+                if allowed is not None and value and value not in allowed:
+                    raise QueryError(f"{selector.name}: {matcher.name} is never {value!r}")
+        return frozenset(declared) | TARGET_LABELS
+
+    def _aggregated(self, node: Any) -> frozenset[str]:
+        labels = self._labels(node.expr)
+        if node.modifier is None:
+            return frozenset() if node.op not in ("topk", "bottomk") else labels
+        named = frozenset(node.modifier.labels)
+        if unknown := named - labels:
+            raise QueryError(f"{node.op} groups by {', '.join(sorted(unknown))}, which is not there")
+        return named if node.modifier.type == promql.AggModifierType.By else labels - named
+
+    def _combined(self, node: Any) -> frozenset[str]:
+        left, right = self._labels(node.lhs), self._labels(node.rhs)
+        modifier = node.modifier
+        matching = modifier.matching if modifier is not None else None
+        if matching is not None and matching.labels:
+            for side in (left, right):
+                if unknown := frozenset(matching.labels) - side:
+                    raise QueryError(f"{node.op} matches on {', '.join(sorted(unknown))}, which one side lacks")
+        if str(node.op) == "or":
+            return left | right
+        if not left:
+            return right
+        return left | frozenset(modifier.group_labels if modifier is not None and modifier.group_labels else ())
+
+
+def _collect(node: Any, found: set[str]) -> None:
+    if isinstance(node, promql.VectorSelector) and node.name is not None:
+        found.add(node.name)
+    for attribute in ("vector_selector", "expr", "lhs", "rhs"):
+        if (child := getattr(node, attribute, None)) is not None:
+            _collect(child, found)
+    for argument in getattr(node, "args", ()) or ():
+        _collect(argument, found)

@@ -1,0 +1,74 @@
+"""``tq-exporter rules`` and ``tq-exporter dashboards`` as a user types them."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dashboards import rules
+from exporter.cli import main
+
+
+def thresholds(folder: Path) -> dict[str, str]:
+    groups = yaml.safe_load((folder / "thresholds.yaml").read_text())["groups"]
+    return {rule["record"].removeprefix("tq:threshold:"): rule["expr"] for rule in groups[0]["rules"]}
+
+
+def test_rules_are_written_with_the_chosen_thresholds(tmp_path: Path, capsys):
+    folder = tmp_path / "new" / "folder"
+    assert main(["rules", "--set", "stalled_seconds=3600", "--set", "staleness_versions=2", "-o", str(folder)]) == 0
+    written = capsys.readouterr().out.split()
+    assert [Path(path).name for path in written] == [*rules.FILES, "alertmanager.yaml"]
+    chosen = thresholds(folder)
+    assert chosen["stalled_seconds"] == "vector(3600.0)"
+    assert chosen["staleness_versions"] == "vector(2.0)"
+    assert chosen["restarts_per_hour"] == "vector(3.0)"
+    assert (folder / "alerts.yaml").read_text() == rules.read("alerts.yaml")
+    checked = subprocess.run(["promtool", "check", "rules", *rules.FILES], check=False, cwd=folder, capture_output=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_runbooks_can_be_served_elsewhere(tmp_path: Path):
+    assert main(["rules", "--runbooks", "https://wiki.example/books/", "--output", str(tmp_path)]) == 0
+    written = yaml.safe_load((tmp_path / "alerts.yaml").read_text())
+    urls = {rule["annotations"]["runbook_url"] for group in written["groups"] for rule in group["rules"]}
+    assert urls == {f"https://wiki.example/books/{name}.md" for name in rules.alerts()}
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("stalled_second=5", "did you mean stalled_seconds?"),
+        ("ping_slo=0.5", "did you mean ping_slo_seconds?"),
+        ("stalled_seconds", "write stalled_seconds=NUMBER, with a number from 0"),
+        ("stalled_seconds=soon", "from 0"),
+        ("stalled_seconds=-1", "from 0"),
+        ("stalled_seconds=inf", "from 0"),
+        ("stalled_seconds=nan", "from 0"),
+        ("storage_used_ratio=90", "from 0 to 1"),
+    ],
+)
+def test_a_wrong_threshold_is_one_line_and_writes_nothing(setting: str, said: str, tmp_path: Path, capsys):
+    assert main(["rules", "--set", setting, "-o", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_list_names_every_threshold(capsys):
+    assert main(["rules", "--list"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert [f"tq:threshold:{name}" for name in listed] == [name for name in rules.recorded() if "threshold" in name]
+
+
+@pytest.mark.parametrize("command", ["rules", "dashboards"])
+def test_a_folder_must_be_given_and_writable(command: str, tmp_path: Path, capsys):
+    assert main([command]) == 2
+    assert "-o: say into which folder" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main([command, "-o", str(tmp_path / "file")]) == 2
+    assert "give a folder that can be written" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""The checker refuses what nothing emits, and every rule passes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboards import rules
+from dashboards.promql import Checker, QueryError
+from exporter.catalogue import METRICS, prometheus_name
+
+ALERTS = rules.alerts()
+CHECKER = Checker(rules.recorded())
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("dataplane_upp", "nothing emits"),
+        ("dataplane_ping_duration_seconds", "nothing emits"),
+        ('dataplane_up{partition="train"}', "no label partition"),
+        ('dataplane_discovery_state{state="gone"}', "never 'gone'"),
+        ('dataplane_discovery_state{state=~"found|gone"}', "never 'gone'"),
+        ("sum by (partition) (dataplane_up)", "groups by partition"),
+        ("sum by (job) (sum by (instance) (dataplane_up))", "groups by job"),
+        ("dataplane_up and on (partition) dataplane_partition_depth", "matches on partition"),
+        ("histogram_quantile(0.9, sum by (job) (rate(dataplane_ping_duration_seconds_bucket[5m])))", "needs le"),
+        ("rate(dataplane_errors_total)", "expected type"),
+        ("sum by (", "unclosed"),
+        ("scalar(tq:threshold:nonsense)", "nothing emits"),
+    ],
+)
+def test_a_wrong_query_is_refused(query: str, complaint: str):
+    with pytest.raises(QueryError, match=complaint):
+        CHECKER.labels(query)
+
+
+def test_the_labels_of_a_result():
+    checker = Checker()
+    assert checker.labels("dataplane_partition_depth") == {"job", "instance", "run", "partition"}
+    assert checker.labels("sum by (job) (dataplane_partition_depth)") == {"job"}
+    assert checker.labels("sum without (job) (dataplane_up)") == {"instance", "run"}
+    assert checker.labels('dataplane_up{instance=~"$instance"} > 1') == {"job", "instance", "run"}
+    assert checker.labels("scalar(dataplane_up)") == frozenset()
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=prometheus_name)
+def test_every_metric_can_be_queried(metric):
+    suffix = "_count" if metric.kind == "histogram" else ""
+    assert CHECKER.metrics(f"sum(rate({prometheus_name(metric)}{suffix}[$__rate_interval]))") == {
+        prometheus_name(metric) + suffix
+    }
+    CHECKER.labels(prometheus_name(metric) + suffix)
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_alert_passes(name: str):
+    CHECKER.labels(ALERTS[name]["expr"])

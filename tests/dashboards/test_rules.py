@@ -1,0 +1,124 @@
+"""The rules as they ship: promtool accepts them, and every alert is tested in every situation and says what it must."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards import rules
+from dashboards.promql import Checker
+from dashboards.thresholds import PREFIX, THRESHOLDS, render_rules
+
+FOLDER = Path(rules.__file__).parent
+UNIT_TESTS = sorted((FOLDER / "tests").glob("*.yaml"))
+ALERTS = rules.alerts()
+CHECKER = Checker(rules.recorded())
+SITUATIONS = ("fires", "just below", "restart", "job not started", "job ended", "absent target")
+
+
+def run_promtool(*arguments: str, folder: Path) -> str:
+    answer = subprocess.run(
+        ["promtool", *arguments], check=False, cwd=folder, capture_output=True, text=True, timeout=250
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+@cache
+def promtool_tests() -> list[dict[str, Any]]:
+    return [test for file in UNIT_TESTS for test in yaml.safe_load(file.read_text())["tests"]]
+
+
+def test_promtool_accepts_them():
+    assert "SUCCESS" in run_promtool("check", "rules", *rules.FILES, folder=FOLDER / "prometheus")
+
+
+@pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.stem)
+def test_promtools_tests_pass(file: Path):
+    run_promtool("test", "rules", file.name, folder=file.parent)
+
+
+def test_the_thresholds_are_those_that_the_module_declares():
+    assert rules.read("thresholds.yaml") == render_rules(), "python -m dashboards.thresholds > the file"
+
+
+@cache
+def covered() -> dict[str, set[str]]:
+    """Alert to the situations in which a promtool test looks at it."""
+    found: dict[str, set[str]] = {name: set() for name in ALERTS}
+    for test in promtool_tests():
+        subject, _, said = test["name"].partition(": ")
+        looked_at = {case["alertname"] for case in test.get("alert_rule_test", [])}
+        looked_at |= {
+            name for case in test.get("promql_expr_test", []) for name in re.findall(r'alertname="(\w+)"', case["expr"])
+        }
+        assert looked_at, test["name"]
+        assert subject == "every alert" or looked_at == {subject}, test["name"]
+        for name in looked_at:
+            found[name] |= {situation for situation in SITUATIONS if situation in said}
+    return found
+
+
+# No exporter and no job has a part in whether the thresholds are loaded.
+NOT_OF_A_JOB = {"TQExporterThresholdsMissing": {"job not started", "job ended", "absent target"}}
+# These two must fire: they are about the target.
+ABOUT_THE_TARGET = {"TQExporterAbsent": {"absent target"}}
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_alert_is_tested_in_every_situation(name: str):
+    exempt = NOT_OF_A_JOB.get(name, set()) | ABOUT_THE_TARGET.get(name, set())
+    assert covered()[name] == set(SITUATIONS) - exempt
+
+
+def test_a_test_that_says_fires_sees_it_fire():
+    for test in promtool_tests():
+        expected = [case["exp_alerts"] for case in test.get("alert_rule_test", [])]
+        if ": fires" in test["name"]:
+            assert any(expected), test["name"]
+        elif "survives a restart" not in test["name"]:
+            assert not any(expected), test["name"]
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_alert_says_what_it_must(name: str):
+    alert = ALERTS[name]
+    notes = alert["annotations"]
+    assert alert["for"]
+    assert alert["labels"] == {"severity": alert["labels"]["severity"]}
+    assert alert["labels"]["severity"] in ("critical", "warning", "info")
+    assert set(notes) == {"summary", "description", "runbook_url", "conventions"}
+    assert "$value" in notes["description"]
+    assert notes["runbook_url"] == f"docs/runbooks/{name}.md"
+    assert re.match(r"any$|(recovery|nemo-rl|verl)\b", notes["conventions"])
+
+
+def test_every_recorded_series_and_threshold_is_used():
+    used = frozenset().union(*(CHECKER.metrics(alert["expr"]) for alert in ALERTS.values()))
+    used = used.union(*(CHECKER.metrics(expression) for expression in rules.recorded().values()))
+    described = "".join(alert["annotations"]["description"] for alert in ALERTS.values())
+    unused = {name for name in rules.recorded() if name not in used and name not in described}
+    assert unused == set()
+    assert {f"{PREFIX}{threshold.name}" for threshold in THRESHOLDS} <= used
+
+
+@pytest.mark.parametrize("name", [name for name, alert in ALERTS.items() if "tq:threshold:" in alert["expr"]])
+def test_no_alert_compares_with_a_number_of_its_own(name: str):
+    """States are 0 and 1, and nothing departs or is there: every other number is a threshold."""
+    numbers = re.findall(r"(?:[<>=]=?|\*)\s*([\d.]+)", ALERTS[name]["expr"])
+    assert set(numbers) <= {"0", "1"}
+
+
+def test_exporters_that_share_a_prometheus_stay_apart():
+    for name, expression in rules.recorded().items():
+        if not name.startswith(PREFIX):
+            assert {"job", "instance", "run"} <= CHECKER.labels(expression), name
+    for name, alert in ALERTS.items():
+        if name != "TQExporterThresholdsMissing":
+            assert {"job", "instance", "run"} <= CHECKER.labels(alert["expr"]), name
