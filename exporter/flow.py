@@ -24,7 +24,7 @@ _POLLS_BEFORE_RESET = 2
 
 
 class _Resident(NamedTuple):
-    """What is remembered of a group from one listing to the next."""
+    """What is remembered of a group from one listing to the next. ``first_seen`` is monotonic: a clock may jump."""
 
     first_seen: float
     created_at: float | None
@@ -88,6 +88,7 @@ class FlowTracker:
         self._partitions: dict[str, _Partition] = {}
         self._counters: dict[str, _Counters] = {}
         self._published: int | None = None
+        self._epoch = 0.0  # the wall clock's time when the monotonic clock was 0, as of the last poll
         self._unseen: set[str] | None = None  # partitions older than the first poll, not listed yet; None before it
 
     def label(self, partition: str) -> str:
@@ -111,7 +112,8 @@ class FlowTracker:
 
     def first_seen(self, partition: str) -> Mapping[str, float]:
         """Return group id to the time when it was first seen, for the groups of the last listing."""
-        return {group_id: resident.first_seen for group_id, resident in self._residents(partition).items()}
+        residents = self._residents(partition)
+        return {group_id: resident.first_seen + self._epoch for group_id, resident in residents.items()}
 
     def begin_poll(self, partitions: Iterable[str], published_version: int | None, *, time: float, now: float) -> None:
         """Take in the names of all partitions; groups of those that are gone have departed.
@@ -123,6 +125,7 @@ class FlowTracker:
             now: Monotonic seconds.
         """
         self._published = published_version
+        self._epoch = time - now
         names = set(partitions)
         self._unseen = names if self._unseen is None else self._unseen & names
         for partition in self._partitions.keys() - names:
@@ -145,13 +148,14 @@ class FlowTracker:
             known = self._partitions[partition] = _Partition(self.label(partition))
         counters = self._counters.setdefault(known.label, _Counters())
         before = known.residents
+        now = time - self._epoch
         after: dict[str, _Resident] = {}
         newest: int | None = None
         newest_arrival: int | None = None
         for group in groups:
             version = group.weight_version
             seen = before.get(group.group_id)
-            after[group.group_id] = _Resident(time if seen is None else seen.first_seen, group.created_at, version)
+            after[group.group_id] = _Resident(now if seen is None else seen.first_seen, group.created_at, version)
             if version is not None:
                 newest = version if newest is None or version > newest else newest
                 if seen is None:
@@ -194,7 +198,7 @@ class FlowTracker:
         reference = self.reference(partition)
         for resident in residents:
             counters.departed += 1
-            since = resident.first_seen if resident.created_at is None else resident.created_at
+            since = resident.first_seen + self._epoch if resident.created_at is None else resident.created_at
             counters.residence.record(max(time - since, 0.0))
             if reference is not None and resident.weight_version is not None:
                 counters.departure_lag.record(reference.lag(resident.weight_version))

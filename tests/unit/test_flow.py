@@ -201,3 +201,17 @@ def test_a_new_generation_forgets_the_versions_of_the_last() -> None:
     poller.poll({"train": {"a": 100}}, published=200)
     poller.tracker.lose_all()
     assert poller.reference() is None
+
+
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
+def test_a_clock_that_jumps_makes_no_group_older_or_younger(jump_s: float) -> None:
+    tracker = FlowTracker(100)
+
+    def poll(time: float, now: float, *names: str) -> None:
+        tracker.begin_poll(["train"], None, time=time, now=now)
+        tracker.observe("train", [DataPlaneGroupMeta("train", name, [name]) for name in names], time=time)
+
+    poll(100_000.0, 1.0, "a", "b")
+    poll(100_010.0 + jump_s, 11.0, "b")
+    assert tracker.first_seen("train") == {"b": 100_000.0 + jump_s}
+    assert tracker.flows()[0].residence.sum == pytest.approx(10.0)
