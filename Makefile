@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak fuzz check format docs bench audit clean tools
+.PHONY: help demo test faults soak fuzz check format docs screenshots bench audit clean tools
 
 help: ## Show the targets.
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -54,6 +54,9 @@ format: $(INSTALLED) ## Format the code and mend what the linter can.
 
 docs: $(INSTALLED) ## Generate docs/metrics.md from the catalogue.
 	$(BIN)/python -m exporter.catalogue_docs > docs/metrics.md
+
+screenshots: $(INSTALLED) tools ## Take the pictures in docs/images from the demo; needs a few minutes.
+	$(BIN)/python -m pytest tests/page/demo_screenshots.py --screenshots docs/images
 
 bench: $(INSTALLED) ## Run the benchmarks; each exits with 1 when its bar is missed.
 	set -e; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
