@@ -74,7 +74,7 @@ def test_no_command_prints_the_help_and_fails(capsys: pytest.CaptureFixture[str]
     assert "check-config" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "once", "check-config", "metrics", "demo"])
+@pytest.mark.parametrize("command", ["run", "once", "check-config", "healthcheck", "metrics", "demo"])
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])

@@ -150,7 +150,7 @@ def test_a_flood_from_one_address_leaves_another_alone(target: Target) -> None:
         if target.context:
             patient = stack.enter_context(target.context.wrap_socket(patient))
         patient.sendall(b"GET /healthz HTTP/1.1\r\n")
-        for _ in range(3 * MAX_CONNECTIONS):
+        for _ in range(MAX_CONNECTIONS + 40):
             target.connect(stack)
         credentials = "".join(f"{name}: {value}\r\n" for name, value in target.headers.items())
         patient.sendall(f"{credentials}\r\n".encode())
@@ -207,9 +207,9 @@ def test_no_request_grows_the_process(target: Target) -> None:
     for _ in range(3):
         target.send(b"a" * 1_000_000)
     before = target.exporter.process.memory_info().rss
-    for _ in range(20):
+    for _ in range(40):
         target.send(b"a" * 1_000_000)
-    assert target.exporter.process.memory_info().rss - before < 10e6
+    assert target.exporter.process.memory_info().rss - before < 20e6
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"])
