@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -18,7 +18,10 @@ import pytest
 
 from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, TransferQueueMetadataReader
 from tests.faults.adapter_calls import CALLS, METADATA, STORAGE, Outcome, load, outcome_of, outcomes_of
+from tests.faults.adapter_report import FAULTS, write_calls
 from tests.support.cluster import TQCluster, frozen, kill
+
+_Recorder = Callable[[str, Mapping[str, Outcome]], None]
 
 _SHORT_S, _LONG_S = 0.3, 60.0
 _READER = ("ping", "list_partitions", "list_metadata", "depth")
@@ -40,6 +43,17 @@ def client(cluster: TQCluster, ray_connected: None) -> Iterator[TransferQueueDat
     load(made)
     yield made
     made.close()
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Callable[[str, Mapping[str, Outcome]], None]:
+    """Write what came of the calls under a fault, for the report."""
+
+    def write(fault: str, outcomes: Mapping[str, Outcome]) -> None:
+        assert fault in FAULTS
+        write_calls(request.config.getoption("fault_records"), fault, outcomes)
+
+    return write
 
 
 def _attach(timeout_s: float = _LONG_S) -> TransferQueueDataPlaneClient:
@@ -81,7 +95,7 @@ def _check_recovery(client: TransferQueueDataPlaneClient) -> None:
     _check(_calls(client), (), "ok")
 
 
-def test_a_stopped_controller(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> None:
+def test_a_stopped_controller(cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder) -> None:
     reader = TransferQueueMetadataReader(cluster.controller.address, timeout_s=_SHORT_S)
     failing = METADATA + STORAGE
     with frozen(cluster.controller.pid):
@@ -98,9 +112,10 @@ def test_a_stopped_controller(cluster: TQCluster, client: TransferQueueDataPlane
     with frozen(cluster.controller.pid):
         closed = {"client": outcome_of(client.close, "close"), "reader": outcome_of(reader.close, "close")}
     _check(closed, (), "ok")
+    record("controller stopped", outcomes | {"attach": attached, "close": closed["client"]})
 
 
-def test_a_stopped_storage_unit(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> None:
+def test_a_stopped_storage_unit(cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder) -> None:
     with frozen(cluster.storage_units[1].pid):
         outcomes = _calls(client, STORAGE)
         attached = _attach_and_close()
@@ -110,26 +125,35 @@ def test_a_stopped_storage_unit(cluster: TQCluster, client: TransferQueueDataPla
 
     _check_recovery(client)
     with frozen(cluster.storage_units[1].pid):
-        _check({"close": outcome_of(client.close, "close")}, (), "ok")
+        closed = outcome_of(client.close, "close")
+    _check({"close": closed}, (), "ok")
+    record("storage unit stopped", outcomes | {"attach": attached, "close": closed})
 
 
-def test_a_closed_client(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> None:
+def test_a_closed_client(cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder) -> None:
     client.close()
     failing = METADATA + STORAGE
     outcomes = _calls(client, failing)
     _check(outcomes, failing, _UNAVAILABLE, _CLOSED)
-    _check({"close": outcome_of(client.close, "close"), "attach": _attach_and_close()}, (), "ok")
+    ends = {"attach": _attach_and_close(), "close": outcome_of(client.close, "close")}
+    _check(ends, (), "ok")
+    record("client closed", outcomes | ends)
 
 
-def test_storage_units_that_are_killed(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> None:
+def test_storage_units_that_are_killed(
+    cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder
+) -> None:
     first, second = cluster.storage_units
-    for unit in (second, first):
+    for unit, fault in ((second, "storage unit killed"), (first, "all storage killed")):
         kill(unit.pid)
         outcomes = _calls(client, STORAGE)
         _check(outcomes, STORAGE, _UNAVAILABLE, _STORAGE_GONE.format(id=unit.id, address=unit.address))
         _check_unknown_outcomes(outcomes, STORAGE)
-        _check({"attach": _attach_and_close()}, (), "ok")
-    _check({"close": outcome_of(client.close, "close")}, (), "ok")
+        ends = {"attach": _attach_and_close()}
+        if fault == "all storage killed":
+            ends["close"] = outcome_of(client.close, "close")
+        _check(ends, (), "ok")
+        record(fault, outcomes | ends)
 
     cluster.restart_tq()
     new = _attach()
@@ -138,7 +162,7 @@ def test_storage_units_that_are_killed(cluster: TQCluster, client: TransferQueue
 
 
 def test_a_controller_that_is_killed_and_one_that_replaces_it(
-    cluster: TQCluster, client: TransferQueueDataPlaneClient
+    cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder
 ) -> None:
     reader = TransferQueueMetadataReader(cluster.controller.address, timeout_s=_SHORT_S)
     gone = _CONTROLLER_GONE.format(address=cluster.controller.address)
@@ -148,11 +172,14 @@ def test_a_controller_that_is_killed_and_one_that_replaces_it(
     _check(outcomes, failing, _UNAVAILABLE, gone)
     _check_unknown_outcomes(outcomes, failing)
     _check(_calls(reader, _READER, _READER), _READER, _UNAVAILABLE, gone)
-    _check({"attach": _attach_and_close()}, ("attach",), _UNAVAILABLE, _ATTACH_AGAIN)
+    attached = _attach_and_close()
+    _check({"attach": attached}, ("attach",), _UNAVAILABLE, _ATTACH_AGAIN)
     _check({"close": outcome_of(reader.close, "close")}, (), "ok")
+    record("controller killed", outcomes | {"attach": attached})
 
     cluster.restart_tq()
-    _check(_calls(client, failing), failing, _UNAVAILABLE, gone)
+    outcomes = _calls(client, failing)
+    _check(outcomes, failing, _UNAVAILABLE, gone)
 
     successor = _attach()
     load(successor)
@@ -162,10 +189,12 @@ def test_a_controller_that_is_killed_and_one_that_replaces_it(
     _check(_calls(successor), (), "ok")
     successor.close()
     _check(_calls(client, failing), failing, _UNAVAILABLE, _REPLACED)
-    _check({"close": outcome_of(client.close, "close")}, (), "ok")
+    ends = {"attach": _attach_and_close(), "close": outcome_of(client.close, "close")}
+    _check(ends, (), "ok")
+    record("controller replaced", outcomes | ends)
 
 
-def test_a_ray_that_is_gone() -> None:
+def test_a_ray_that_is_gone(record: _Recorder) -> None:
     with TQCluster(storage_units=1) as cluster:
         child = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.adapter_child", cluster.ray_address],
@@ -193,3 +222,4 @@ def test_a_ray_that_is_gone() -> None:
     _check_unknown_outcomes(outcomes, failing)
     _check({"attach": attached}, ("attach",), _UNAVAILABLE, _ATTACH_AGAIN)
     assert child.returncode == 0
+    record("Ray gone", outcomes | {"attach": attached})

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any, Final
 
@@ -21,16 +21,17 @@ from dataplane.adapters._tq_calls import BoundedThreads, TransferQueueCalls
 from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
 from dataplane.errors import DataPlaneError, DataPlaneReadError
 from tests.faults.adapter_calls import CALLS, METADATA, STORAGE, load, outcomes_of
+from tests.faults.adapter_report import write_leaks
 from tests.support.cluster import TQCluster, frozen
+
+_Check = Callable[[str, Sequence[Callable[[], Any]]], None]
 
 _TIMEOUTS: Final = 1000
 _WARM_UP: Final = 200
 _CALLERS: Final = 4
 # Nothing grows with the number of calls, so these are far below one per call. Ray and TransferQueue have threads and
 # descriptors of their own, which come and go.
-_MORE_THREADS: Final = 8
-_MORE_DESCRIPTORS: Final = 25
-_MORE_BYTES: Final = 16 * 2**20
+_MOST: Final = {"python_threads": 0, "threads": 8, "descriptors": 25, "rss_bytes": 16 * 2**20}
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,9 @@ class Held:
             psutil.Process().memory_info().rss,
         )
 
-    def exceeds(self, before: Held) -> dict[str, int]:
-        grown = {
-            "python_threads": self.python_threads - before.python_threads,
-            "threads": self.threads - before.threads - _MORE_THREADS,
-            "descriptors": self.descriptors - before.descriptors - _MORE_DESCRIPTORS,
-            "rss_bytes": self.rss_bytes - before.rss_bytes - _MORE_BYTES,
-        }
-        return {name: more for name, more in grown.items() if more > 0}
+    def since(self, before: Held) -> dict[str, int]:
+        """By how much each has grown."""
+        return {name: value - getattr(before, name) for name, value in asdict(self).items()}
 
 
 def _kinds_of(calls: Sequence[Callable[[], Any]], count: int) -> Counter[str]:
@@ -76,14 +72,25 @@ def _kinds_of(calls: Sequence[Callable[[], Any]], count: int) -> Counter[str]:
         return Counter(pool.map(one, range(count)))
 
 
-def _check_nothing_is_left(calls: Sequence[Callable[[], Any]]) -> None:
-    _kinds_of(calls, _WARM_UP)
-    before = Held.now()
-    assert _kinds_of(calls, _TIMEOUTS) == {"DataPlaneTimeout": _TIMEOUTS}
-    deadline = time.monotonic() + 30  # libzmq frees a closed socket in a thread of its own
-    while (more := Held.now().exceeds(before)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert more == {}, f"{before} became {Held.now()}"
+@pytest.fixture
+def check_nothing_is_left(request: pytest.FixtureRequest) -> _Check:
+    """Let a thousand calls time out, and compare what the process holds before and after."""
+
+    def check(what: str, calls: Sequence[Callable[[], Any]]) -> None:
+        _kinds_of(calls, _WARM_UP)
+        before = Held.now()
+        assert _kinds_of(calls, _TIMEOUTS) == {"DataPlaneTimeout": _TIMEOUTS}
+        deadline = time.monotonic() + 30  # libzmq frees a closed socket in a thread of its own
+        while True:
+            grown = Held.now().since(before)
+            too_much = {name: more for name, more in grown.items() if more > _MOST[name]}
+            if not too_much or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        assert too_much == {}, f"{before} grew by {grown}"
+        write_leaks(request.config.getoption("fault_records"), what, grown)
+
+    return check
 
 
 @pytest.fixture
@@ -105,27 +112,38 @@ def test_a_thousand_calls_that_time_out(
     timeout_s: float,
     cluster: TQCluster,
     client: TransferQueueDataPlaneClient,
+    check_nothing_is_left: _Check,
 ) -> None:
     pids = [cluster.controller.pid] if stopped == "controller" else [unit.pid for unit in cluster.storage_units]
     client._timeout_s = timeout_s
     with frozen(*pids):
-        _check_nothing_is_left([lambda name=name: CALLS[name](client) for name in operations])  # type: ignore[misc]
+        check_nothing_is_left(
+            f"calls, {stopped} stopped",
+            [lambda name=name: CALLS[name](client) for name in operations],  # type: ignore[misc]
+        )
     client._timeout_s = 60.0
     load(client)
     assert {outcome.kind for outcome in outcomes_of(client, tuple(CALLS)).values()} == {"ok"}
 
 
-def test_a_thousand_attaches_that_time_out(cluster: TQCluster, ray_connected: None) -> None:
+def test_a_thousand_attaches_that_time_out(
+    cluster: TQCluster, ray_connected: None, check_nothing_is_left: _Check
+) -> None:
     with frozen(cluster.controller.pid):
-        _check_nothing_is_left([lambda: TransferQueueDataPlaneClient({"timeout_s": 0.02}, bootstrap=False)])
+        check_nothing_is_left(
+            "attaches, controller stopped",
+            [lambda: TransferQueueDataPlaneClient({"timeout_s": 0.02}, bootstrap=False)],
+        )
     TransferQueueDataPlaneClient({"timeout_s": 60.0}, bootstrap=False).close()
 
 
-def test_a_thousand_plain_calls_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_plain_calls_that_hang(monkeypatch: pytest.MonkeyPatch, check_nothing_is_left: _Check) -> None:
     monkeypatch.setattr(_tq_calls, "_THREADS", BoundedThreads(_CALLERS))
     calls = TransferQueueCalls(ModuleType("transfer_queue"), timeout_s=0.02)
     release = threading.Event()
     try:
-        _check_nothing_is_left([lambda: calls._call_tq("attach", release.wait, DataPlaneReadError)])
+        check_nothing_is_left(
+            "blocking callables that hang", [lambda: calls._call_tq("attach", release.wait, DataPlaneReadError)]
+        )
     finally:
         release.set()
