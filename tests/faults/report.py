@@ -131,7 +131,9 @@ def main(folder: str) -> None:
     records = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
     if not records:
         sys.exit(f"no records in {folder}")
-    print(render(records), end="")
+    from tests.faults import adapter_report
+
+    print(render(records) + adapter_report.section(Path(folder) / "adapter"), end="")
 
 
 if __name__ == "__main__":
