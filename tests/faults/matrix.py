@@ -26,7 +26,7 @@ from tests.faults.load import RESIDENT, Load
 from tests.support.cluster import TQCluster
 from tests.support.exporter_process import ExporterProcess, Exposition
 
-__all__ = ["FAST", "INTERVAL_S", "RESTART_FREE", "Begin", "Phase", "Record", "Row"]
+__all__ = ["FAST", "HOLD_S", "INTERVAL_S", "RESTART_FREE", "Begin", "Phase", "Record", "Row"]
 
 INTERVAL_S: Final = 2.0
 """The interval and deadline of a ping in a row: with less, a busy machine is taken for a silent controller."""
@@ -45,7 +45,7 @@ FAST: Final[Mapping[str, str]] = {
 
 RESTART_FREE: Final = "the exporter's process is another one than before"
 
-_HOLD_S = 4.5
+HOLD_S: Final = 4.5
 """For how long what is expected must last: listings go stale after three missed polls of a second."""
 
 _PATIENCE_S = 180.0
@@ -142,6 +142,7 @@ class Row:
         partitions: bool,
         storage: Collection[str],
         within: int = 10,
+        lasting_s: float = HOLD_S,
         also: Callable[[Exposition], bool] | None = None,
     ) -> Exposition:
         """Wait for exactly this state, see that it lasts, and return its last scrape.
@@ -158,6 +159,7 @@ class Row:
             partitions: Whether the gauges of partitions stay; False: none of any partition is exposed.
             storage: The storage units whose gauges stay; no other has any.
             within: For how many ping intervals it may take.
+            lasting_s: For how many seconds it must last.
             also: What must hold besides.
         """
         must = set((errors or {}).items())
@@ -179,7 +181,7 @@ class Row:
                 if not is_so
             ]
 
-        _, seen = self._watch(seen_phase, missing, within, since=(self._mark, self._marked_at))
+        _, seen = self._watch(seen_phase, missing, within, lasting_s, since=(self._mark, self._marked_at))
         self._finish(seen_phase, seen)
         return seen
 
@@ -201,7 +203,7 @@ class Row:
 
         Args:
             cluster: The data plane as it is now.
-            phase: What was done to mend it.
+            phase: What was done to mend it, ``""`` when the fault is all that was done.
             restarts: How many new controllers the exporter must have counted since the row began.
             lookups: How many look-ups it may take: one that was under way, one that finds the new controller, and
                 one to spare. Without a new controller there is nothing to look up, and ten pings must do.
@@ -210,7 +212,7 @@ class Row:
             also: What must hold besides.
         """
         self._allowed |= set(errors)
-        seen_phase = Phase(phase or "mended", 1)
+        seen_phase = Phase(phase, 1)
         mended = (self._look(seen_phase), time.monotonic())
         self.load.assert_goes_on(cluster)
         lost = self.load.groups if restarts else 0
@@ -234,7 +236,7 @@ class Row:
                 if not is_so
             ]
 
-        settled, seen = self._watch(seen_phase, missing, None if restarts else 10, since=mended)
+        settled, seen = self._watch(seen_phase, missing, None if restarts else 10, HOLD_S, since=mended)
         assert seen_phase.lookups <= lookups, self._explain(f"found after {seen_phase.lookups} look-ups")
         late = self._grown(seen, settled)
         assert not late, f"counted after all was well: {late}"
@@ -249,6 +251,7 @@ class Row:
         phase: Phase,
         missing: Callable[[Exposition], list[str]],
         within: int | None,
+        lasting_s: float,
         *,
         since: tuple[Exposition, float],
     ) -> tuple[Exposition, Exposition]:
@@ -269,7 +272,7 @@ class Row:
                 phase.intervals = intervals
                 phase.lookups = int(self._delta(seen, before, "tq_exporter_polls_total", source="discovery"))
                 phase.seconds = round(now - started, 1)
-            elif now - settled[1] > _HOLD_S:
+            elif now - settled[1] > lasting_s:
                 return settled[0], seen
             time.sleep(0.05)
 
