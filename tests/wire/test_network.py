@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from dataplane.adapters import _wire_connection
 from dataplane.adapters.wire import WireMetadataReader
 from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from tests.support.fake_router import FakeRouter, reply
@@ -88,3 +92,58 @@ def test_a_delay_within_the_deadline_is_no_error(proxy: FaultyProxy) -> None:
     assert reader.ping() >= 0.1
     assert reader.controller_seconds >= 0.1
     reader.close()
+
+
+def test_a_request_on_a_connection_whose_end_was_not_noticed_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeRouter(answer) as first:
+        reader = WireMetadataReader(first.address, timeout_s=20.0)
+        reader.ping()
+    monkeypatch.setattr(_wire_connection._Channel, "is_ready", lambda channel: channel.sent_at is None)
+    with FakeRouter(answer, first.address) as second:
+        assert reader.list_partitions() == ["train"]
+        assert len(second.requests) == 1
+    reader.close()
+
+
+def test_a_request_that_was_worked_on_is_not_sent_again() -> None:
+    with FakeRouter(lambda _: None) as router, FaultyProxy(router.address) as proxy:
+        reader = WireMetadataReader(proxy.address, timeout_s=20.0)
+
+        def cut() -> None:
+            proxy.reset()
+            proxy.heal()
+
+        timer = threading.Timer(0.5, cut)
+        timer.start()
+        with pytest.raises(DataPlaneError):  # what kind depends on whether the probe meets the moment of the reset
+            reader.ping()
+        timer.join()
+        assert len(router.requests) == 1
+        reader.close()
+
+
+STARVED = """
+import os, resource, sys
+from dataplane.adapters.wire import WireMetadataReader
+from dataplane.errors import DataPlaneError
+reader = WireMetadataReader(sys.argv[1], timeout_s=20.0)
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+free = os.dup(0)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+said = []
+for _ in range(3):
+    try:
+        reader.ping()
+    except DataPlaneError as error:
+        said.append(f"{type(error).__name__}: {'no socket can be made' in str(error)}")
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+print(said, reader.list_partitions())
+"""
+
+
+def test_a_lack_of_descriptors_is_not_taken_for_a_lost_peer() -> None:
+    with FakeRouter(answer) as router:
+        command = [sys.executable, "-c", STARVED, router.address]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout.strip() == f"{['DataPlaneReadError: True'] * 3} ['train']"
