@@ -16,8 +16,9 @@ from playwright.sync_api import Browser, Page
 
 from tests.page.support import number, text, wait_for_text
 from tests.support.demo_process import DemoProcess
+from tests.support.exporter_process import wait_until
 
-RUN_S = 240.0
+RUN_S = float(os.environ.get("RUN_S", "240"))
 
 
 @pytest.mark.timeout(1200)
@@ -37,7 +38,7 @@ def test_the_four_states(browser: Browser, request: pytest.FixtureRequest) -> No
         page.close()
 
     with DemoProcess("--rollouts", "2") as demo:
-        demo.wait_until_ready()
+        wait_until(lambda: "logs   " in demo.out, "the demo is up", 300.0)
         url = demo.urls["exporter"].removesuffix("metrics")
         page: Page = browser.new_page()
         page.goto(url)

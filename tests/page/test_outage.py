@@ -132,7 +132,7 @@ def test_a_hidden_page_asks_nothing(served: Served, open_page: Open) -> None:
     )
     page.wait_for_timeout(2500)  # a turn that was already due may come
     asked = served.asked
-    page.wait_for_timeout(5000)
+    page.wait_for_timeout(3500)  # more than one turn
     assert served.asked == asked
     page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
     wait_for_text(page, "#live", lambda said: served.asked > asked and said.startswith("Live"))

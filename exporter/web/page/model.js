@@ -57,13 +57,14 @@ export function lags(snapshot, scope) {
   const weights = known.map((part) => sum(Object.values(part.staleness)) - (part.staleness.unknown ?? 0));
   const references = new Set(parts.map((part) => part.reference).filter(Boolean));
   const versions = parts.map((part) => part.reference_version).filter((version) => version !== null);
+  const newest = parts.map((part) => part.newest_version).filter((version) => version !== null);
   return {
     counts,
     max: known.length ? Math.max(...known.map((part) => part.staleness_max)) : null,
     mean: sum(weights) ? sum(known.map((part, index) => part.staleness_mean * weights[index])) / sum(weights) : null,
     reference: references.size === 1 ? [...references][0] : references.size ? "mixed" : null,
     version: versions.length ? Math.max(...versions) : null,
-    newest: parts.reduce((newest, part) => (part.newest_version > (newest ?? -Infinity) && part.newest_version !== null ? part.newest_version : newest), null),
+    newest: newest.length ? Math.max(...newest) : null,
   };
 }
 
