@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak fuzz check format docs screenshots bench audit clean tools
+.PHONY: help demo stack dashboards test faults soak fuzz check format docs screenshots bench audit clean tools
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## Run the exporter beside a live TransferQueue; DURATION=30 stops it after 30 s, DEMO_ARGS adds flags.
 	$(BIN)/tq-exporter demo $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
+
+stack: $(INSTALLED) tools ## Run the demo with Prometheus and Alertmanager beside it; DURATION=60 stops all after 60 s.
+	$(BIN)/python -m dashboards.stack $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
 
 tools:
 	@.ci/tools
@@ -47,6 +50,9 @@ check: $(INSTALLED) ## Check format, lint, types, the import contract and genera
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m exporter.catalogue_docs | diff docs/metrics.md - || { echo 'docs/metrics.md is out of date: make docs' >&2; exit 1; }
+	$(BIN)/python -m dashboards.thresholds | diff dashboards/prometheus/thresholds.yaml - || { echo 'run make dashboards' >&2; exit 1; }
+	rm -rf build/dashboards && $(BIN)/python -m dashboards.build build/dashboards
+	diff -r dashboards/grafana build/dashboards || { echo 'dashboards/grafana is out of date: make dashboards' >&2; exit 1; }
 
 format: $(INSTALLED) ## Format the code and mend what the linter can.
 	$(BIN)/ruff format .
@@ -57,6 +63,10 @@ docs: $(INSTALLED) ## Generate docs/metrics.md from the catalogue.
 
 screenshots: $(INSTALLED) tools ## Take the pictures in docs/images from the demo; needs a few minutes.
 	$(BIN)/python -m pytest tests/page/demo_screenshots.py --screenshots docs/images
+
+dashboards: $(INSTALLED) ## Build dashboards/grafana and the thresholds' rules.
+	$(BIN)/python -m dashboards.build
+	$(BIN)/python -m dashboards.thresholds > dashboards/prometheus/thresholds.yaml
 
 bench: $(INSTALLED) ## Run the benchmarks; each exits with 1 when its bar is missed.
 	set -e; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done

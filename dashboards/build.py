@@ -1,0 +1,40 @@
+"""``python -m dashboards.build [FOLDER]``: build the dashboards, write their JSON (default: where it is committed)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from dashboards import clients, health, overview, staleness
+
+__all__ = ["render"]
+
+_BOARDS = (overview, staleness, clients, health)
+
+
+def render() -> dict[str, str]:
+    """Return the name and text of every dashboard's file.
+
+    Raises:
+        QueryError: A query names what nothing emits.
+    """
+    files = {}
+    for module in _BOARDS:
+        board = module.build().build()
+        files[f"{board.uid}.json"] = json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
+    return files
+
+
+def main() -> None:
+    """Write the files."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("grafana")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in render().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Panels, variables and dashboards as this project makes them, on Grafana's own builder types.
+
+In a query, ``@`` stands for the target that is chosen (``job``, ``instance``), ``@p`` for its chosen partitions too,
+and ``@c`` for the same partitions as the client's calls name them.
+Every query is checked against the catalogue when a panel is made. Needs the development tools.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import count
+from typing import Any, Final, Literal, NamedTuple
+
+from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, timeseries
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from dashboards import rules
+from dashboards.promql import Checker
+from dashboards.thresholds import PREFIX
+
+__all__ = ["Query", "board", "gauge_heatmap", "histogram_heatmap", "series", "states", "value"]
+
+Builder = Any
+"""A builder of the SDK; its own type variables do not say which."""
+
+_CHECKER: Final = Checker(rules.recorded())
+_SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+_TARGET: Final = 'job=~"$job", instance=~"$instance"'
+_TAG: Final = "transferqueue"
+_ALL: Final = models.VariableOption(selected=True, text="All", value="$__all")
+_GREEN, _RED = "green", "red"
+
+
+class Query(NamedTuple):
+    """A query and how its series are called."""
+
+    expression: str
+    legend: str
+
+
+def series(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    *,
+    unit: str = "short",
+    threshold: str | None = None,
+    stacked: bool = False,
+    width: int = 8,
+    link: tuple[str, str] | None = None,
+) -> Builder:
+    """Return lines over time.
+
+    Args:
+        title: What is shown.
+        description: What it is, and what to do when it looks bad.
+        queries: The series.
+        unit: Grafana's id of the unit.
+        threshold: Name of the threshold that alerts compare this with; drawn as a red dashed line.
+        stacked: Whether the series add up to something.
+        width: Of 24.
+        link: Title and URL that a click on a series offers.
+    """
+    panel = timeseries.Panel().title(title).description(description).datasource(_SOURCE).unit(unit)
+    panel = panel.span(width).height(8).min(0).fill_opacity(30 if stacked else 8).line_width(1)
+    panel = panel.show_points(common_models.VisibilityMode.NEVER)
+    if stacked:
+        panel = panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
+    if link is not None:
+        panel = panel.data_links([dashboard.DashboardLink(link[0]).url(link[1]).target_blank(True)])
+    if threshold is not None:
+        queries = [*queries, Query(f"{PREFIX}{threshold}", "threshold")]
+        panel = panel.override_by_name(
+            "threshold",
+            [
+                models.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": _RED}),
+                models.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [10, 10]}),
+                models.DynamicConfigValue(id_val="custom.fillOpacity", value=0),
+                models.DynamicConfigValue(id_val="custom.stacking", value={"mode": "none"}),
+            ],
+        )
+    tooltip = common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI)
+    return _with_targets(panel.tooltip(tooltip), queries)
+
+
+def value(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    *,
+    unit: str = "short",
+    width: int = 3,
+    named: bool = False,
+) -> Builder:
+    """Return the latest value, or with *named* the names of the series that there are."""
+    panel = stat.Panel().title(title).description(description).datasource(_SOURCE).unit(unit).span(width).height(4)
+    panel = panel.no_value("none").graph_mode(common_models.BigValueGraphMode.NONE)
+    panel = panel.color_mode(common_models.BigValueColorMode.VALUE)
+    if named:
+        panel = panel.text_mode(common_models.BigValueTextMode.NAME)
+    return _with_targets(panel, queries, instant=True)
+
+
+def states(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    *,
+    good: Literal[0, 1],
+    texts: tuple[str, str],
+    width: int = 4,
+) -> Builder:
+    """Return figures that are 0 or 1 as words, *texts* for 0 and 1, green where they are *good*."""
+    colours = {good: _GREEN, 1 - good: _RED}
+    mapped = {
+        str(number): models.ValueMappingResult(text=texts[number], color=colours[number], index=number)
+        for number in (0, 1)
+    }
+    mapping = models.ValueMap(options=mapped)
+    return value(title, description, queries, width=width).mappings([mapping])
+
+
+def histogram_heatmap(title: str, description: str, expression: str, *, unit: str, width: int = 8) -> Builder:
+    """Return a heatmap of a histogram: *expression* is the rate of its buckets, summed by ``le`` alone."""
+    return _heatmap(title, description, expression, "{{le}}", unit, width)
+
+
+def gauge_heatmap(title: str, description: str, expression: str, *, label: str, unit: str, width: int = 8) -> Builder:
+    """Return a heatmap of a gauge with one row for each value of *label*."""
+    return _heatmap(title, description, expression, f"{{{{{label}}}}}", unit, width)
+
+
+def board(
+    uid: str,
+    title: str,
+    description: str,
+    *,
+    of: str,
+    rows: Sequence[tuple[str, Sequence[Builder]]],
+    partitions: str | None = "partition",
+    partition_metric: str = "dataplane_partition_groups",
+    traces: bool = False,
+) -> Builder:
+    """Return a dashboard.
+
+    Args:
+        uid: Its fixed id, also the name of its file.
+        title: Its name.
+        description: What it answers.
+        of: The metric whose jobs and instances can be chosen.
+        rows: Titles and panels.
+        partitions: The label that names partitions, None for a dashboard without them.
+        partition_metric: The metric whose partitions can be chosen.
+        traces: Whether it links to a data source of traces.
+    """
+    made = (
+        dashboard.Dashboard(title).uid(uid).description(description).tags([_TAG]).refresh("30s").time("now-1h", "now")
+    )
+    made = made.timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR).editable()
+    made = made.with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    if traces:
+        made = made.with_variable(dashboard.DatasourceVariable("traces").label("Traces").type("tempo"))
+    made = made.with_variable(_choice("job", "Job", f"label_values({of}, job)"))
+    made = made.with_variable(_choice("instance", "Instance", f'label_values({of}{{job=~"$job"}}, instance)'))
+    if partitions is not None:
+        chosen = f"label_values({partition_metric}{{{_TARGET}}}, {partitions})"
+        made = made.with_variable(_choice("partition", "Partition", chosen))
+    # A client's job and instance are not those of the exporter that saw the restart.
+    seen_by = "" if of.startswith("messaging_") else f"{{{_TARGET}}}"
+    restarts = f"changes(dataplane_controller_restarts_total{seen_by}[1m]) > 0"
+    _CHECKER.labels(restarts)
+    made = made.annotation(
+        dashboard.AnnotationQuery()
+        .name("New controller")
+        .datasource(_SOURCE)
+        .enable(True)
+        .icon_color("orange")
+        .expr(restarts)
+    )
+    link = dashboard.DashboardLink("TransferQueue").type(models.DashboardLinkType.DASHBOARDS).tags([_TAG])
+    made = made.link(link.include_vars(True).keep_time(True))
+    ids = count(1)
+    for name, panels in rows:
+        made = made.with_row(dashboard.Row(name).id(next(ids)))
+        for panel in panels:
+            made = made.with_panel(panel.id(next(ids)))
+    return made
+
+
+def _choice(name: str, label: str, query: str) -> Builder:
+    variable = dashboard.QueryVariable(name).label(label).datasource(_SOURCE).query(query)
+    variable = variable.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(models.VariableSort.ALPHABETICAL_ASC)
+    return variable.multi(True).include_all(True).all_value(".*").current(_ALL)
+
+
+def _heatmap(title: str, description: str, expression: str, legend: str, unit: str, width: int) -> Builder:
+    panel = heatmap.Panel().title(title).description(description).datasource(_SOURCE).span(width).height(8)
+    panel = panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(unit))
+    return panel.with_target(_target(Query(expression, legend), "A").format(PromQueryFormat.HEATMAP))
+
+
+def _with_targets(panel: Builder, queries: Sequence[Query], *, instant: bool = False) -> Builder:
+    for index, query in enumerate(queries):
+        target = _target(query, chr(ord("A") + index))
+        panel = panel.with_target(target.instant() if instant else target.range())
+    return panel
+
+
+def _target(query: Query, reference: str) -> Builder:
+    expression = re.sub(r"@p\b", f'{_TARGET}, partition=~"$partition"', query.expression)
+    expression = re.sub(r"@c\b", f'{_TARGET}, messaging_destination_name=~"$partition"', expression)
+    expression = " ".join(expression.replace("@", _TARGET).split())
+    _CHECKER.labels(expression)
+    return prometheus.Dataquery().expr(expression).legend_format(query.legend).ref_id(reference)
