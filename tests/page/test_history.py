@@ -208,6 +208,8 @@ def test_it_holds_no_more_than_its_bound(clock: StoppedClock) -> None:
         held = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
+    seen = read(history)
+    assert [len(seen[log]) for log in ("failures", "changes", "partitions")] == [60, 20, MAX_SERIES]
     assert fresh >= len(WINDOWS) * (MAX_SERIES + 1) * len(COLUMNS) * SAMPLES * 8  # all arrays are there from the start
     assert held <= MAX_BYTES, f"{held:,} bytes"
     sys.stdout.write(f"at the start {fresh:,}, at worst {held:,} of {MAX_BYTES:,} bytes\n")
