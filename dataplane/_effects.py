@@ -63,8 +63,12 @@ def _claimed(call: Call, result: object) -> None:
     if keys and _told(call):
         tags = tags_of(result)
         origins: Sequence[Origin] = _remember(call, keys, tags) if tags else ()
-        if call.span is not None or not origins:  # this process may know more than the tags say
-            origins, _ = call.recorder.lineage.find(call.name or "", keys)
+        untold = len(keys) if len(origins) < 2 else 1  # for how many keys each blank origin stands
+        untold *= sum(origin.blank for origin in origins) if origins else 1
+        if call.span is not None or untold:  # this process may know more than the tags say
+            found, misses = call.recorder.lineage.find(call.name or "", keys)
+            call.misses = min(misses, untold)  # a claim may be larger than the memory
+            origins = (*origins, *found)
             _link(call, origins)
         _measure_lag(call, origins)
 
@@ -75,7 +79,7 @@ def _read(call: Call, result: object) -> None:
     except Exception as error:
         call.recorder.failed(error)
     keys = call.keys
-    if keys and call.span is not None:
+    if keys and _told(call):
         operation = call.operation
         if operation.batch is not None:
             tags = tags_of(operation.batch.of(call.args, call.kwargs))

@@ -38,6 +38,11 @@ class Origin:
         self.version = version
         self.context = context
 
+    @property
+    def blank(self) -> bool:
+        """Whether it tells nothing: its keys are as unknown as if it were not there."""
+        return self.version is None and self.context is None
+
     def over(self, before: Origin) -> Origin:
         """Return what this tells, completed by what was known *before*."""
         version = before.version if self.version is None else self.version
@@ -63,7 +68,10 @@ def _index(
 
     Who adds a field to a rollout rarely repeats its version, and a listing may know nothing of spans.
     """
-    fresh = dict.fromkeys(keys, origins[0]) if len(origins) == 1 else dict(zip(keys, origins, strict=False))
+    if len(origins) == 1:
+        fresh = {} if origins[0].blank else dict.fromkeys(keys, origins[0])
+    else:
+        fresh = {key: origin for key, origin in zip(keys, origins, strict=False) if not origin.blank}
     if len(origins) > 1 or origins[0].version is None or origins[0].context is None:
         merged: dict[tuple[int, int], Origin] = {}
         for key in index.keys() & fresh.keys() | older.keys() & fresh.keys():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -170,3 +172,33 @@ def test_observability_alone_needs_no_client_of_ours() -> None:
     client: Any = MetricsDataPlaneClient(object())
     with pytest.raises(AttributeError):
         client.put_samples(["a"], "train")
+
+
+def test_a_method_that_is_replaced_on_the_client_later_is_called(telemetry: Telemetry) -> None:
+    inner = ScriptedClient(ping=1)
+    client = telemetry.wrap(inner)
+    assert client.ping() == 1
+    inner.ping = lambda: 2
+    assert client.ping() == 2
+    assert client.snapshot()["ops"]["ping"]["count"] == 2
+
+
+def test_a_subclass_may_call_the_method_that_it_overrides(telemetry: Telemetry) -> None:
+    class Doubling(MetricsDataPlaneClient):
+        def ping(self, timeout_s: float | None = None) -> float:
+            return 2 * super().ping(timeout_s)
+
+    client = Doubling(ScriptedClient(ping=1))
+    assert [client.ping() for _ in range(3)] == [2, 2, 2]
+
+
+def test_a_wrapper_goes_when_nobody_needs_it() -> None:
+    client = MetricsDataPlaneClient(ScriptedClient())
+    client.ping()
+    gone = weakref.ref(client)
+    gc.disable()
+    try:
+        del client
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from tensordict import TensorDict
 
 from dataplane._lineage import MAX_LINKS, Lineage
@@ -265,3 +265,70 @@ def test_keys_that_hold_data_are_not_kept(telemetry: Telemetry) -> None:
     recorder = client._recorder
     assert not recorder.lineage._told
     assert not recorder.outstanding._puts
+
+
+# Misses.
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+@pytest.mark.parametrize("operation", ["get_samples", "pop", "evict"])
+def test_misses_do_not_depend_on_sampling(operation: str, sampler: Sampler, noop: NoOpDataPlaneClient) -> None:
+    telemetry = Telemetry(sampler)
+    _put(noop, ["a", "b"], 1)
+    client = telemetry.wrap(noop)
+    _put(client, ["c"], 1)
+    args = (["a", "b", "c"], "train", ["x"]) if operation == "get_samples" else (["a", "b", "c"], "train")
+    getattr(client, operation)(*args)
+    assert telemetry.value("dataplane.client.lineage.misses", operation=operation, partition="train") == 2
+
+
+def test_a_put_whose_tags_tell_nothing_is_missed() -> None:
+    telemetry = Telemetry(ALWAYS_OFF)
+    client = telemetry.wrap(ScriptedClient())
+    client.put_samples(["a"], "train", None, [{}])
+    client.pop(["a"], "train")
+    assert telemetry.value("dataplane.client.lineage.misses", operation="pop", partition="train") == 1
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+def test_a_batch_that_tells_its_origin_is_read_without_a_miss(sampler: Sampler) -> None:
+    telemetry = Telemetry(sampler)
+    client = telemetry.wrap(ScriptedClient())
+    client.get_data(KVBatchMeta("train", None, ["a"], tags=[{"weight_version": 1}]))
+    client.get_data(KVBatchMeta("train", None, ["b"]))
+    assert telemetry.value("dataplane.client.lineage.misses", operation="get_data", partition="train") == 1
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+@pytest.mark.parametrize(
+    ("tags", "misses"),
+    [
+        (None, 2),
+        ([{}, {}], 2),
+        ([{"weight_version": 1}, {}], 1),
+        ([{"weight_version": 1}, {"weight_version": 2}], None),
+        ([{"weight_version": 1}] * 2, None),
+    ],
+)
+def test_a_claim_misses_what_its_tags_do_not_tell(tags: Any, misses: int | None, sampler: Sampler) -> None:
+    telemetry = Telemetry(sampler)
+    client = telemetry.wrap(ScriptedClient(claim_meta=KVBatchMeta("train", None, ["a", "b"], tags=tags)))
+    client.claim_meta("train", "t", ["x"], 2)
+    assert telemetry.value("dataplane.client.lineage.misses", operation="claim_meta", partition="train") == misses
+
+
+def test_a_claim_without_tags_finds_what_this_process_put(telemetry: Telemetry) -> None:
+    client = telemetry.wrap(ScriptedClient(claim_meta=KVBatchMeta("train", None, ["a"], tags=[{}])))
+    client.put_samples(["a"], "train", None, [{"weight_version": 1}])
+    client.claim_meta("train", "t", ["x"], 1)
+    assert telemetry.points("dataplane.client.lineage.misses") == {}
+    assert _lag(telemetry, "claim_meta") == (1, 0)
+
+
+def test_a_claim_larger_than_the_memory_misses_nothing_that_its_tags_tell(telemetry: Telemetry) -> None:
+    keys = [f"k{i}" for i in range(20_000)]
+    tags = [{"weight_version": i % 2} for i in range(20_000)]
+    client = telemetry.wrap(ScriptedClient(claim_meta=KVBatchMeta("train", None, keys, tags=tags)))
+    client.claim_meta("train", "t", ["x"], len(keys))
+    assert telemetry.points("dataplane.client.lineage.misses") == {}
+    assert _lag(telemetry, "claim_meta") == (2, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -75,8 +76,27 @@ def test_a_producer_that_nobody_asks_keeps_no_more_than_the_limit() -> None:
     for i in range(1000):
         outstanding.put("train", tuple(f"k{i}_{j}" for j in range(10)), 10)
         assert outstanding._puts.keys <= 1000 + 10 * 64
+    assert outstanding._puts.keys >= 1000
     assert len(list(outstanding._puts.drain())) <= 100 + 64
     assert 1000 <= outstanding.figures()["peak_bytes_outstanding"] <= 1000 + 2 * 10 * 64
+
+
+class _Joined(list[object]):
+    """A list that another thread extends between the copy of its contents and their removal."""
+
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        if len(self) == 3:
+            self.extend(("train", ("late",), 5))
+        return part
+
+
+def test_a_put_while_the_puts_before_are_settled_is_not_lost() -> None:
+    outstanding = Outstanding()
+    outstanding.put("train", ("a",), 7)
+    outstanding._puts._noted = _Joined(outstanding._puts._noted)
+    assert outstanding.figures()["bytes_outstanding"] == 7
+    assert outstanding.figures() == {"bytes_outstanding": 12, "peak_bytes_outstanding": 12, "n_keys_outstanding": 2}
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -108,6 +109,8 @@ def test_a_forked_child_counts_its_own_calls_even_when_a_lock_was_held(telemetry
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)  # a lock that is still held would keep it for good
         try:
             first = client.snapshot()["total_ops"]
             client.put_samples(["b"], "train")

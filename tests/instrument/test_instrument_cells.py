@@ -1,0 +1,57 @@
+"""The cells that calls are counted in: no count is lost between threads, at whatever point one interrupts another."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from dataplane._operations import OPERATIONS
+from dataplane._tally import Cell
+
+
+class _Lock:
+    """A lock that tells when somebody has to wait for it."""
+
+    def __init__(self, waited: threading.Event) -> None:
+        self._lock = threading.Lock()
+        self._waited = waited
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._waited.set()
+            self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+class _Interrupted(int):
+    """A number during whose addition, that is between reading and writing it, another thread counts a call."""
+
+    other: threading.Thread
+    moved: threading.Event
+
+    def __add__(self, amount: int) -> int:
+        self.other.start()
+        assert self.moved.wait(60)  # it waits for the lock, or went ahead
+        return int(self) + amount
+
+
+@pytest.mark.parametrize("total", ["buckets", "nanoseconds", "keys", "bytes", "misses"])
+def test_a_cell_loses_no_call_that_another_thread_counts_meanwhile(total: str) -> None:
+    cell, moved = Cell(OPERATIONS["pop"], "train", None), threading.Event()
+    cell.lock = _Lock(moved)  # type: ignore[assignment]
+
+    def count() -> None:
+        cell.add(1, 2, 3, 4)
+        moved.set()
+
+    number = _Interrupted(0)
+    number.other, number.moved = threading.Thread(target=count), moved
+    value: Any = [number, *cell.buckets[1:]] if total == "buckets" else number
+    setattr(cell, total, value)
+    cell.add(1, 2, 3, 4)
+    number.other.join(60)
+    assert (cell.count, cell.nanoseconds, cell.keys, cell.bytes, cell.misses) == (2, 2, 4, 6, 8)
