@@ -115,7 +115,7 @@ class ScriptedDiscovery:
 class Fixture:
     """A poller whose every tick is made by the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config | None = None) -> None:
         self.clock = StoppedClock()
         self.recorder = RecordingRecorder()
         self.discovery = ScriptedDiscovery()
@@ -124,7 +124,7 @@ class Fixture:
         self.connections: list[Endpoint] = []
         self.connect_failure: Exception | None = None
         self.poller = Poller(
-            Config(),
+            config or Config(),
             discovery=self.discovery,  # type: ignore[arg-type]
             connect=self.connect,
             recorder=self.recorder,

@@ -1,0 +1,140 @@
+"""The exporter spends its share of the controller's time at most, also of a controller that becomes slow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from exporter.config import Config, Metadata
+from tests.support.cluster import TQCluster
+from tests.support.exporter_process import ExporterProcess, Exposition
+from tests.support.fake_router import FakeRouter, reply
+from tests.support.faulty_proxy import FaultyProxy
+from tests.unit.test_poller import Fixture
+
+HOUR_S = 3600.0
+
+
+Make = Callable[[float, float], Fixture]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes a poller on a stopped clock from the share and the stall that it may cost."""
+    made: list[Fixture] = []
+
+    def one(share: float, stall_s: float) -> Fixture:
+        made.append(Fixture(Config(metadata=Metadata(max_controller_share=share, max_controller_stall=stall_s))))
+        return made[-1]
+
+    yield one
+    for worker in (worker for fixture in made for worker in fixture.poller._workers.values()):
+        worker.stop()
+        assert worker.join(10)
+
+
+def spend(at: Fixture, seconds: float) -> float:
+    """Let time pass; return the share of it that listings took."""
+    before = at.reader.controller_seconds
+    at.step(seconds)
+    return (at.reader.controller_seconds - before) / seconds
+
+
+@pytest.mark.parametrize("share", [0.01, 0.001])
+def test_a_controller_that_slows_down_tenfold_costs_no_larger_share(make: Make, share: float) -> None:
+    at = make(share, 10.0)
+    at.reader.partitions = {"a": 1, "b": 1}
+    at.reader.cost = {"a": 0.02, "b": 0.04}
+    at.find()
+    at.step()
+    assert 0 < spend(at, HOUR_S) <= share + 0.06 / HOUR_S  # an hour may begin and end with a poll
+    at.reader.cost = {"a": 0.2, "b": 0.4}
+    # One poll at the old rate finds out; from then on the share holds.
+    assert 0 < spend(at, HOUR_S) <= share + 0.6 / HOUR_S
+    assert at.source("metadata").interval == pytest.approx(0.6 / share)
+    assert at.source("metadata").reason == "budget"
+    at.reader.cost = {"a": 0.001, "b": 0.001}
+    at.step(0.6 / share)
+    assert at.source("metadata").interval == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("stall_s", "listings"), [(0.25, 12), (0.5, 144)])
+def test_a_partition_that_becomes_ten_times_as_slow_is_held_back_by_the_stall_it_may_cause(
+    make: Make, stall_s: float, listings: int
+) -> None:
+    at = make(0.01, stall_s)
+    at.reader.cost["train"] = 0.03
+    at.find()
+    at.step()
+    at.reader.cost["train"] = 0.3
+    at.step(30.0)
+    at.reader.listed.clear()
+    share = spend(at, HOUR_S)
+    # Held back: once in five minutes. Else as often as the share allows: every 30 s, and the poll that it is part of.
+    assert listings * 0.8 <= len(at.reader.listed) <= listings
+    assert share <= 0.0105 + 0.3 / HOUR_S
+
+
+def test_a_relay_that_slows_a_real_controller_down_stretches_the_interval_that_the_metrics_show(
+    cluster: TQCluster,
+) -> None:
+    cluster.put("train", ["a_g0"], tags=[{"weight_version": 1}])
+    with (
+        FaultyProxy(cluster.controller.address) as relay,
+        ExporterProcess("--controller", relay.address, "--metadata-interval", "500ms", env=RARE_PINGS) as exporter,
+    ):
+        exporter.wait_for(lambda seen: bool(seen.samples("dataplane_partition_keys")), "the rows")
+        relay.delay(0.05)
+        # A round is two requests, 0.1 s at least: at 1 % that is a round in 10 s.
+        seen = exporter.wait_for(lambda seen: interval(seen) >= 10.0, "the stretched interval")
+        assert seen.by("dataplane_source_state", "reason", source="metadata")["budget"] == 1
+        assert "1.00%" in sources(exporter)["metadata"]["detail"]
+        relay.heal()
+        exporter.wait_for(lambda seen: interval(seen) < 10.0, "the shorter interval", 120.0)
+
+
+def test_a_partition_that_stalls_the_controller_is_asked_for_once() -> None:
+    def answer(request: dict[str, Any]) -> list[bytes]:
+        if request["request_type"] == "GET_LIST_PARTITIONS":
+            return reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["train"]})
+        rows = {"a_g0": {"weight_version": 1}}
+        return reply("KV_LIST_RESPONSE", {"partition_info": {"train": rows}, "message": "success"})
+
+    env = {"TQ_EXPORTER_METADATA_MAX_CONTROLLER_STALL": "50ms"}
+    with (
+        FakeRouter(answer) as router,
+        FaultyProxy(router.address) as relay,
+        ExporterProcess("--controller", relay.address, "--metadata-interval", "500ms", env=env) as exporter,
+    ):
+        relay.delay(0.1)
+        name = "tq_exporter_polls_total"
+
+        def asked() -> int:
+            return sum(request["request_type"] == "KV_LIST" for request in router.requests)
+
+        exporter.wait_for(lambda seen: asked() > 0 and held(exporter), "the listing that stalls")
+        listings = asked()
+        relay.heal()
+        before = exporter.scrape().value(name, source="metadata", outcome="ok") or 0.0
+        exporter.wait_for(
+            lambda seen: (seen.value(name, source="metadata", outcome="ok") or 0.0) >= before + 4, "polls"
+        )
+        assert asked() == listings
+        assert exporter.scrape().value("dataplane_partition_keys", partition="train") == 1
+
+
+RARE_PINGS = {"TQ_EXPORTER_PING_INTERVAL": "2s"}
+
+
+def interval(seen: Exposition) -> float:
+    return seen.value("dataplane_source_interval_seconds", source="metadata") or 0.0
+
+
+def sources(exporter: ExporterProcess) -> dict[str, Any]:
+    return {one["source"]: one for one in exporter.snapshot()["sources"]}
+
+
+def held(exporter: ExporterProcess) -> bool:
+    return "'train'" in sources(exporter)["metadata"]["detail"]
