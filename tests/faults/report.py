@@ -68,7 +68,7 @@ def render(records: Iterable[dict[str, Any]]) -> str:
     for record in rows:
         by_fault.setdefault(record["fault"], []).append(record)
     lines = [_HEAD, _origin(rows), ""]
-    lines += ["| fault | rows | errors that it counts | back after (intervals) |", "|---|---|---|---|"]
+    lines += ["| fault | loads | errors that it counts | back after (intervals) |", "|---|---|---|---|"]
     lines += [_summary(fault, records) for fault, records in by_fault.items()]
     for fault, group in by_fault.items():
         lines += ["", f"## {fault[0].upper()}{fault[1:]}", "", f"`{group[0]['test']}`", ""]
@@ -95,7 +95,7 @@ def _summary(fault: str, records: Sequence[dict[str, Any]]) -> str:
     back = [record["phases"][-1]["intervals"] for record in records]
     span = f"{min(back)}" if min(back) == max(back) else f"{min(back)} to {max(back)}"
     anchor = "".join(c for c in fault.lower().replace(" ", "-") if c.isalnum() or c in "-_")
-    return f"| [{fault}](#{anchor}) | {len(records)} | {', '.join(kinds) or 'none'} | {span} |"
+    return f"| [{fault}](#{anchor}) | {len(records)} of {len(LOADS)} | {', '.join(kinds) or 'none'} | {span} |"
 
 
 def _phase(load: str, fault: str, phase: dict[str, Any]) -> str:
