@@ -45,8 +45,10 @@ COLUMNS: Final = (
     "staleness_max",
     "staleness_mean",
     "reference_version",
+    "listed",
 )
-"""What a series holds. ``arrived``, ``departed`` and ``lost`` count since the exporter started."""
+"""What a series holds. ``arrived``, ``departed`` and ``lost`` count since the exporter started, and change only with a
+listing; ``listed`` is how many seconds old that was at the sample."""
 
 MAX_BYTES: Final = 2 * 2**20
 """Memory that a history holds at most: arrays, names, the log of polls and its last JSON. A test measures it."""
@@ -176,7 +178,7 @@ class History:
         for part in snapshot.partitions:
             slot = self._slots.present.get(part.partition)
             if slot is not None:
-                rows[slot] = _row(part, flows.get(part.partition, (_UNKNOWN,) * 3))
+                rows[slot] = _row(part, flows.get(part.partition, (_UNKNOWN,) * 3), snapshot.taken_at)
         return rows
 
     def _note_change(self, snapshot: Snapshot) -> None:
@@ -314,8 +316,9 @@ def _total_row(snapshot: Snapshot, counts: Sequence[int]) -> Sequence[float]:
     parts = snapshot.partitions
     metadata = next((one for one in snapshot.sources if one.source == "metadata"), None)
     listed = metadata is not None and metadata.up is True and metadata.reason in ("ok", "budget")
+    at = None if metadata is None else metadata.last_success
     if not parts and not listed:
-        return (*(_UNKNOWN,) * 4, *counts, *(_UNKNOWN,) * 3)
+        return (*(_UNKNOWN,) * 4, *counts, *(_UNKNOWN,) * 4)
     lags = [part.staleness_max for part in parts if part.staleness_max is not None]
     means = [
         (part.staleness_mean, sum(part.staleness.values()) - part.staleness.get("unknown", 0))
@@ -323,6 +326,7 @@ def _total_row(snapshot: Snapshot, counts: Sequence[int]) -> Sequence[float]:
         if part.staleness_mean is not None
     ]
     weight = sum(groups for _, groups in means)
+    listings = [part.listed_at for part in parts] or [snapshot.taken_at if at is None else at]
     references = [part.reference_version for part in parts if part.reference_version is not None]
     return (
         *(sum(part.groups[state] for part in parts) for state in ("ready", "incomplete", "uncommitted", "failed")),
@@ -330,10 +334,11 @@ def _total_row(snapshot: Snapshot, counts: Sequence[int]) -> Sequence[float]:
         max(lags, default=_UNKNOWN),
         sum(mean * groups for mean, groups in means) / weight if weight else _UNKNOWN,
         max(references, default=_UNKNOWN),
+        max(snapshot.taken_at - max(listings), 0.0),
     )
 
 
-def _row(part: PartitionState, counts: Sequence[float]) -> Sequence[float]:
+def _row(part: PartitionState, counts: Sequence[float], time: float) -> Sequence[float]:
     return (
         part.groups["ready"],
         part.groups["incomplete"],
@@ -344,6 +349,7 @@ def _row(part: PartitionState, counts: Sequence[float]) -> Sequence[float]:
             _UNKNOWN if value is None else value
             for value in (part.staleness_max, part.staleness_mean, part.reference_version)
         ),
+        max(time - part.listed_at, 0.0),
     )
 
 

@@ -65,7 +65,7 @@ def test_a_sample_is_what_the_snapshot_said(clock: StoppedClock, history: Histor
     a = {key: values[0] for key, values in seen["partitions"][0].items() if key != "partition"}
     assert a == {
         **{"ready": 7, "incomplete": 8, "uncommitted": 9, "failed": 10, "arrived": 120, "departed": 96, "lost": 8},
-        **{"staleness_max": 12, "staleness_mean": 1.75, "reference_version": 41},
+        **{"staleness_max": 12, "staleness_mean": 1.75, "reference_version": 41, "listed": 0},
     }
     assert tuple(a) == COLUMNS
     total = {key: values[0] for key, values in seen["total"].items()}
@@ -220,3 +220,11 @@ def test_the_snapshot_is_not_kept(clock: StoppedClock, history: History) -> None
     references = sys.getrefcount(one)
     history.observe(one)
     assert sys.getrefcount(one) == references
+
+
+def test_it_tells_how_old_the_listing_was(clock: StoppedClock, history: History) -> None:
+    part = replace(partition("a"), listed_at=clock.time())
+    for _ in range(3):
+        history.observe(snapshot(clock, part))
+        clock.advance(EVERY_S)
+    assert read(history)["total"]["listed"] == read(history)["partitions"][0]["listed"] == [0, 2, 4]

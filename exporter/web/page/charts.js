@@ -1,7 +1,7 @@
 // Charts over time, drawn by hand. The shapes stretch with the page; every letter is HTML beside them.
 
 import { attribute, h, keyed, s, text } from "./dom.js";
-import { ago } from "./format.js";
+import { ago, decimal } from "./format.js";
 
 const WIDTH = 1000;
 const HEIGHT = 100;
@@ -65,7 +65,7 @@ export class TimeChart {
     text(this.empty, empty ?? "Nothing known in this time");
     const highest = Math.max(0, ...at.map((_, index) => this.height(index)));
     this.max = niceMax(top ?? highest);
-    text(this.top, nothing ? "" : this.format(this.max));
+    text(this.top, nothing ? "" : decimal(this.max));
     text(this.from, `${ago(lengthS)}`);
     const x = at.map((time) => WIDTH * (1 - (now - time) / lengthS));
     const runs = this.runs(drawn, interval);

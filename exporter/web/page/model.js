@@ -11,6 +11,7 @@ export const STATES = {
 };
 
 const RATE_S = 30; // rates are means over this time at least
+const SHORTEST_RATE_S = 4; // listings closer to each other than this give none
 const QUIET_S = 60; // nothing is called quiet before
 const NEARLY_FULL = 0.9;
 
@@ -109,27 +110,29 @@ export function seriesOf(history, scope) {
   return scope === null ? history.total : (history.partitions.find((one) => one.partition === scope) ?? null);
 }
 
-// A counter's rate per sample, as a mean over the seconds before; null where it was not counting all that time.
-export function rates(history, counter, windowS) {
-  const reach = Math.max(windowS, history.interval);
+// A counter's rate per sample, from listing to listing, as a mean over windowS or more; null where it is not known. A
+// counter that stands still because nothing was listed says nothing: that is no rate of 0.
+export function rates(history, series, key, windowS) {
+  const counter = series[key];
+  const listed = history.at.map((at, index) => at - series.listed[index]);
   let from = 0;
-  return history.at.map((at, index) => {
-    if (history.state[index] !== "found" || counter[index] === null) {
+  return history.at.map((_, index) => {
+    if (history.state[index] !== "found" || counter[index] === null || series.listed[index] === null) {
       from = index + 1;
       return null;
     }
-    while (from < index && at - history.at[from + 1] >= reach) from += 1;
-    if (index === from) return null;
-    const elapsed = at - history.at[from];
+    while (from < index && listed[index] - listed[from + 1] >= windowS) from += 1;
+    const elapsed = listed[index] - listed[from];
     const grown = counter[index] - counter[from];
-    return elapsed < Math.min(reach, 4) || grown < 0 ? null : grown / elapsed;
+    if (grown < 0) from = index; // it began anew
+    return elapsed < SHORTEST_RATE_S || grown < 0 ? null : grown / elapsed;
   });
 }
 
 // The rates of now, from the fine history: null while they are not known.
 export function currentRates(snapshot, recent, scope) {
   const series = snapshot.up ? seriesOf(recent, scope) : null;
-  const rate = (key) => (series ? (rates(recent, series[key], rateWindow(snapshot)).at(-1) ?? null) : null);
+  const rate = (key) => (series ? (rates(recent, series, key, rateWindow(snapshot)).at(-1) ?? null) : null);
   return { arrived: rate("arrived"), departed: rate("departed") };
 }
 

@@ -32,8 +32,8 @@ export class Panels {
       caption: "Errors by operation and type",
       keyOf: (one) => `${one.operation} ${one.error_type}`,
       columns: [
-        { label: "Operation", cell: cellText((one) => one.operation) },
-        { label: "Type", cell: cellText((one) => one.error_type) },
+        { label: "Operation", tight: true, cell: cellText((one) => one.operation) },
+        { label: "Type", tight: true, cell: cellText((one) => one.error_type) },
         { label: "Count", numeric: true, cell: cellText((one) => format.count(one.count)) },
       ],
     });
@@ -43,8 +43,8 @@ export class Panels {
       keyOf: (one) => `${one.source} ${one.first_at} ${one.detail}`,
       columns: [
         { label: "When", cell: (cell, one) => this.when(cell, one) },
-        { label: "Operation", cell: cellText((one) => one.operation) },
-        { label: "Type", cell: cellText((one) => one.error_type) },
+        { label: "Operation", tight: true, cell: cellText((one) => one.operation) },
+        { label: "Type", tight: true, cell: cellText((one) => one.error_type) },
         { label: "Reason", cell: cellText((one) => format.visible(one.detail)) },
         { label: "Times", numeric: true, cell: cellText((one) => format.count(one.count)) },
       ],

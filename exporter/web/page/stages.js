@@ -42,7 +42,7 @@ export class Stages {
       const windowS = model.rateWindow(live);
       // A sample without an answer knows nothing of the queue, though the last listing is kept a little longer.
       const past = (key) => history.at.map((_, index) => (series && history.state[index] === "found" ? series[key][index] : null));
-      const flow = (key) => (series ? model.rates(history, series[key], windowS) : past(key));
+      const flow = (key) => (series ? model.rates(history, series, key, windowS) : past(key));
       // The last point of every chart is now, so that its figures are those of the headline.
       const columns = (entries) => Object.fromEntries(entries.map(([key, before, current]) => [key, [...before, current ?? null]]));
       const frame = {

@@ -59,7 +59,7 @@ export class Table {
           { role: "row" },
           ...this.columns.map((column, index) =>
             index
-              ? h("td", { role: "cell", "data-label": column.label, class: column.numeric ? "n" : null })
+              ? h("td", { role: "cell", "data-label": column.label, class: column.numeric ? "n" : column.tight ? "tight" : null })
               : h("th", { scope: "row", role: "rowheader" }),
           ),
         ),

@@ -1,0 +1,46 @@
+"""Rates on the page: from listing to listing, and never 0 for what was not looked at."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.page.conftest import Open
+from tests.page.support import Served
+
+Counter = list[float | None]
+
+
+def rates(
+    page, at: list[float], listed_at: list[float], counter: Counter, states: list[str], window_s: float
+) -> Counter:
+    history = {"at": at, "state": states}
+    ages = [when - listed for when, listed in zip(at, listed_at, strict=True)]
+    series = {"arrived": counter, "listed": ages}
+    found: Counter = page.evaluate(
+        "([history, series, windowS]) => import(new URL('page/model.js', location).href)"
+        ".then(model => model.rates(history, series, 'arrived', windowS))",
+        [history, series, window_s],
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("listed_at", "counter", "states", "expected"),
+    [
+        ([0, 10, 20, 30], [0, 20, 60, 60], "uuuu", [None, 2, 3, 2]),
+        # Nothing listed after the second sample: the rate stays what it was, and does not fall to 0.
+        ([0, 10, 10, 10], [0, 20, 20, 20], "uuuu", [None, 2, 2, 2]),
+        ([0, 0, 0, 30], [0, 0, 0, 60], "uuuu", [None, None, None, 2]),
+        # An outage is a gap, and no rate reaches across it.
+        ([0, 10, 10, 30], [0, 20, 20, 20], "uudu", [None, 2, None, None]),
+        ([0, 10, 20, 30], [0, None, 20, 40], "uuuu", [None, None, None, 2]),
+        # A counter that began anew is no negative rate.
+        ([0, 10, 20, 30], [50, 60, 0, 10], "uuuu", [None, 1, None, 1]),
+    ],
+)
+def test_rates(
+    served: Served, open_page: Open, listed_at: list[float], counter: Counter, states: str, expected: Counter
+) -> None:
+    page = open_page(served.url)
+    named = [{"u": "found", "d": "lost"}[state] for state in states]
+    assert rates(page, [0, 10, 20, 30], listed_at, counter, named, 20.0) == expected
