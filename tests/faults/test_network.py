@@ -66,7 +66,6 @@ def test_a_slow_network_is_seen_and_is_no_error(
     cluster: TQCluster, proxy: FaultyProxy, tmp_path: Path, begin: Begin
 ) -> None:
     with through(proxy, cluster, tmp_path, begin) as row:
-        assert (row.scrape_before().value("dataplane_source_duration_seconds", source="ping") or 1) < 0.2
         proxy.delay(0.2)
         row.expect(
             up=1,

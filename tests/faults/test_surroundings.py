@@ -19,7 +19,7 @@ from typing import Final
 import psutil
 import pytest
 
-from tests.faults.load import FULL, IDLE
+from tests.faults.load import IDLE
 from tests.faults.matrix import Begin, Row
 from tests.faults.proxied import ENV, FILE_LOOKUPS, UNITS, amid_a_round, both, record_at, through
 from tests.support.cluster import TQCluster
@@ -65,7 +65,7 @@ def looks_up_in_vain(
         **ENV,
         "PYTHONPATH": str(STAND_IN),
         "TEST_LOOK_UP": str(look_up),
-        "TQ_EXPORTER_DISCOVERY_TIMEOUT": "3s",
+        "TQ_EXPORTER_DISCOVERY_TIMEOUT": "5s",
     }
     gone = "DataPlaneUnavailable"
     with begin(cluster, "--ray-address", "127.0.0.1:1", env=env) as row:
@@ -82,17 +82,19 @@ def looks_up_in_vain(
         )
         assert len(row.exporter.process.children(recursive=True)) <= 1
         look_up.write_bytes(record_at(cluster.controller.address, cluster) + b"\n")
-        row.recover(cluster, "the look-up answers: the controller is at another address", restarts=0)
+        row.recover(cluster, "the look-up answers: the controller is at another address", restarts=0, lookups=6)
         assert not row.exporter.process.children(recursive=True)
 
 
 # OTLP
 
 
-@pytest.mark.fault("OTLP endpoint refused, hung, answers 500", in_ci=FULL)
-def test_a_broken_otlp_receiver_touches_nothing_else(cluster: TQCluster, begin: Begin) -> None:
+@pytest.mark.fault("OTLP endpoint refused, hung, answers 500", in_ci=IDLE)
+def test_a_broken_otlp_receiver_touches_nothing_else(cluster: TQCluster, tmp_path: Path, begin: Begin) -> None:
+    file = tmp_path / "endpoint.json"
+    file.write_bytes(record_at(cluster.controller.address, cluster))
     with http_receiver() as receiver, FaultyProxy(receiver.url.replace("http", "tcp"), zmtp=False) as between:
-        flags = ("--ray-address", cluster.ray_address, "--otlp", between.address.replace("tcp", "http"))
+        flags = ("--discovery-file", str(file), "--otlp", between.address.replace("tcp", "http"))
         env = {"TQ_EXPORTER_OTLP_INTERVAL": "1s", "TQ_EXPORTER_OTLP_TIMEOUT": "1s"}
         with begin(cluster, *flags, env=env) as row:
             receiver.last_metrics()
@@ -105,7 +107,13 @@ def test_a_broken_otlp_receiver_touches_nothing_else(cluster: TQCluster, begin: 
             pushes_fail(row, "answers 500")
             arrived = len(receiver.metrics)
             receiver.status = 200
-            row.recover(cluster, "it takes in again", restarts=0, also=lambda _: len(receiver.metrics) > arrived + 1)
+            row.recover(
+                cluster,
+                "it takes in again",
+                restarts=0,
+                lookups=FILE_LOOKUPS,
+                also=lambda _: len(receiver.metrics) > arrived + 1,
+            )
 
 
 def pushes_fail(row: Row, phase: str) -> None:

@@ -185,7 +185,7 @@ class FaultyProxy:
 
     def _accept(self) -> None:
         while not self._stopping.is_set():
-            with self._lock, contextlib.suppress(BlockingIOError):
+            with self._lock, contextlib.suppress(OSError):  # nobody is there, or no more
                 if self._mode.accepts and not self._mode.resets:
                     self._connect(self._listener.accept()[0])
                     continue
