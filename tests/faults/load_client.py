@@ -5,7 +5,9 @@ After an error it attaches anew. The number of rounds that it finished stands at
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import time
 
@@ -19,6 +21,7 @@ from dataplane.interfaces import DataPlaneClient
 
 PARTITION = "flow"
 _GROUP = 8
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def go_round(client: DataPlaneClient, number: int) -> None:
@@ -32,7 +35,8 @@ def go_round(client: DataPlaneClient, number: int) -> None:
 
 
 def main() -> None:
-    """Go round until killed."""
+    """Go round until killed, also by the death of the test that started this."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
     cfg = {"timeout_s": 2.0, "claim_meta_poll_interval_s": 0.02}
     rounds = number = 0
