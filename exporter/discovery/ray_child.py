@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import selectors
 import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Final
 
 import msgspec
@@ -18,7 +20,7 @@ from dataplane.endpoint import Endpoint, decode_endpoint
 from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from exporter.discovery import Absent, DiscoveryKind, Found
 
-__all__ = ["RayDiscovery", "decode_answer"]
+__all__ = ["RAY_ENVIRONMENT", "RayDiscovery", "decode_answer"]
 
 # Not with -m, which would put the folder that the exporter was started in before the installed packages.
 _COMMAND: Final = (
@@ -28,7 +30,7 @@ _COMMAND: Final = (
 )
 # Without the first, ray.get_actor starts a Ray when it finds none; the others shorten the time in which Ray
 # gives up on an address that does not answer, from minutes to seconds.
-_ENVIRONMENT: Final = {
+RAY_ENVIRONMENT: Final = {
     "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_NUM_REDIS_GET_RETRIES": "1",
     "RAY_gcs_rpc_server_connect_timeout_s": "1",
@@ -37,6 +39,8 @@ _ENVIRONMENT: Final = {
 }
 # Made for a training job or for this process; in the look-up they would change how it attaches.
 _NOT_INHERITED: Final = ("RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK", "RAY_LOGGING_CONFIG_ENCODING")
+# An answer is a line; of endless output the end is enough to see that it is none.
+_MAX_SAID: Final = 1 << 20
 _TOKEN_TROUBLE: Final = re.compile(rb"Unauthenticated|InvalidAuthToken|RAY_AUTH_TOKEN")
 
 
@@ -74,16 +78,16 @@ class RayDiscovery:
             arguments += ["--previous", previous.actor_id]
         child = self._start(arguments)
         try:
-            output, noise = child.communicate(timeout=self._timeout_s)
-        except subprocess.TimeoutExpired as error:
-            message = (
-                f"Ray at {self._address} gave no answer within {self._timeout_s:g} s (nor would a wrong port or token)"
-            )
-            raise DataPlaneTimeout(message + _hint(error.stderr or b""), operation="discover") from error
+            output, noise, ended = _listen(child, self._timeout_s)
         finally:
             self._end(child)
         if self._closed:
             raise DataPlaneUnavailable("discovery was closed during a look-up", operation="discover")
+        if not ended:
+            message = (
+                f"Ray at {self._address} gave no answer within {self._timeout_s:g} s (nor would a wrong port or token)"
+            )
+            raise DataPlaneTimeout(message + _hint(noise), operation="discover")
         if not output.strip():
             message = f"the look-up at Ray {self._address} ended (exit code {child.returncode}) without an answer"
             raise DataPlaneUnavailable(f"{message}: {_last_line(noise)}{_hint(noise)}", operation="discover")
@@ -111,7 +115,7 @@ class RayDiscovery:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env={**environment, **_ENVIRONMENT},
+                    env={**environment, **RAY_ENVIRONMENT},
                     start_new_session=True,  # a group of its own: killed as a whole, and deaf to Ctrl-C
                 )
             except OSError as error:
@@ -127,6 +131,24 @@ class RayDiscovery:
         for pipe in (child.stdout, child.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def _listen(child: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes, bool]:
+    """Return what *child* wrote on standard output and error, of each the end, and whether it ended in time."""
+    said = {child.stdout: b"", child.stderr: b""}
+    deadline = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        for pipe in said:
+            if pipe is not None:
+                selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map() and (wait_s := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(wait_s):
+                chunk = os.read(key.fd, _MAX_SAID)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                said[key.fileobj] = (said[key.fileobj] + chunk)[-_MAX_SAID:]  # type: ignore[index]
+        ended = not selector.get_map()
+    return said[child.stdout], said[child.stderr], ended
 
 
 class _Answer(msgspec.Struct):

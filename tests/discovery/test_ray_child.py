@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import psutil
@@ -171,3 +172,15 @@ def test_no_zombie_is_left() -> None:
     before = {child.pid for child in psutil.Process().children()}
     looked.look(None)
     assert {child.pid for child in psutil.Process().children()} <= before
+
+
+def test_endless_output_takes_no_memory_and_ends_at_the_deadline() -> None:
+    looked = discovery("while True: print('x' * 100_000)", timeout_s=3.0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataPlaneTimeout, match="gave no answer within 3 s"):
+            looked.look(None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * 2**20
