@@ -40,6 +40,8 @@ FAST: Final[Mapping[str, str]] = {
     "TQ_EXPORTER_DISCOVERY_TIMEOUT": "60s",
     # The budget would stretch the polls of 10,000 keys on a slow machine, and with them what counts as stale.
     "TQ_EXPORTER_METADATA_MAX_CONTROLLER_SHARE": "1",
+    # A listing that a fault strikes is charged with its wait and would be held for five minutes.
+    "TQ_EXPORTER_METADATA_MAX_CONTROLLER_STALL": "60s",
 }
 """The exporter's environment in a row."""
 
