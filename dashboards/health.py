@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.panels import Builder, Query, board, histogram_heatmap, series, value
+from dashboards.panels import Builder, Query, board, histogram_heatmap, series, states, value
 
 __all__ = ["build"]
 
@@ -40,11 +40,12 @@ def _controller() -> list[Builder]:
             named=True,
             width=8,
         ),
-        value(
+        states(
             "Claims",
             "What the reader in use claims to support.",
-            [Query("sum by (capability) (dataplane_capability{@}) > 0", "{{capability}}")],
-            named=True,
+            [Query("min by (capability) (dataplane_capability{@})", "{{capability}}")],
+            good=1,
+            texts=("no", "yes"),
             width=8,
         ),
         histogram_heatmap(

@@ -12,7 +12,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -161,6 +161,7 @@ class Job:
         generating: Whether it puts a group about five times a second.
         training: Whether it takes what is ready.
         version: The trainer's weight version; what it puts is one behind.
+        foreign: A key of the partition ``foreign`` that another process put, to read over and over.
     """
 
     def __init__(self) -> None:
@@ -170,16 +171,12 @@ class Job:
         self.address = f"127.0.0.1:{self._server.server_port}"
         self.generating = self.training = True
         self.version = 1
+        self.foreign: str | None = None
         self._ending = threading.Event()
         self._stale = threading.Event()
         self._client: MetricsDataPlaneClient | None = None
-        self._do: deque[Callable[[MetricsDataPlaneClient], None]] = deque()
         self._thread = threading.Thread(target=self._run, name="job", daemon=True)
         self._thread.start()
-
-    def do(self, work: Callable[[MetricsDataPlaneClient], None]) -> None:
-        """Have *work* done soon, once, in the job's thread."""
-        self._do.append(work)
 
     def renew(self) -> None:
         """Attach anew, soon: the data plane behind the client is another one now."""
@@ -216,8 +213,8 @@ class Job:
 
         client.ping()
         client.publish_weight_version(self.version)
-        while self._do:
-            self._do.popleft()(client)
+        if self.foreign is not None:
+            client.get_samples([self.foreign], "foreign", ["tokens"])
         if self.generating:
             group = uuid4().hex
             tag = {
