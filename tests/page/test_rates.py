@@ -44,3 +44,18 @@ def test_rates(
     page = open_page(served.url)
     named = [{"u": "found", "d": "lost"}[state] for state in states]
     assert rates(page, [0, 10, 20, 30], listed_at, counter, named, 20.0) == expected
+
+
+@pytest.mark.parametrize(("listed_s_ago", "quiet"), [(0, True), (280, False)])
+def test_what_was_not_looked_at_is_not_called_quiet(
+    served: Served, open_page: Open, listed_s_ago: float, quiet: bool
+) -> None:
+    at = [0.0, 10.0, 20.0, 300.0]
+    ages = [0.0, 0.0, 0.0, listed_s_ago]
+    history = {"at": at, "total": {"arrived": [0, 20, 40, 40], "listed": ages}}
+    found = open_page(served.url).evaluate(
+        "history => import(new URL('page/model.js', location).href)"
+        ".then(model => model.pulse([history], null, 'arrived', 300))",
+        history,
+    )
+    assert (found["last"], found["quiet"]) == (20, quiet)

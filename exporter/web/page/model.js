@@ -165,7 +165,11 @@ export function pulse(histories, scope, column, now) {
   const gaps = times.slice(1).map((time, index) => time - times[index]);
   const usual = gaps.length ? median(gaps) : null;
   const begin = Math.min(...histories.filter(Boolean).flatMap((history) => history.at.slice(0, 1)), now);
-  const quietFor = now - (Number.isFinite(last) ? last : begin);
+  // Nothing is known of the time since the last listing: a counter is quiet only as far as it was looked at.
+  const newest = histories.find(Boolean);
+  const age = newest ? (seriesOf(newest, scope)?.listed.at(-1) ?? null) : null;
+  const until = age === null ? now : newest.at.at(-1) - age;
+  const quietFor = Math.max(until - (Number.isFinite(last) ? last : begin), 0);
   return {
     last: Number.isFinite(last) ? last : null,
     quietFor,
