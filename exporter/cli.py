@@ -1,4 +1,4 @@
-"""The command line: ``tq-exporter run | once | check-config | healthcheck | metrics | demo``.
+"""The command line: ``tq-exporter run | once | check-config | healthcheck | metrics | … | ray-submit | demo``.
 
 Importing this module loads only the configuration; a command loads what it needs.
 """
@@ -161,6 +161,36 @@ def _write_files(write: Callable[[argparse.Namespace], str], options: argparse.N
     return 0
 
 
+def _ray_submit(options: argparse.Namespace) -> int:
+    config = load_config(_flags(options), {}, options.config)
+    if config.discovery.controller is not None or config.discovery.file is not None:
+        raise ConfigError("ray-submit", "finds the controller through Ray", "give --ray-address or leave it out")
+    if config.listen.port == 0:
+        raise ConfigError("listen", "port 0 cannot be found from outside", "give a port: --listen 0.0.0.0:9464")
+    _check_packages(config)
+    from exporter import ray_submit
+
+    address = config.discovery.ray_address
+    try:
+        if options.stop:
+            ray_submit.stop(address)
+            _print("stopped")
+            return 0
+        if options.status:
+            seen = ray_submit.status(address)
+        else:
+            given = {flag: value for flag, value in _flags(options).items() if value is not None}
+            given.pop("--ray-address", None)
+            arguments = [flag if value is True else f"{flag}={value}" for flag, value in given.items()]
+            text = None if options.config is None else options.config.read_text()
+            seen = ray_submit.submit(address, arguments, text, any_node=options.any_node)
+    except ray_submit.SubmitError as error:
+        return _fail(str(error), 1)
+    where = f"http://{seen.node}:{config.listen.port}/metrics" if not options.status else f"node {seen.node}"
+    _print(f"{seen.state} (process {seen.pid}, restarted {seen.restarts} times), {where}")
+    return 1 if seen.state == "failed" else 0
+
+
 def _demo(options: argparse.Namespace) -> int:
     from exporter.demo import cli as demo
 
@@ -239,6 +269,17 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
 
         files.add_dashboard_arguments(shown)
         files.add_rule_arguments(rules)
+    submit = add(
+        "ray-submit",
+        _ray_submit,
+        "run the exporter inside a Ray cluster, in a detached actor that takes no CPU",
+        "ray-submit --ray-address 10.0.0.1:6379 --listen 0.0.0.0:9464",
+    )
+    wish = submit.add_mutually_exclusive_group()
+    wish.add_argument("--status", action="store_true", help="say what the submitted exporter does")
+    wish.add_argument("--stop", action="store_true", help="end the submitted exporter")
+    wish.add_argument("--any-node", action="store_true", help="let Ray choose the node, rather than the head node")
+    _add_settings(submit)
     demo = add("demo", _demo, "run a small training loop with a real TransferQueue and the exporter beside it", "demo")
     if "demo" in arguments[:1]:
         from exporter.demo import cli as demo_cli
@@ -274,7 +315,7 @@ def _urls(config: Config) -> tuple[str, ...]:
 def _reject(rest: Sequence[str], arguments: Sequence[str]) -> NoReturn:
     unknown = rest[0].partition("=")[0]
     known = {flag for setting in SETTINGS if (flag := setting.flag)} | {"--config", "--json", "--format", "--help"}
-    known |= {"--output", "--set", "--runbooks", "--list"}
+    known |= {"--output", "--set", "--runbooks", "--list", "--status", "--stop", "--any-node"}
     nearest = difflib.get_close_matches(unknown, known, n=1) if re.match("--", unknown) else []
     command = next((word for word in arguments if not word.startswith("-")), "")
     remedy = f"did you mean {nearest[0]}?" if nearest else f"see {_PROGRAM} {command} --help".replace("  ", " ")
