@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -153,6 +154,8 @@ class _Stack:
             if not self._wait_until_ready(name, port):
                 return
             _say(f"{name:<12} http://127.0.0.1:{port}/" + ("alerts" if name == "prometheus" else ""))
+        if not self._wait_until_scraped(prometheus, sum(map(len, jobs.values()))):
+            return
         _say("runs until Ctrl-C" if duration is None else f"runs for {duration:g} s")
         ends = None if duration is None else time.monotonic() + duration
         while not self._stop.wait(_STEP_S) and (ends is None or time.monotonic() < ends):
@@ -208,6 +211,20 @@ class _Stack:
                 return True
             if time.monotonic() > deadline:
                 raise StackError(f"{name} was not ready within {_READY_S:g} s")
+        return False
+
+    def _wait_until_scraped(self, port: int, targets: int) -> bool:
+        """Wait for the first good scrape of every target, so that a short run shows something."""
+        deadline = time.monotonic() + _READY_S
+        while not self._stop.wait(_STEP_S):
+            self._check()
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/targets", timeout=5) as answer:
+                    found = [target["health"] for target in json.load(answer)["data"]["activeTargets"]]
+                if found == ["up"] * targets:
+                    return True
+            if time.monotonic() > deadline:
+                raise StackError(f"Prometheus did not scrape all {targets} targets within {_READY_S:g} s")
         return False
 
 
