@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -72,3 +73,11 @@ def test_a_folder_must_be_given_and_writable(command: str, tmp_path: Path, capsy
     (tmp_path / "file").touch()
     assert main([command, "-o", str(tmp_path / "file")]) == 2
     assert "give a folder that can be written" in capsys.readouterr().err
+
+
+def test_the_wheel_has_every_file_that_the_commands_write():
+    package = Path(rules.__file__).parent
+    settings = (package.parent / "pyproject.toml").read_text()
+    patterns = re.findall(r'"([^"]+)"', re.search(r"^dashboards = \[(.+)\]$", settings, re.MULTILINE)[1])
+    shipped = {path for pattern in patterns for path in package.glob(pattern)}
+    assert {path for path in package.rglob("*.*") if path.suffix in (".json", ".yaml")} == shipped
