@@ -1,7 +1,7 @@
 """``python -m dashboards.stack`` (``make stack``): the demo, a Prometheus and an Alertmanager beside it, on loopback.
 
 Both come from the Debian packages that ``.ci/tools`` installs, and run on the files of this package. Flags other than
-``--duration`` are the demo's. Nothing is left behind, however it ends.
+``--duration`` are the demo's. No process is left behind, however it ends.
 """
 
 from __future__ import annotations
