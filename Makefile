@@ -77,5 +77,5 @@ audit: $(INSTALLED) ## Check the installed packages against the advisory databas
 	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps --requirement .audit/installed.txt
 
 clean: ## Remove the virtual environment and everything generated.
-	rm -rf $(VENV) .audit .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-helm .audit .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
