@@ -51,6 +51,7 @@ check: $(INSTALLED) ## Check format, lint, types, the import contract and genera
 	$(BIN)/lint-imports
 	$(BIN)/python -m exporter.catalogue_docs | diff docs/metrics.md - || { echo 'docs/metrics.md is out of date: make docs' >&2; exit 1; }
 	$(BIN)/python -m dashboards.thresholds | diff dashboards/prometheus/thresholds.yaml - || { echo 'run make dashboards' >&2; exit 1; }
+	$(BIN)/python helm/readme.py | diff helm/tq-exporter/README.md - || { echo 'helm/tq-exporter/README.md is out of date: make docs' >&2; exit 1; }
 	rm -rf build/dashboards && $(BIN)/python -m dashboards.build build/dashboards
 	diff -r dashboards/grafana build/dashboards || { echo 'dashboards/grafana is out of date: make dashboards' >&2; exit 1; }
 
@@ -58,8 +59,9 @@ format: $(INSTALLED) ## Format the code and mend what the linter can.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(INSTALLED) ## Generate docs/metrics.md from the catalogue.
+docs: $(INSTALLED) ## Generate docs/metrics.md and the chart's README.
 	$(BIN)/python -m exporter.catalogue_docs > docs/metrics.md
+	$(BIN)/python helm/readme.py > helm/tq-exporter/README.md
 
 screenshots: $(INSTALLED) tools ## Take the pictures in docs/images from the demo; needs a few minutes.
 	$(BIN)/python -m pytest tests/page/demo_screenshots.py --screenshots docs/images

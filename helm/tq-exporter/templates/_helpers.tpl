@@ -21,19 +21,30 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "tq-exporter.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{ include "tq-exporter.selectorLabels" . }}
+{{ include "tq-exporter.otherLabels" . }}
+{{- end }}
+
+{{/* The labels that select nothing. */}}
+{{- define "tq-exporter.otherLabels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
+{{- with omit .Values.commonLabels "helm.sh/chart" "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" }}
 {{ toYaml . }}
 {{- end }}
+{{- end }}
+
+{{/* The labels of the pod of `helm test`, which must not be taken for the exporter. */}}
+{{- define "tq-exporter.testLabels" -}}
+app.kubernetes.io/name: {{ include "tq-exporter.name" . | trunc 58 | trimSuffix "-" }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{/* The labels of the pods that run the exporter. */}}
 {{- define "tq-exporter.podSelector" -}}
 {{- if eq .Values.mode "sidecar" }}
-{{- toYaml .Values.sidecar.podSelector }}
+{{- toYaml (default (dict "ray.io/node-type" "head") .Values.sidecar.podSelector) }}
 {{- else }}
 {{- include "tq-exporter.selectorLabels" . }}
 {{- end }}
@@ -56,6 +67,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "tq-exporter.config" -}}
+{{- $discovery := default (dict) .Values.config.discovery }}
+{{- if not (or $discovery.ray_address $discovery.file $discovery.controller .Values.extraArgs .Values.extraEnv .Values.extraEnvFrom) }}
+{{- fail "config.discovery: say where TransferQueue is, with ray_address (ray://HEAD-SERVICE:10001), file or controller" }}
+{{- end }}
 {{- toYaml (merge (dict "listen" "0.0.0.0:9464") (omit .Values.config "listen")) }}
 {{- end }}
 

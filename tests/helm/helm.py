@@ -1,0 +1,88 @@
+"""What the chart's tests ask of Helm. It runs in ``.venv-helm``, which ``.ci/tools`` makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["CHART", "CI_VALUES", "ROOT", "Stage", "ask", "install", "install_or_fail", "steps"]
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "tq-exporter"
+CI_VALUES: dict[str, dict[str, Any]] = {
+    path.name.removesuffix("-values.yaml"): yaml.safe_load(path.read_text()) or {}
+    for path in sorted(CHART.glob("ci/*-values.yaml"))
+}
+
+_PYTHON = ROOT / ".venv-helm" / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A release after one install or upgrade.
+
+    Attributes:
+        objects: What Kubernetes holds, as Helm sent it.
+        text: What Helm rendered, as YAML.
+        hooks: The hooks, among them the pod of ``helm test``, which an install does not send.
+        notes: What is printed for the user.
+        writes: How many writes Kubernetes has seen so far.
+    """
+
+    objects: list[dict[str, Any]]
+    text: str
+    hooks: list[str]
+    notes: str
+    writes: int
+
+    def find(self, kind: str, suffix: str = "") -> dict[str, Any]:
+        """Return the one object of *kind* whose name ends in *suffix*."""
+        found = [item for item in self.objects if item["kind"] == kind and item["metadata"]["name"].endswith(suffix)]
+        assert len(found) == 1, f"{len(found)} of {kind} {suffix}"
+        return found[0]
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of all objects, sorted."""
+        return sorted(item["kind"] for item in self.objects)
+
+
+def ask(task: str, **arguments: Any) -> Any:
+    """Run one task of ``engine.py``."""
+    assert _PYTHON.exists(), "there is no .venv-helm: run .ci/tools"
+    done = subprocess.run(
+        [str(_PYTHON), "-m", "tests.helm.engine"],
+        input=json.dumps({"task": task, **arguments}),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "HELM_DRIVER": "memory"},
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+def steps(name: str, *values: Mapping[str, Any], chart: Path | str = CHART) -> dict[str, Any]:
+    """Return a release: an install with the first *values*, then an upgrade with each of the others."""
+    return {"name": name, "steps": [{"chart": str(chart), "values": dict(one)} for one in values]}
+
+
+def install(*releases: dict[str, Any], kubernetes: str = "v1.31.0") -> list[list[Stage]]:
+    """Install releases, each in a cluster of its own; return the stages of each."""
+    answers = ask("install", releases=list(releases), kubernetes=kubernetes)
+    for answer in answers:
+        assert "error" not in answer, answer["error"]
+    return [[Stage(**stage) for stage in answer["stages"]] for answer in answers]
+
+
+def install_or_fail(*releases: dict[str, Any]) -> list[str]:
+    """Return what Helm says against each release; empty when it is installed."""
+    return [answer.get("error", "") for answer in ask("install", releases=list(releases), kubernetes="v1.31.0")]

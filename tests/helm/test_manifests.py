@@ -1,0 +1,184 @@
+"""Every example installation: does Helm render it, would Kubernetes take it, and is it as safe as it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helm.helm import CHART, CI_VALUES, ROOT, Stage, ask
+
+OLDEST, NEWEST = "1.25.0", "1.37.0"
+
+
+class _NoDuplicates(yaml.SafeLoader):
+    """Refuses a mapping in which a key is there twice; Helm would take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        assert len(keys) == len(set(keys)), f"a key is there twice: {sorted(keys)} at {node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
+def rendered(stage: Stage) -> list[dict[str, Any]]:
+    """Return what was rendered, hooks included."""
+    texts = [stage.text, *stage.hooks]
+    return [item for text in texts for item in yaml.load_all(text, _NoDuplicates) if item]
+
+
+def pods(stage: Stage) -> list[dict[str, Any]]:
+    """Return the spec of every pod that the chart makes."""
+    found = [item["spec"] for item in rendered(stage) if item["kind"] == "Pod"]
+    return found + [item["spec"]["template"]["spec"] for item in rendered(stage) if item["kind"] == "Deployment"]
+
+
+def test_the_linter_has_nothing_to_say() -> None:
+    assert ask("lint", chart=str(CHART)) == []
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_kubernetes_and_the_prometheus_operator_know_every_field(installed: dict[str, Stage], version: str) -> None:
+    assert f'kubeVersion: ">={OLDEST}-0"' in (CHART / "Chart.yaml").read_text()
+    objects = [item for stage in installed.values() for item in (*stage.objects, *rendered(stage))]
+    assert ask("validate", objects=objects, version=version) == []
+
+
+def test_the_schemas_find_an_unknown_field(installed: dict[str, Stage]) -> None:
+    deployment, monitor = (json.loads(json.dumps(installed["full"].find(k))) for k in ("Deployment", "ServiceMonitor"))
+    deployment["spec"]["template"]["spec"]["containers"][0]["port"] = []
+    monitor["spec"]["endpoints"][0]["every"] = "15s"
+    deep, other = ask("validate", objects=[deployment, monitor], version=NEWEST)
+    assert "'port' was unexpected" in deep
+    assert "'every' was unexpected" in other
+
+
+@pytest.mark.parametrize("name", CI_VALUES)
+def test_what_helm_sends_is_what_was_rendered(installed: dict[str, Stage], name: str) -> None:
+    sent = {(item["kind"], item["metadata"]["name"]) for item in installed[name].objects}
+    hooks = {
+        (item["kind"], item["metadata"]["name"]) for text in installed[name].hooks for item in [yaml.safe_load(text)]
+    }
+    assert sent | hooks == {(item["kind"], item["metadata"]["name"]) for item in rendered(installed[name])}
+    assert [kind for kind, _ in hooks] == ["Pod"], "the pod of helm test"
+
+
+def test_what_each_mode_makes(installed: dict[str, Stage]) -> None:
+    assert installed["default"].kinds() == ["ConfigMap", "Deployment", "Service", "ServiceAccount"]
+    assert installed["file"].kinds() == ["ConfigMap", "Deployment", "PodMonitor", "Service", "ServiceAccount"]
+    assert installed["sidecar"].kinds() == [*["ConfigMap"] * 5, "PodMonitor", "PrometheusRule", "Service"]
+    assert installed["full"].kinds() == [
+        *["ConfigMap"] * 6,
+        *["Deployment", "NetworkPolicy", "PodDisruptionBudget", "PrometheusRule"],
+        *["Service", "ServiceAccount", "ServiceMonitor"],
+    ]
+
+
+@pytest.mark.parametrize("name", CI_VALUES)
+def test_pods_have_no_rights(installed: dict[str, Stage], name: str) -> None:
+    for pod in pods(installed[name]):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert container["resources"]["limits"].keys() == {"memory"}
+
+
+def test_selectors_find_the_exporter_and_nothing_else(installed: dict[str, Stage]) -> None:
+    full = installed["full"]
+    labels = full.find("Deployment")["spec"]["template"]["metadata"]["labels"]
+    [test_pod] = [item for item in rendered(full) if item["kind"] == "Pod"]
+    for selector in (
+        full.find("Service")["spec"]["selector"],
+        full.find("Deployment")["spec"]["selector"]["matchLabels"],
+        full.find("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        full.find("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+        assert not selector.items() <= test_pod["metadata"]["labels"].items()
+    monitor = full.find("ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert monitor.items() <= full.find("Service")["metadata"]["labels"].items()
+    head = {"ray.io/cluster": "training", "ray.io/node-type": "head"}
+    assert installed["sidecar"].find("PodMonitor")["spec"]["selector"] == {"matchLabels": head}
+    assert installed["sidecar"].find("Service")["spec"]["selector"] == head
+
+
+def test_the_network_policy_leads_to_ray_by_pod_and_not_by_port(installed: dict[str, Stage]) -> None:
+    policy = installed["full"].find("NetworkPolicy")["spec"]
+    dns, ray, collector = policy["egress"]
+    assert ray == {
+        "to": [
+            {
+                "podSelector": {"matchLabels": {"ray.io/is-ray-node": "yes"}},
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "training"}},
+            }
+        ]
+    }
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert collector["ports"] == [{"port": 4318, "protocol": "TCP"}]
+    [ingress] = policy["ingress"]
+    assert ingress["ports"] == [{"port": "tq-metrics", "protocol": "TCP"}]
+    [pod] = [item for item in rendered(installed["full"]) if item["kind"] == "Pod"]
+    admitted = [peer["podSelector"]["matchLabels"] for peer in ingress["from"] if "podSelector" in peer]
+    assert any(labels.items() <= pod["metadata"]["labels"].items() for labels in admitted), "helm test is shut out"
+
+
+def test_a_change_of_the_configuration_restarts_the_pod(installed: dict[str, Stage]) -> None:
+    sums = [
+        installed[name].find("Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+        for name in ("default", "file", "full")
+    ]
+    assert len(set(sums)) == 3
+
+
+@pytest.mark.parametrize("name", ["full", "sidecar"])
+def test_dashboards_are_those_of_the_repository(installed: dict[str, Stage], name: str) -> None:
+    files = sorted((ROOT / "dashboards" / "grafana").glob("*.json"))
+    assert len(files) == 4
+    found = {}
+    for item in installed[name].objects:
+        if item["kind"] == "ConfigMap" and "grafana_dashboard" in item["metadata"]["labels"]:
+            assert item["metadata"]["annotations"]["grafana_folder"] == "TransferQueue"
+            found.update(item["data"])
+    assert found == {file.name: file.read_text() for file in files}
+
+
+def test_a_packed_chart_has_the_dashboards_and_rules_in_it(tmp_path: Path) -> None:
+    import tarfile
+
+    archive = ask("package", chart=str(CHART), folder=str(tmp_path))
+    with tarfile.open(archive) as packed:
+        held = {name: packed.extractfile(name) for name in packed.getnames() if "/files/" in name}
+        wanted = [*(ROOT / "dashboards/grafana").glob("*.json"), *(ROOT / "dashboards/prometheus").glob("*.yaml")]
+        for path in wanted:
+            file = held.pop(f"tq-exporter/files/{path.parent.name}/{path.name}")
+            assert file is not None
+            assert file.read() == path.read_bytes()
+        assert not held
+
+
+def test_the_probe_of_helm_test_asks_the_service(installed: dict[str, Stage]) -> None:
+    [pod] = [item for item in rendered(installed["full"]) if item["kind"] == "Pod"]
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    *_, url, headers = pod["spec"]["containers"][0]["command"]
+    service = installed["full"].find("Service")
+    assert url == f"https://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert json.loads(headers) == CI_VALUES["full"]["probes"]["httpHeaders"]
+
+
+def test_the_notes_say_how_to_look(installed: dict[str, Stage]) -> None:
+    for name, stage in installed.items():
+        assert "kubectl --namespace training port-forward service/" in stage.notes, name
+        assert f"helm test {name}" in stage.notes
+    assert "Nothing scrapes it yet" in installed["default"].notes
+    assert "Nothing scrapes it yet" not in installed["full"].notes
+    assert "Ray head pod" in installed["sidecar"].notes
