@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from ray.core.generated import gcs_pb2
 
-from dataplane.endpoint import StorageUnitEndpoint
+from dataplane.endpoint import StorageUnitEndpoint, endpoint_of
 from exporter.discovery import ray_lookup
 
 _OWNER = (
@@ -66,7 +66,7 @@ def server(name: str) -> SimpleNamespace:
 
 def endpoint(**backend: Any) -> Any:
     conf = OmegaConf.create({"backend": backend}, flags={"allow_objects": True})
-    return ray_lookup._endpoint("ab", server("controller"), conf)
+    return endpoint_of("ab", server("controller"), conf)
 
 
 def test_storage_units_are_numbered_by_their_rank() -> None:
