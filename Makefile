@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test faults soak fuzz check format docs screenshots bench audit clean tools
+.PHONY: help demo stack dashboards test faults soak fuzz check format docs screenshots bench audit dist clean tools
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,7 @@ check: $(INSTALLED) ## Check format, lint, types, the import contract and genera
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m exporter.catalogue_docs | diff docs/metrics.md - || { echo 'docs/metrics.md is out of date: make docs' >&2; exit 1; }
 	$(BIN)/python -m dashboards.thresholds | diff dashboards/prometheus/thresholds.yaml - || { echo 'run make dashboards' >&2; exit 1; }
 	$(BIN)/python helm/readme.py | diff helm/tq-exporter/README.md - || { echo 'helm/tq-exporter/README.md is out of date: make docs' >&2; exit 1; }
@@ -77,6 +78,14 @@ audit: $(INSTALLED) ## Check the installed packages against the advisory databas
 	test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
 	$(BIN)/python -m pip freeze --exclude-editable > .audit/installed.txt
 	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps --requirement .audit/installed.txt
+
+dist: $(INSTALLED) ## Build wheel and sdist, and the list of what the wheel brings into a clean environment, into dist/.
+	rm -rf dist build/lib
+	$(BIN)/python -m build
+	$(PYTHON) -m venv --clear build/clean
+	build/clean/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	build/clean/bin/python -m pip freeze --exclude tq-exporter > dist/dependencies.txt
+	build/clean/bin/tq-exporter --version
 
 clean: ## Remove the virtual environment and everything generated.
 	rm -rf $(VENV) .venv-helm .audit .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
