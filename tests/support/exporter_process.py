@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -68,12 +68,18 @@ class ExporterProcess:
     Args:
         arguments: Further flags, for example ``"--controller", "tcp://127.0.0.1:1"``.
         env: Environment on top of this process's own, for example a cluster's.
+        program: Another installation's ``tq-exporter``.
     """
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "exporter.cli"),
+    ) -> None:
         self._log = tempfile.NamedTemporaryFile(prefix="tq-exporter-", suffix=".log")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "exporter.cli", "run", "--listen", "127.0.0.1:0", *arguments],
+            [*program, "run", "--listen", "127.0.0.1:0", *arguments],
             stdout=self._log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,76 @@
+"""A clean environment with the wheel, made as the Dockerfile makes its image without Ray."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.dockerfile import ROOT, read_stages
+
+COMMIT = "0123456789ab"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What the Dockerfile's steps made.
+
+    Attributes:
+        wheel: The wheel.
+        python: The interpreter of the environment, which has the wheel and what it depends on, and nothing else.
+        program: ``tq-exporter`` in it.
+    """
+
+    wheel: Path
+    python: Path
+    program: Path
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """Run the COPY and RUN steps of the stages ``wheel`` and ``environment``; paths lead into a folder of the test."""
+    root = tmp_path_factory.mktemp("image")
+    stages = read_stages()
+    for name, folder in (("wheel", root / "source"), ("environment", root)):
+        folder.mkdir(exist_ok=True)
+        for step, text in stages[name].steps:
+            if step == "COPY" and not text.startswith("--from="):
+                *sources, target = text.split()
+                for source in sources:
+                    _copy(ROOT / source, _under(root, folder, target), only=len(sources) == 1)
+            elif step == "RUN":
+                _run(text.replace(" /", f" {root}/"), folder)
+    [wheel] = (root / "wheel").glob("*.whl")
+    environment = root / "opt" / "tq-exporter" / "bin"
+    return Installation(wheel, environment / "python", environment / "tq-exporter")
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment of the test without what would let this repository be imported."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
+def _under(root: Path, folder: Path, target: str) -> Path:
+    return root / target.lstrip("/") if target.startswith("/") else folder / target
+
+
+def _copy(source: Path, target: Path, *, only: bool) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    else:
+        shutil.copy(source, target if only else target / source.name)
+
+
+def _run(command: str, folder: Path) -> None:
+    # `python` and `pip` of the base image: the ones of an interpreter, here the one that runs the tests.
+    bin_folder = Path(sys.executable).parent
+    env = {**clean_environment(), "PATH": f"{bin_folder}:{os.environ['PATH']}", "COMMIT": COMMIT}
+    done = subprocess.run(
+        ["sh", "-euc", command], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
