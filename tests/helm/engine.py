@@ -8,6 +8,7 @@ Run it with HELM_DRIVER=memory, so that releases are kept in memory. ``helm.py``
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -81,6 +82,7 @@ def validate(objects: list[dict[str, Any]], version: str) -> list[str]:
     return found
 
 
+@functools.cache
 def _spec_schema(kind: str) -> dict[str, Any]:
     """Return the schema of a custom resource's ``spec``, made strict, from the models of Prometheus Operator's CRDs."""
     schema: dict[str, Any] = getattr(prometheus_operator, kind).model_json_schema()
