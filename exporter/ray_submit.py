@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import msgspec
 
-from exporter.discovery.ray_child import RAY_ENVIRONMENT
+from dataplane.errors import DataPlaneError
+from exporter.discovery.ray_driver import RAY_ENVIRONMENT, NoRayError, connect
 
 __all__ = ["ACTOR", "Keeper", "KeeperStatus", "SubmitError", "status", "stop", "submit"]
 
@@ -50,14 +51,12 @@ class KeeperStatus(msgspec.Struct, frozen=True):
         node: Address of the node it runs on.
         pid: Its process id there, None while there is none.
         restarts: How often this actor has started it again.
-        exit_code: How its last process ended, None when none has.
     """
 
     state: str
     node: str
     pid: int | None
     restarts: int
-    exit_code: int | None
 
 
 class Keeper:
@@ -82,21 +81,14 @@ class Keeper:
         self._command = [sys.executable, "-c", _RUN, "run", *arguments]
         self._process: subprocess.Popen[bytes] | None = None
         self._state, self._restarts = "restarting", 0
-        self._exit_code: int | None = None
         self._stopping = threading.Event()
         threading.Thread(target=self._keep, name="tq-exporter-keeper", daemon=True).start()
 
-    def status(self) -> dict[str, Any]:
-        """Return the fields of a :class:`KeeperStatus`."""
+    def status(self) -> KeeperStatus:
+        """Return what became of the exporter."""
         process = self._process
         pid = process.pid if process is not None and self._state == "running" else None
-        return {
-            "state": self._state,
-            "node": self._node,
-            "pid": pid,
-            "restarts": self._restarts,
-            "exit_code": self._exit_code,
-        }
+        return KeeperStatus(self._state, self._node, pid, self._restarts)
 
     def stop(self) -> None:
         """End the exporter and this actor."""
@@ -122,8 +114,7 @@ class Keeper:
                 self._command, stdin=subprocess.DEVNULL, cwd=self._folder
             )
             self._state = "running"
-            self._exit_code = self._process.wait()
-            if self._exit_code == _WRONG_ARGUMENTS:
+            if self._process.wait() == _WRONG_ARGUMENTS:
                 self._state = "failed"
                 return
             self._state = "stopped" if self._stopping.is_set() else "restarting"
@@ -183,7 +174,8 @@ def _find(ray: Any) -> Any:
 
 def _ask(ray: Any, keeper: Any) -> KeeperStatus:
     try:
-        return msgspec.convert(ray.get(keeper.status.remote(), timeout=_DEADLINE_S / 2), KeeperStatus)
+        seen: KeeperStatus = ray.get(keeper.status.remote(), timeout=_DEADLINE_S / 2)
+        return seen
     except ray.exceptions.GetTimeoutError as error:
         raise SubmitError("the exporter's actor does not start: ray list actors tells why") from error
     except ray.exceptions.RayActorError as error:
@@ -200,13 +192,10 @@ def _connected(address: str) -> Iterator[Any]:
     watchdog = threading.Timer(_DEADLINE_S, _give_up, [address])
     watchdog.daemon = True
     watchdog.start()
-    import ray
-
     try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise SubmitError(f"cannot connect to Ray at {address}: {reason}") from error
+        ray = connect(address)
+    except (NoRayError, DataPlaneError) as error:
+        raise SubmitError(str(error)) from error
     try:
         yield ray
     finally:

@@ -19,8 +19,9 @@ from dataplane import errors
 from dataplane.endpoint import Endpoint, decode_endpoint
 from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from exporter.discovery import Absent, DiscoveryKind, Found
+from exporter.discovery.ray_driver import RAY_ENVIRONMENT
 
-__all__ = ["RAY_ENVIRONMENT", "RayDiscovery", "decode_answer"]
+__all__ = ["RayDiscovery", "decode_answer"]
 
 # Not with -m, which would put the folder that the exporter was started in before the installed packages.
 _COMMAND: Final = (
@@ -28,15 +29,6 @@ _COMMAND: Final = (
     "-c",
     "import sys; sys.path[:] = filter(None, sys.path); from exporter.discovery.ray_lookup import main; main()",
 )
-# Without the first, ray.get_actor starts a Ray when it finds none; the others shorten the time in which Ray
-# gives up on an address that does not answer, from minutes to seconds.
-RAY_ENVIRONMENT: Final = {
-    "RAY_ENABLE_AUTO_CONNECT": "0",
-    "RAY_NUM_REDIS_GET_RETRIES": "1",
-    "RAY_gcs_rpc_server_connect_timeout_s": "1",
-    "RAY_py_gcs_connect_timeout_s": "2",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
 # Made for a training job or for this process; in the look-up they would change how it attaches.
 _NOT_INHERITED: Final = ("RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK", "RAY_LOGGING_CONFIG_ENCODING")
 # An answer is a line; of endless output the end is enough to see that it is none.

@@ -9,12 +9,10 @@ running Ray for the named controller actor, prints one line of JSON and exits at
 from __future__ import annotations
 
 import argparse
-import importlib
 import math
 import os
 import re
 import signal
-import socket
 import time
 import traceback
 from typing import Any
@@ -22,13 +20,12 @@ from typing import Any
 import msgspec
 
 from dataplane.endpoint import CONTROLLER_ACTOR, CONTROLLER_NAMESPACE, Endpoint, encode_endpoint, endpoint_of
-from dataplane.errors import DataPlaneBadRequest, DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
-from exporter.config.values import BadValue, host_port, ray_address
+from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
 from exporter.discovery import Absent
+from exporter.discovery.ray_driver import NoRayError, connect, discovery_error, import_needed, one_line
 
 __all__ = ["main"]
 
-_CONNECT_TIMEOUT_S = 3.0
 # The last part of the deadline is for saying that nobody answered.
 _RESERVE_S = 1.0
 
@@ -53,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         answer = _encode_error(error, str(error))
     except Exception as error:  # whatever it was: say so, rather than leave by Ray's way out, which can block
         traceback.print_exc()
-        answer = _encode_error(error, _one_line(f"the look-up failed: {type(error).__name__}: {error}"))
+        answer = _encode_error(error, one_line(f"the look-up failed: {type(error).__name__}: {error}"))
     os.write(answer_fd, answer + b"\n")
     # Ray's own way out can block, or end other things; nothing here needs it.
     os._exit(0)
@@ -70,13 +67,11 @@ def _encode_error(error: Exception, detail: str) -> bytes:
 
 
 def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent:
-    address = _resolve_auto(address)
-    if address != "auto" and not _listens(address):
-        return Absent(ended=False, detail=f"nothing listens at {address}: no Ray there")
-    ray = _import("ray")
-    if not _connect(ray, address):
-        return Absent(ended=False, detail="no Ray runs on this machine")
-    _import("transfer_queue")  # the actor's class is unpickled with it
+    try:
+        ray = connect(address)
+    except NoRayError as error:
+        return Absent(ended=False, detail=str(error))
+    import_needed("transfer_queue")  # the actor's class is unpickled with it
     try:
         controller = ray.get_actor(CONTROLLER_ACTOR, namespace=CONTROLLER_NAMESPACE)
     except ValueError:
@@ -87,71 +82,14 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
     except ray.exceptions.GetTimeoutError as error:
         if _actor(controller._actor_id.hex()).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
             return Absent(ended=False, detail="the controller waits for resources")
-        raise _error(DataPlaneTimeout, "the controller actor gave no answer in time") from error
+        raise discovery_error(DataPlaneTimeout, "the controller actor gave no answer in time") from error
     except ray.exceptions.RayActorError:
         return _absent(controller._actor_id.hex())
     except ray.exceptions.RayError as error:
-        raise _error(DataPlaneUnavailable, f"asking the controller actor failed: {_one_line(error)}") from error
+        raise discovery_error(DataPlaneUnavailable, f"asking the controller actor failed: {one_line(error)}") from error
     if conf is None:
         return Absent(ended=False, detail="the controller is starting: it has no configuration yet")
     return endpoint_of(controller._actor_id.hex(), server, conf)
-
-
-def _resolve_auto(address: str) -> str:
-    """Return the address to use. ``RAY_ADDRESS`` stands in for ``auto``, but never as ``local``: that starts a Ray."""
-    own = os.environ.pop("RAY_ADDRESS", "")
-    if address != "auto" or not own:
-        return address
-    try:
-        return ray_address(own)
-    except BadValue as error:
-        raise _error(DataPlaneBadRequest, f"RAY_ADDRESS: {error}") from error
-
-
-def _listens(address: str) -> bool:
-    """Return whether something accepts connections there; where nothing does, Ray would try for minutes."""
-    host, port = host_port(address.removeprefix("ray://"))
-    try:
-        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
-    except (ConnectionRefusedError, socket.gaierror):
-        return False
-    except TimeoutError as error:
-        raise _error(DataPlaneTimeout, f"{address} did not accept a connection") from error
-    except OSError as error:
-        raise _error(DataPlaneUnavailable, f"cannot reach {address}: {error.strerror or error}") from error
-    return True
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise _error(
-            DataPlaneBadRequest,
-            f"cannot ask Ray: {error}; install tq-exporter[tq] with the cluster's versions of Ray and Python, "
-            "or use --discovery-file or --controller",
-        ) from error
-
-
-def _connect(ray: Any, address: str) -> bool:
-    """Become a driver of the cluster at *address*; return False when there is none."""
-    try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except ray.exceptions.AuthenticationError as error:
-        raise _error(DataPlaneUnavailable, f"Ray at {address}: {_one_line(error)}") from error
-    except ConnectionError as error:
-        if address == "auto":
-            return False
-        raise _error(DataPlaneUnavailable, f"cannot connect to Ray at {address}: {_one_line(error)}") from error
-    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        if "Version mismatch" in str(error):
-            raise _error(
-                DataPlaneBadRequest,
-                f"{_one_line(error)}; run the exporter with the cluster's versions of Ray and Python, or use "
-                "--discovery-file or --controller",
-            ) from error
-        raise _error(DataPlaneUnavailable, f"cannot connect to Ray at {address}: {_one_line(error)}") from error
-    return True
 
 
 # What became of a controller.
@@ -166,7 +104,7 @@ def _absent(actor_id: str | None) -> Absent:
         return Absent(ended=False, detail="the controller is gone; Ray keeps no record of how it ended")
     cause = record["DeathCause"].actor_died_error_context
     story, _, _ = (cause.error_message or "the controller died").partition("Some common causes")
-    return Absent(ended=_is_intended(cause), detail=_one_line(story))
+    return Absent(ended=_is_intended(cause), detail=one_line(story))
 
 
 def _is_intended(cause: Any) -> bool:
@@ -190,15 +128,6 @@ def _actor(actor_id: str) -> dict[str, Any]:
     except Exception:  # a private interface: whatever it raises, the answer is "unknown"
         return {}
     return record
-
-
-def _one_line(text: object, limit: int = 300) -> str:
-    line = " ".join(str(text).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def _error(kind: type[DataPlaneError], message: str) -> DataPlaneError:
-    return kind(message, operation="discover")
 
 
 if __name__ == "__main__":

@@ -6,15 +6,16 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from dashboards.stack import free_port
 from tests.support.cluster import TQCluster, kill
+from tests.support.waiting import wait_until
 
 
 def command(cluster: TQCluster, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,9 +32,7 @@ def command(cluster: TQCluster, *arguments: str) -> subprocess.CompletedProcess[
 @pytest.fixture
 def port(cluster: TQCluster) -> Iterator[int]:
     """A free port; no exporter is left in the cluster afterwards."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        free = server.getsockname()[1]
-    yield free
+    yield free_port()
     command(cluster, "--stop")
 
 
@@ -59,18 +58,18 @@ def test_it_runs_restarts_and_stops(cluster: TQCluster, port: int, tmp_path: Pat
     first = pid_of(port)
     assert first is not None
     kill(first)
-    wait_for(lambda: pid_of(port) not in (None, first))
+    wait_until(lambda: pid_of(port) not in (None, first), "another process", 120.0)
     shows(port, "dataplane_up 1.0")
 
     # The actor's own process: Ray starts it anew, and its exporter ended with it, since the port is free again.
     second = pid_of(port)
     assert second is not None
     kill(psutil.Process(second).ppid())
-    wait_for(lambda: pid_of(port) not in (None, second))
+    wait_until(lambda: pid_of(port) not in (None, second), "another process", 120.0)
     shows(port, "dataplane_up 1.0")
 
     assert command(cluster, "--stop").returncode == 0
-    wait_for(lambda: not answers(port))
+    wait_until(lambda: not answers(port), "nobody answers", 120.0)
     nothing = command(cluster, "--status")
     assert nothing.returncode == 1
     assert "no exporter was submitted" in nothing.stderr
@@ -80,7 +79,7 @@ def test_it_runs_restarts_and_stops(cluster: TQCluster, port: int, tmp_path: Pat
 def test_an_exporter_that_cannot_run_is_not_started_again_and_again(cluster: TQCluster, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)):
         assert command(cluster, "--listen", f"127.0.0.1:{port}").returncode == 0
-        wait_for(lambda: "failed" in command(cluster, "--status").stdout)
+        wait_until(lambda: "failed" in command(cluster, "--status").stdout, "it has failed", 120.0)
 
 
 def test_what_cannot_work_is_said_before_anything_starts(cluster: TQCluster) -> None:
@@ -106,6 +105,14 @@ def test_a_cluster_that_is_not_there_is_said_in_time() -> None:
     assert address in done.stderr
 
 
+def test_no_ray_is_started_to_submit_to() -> None:
+    flags = [sys.executable, "-m", "exporter.cli", "ray-submit", "--status"]
+    env = {**os.environ, "RAY_ADDRESS": "local"}
+    done = subprocess.run(flags, env=env, capture_output=True, text=True, timeout=150, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "RAY_ADDRESS" in done.stderr
+
+
 def pid_of(port: int) -> int | None:
     """Return the process that serves *port*, None while there is none."""
     for process in psutil.process_iter(["cmdline"]):
@@ -123,11 +130,4 @@ def answers(port: int) -> str:
 
 
 def shows(port: int, line: str) -> None:
-    wait_for(lambda: line in answers(port))
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "never happened"
-        time.sleep(0.3)
+    wait_until(lambda: line in answers(port), line, 120.0)
