@@ -11,7 +11,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -22,6 +22,7 @@ from exporter.version import this_build
 __all__ = ["main"]
 
 _PROGRAM: Final = "tq-exporter"
+_FLAG: Final = re.compile(r"--[\w.-]+")
 _PRECEDENCE: Final = (
     f"Every flag has an environment variable: --ping-interval is TQ_EXPORTER_PING_INTERVAL, --config {CONFIG_ENV}. "
     "Flags win over variables, variables over the file. The file has further keys: docs/configuration.md."
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options, rest = parser.parse_known_args(arguments)
         if rest:
-            _reject(rest, arguments)
+            _reject(parser, rest, arguments)
         if options.command is None:
             parser.print_help(sys.stderr)
             return 2
@@ -201,7 +202,9 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line. ``commands`` are the parsers of its commands, by name."""
+
+    commands: Mapping[str, _Parser]
 
     def error(self, message: str) -> NoReturn:
         sys.exit(_fail(f"{message}; see {self.prog} --help", 2))
@@ -216,6 +219,7 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"{_PROGRAM} {this_build()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parser.commands = commands.choices
 
     def add(name: str, handler: Callable[[argparse.Namespace], int], summary: str, example: str) -> _Parser:
         command: _Parser = commands.add_parser(
@@ -312,10 +316,11 @@ def _urls(config: Config) -> tuple[str, ...]:
     return () if config.otlp.endpoint is None else (config.otlp.endpoint,)
 
 
-def _reject(rest: Sequence[str], arguments: Sequence[str]) -> NoReturn:
+def _reject(parser: _Parser, rest: Sequence[str], arguments: Sequence[str]) -> NoReturn:
     unknown = rest[0].partition("=")[0]
-    known = {flag for setting in SETTINGS if (flag := setting.flag)} | {"--config", "--json", "--format", "--help"}
-    known |= {"--output", "--set", "--runbooks", "--list", "--status", "--stop", "--any-node"}
+    known = {flag for command in parser.commands.values() for flag in _FLAG.findall(command.format_usage())} | {
+        "--help"
+    }
     nearest = difflib.get_close_matches(unknown, known, n=1) if re.match("--", unknown) else []
     command = next((word for word in arguments if not word.startswith("-")), "")
     remedy = f"did you mean {nearest[0]}?" if nearest else f"see {_PROGRAM} {command} --help".replace("  ", " ")

@@ -29,7 +29,7 @@ from dashboards.stack import alertmanager_command, free_port, prometheus_command
 from dataplane import build_data_plane_client
 from dataplane.errors import DataPlaneError
 from dataplane.observability import MetricsDataPlaneClient
-from tests.support.exporter_process import wait_until
+from tests.support.waiting import wait_until
 
 __all__ = ["FACTOR", "Job", "Monitoring", "scaled"]
 

@@ -21,7 +21,8 @@ from dashboards.build import render
 from dataplane.endpoint import Endpoint, StorageUnitEndpoint, encode_endpoint
 from tests.dashboards.live import Job, Monitoring, scaled
 from tests.support.cluster import TQCluster, frozen, kill
-from tests.support.exporter_process import ExporterProcess, wait_until
+from tests.support.exporter_process import ExporterProcess
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -20,7 +20,7 @@ import yaml
 
 from dashboards import rules
 from dashboards.stack import prometheus_config
-from tests.support.exporter_process import wait_until
+from tests.support.waiting import wait_until
 
 START_S = 300.0
 MARK = "STACK_TEST_MARK"

@@ -9,8 +9,8 @@ from typing import Any
 
 from dataplane.errors import ERROR_TYPES
 from tests.support.demo_process import DemoProcess
-from tests.support.exporter_process import wait_until
 from tests.support.otlp_receiver import Received, http_receiver
+from tests.support.waiting import wait_until
 
 _END_S = 60.0
 

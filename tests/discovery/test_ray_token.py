@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import TQCluster
-from tests.support.exporter_process import ExporterProcess, wait_until
+from tests.support.exporter_process import ExporterProcess
+from tests.support.waiting import wait_until
 
 WRONG = "f00dfeed" * 4
 

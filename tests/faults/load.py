@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final
 
 from tests.support.cluster import TQCluster
-from tests.support.exporter_process import wait_until
+from tests.support.waiting import wait_until
 
 __all__ = ["BUSY", "FULL", "IDLE", "LOADS", "RESIDENT", "Load"]
 

@@ -19,15 +19,17 @@ from typing import Final
 import psutil
 import pytest
 
+from dashboards.stack import free_port
 from tests.faults.load import IDLE
 from tests.faults.matrix import Begin, Row
 from tests.faults.proxied import ENV, FILE_LOOKUPS, UNITS, amid_a_round, both, record_at, through
 from tests.support.cluster import TQCluster
-from tests.support.exporter_process import Exposition, wait_until
+from tests.support.exporter_process import Exposition
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.moving_clock import MovingClock
 from tests.support.otlp_receiver import http_receiver
 from tests.support.small_disk import small_disk
+from tests.support.waiting import wait_until
 
 STAND_IN: Final = Path(__file__).with_name("stand_in")
 
@@ -150,8 +152,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(
 
 
 def test_it_ends_in_order_when_nothing_can_be_printed() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = ("--listen", f"127.0.0.1:{port}", "--controller", "tcp://127.0.0.1:1")
     with open("/dev/full", "wb") as full:
         process = subprocess.Popen([sys.executable, "-m", "exporter.cli", "run", *arguments], stdout=full, stderr=full)

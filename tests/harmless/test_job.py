@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 
 from tests.support.cluster import TQCluster
-from tests.support.exporter_process import ExporterProcess, wait_until
+from tests.support.exporter_process import ExporterProcess
+from tests.support.waiting import wait_until
 
 FAST = ("--ping-interval", "200ms", "--metadata-interval", "200ms")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import configparser
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 
+from dashboards.stack import free_port
 from tests.packaging.dockerfile import ROOT
 
 _EXAMPLES = ROOT / "docs" / "deploy"
@@ -36,8 +36,7 @@ sys.exit(3)
 
 
 def test_the_batch_script_runs_an_exporter_as_long_as_the_training_and_ends_with_its_code(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "train.py").write_text(_TRAIN)
     env = {
         **os.environ,

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.page.support import number, text, wait_for_text
 from tests.support.demo_process import DemoProcess
-from tests.support.exporter_process import wait_until
+from tests.support.waiting import wait_until
 
 RUN_S = float(os.environ.get("RUN_S", "240"))
 

@@ -14,8 +14,8 @@ from exporter.config import Listen
 from exporter.history import History
 from exporter.snapshot import PartitionFlow, PartitionState, Snapshot
 from exporter.web import WebServer
-from tests.support.exporter_process import wait_until
 from tests.support.snapshots import flow, partition, rich_snapshot
+from tests.support.waiting import wait_until
 
 __all__ = ["UNKNOWN", "Served", "cells", "many", "number", "running", "text", "wait_for_text"]
 

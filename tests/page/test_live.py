@@ -15,7 +15,8 @@ from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, cells, number, text, wait_for_text
 from tests.support.certificates import Authority
 from tests.support.cluster import TQCluster, kill
-from tests.support.exporter_process import ExporterProcess, wait_until
+from tests.support.exporter_process import ExporterProcess
+from tests.support.waiting import wait_until
 
 FAST = ("--ping-interval", "2s", "--metadata-interval", "500ms")
 STATES = ("ready", "incomplete", "uncommitted", "failed")

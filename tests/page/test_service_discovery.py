@@ -13,7 +13,8 @@ from msgspec.structs import replace as replace_struct
 from dataplane.endpoint import Endpoint
 from exporter.snapshot import Snapshot
 from exporter.web.service_discovery import encode_targets, is_host
-from tests.support.exporter_process import ExporterProcess, wait_until
+from tests.support.exporter_process import ExporterProcess
+from tests.support.waiting import wait_until
 
 ENDPOINT = Endpoint("tcp://10.0.0.7:40123", controller_id="c1", metrics_endpoint="10.0.0.7:41000", run="grpo-7b")
 

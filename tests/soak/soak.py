@@ -17,7 +17,8 @@ from pathlib import Path
 
 from tests.soak.stand_in import Controllers, Run
 from tests.soak.watch import Row, Watch
-from tests.support.exporter_process import ExporterProcess, wait_until
+from tests.support.exporter_process import ExporterProcess
+from tests.support.waiting import wait_until
 
 __all__ = ["soak"]
 

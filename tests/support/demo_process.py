@@ -18,7 +18,8 @@ from uuid import uuid4
 
 import psutil
 
-from tests.support.exporter_process import Exposition, wait_until
+from tests.support.exporter_process import Exposition
+from tests.support.waiting import wait_until
 
 __all__ = ["DemoProcess"]
 

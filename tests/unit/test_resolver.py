@@ -17,6 +17,7 @@ from dataplane.adapters.wire import WireMetadataReader
 from dataplane.errors import DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.probe import ConnectionProbe
 from tests.support.fake_router import FakeRouter, reply
+from tests.support.waiting import wait_until
 
 NAME = "controller.ray.svc"
 
@@ -53,18 +54,11 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     monkeypatch.setattr(socket, "getaddrinfo", server.getaddrinfo)
     yield server
     server.say("127.0.0.1")
-    wait_for(lambda: not resolver_threads())
+    wait_until(lambda: not resolver_threads(), "the end of the look-up", 10.0)
 
 
 def resolver_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "dataplane-resolver"]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 @pytest.mark.parametrize(("host", "numeric"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.1", "127.0.0.1")])
@@ -83,7 +77,7 @@ def test_a_hanging_look_up_costs_one_thread_and_its_answer_goes_to_the_next_who_
     assert (names.asked, len(resolver_threads())) == (1, 1)
     names.say("127.0.0.2")
     assert resolver.resolve(10.0) == "127.0.0.2"
-    wait_for(lambda: not resolver_threads())
+    wait_until(lambda: not resolver_threads(), "the end of the look-up", 10.0)
     names.say("127.0.0.3")
     assert resolver.resolve(10.0) == "127.0.0.3"
     assert names.asked == 2
@@ -93,7 +87,7 @@ def test_an_answer_that_came_long_ago_is_not_used(names: NameServer, monkeypatch
     resolver = Resolver(NAME)
     assert resolver.resolve(0.0) is None
     names.say("127.0.0.2")
-    wait_for(lambda: not resolver_threads())
+    wait_until(lambda: not resolver_threads(), "the end of the look-up", 10.0)
     monkeypatch.setattr(_resolver, "_KEPT_S", -1.0)
     names.say("127.0.0.3")
     assert resolver.resolve(10.0) == "127.0.0.3"
@@ -131,7 +125,7 @@ def test_the_probe_connects_once_the_name_is_known(names: NameServer) -> None:
         probe = ConnectionProbe(f"tcp://{NAME}:{server.getsockname()[1]}")
         assert probe.verdict(0.01) == "unknown"
         names.say("127.0.0.1")
-        wait_for(lambda: not resolver_threads())
+        wait_until(lambda: not resolver_threads(), "the end of the look-up", 10.0)
         assert probe.verdict(0.1) == "connected"
         probe.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import threading
-import time
 from collections.abc import Callable
 
 import bcrypt
@@ -12,6 +11,7 @@ import pytest
 
 from exporter.web import auth
 from exporter.web.auth import BasicAuth, TooManyChecksError, health_token
+from tests.support.waiting import wait_until
 
 
 def hashed(password: bytes) -> bytes:
@@ -125,13 +125,6 @@ def test_what_is_remembered_is_bounded_and_no_password(monkeypatch: pytest.Monke
     assert all(len(proof) == 32 and b"secret" not in proof for proof in gate._remembered)
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_wrong_passwords_run_one_at_a_time_and_few_wait(checks: Checks) -> None:
     gate = BasicAuth()
     assert gate.check(USERS, basic("alice", "open sesame"), "10.0.0.9")
@@ -149,7 +142,7 @@ def test_wrong_passwords_run_one_at_a_time_and_few_wait(checks: Checks) -> None:
     for thread in threads:
         thread.start()
     try:
-        wait_for(lambda: len(refused) == 80 - auth.MAX_WAITING)
+        wait_until(lambda: len(refused) == 80 - auth.MAX_WAITING, "all but the waiting are refused", 30.0)
         assert len(checks.hashes) == 1  # the others wait for it
         assert max(gate._waiting.values()) <= auth.MAX_WAITING_PER_CLIENT
         # Whoever is known waits for nobody.
@@ -172,7 +165,7 @@ def test_one_address_leaves_room_for_the_others(checks: Checks) -> None:
     for thread in threads:
         thread.start()
     try:
-        wait_for(lambda: gate._waiting["10.0.0.1"] == auth.MAX_WAITING_PER_CLIENT)
+        wait_until(lambda: gate._waiting["10.0.0.1"] == auth.MAX_WAITING_PER_CLIENT, "the address waits", 30.0)
         with pytest.raises(TooManyChecksError):
             gate.check(USERS, basic("alice", "wrong"), "10.0.0.1")
     finally:
@@ -192,7 +185,7 @@ def test_a_pair_that_came_many_times_at_once_is_checked_once(checks: Checks) -> 
     ]
     for thread in threads:
         thread.start()
-    wait_for(lambda: gate._waiting["10.0.0.1"] == auth.MAX_WAITING_PER_CLIENT)
+    wait_until(lambda: gate._waiting["10.0.0.1"] == auth.MAX_WAITING_PER_CLIENT, "the address waits", 30.0)
     checks.go.set()
     for thread in threads:
         thread.join(30)

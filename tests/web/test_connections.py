@@ -57,10 +57,15 @@ def test_an_address_that_floods_crowds_out_itself(line: Line) -> None:
     assert [is_open(each) for each in flood] == [False] * 47 + [True] * 3
 
 
-def test_what_is_being_answered_stays_and_the_next_waits_for_it(line: Line) -> None:
+def four_being_answered(line: Line) -> list[tuple[socket.socket, socket.socket]]:
     held = [line.connect("10.0.0.1") for _ in range(4)]
     for ours, _ in held:
         line.connections.enter(ours, "answering")
+    return held
+
+
+def test_what_is_being_answered_stays_and_the_next_waits_for_it(line: Line) -> None:
+    held = four_being_answered(line)
     newcomer: list[socket.socket] = []
     waiting = threading.Thread(target=lambda: newcomer.append(line.connect("10.0.0.1")[1]))
     waiting.start()
@@ -73,9 +78,7 @@ def test_what_is_being_answered_stays_and_the_next_waits_for_it(line: Line) -> N
 
 
 def test_a_client_that_does_not_take_its_answer_goes_after_a_while(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = [line.connect("10.0.0.1") for _ in range(4)]
-    for ours, _ in held:
-        line.connections.enter(ours, "answering")
+    held = four_being_answered(line)
     line.connections.enter(held[1][0], "sending")
     monkeypatch.setattr(connections_module, "_SENDING_S", 0.0)
     time.sleep(0.01)
@@ -103,9 +106,7 @@ def test_a_handshake_that_begins_after_its_end_is_ended(line: Line) -> None:
 
 
 def test_closing_ends_all_and_lets_the_waiting_go(line: Line) -> None:
-    held = [line.connect("10.0.0.1") for _ in range(4)]
-    for ours, _ in held:
-        line.connections.enter(ours, "answering")
+    held = four_being_answered(line)
     late: list[socket.socket] = []
     waiting = threading.Thread(target=lambda: late.append(line.connect("10.0.0.1")[1]))
     waiting.start()

@@ -17,7 +17,8 @@ import pytest
 from exporter.web import MAX_CONNECTIONS
 from exporter.web.server import MAX_HEAD_BYTES
 from tests.support.certificates import Authority
-from tests.support.exporter_process import ExporterProcess, wait_until
+from tests.support.exporter_process import ExporterProcess
+from tests.support.waiting import wait_until
 
 NOWHERE = ("--controller", "tcp://127.0.0.1:1")
 OTHER_ADDRESS = "127.0.0.2"

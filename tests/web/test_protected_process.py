@@ -14,7 +14,8 @@ import bcrypt
 import pytest
 
 from tests.support.certificates import Authority
-from tests.support.exporter_process import ExporterProcess, wait_until
+from tests.support.exporter_process import ExporterProcess
+from tests.support.waiting import wait_until
 
 NOWHERE = ("--controller", "tcp://127.0.0.1:1")
 PATHS = ("/", "/metrics", "/healthz", "/readyz", "/sd", "/api/v1/snapshot", "/docs/metrics", "/nothing")

@@ -11,9 +11,11 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from dashboards.stack import free_port
 from tests.support.certificates import Authority
-from tests.support.exporter_process import ExporterProcess, wait_until
+from tests.support.exporter_process import ExporterProcess
 from tests.support.otlp_receiver import http_receiver
+from tests.support.waiting import wait_until
 
 SECRETS = {
     "header": "hdr-8f1c2e",
@@ -34,12 +36,6 @@ def everything(secret: str) -> list[str]:
     return [secret, quoted, base64.b64encode(secret.encode()).decode().rstrip("=")]
 
 
-def refused_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @pytest.mark.parametrize(("protocol", "log_format"), [("http/protobuf", "text"), ("grpc", "json")])
 def test_the_log_of_failing_exports_has_no_secret(tmp_path: Path, protocol: str, log_format: str) -> None:
     hashed = bcrypt.hashpw(SECRETS["password"].encode(), bcrypt.gensalt(4)).decode()
@@ -53,7 +49,7 @@ def test_the_log_of_failing_exports_has_no_secret(tmp_path: Path, protocol: str,
     token_file.write_text(SECRETS["ray token"])
     in_url = SECRETS["url password"].replace("@", "%40").replace(":", "%3A")
     env = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:{in_url}@127.0.0.1:{refused_port()}",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:{in_url}@127.0.0.1:{free_port()}",
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_EXPORTER_OTLP_HEADERS": (
             f"x-key={SECRETS['header']},x-odd=hdr%2077aa%2F01,authorization=Bearer%20{SECRETS['bearer']}"

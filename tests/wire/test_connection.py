@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from dataplane.errors import (
 )
 from dataplane.interfaces import MetadataReader, TagRules
 from tests.support.fake_router import CONTROLLER_ID, FakeRouter, reply
+from tests.support.waiting import wait_until
 
 
 def answer(request: dict[str, Any]) -> Sequence[bytes]:
@@ -57,13 +57,6 @@ def connect(router: FakeRouter) -> Iterator[Callable[..., WireMetadataReader]]:
 
 
 Connect = Callable[..., WireMetadataReader]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_reads(connect: Connect) -> None:
@@ -218,7 +211,8 @@ def test_a_second_reply_to_one_request_answers_no_other(router: FakeRouter, conn
     reader = connect()
     assert reader.list_partitions() == ["train"]
     router.send(0, reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["stale"]}))
-    wait_for(lambda: reader._connection._channel is not None and reader._connection._channel.socket.poll(1))
+    what = "a reply that nobody waits for"
+    wait_until(lambda: (channel := reader._connection._channel) is not None and channel.socket.poll(1), what, 10.0)
     assert reader.list_partitions() == ["train"]
     assert reader.list_partitions() == ["train"]
 
@@ -245,7 +239,7 @@ def test_a_connection_lost_while_waiting_is_unavailable_long_before_the_deadline
 ) -> None:
     router.answer = silence
     reader = connect(timeout_s=600.0)
-    closer = threading.Thread(target=lambda: (wait_for(lambda: router.requests), router.close()))
+    closer = threading.Thread(target=lambda: (wait_until(lambda: router.requests, "a request", 10.0), router.close()))
     closer.start()
     with pytest.raises(DataPlaneUnavailable, match="gone"):
         reader.ping()
@@ -305,7 +299,7 @@ def test_close_ends_a_waiting_call(router: FakeRouter, connect: Connect) -> None
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    wait_for(lambda: router.requests)
+    wait_until(lambda: router.requests, "a request", 10.0)
     reader.close()
     waiting.join()
     assert [type(error) for error in errors] == [DataPlaneUnavailable]
@@ -321,7 +315,7 @@ def test_a_call_waits_no_longer_than_its_deadline_for_another_thread(router: Fak
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    wait_for(lambda: router.requests)
+    wait_until(lambda: router.requests, "a request", 10.0)
     with pytest.raises(DataPlaneTimeout, match="another call"):
         reader.ping(timeout_s=0.05)
     reader.close()
