@@ -33,7 +33,7 @@ test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs a part.
 
 faults: $(INSTALLED) tools ## Run every row of the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py runs a part anew.
 	$(if $(filter tests/faults,$(FAULTS)),rm -rf build/faults)
-	$(BIN)/python -m pytest --all-loads --fault-records build/faults $(FAULTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --all-loads --fault-records build/faults $(FAULTS)
 	$(BIN)/python -m tests.faults.report build/faults > build/reliability.md
 	mv build/reliability.md docs/reliability.md
 
