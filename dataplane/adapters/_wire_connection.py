@@ -56,6 +56,12 @@ _EVENTS: Final = zmq.Event.CLOSED | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_R
 # larger than allowed, or none. How long a busy machine may take to announce it.
 _RETRY_MS: Final = 500
 
+# ZMQ tries to connect again for as long as the socket is open, also while nobody calls and the events of it pile up.
+# A socket whose connection ended is never used again, so this only matters to a call that waits for a host which is
+# neither there nor gone.
+_RECONNECT_MS: Final = 1_000
+_RECONNECT_AT_MOST_MS: Final = 10_000
+
 
 class _Channel:
     """One DEALER socket with its monitor and the time at which its unanswered request was sent."""
@@ -77,6 +83,8 @@ class _Channel:
             (zmq.MAXMSGSIZE, max_reply_bytes),
             # A stopped peer completes no handshake. Giving up and trying again would fill its accept queue.
             (zmq.HANDSHAKE_IVL, 0),
+            (zmq.RECONNECT_IVL, _RECONNECT_MS),
+            (zmq.RECONNECT_IVL_MAX, _RECONNECT_AT_MOST_MS),
             # So that a host that vanished without a word is noticed within half a minute.
             (zmq.TCP_KEEPALIVE, 1),
             (zmq.TCP_KEEPALIVE_IDLE, 10),
@@ -88,11 +96,25 @@ class _Channel:
         # A ROUTER ignores a second peer of an identity that it still holds, so each channel has one of its own.
         number = next(self._numbers)
         self.socket.setsockopt(zmq.IDENTITY, f"{identity}_{number}".encode())
-        self.monitor: zmq.Socket[bytes] = self.socket.get_monitor_socket(_EVENTS, f"inproc://tq-exporter-{number}")
+        self.monitor = self._watch(f"inproc://tq-exporter-{number}")
         self.poller = zmq.Poller()
         self.poller.register(self.socket, zmq.POLLIN)
         self.poller.register(self.monitor, zmq.POLLIN)
         self.socket.connect(address)
+
+    def _watch(self, address: str) -> zmq.Socket[bytes]:
+        """Return the socket of :data:`_EVENTS`, which no number of unread events fills.
+
+        The thread that moves the data of all our sockets also writes the events, and waits while they do not fit. So
+        500 failed connects of one reader that nobody calls would silence every other reader of this process, and
+        closing that one would wait for ever.
+        """
+        self.socket.monitor(address, _EVENTS)
+        monitor: zmq.Socket[bytes] = self.socket.context.socket(zmq.PAIR)
+        monitor.setsockopt(zmq.LINGER, 0)
+        monitor.setsockopt(zmq.RCVHWM, 0)
+        monitor.connect(address)
+        return monitor
 
     def is_ready(self) -> bool:
         """Whether a request may be sent: nothing owed, nothing received unasked, the connection never ended."""

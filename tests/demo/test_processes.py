@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+
+from tests.support.cluster import is_running
 
 # A child with a child of its own in another session. It ignores every polite request, or obeys and forgets that child.
 PARENT = """
@@ -48,7 +49,7 @@ def demo(tmp_path: Path, child: str, how: str) -> subprocess.Popen[str]:
 def is_gone(pid: int) -> bool:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        if not is_running(pid):
             return True
         time.sleep(0.05)
     return False

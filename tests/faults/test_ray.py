@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
@@ -71,7 +72,7 @@ class Home:
 
 
 def kill_process(process: psutil.Process) -> None:
-    if process.is_running():  # and is the same one as when it was found
+    with contextlib.suppress(psutil.NoSuchProcess):  # also says so when another one has its number now
         process.kill()
 
 

@@ -38,7 +38,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["RAY_ENV", "Controller", "StorageUnit", "TQCluster", "frozen", "kill"]
+__all__ = ["RAY_ENV", "Controller", "StorageUnit", "TQCluster", "frozen", "is_running", "kill"]
 
 RAY_ENV = {
     "RAY_AUTH_MODE": "token",
@@ -91,23 +91,33 @@ def frozen(*pids: int) -> Iterator[None]:
 def _await_stop(pid: int, timeout_s: float = 10.0) -> None:
     """Return when every thread stands still: a signal takes its time, in which a request may still be answered."""
     deadline = time.monotonic() + timeout_s
-    while any(
-        (task / "stat").read_text().rpartition(")")[2].split()[0] != "T" for task in Path(f"/proc/{pid}/task").iterdir()
-    ):
+    while any(_task_state(task) != "T" for task in Path(f"/proc/{pid}/task").iterdir()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"process {pid} runs on {timeout_s} s after SIGSTOP")
         time.sleep(0.001)
 
 
+def _task_state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # a thread that has just ended does nothing either
+        return "T"
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and does more than wait for its parent to take note of its end."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def kill(pid: int, timeout_s: float = 10.0) -> None:
     """SIGKILL a process and return when it is gone."""
-    try:
-        process = psutil.Process(pid)
-        process.kill()
-    except psutil.NoSuchProcess:
-        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).kill()
     deadline = time.monotonic() + timeout_s
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+    while is_running(pid):
         if time.monotonic() > deadline:
             raise TimeoutError(f"process {pid} survived SIGKILL for {timeout_s} s")
         time.sleep(0.01)
@@ -201,7 +211,7 @@ class TQCluster:
             self.start_tq()
             return
         pids = [self.controller.pid, *(unit.pid for unit in self.storage_units)]
-        if self._running_options != self._tq_options or not all(_is_running(pid) for pid in pids):
+        if self._running_options != self._tq_options or not all(is_running(pid) for pid in pids):
             self.restart_tq()
             return
         self.clear_all()
@@ -314,10 +324,3 @@ class TQCluster:
             return self.log_path.read_text(errors="replace")[-4000:]
         except OSError:
             return "(no log)"
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.NoSuchProcess:
-        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -381,6 +382,49 @@ print([name for name in ("ray", "torch", "transfer_queue", "tensordict") if name
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_a_reader_that_nobody_calls_while_its_peer_is_gone_holds_up_no_other_and_closes() -> None:
+    # In a process of its own, since what this looks for is a deadlock. A thousand failed connects take 3 s here and
+    # hours in earnest; each leaves two events that nobody reads.
+    code = """
+import time
+from dataplane.adapters import _wire_connection
+from dataplane.adapters.wire import WireMetadataReader
+from tests.support.fake_router import FakeRouter
+from tests.wire.test_connection import answer
+
+_wire_connection._RECONNECT_MS = _wire_connection._RECONNECT_AT_MOST_MS = 1
+gone, well = FakeRouter(answer), FakeRouter(answer)
+forgotten, other = WireMetadataReader(gone.address, timeout_s=10.0), WireMetadataReader(well.address, timeout_s=10.0)
+forgotten.ping()
+gone.close()
+time.sleep(3.0)
+other.ping()
+for reader in (forgotten, other):
+    reader.close()
+well.close()
+print("closed")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("closed", "")
+
+
+def test_a_gone_peer_is_tried_again_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wire_connection, "_RECONNECT_MS", 1)
+    router = FakeRouter(answer)
+    reader = WireMetadataReader(router.address, timeout_s=10.0)
+    reader.ping()
+    router.close()
+    time.sleep(1.0)
+    channel = reader._connection._channel
+    assert channel is not None
+    events = 0
+    while channel.monitor.poll(0):
+        channel.monitor.recv_multipart()
+        events += 1
+    assert 2 < events < 40  # 10 tries, the wait doubled after each; in even steps there would be hundreds
+    reader.close()
 
 
 @pytest.mark.parametrize("partition_id", [None, 7, object(), "\ud800"])
