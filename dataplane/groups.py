@@ -7,20 +7,21 @@ loop of the exporter; it never raises on a malformed tag, it reports the field a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from itertools import islice
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
 from dataplane.tags import (
     CONVENTIONS,
+    KEY_RULES,
     NO_MAPPING,
     Convention,
     Tag,
     detect_convention,
-    group_id_reader,
     is_reserved_key,
     read_tags,
     to_bool,
@@ -153,22 +154,21 @@ def group_tags(
     Args:
         originals: Where the groups' ``tags`` are copied from, by key; None copies what was read of them.
     """
-    # Runs first: the rows of a group are mostly written together with equal tags, so that one look is enough for all.
-    run_tags, run_keys = _runs(tags)
+    given = convention
     if convention == "auto":
-        convention = detect_convention(run_tags)
+        convention = detect_convention(list(islice(tags.values(), _GUESSED_FROM)))
+    parts = _parts(tags, convention)
+    if given == "auto":
+        detected = detect_convention(parts.tags)
+        if detected != convention:
+            convention = detected
+            parts = _parts(tags, convention)
     # A NeMo RL row without a version, among rows that have one, is a write in progress or one that failed.
-    needs_version = convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in run_tags)
-    id_in_key = group_id_reader(convention)
+    needs_version = convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in parts.tags)
 
     groups: dict[str, _Group] = {}
-    for tag, keys in zip(run_tags, run_keys, strict=True):
-        group_id = None if tag.group_id is UNSET else to_text(tag.group_id)
-        if group_id is not None:
-            _add(_join(groups, group_id, keys), tag, len(keys), convention, needs_version)
-            continue
-        for part_id, part in _split(keys, tag, id_in_key):
-            _add(_join(groups, part_id, part), tag, len(part), convention, needs_version)
+    for group_id, tag, keys in zip(parts.ids, parts.tags, parts.keys, strict=True):
+        _add(_join(groups, group_id, keys), tag, len(keys), convention, needs_version)
     source = tags if originals is None else originals
     return [_finish(partition_id, group, source[group.keys[0]], group_size) for group in groups.values()]
 
@@ -188,38 +188,72 @@ class _Group(msgspec.Struct, gc=False):
     prompt_status: str | None = None
 
 
-def _runs(tags: Mapping[str, Tag]) -> tuple[list[Tag], list[list[str]]]:
-    """Return the tag of each run of rows with equal tags, and its keys. Reserved keys are in none."""
-    run_tags: list[Tag] = []
-    run_keys: list[list[str]] = []
-    last_tag: Tag | None = None
-    keys: list[str] = []
-    for key, tag in tags.items():
-        if key[:2] == "__":
+# Rows from which the convention is guessed. Whether the guess is right shows once all rows have been looked at.
+_GUESSED_FROM: Final = 64
+
+
+class _Parts(NamedTuple):
+    """Rows that stand together, are of one group and have equal tags: each part's group id, tag and keys.
+
+    A group may have several parts. No part is empty or has reserved keys.
+    """
+
+    ids: list[str]
+    tags: list[Tag]
+    keys: list[list[str]]
+
+
+def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
+    """Cut rows into parts.
+
+    The rows of a group are mostly written together with equal tags, and a group is mostly made like the one before.
+    So each part is first taken to have as many rows, and the same endings of its keys, as the part before, which two
+    comparisons of lists confirm.
+    """
+    rule = KEY_RULES.get(convention)
+    keys, values = list(tags), list(tags.values())
+    parts = _Parts([], [], [])
+    count = 1  # of the last part with a group_id tag
+    endings: list[str] = []  # of the last part without one
+    start, end = 0, len(keys)
+    while start < end:
+        key, tag = keys[start], values[start]
+        stated = None if tag.group_id is UNSET else to_text(tag.group_id)
+        group_id = key if stated is None else stated
+        if stated is not None:
+            stop = start + count
+            if values[start:stop].count(tag) != count:
+                stop = start + 1
+            while stop < end and (values[stop] is tag or values[stop] == tag):
+                stop += 1
+            count = stop - start
+            part = keys[start:stop]
+            if "__" in "".join(part):  # else no key can be reserved
+                part = [member for member in part if not is_reserved_key(member)]
+        elif is_reserved_key(key):
+            stop, part = start + 1, []
+        else:
+            stop, part = start + 1, [key]
+            if rule is not None and (group_id := rule.group_id(key, tag)) != key:
+                prefix = group_id + rule.separator
+                after = start + len(endings)
+                alike = endings and keys[start:after] == [prefix + ending for ending in endings]
+                if alike and values[start:after].count(tag) == len(endings):
+                    stop = after
+                guessed = stop
+                while stop < end and (values[stop] is tag or values[stop] == tag) and keys[stop].startswith(prefix):
+                    if rule.group_id(keys[stop], tag) != group_id:
+                        break
+                    stop += 1
+                part = keys[start:stop]
+                if stop > guessed or not alike:
+                    endings = [member[len(prefix) :] for member in part]
+        start = stop
+        if not part:
             continue
-        if tag is last_tag or tag == last_tag:
-            keys.append(key)
-        else:
-            keys = [key]
-            run_keys.append(keys)
-            run_tags.append(tag)
-            last_tag = tag
-    return run_tags, run_keys
-
-
-def _split(keys: list[str], tag: Tag, id_in_key: Callable[[str, Tag], str]) -> list[tuple[str, list[str]]]:
-    """Return the group ids in *keys*, each with those of its keys that stand together."""
-    parts: list[tuple[str, list[str]]] = []
-    last_id: str | None = None
-    part: list[str] = []
-    for key in keys:
-        group_id = id_in_key(key, tag)
-        if group_id == last_id:
-            part.append(key)
-        else:
-            part = [key]
-            parts.append((group_id, part))
-            last_id = group_id
+        parts.ids.append(group_id)
+        parts.tags.append(tag)
+        parts.keys.append(part)
     return parts
 
 

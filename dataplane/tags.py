@@ -7,20 +7,21 @@ way in; what does not goes into :class:`LooseTagFields` and is read with care.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 __all__ = [
     "CONVENTIONS",
+    "KEY_RULES",
     "NO_MAPPING",
     "Convention",
+    "KeyRule",
     "LooseTagFields",
     "Tag",
     "TagFields",
     "detect_convention",
-    "group_id_reader",
     "is_reserved_key",
     "read_tag",
     "read_tags",
@@ -131,11 +132,6 @@ def detect_convention(tags: Collection[Tag]) -> Convention:
     return "nemo-rl"
 
 
-def group_id_reader(convention: Convention) -> Callable[[str, Tag], str]:
-    """Return what reads the group id of a row that has no ``group_id`` tag: from its key, by the convention's rule."""
-    return _KEY_RULES.get(convention, lambda key, tag: key)
-
-
 def _nemo_rl_id(key: str, tag: Tag) -> str:
     head, _, index = key.rpartition("_g")
     return head if head and index.isdecimal() else key
@@ -149,7 +145,21 @@ def _verl_id(key: str, tag: Tag) -> str:
     return uid if uid and index.isdecimal() and session.isdecimal() else key
 
 
-_KEY_RULES: Final[Mapping[str, Callable[[str, Tag], str]]] = {"nemo-rl": _nemo_rl_id, "verl": _verl_id}
+class KeyRule(NamedTuple):
+    """How a convention reads the group of a row that has no ``group_id`` tag from its key.
+
+    Attributes:
+        group_id: Returns the group id that is in a key; the key itself when there is none. What follows the id and the
+            separator is looked at alone: with another id before it, it would be the end of that group's key.
+        separator: Stands between the group id and the rest of the key.
+    """
+
+    group_id: Callable[[str, Tag], str]
+    separator: str
+
+
+KEY_RULES: Final[Mapping[Convention, KeyRule]] = {"nemo-rl": KeyRule(_nemo_rl_id, "_g"), "verl": KeyRule(_verl_id, "_")}
+"""By convention. In the others, such a row is a group of its own."""
 
 
 def to_text(value: object) -> str | None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from dataplane.groups import DataPlaneGroupMeta, count_ready, group_rows
-from dataplane.tags import LooseTagFields, TagFields
+from dataplane.tags import Convention, LooseTagFields, TagFields
 
 
 def only(rows: dict[str, Any], **rules: Any) -> DataPlaneGroupMeta:
@@ -285,3 +285,29 @@ def test_group_metadata_is_frozen_and_pickles_and_copies() -> None:
         group.committed = False  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(group)) == copy.deepcopy(group) == group
     assert DataPlaneGroupMeta("p", "g", []).tags is not DataPlaneGroupMeta("p", "g", []).tags
+
+
+@pytest.mark.parametrize("odd", range(9))
+@pytest.mark.parametrize(("convention", "key"), [("nemo-rl", "{}_g{}"), ("verl", "{}_{}_0"), ("recovery", "{} {}")])
+def test_one_odd_row_among_groups_that_look_alike(convention: Convention, key: str, odd: int) -> None:
+    names = [(uid, number) for uid in "uvw" for number in range(3)]
+
+    def grouped(odd_version: int) -> list[DataPlaneGroupMeta]:
+        rows = {}
+        for index, (uid, number) in enumerate(names):
+            version = {"min_global_steps" if convention == "verl" else "weight_version": odd_version}
+            rows[key.format(uid, number)] = {
+                **(version if index == odd else dict.fromkeys(version, 5)),
+                **({"group_id": uid} if convention == "recovery" else {}),
+            }
+        return group_rows("p", rows, convention=convention)
+
+    strayed = names[odd]
+    expected = {uid: [key.format(uid, number) for number in range(3)] for uid in "uvw"}
+    assert {group.group_id: group.keys for group in grouped(4)} == expected
+    assert {group.group_id: group.weight_version for group in grouped(4)} == {**dict.fromkeys("uvw", 5), strayed[0]: 4}
+
+    names[odd] = ("x", 7)
+    expected = {**expected, "x": [key.format("x", 7)]}
+    expected[strayed[0]].remove(key.format(*strayed))
+    assert {group.group_id: group.keys for group in grouped(5)} == expected

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, group_rows
-from dataplane.tags import CONVENTIONS, LooseTagFields, TagFields
+from dataplane.tags import CONVENTIONS, Convention, LooseTagFields, TagFields
 
 UNHURRIED = settings(deadline=None)
 NAMES = TagFields.__struct_fields__
@@ -102,6 +102,36 @@ def test_order_changes_nothing_but_tags(rows: dict[str, Any], rule: dict[str, An
     shuffled = list(rows.items())
     rng.shuffle(shuffled)
     assert without_tags(group_rows("p", dict(shuffled), **rule)) == without_tags(group_rows("p", rows, **rule))
+
+
+stretches = st.lists(
+    st.tuples(
+        st.sampled_from(["u", "v", "w", "__u", "u_1", "u_g1"]),
+        st.sampled_from(["{uid}_g{n}", "{uid}_{n}_0", "{uid}_{n}", "{uid}", "{uid}_gx{n}"]),
+        st.integers(0, 1),
+        st.integers(1, 4),
+        good_tags,
+    ),
+    max_size=8,
+)
+
+
+@UNHURRIED
+@given(stretches, st.sampled_from(CONVENTIONS[1:]))
+def test_rows_that_look_like_those_before_go_where_they_would_go_alone(
+    stretches: list[tuple[str, str, int, int, dict[str, Any]]], convention: Convention
+) -> None:
+    rows = {
+        form.format(uid=uid, n=number): tag
+        for uid, form, first, count, tag in stretches
+        for number in range(first, first + count)
+    }
+    expected: dict[str, list[str]] = {}
+    for key, tag in rows.items():
+        for alone in group_rows("p", {key: tag}, convention=convention):
+            expected.setdefault(alone.group_id, []).append(key)
+    groups = group_rows("p", rows, convention=convention)
+    assert {group.group_id: group.keys for group in groups} == {name: sorted(keys) for name, keys in expected.items()}
 
 
 @UNHURRIED
