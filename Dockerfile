@@ -66,8 +66,13 @@ LABEL org.opencontainers.image.title="tq-exporter" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.revision="${COMMIT}"
 COPY --from=wheel /wheel /wheel
-# Into an environment of its own that sees the image's Ray and TransferQueue and changes neither.
+# Into an environment of its own that sees the image's Ray and TransferQueue and changes neither. The image's Python may
+# itself be of an environment, whose packages --system-site-packages does not mean; and it may have a tq-exporter, which
+# pip would take for the one asked for.
 RUN python3 -m venv --system-site-packages /opt/tq-exporter \
+    && python3 -c 'import site; [print(f"import site; site.addsitedir({path!r})") for path in site.getsitepackages()]' \
+        > "$(/opt/tq-exporter/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/training-image.pth" \
+    && /opt/tq-exporter/bin/pip install --no-cache-dir --no-deps --ignore-installed /wheel/*.whl \
     && /opt/tq-exporter/bin/pip install --no-cache-dir /wheel/*.whl
 ENV PATH=/opt/tq-exporter/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -75,7 +80,10 @@ ENV PATH=/opt/tq-exporter/bin:$PATH \
     TQ_EXPORTER_LISTEN=0.0.0.0:9464
 EXPOSE 9464
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck"]
-USER 65532:65532
+ARG RUN_AS=65532:65532
+USER ${RUN_AS}
+# Fails where the image's Python lies below /root, out of that user's reach: open the way to it, or give RUN_AS=0:0.
+RUN ["tq-exporter", "--version"]
 ENTRYPOINT ["tq-exporter"]
 CMD ["run"]
 

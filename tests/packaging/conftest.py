@@ -1,11 +1,13 @@
-"""A clean environment with the wheel, made as the Dockerfile makes its image without Ray."""
+"""What the Dockerfile's steps make, done without an engine; and an environment made so, of the image without Ray."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,19 +37,29 @@ class Installation:
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """Run the COPY and RUN steps of the stages ``wheel`` and ``environment``; paths lead into a folder of the test."""
     root = tmp_path_factory.mktemp("image")
-    stages = read_stages()
-    for name, folder in (("wheel", root / "source"), ("environment", root)):
-        folder.mkdir(exist_ok=True)
-        for step, text in stages[name].steps:
-            if step == "COPY" and not text.startswith("--from="):
-                *sources, target = text.split()
-                for source in sources:
-                    _copy(ROOT / source, _under(root, folder, target), only=len(sources) == 1)
-            elif step == "RUN":
-                _run(text.replace(" /", f" {root}/"), folder)
+    (root / "source").mkdir()
+    run_steps("wheel", root, root / "source", env={"COMMIT": COMMIT})
+    run_steps("environment", root, root)
     [wheel] = (root / "wheel").glob("*.whl")
     environment = root / "opt" / "tq-exporter" / "bin"
     return Installation(wheel, environment / "python", environment / "tq-exporter")
+
+
+def run_steps(
+    stage: str, root: Path, folder: Path, *, env: Mapping[str, str] | None = None, install_options: str = ""
+) -> None:
+    """Do what the COPY and RUN steps of a stage say, in *folder*, with *install_options* for each ``pip install``.
+
+    Absolute paths lead into *root*. ``python``, ``python3`` and ``pip`` are those of the environment of the tests.
+    """
+    for step, text in read_stages()[stage].steps:
+        if step == "COPY" and not text.startswith("--from="):
+            *sources, target = text.split()
+            for source in sources:
+                _copy(ROOT / source, _under(root, folder, target), only=len(sources) == 1)
+        elif step == "RUN" and not text.startswith("["):
+            command = re.sub(r'(?<=[ "(])/(?=[a-z])', f"{root}/", text)
+            _run(command.replace("pip install ", f"pip install {install_options} "), folder, env or {})
 
 
 def clean_environment() -> dict[str, str]:
@@ -66,10 +78,9 @@ def _copy(source: Path, target: Path, *, only: bool) -> None:
         shutil.copy(source, target if only else target / source.name)
 
 
-def _run(command: str, folder: Path) -> None:
-    # `python` and `pip` of the base image: the ones of an interpreter, here the one that runs the tests.
+def _run(command: str, folder: Path, env: Mapping[str, str]) -> None:
     bin_folder = Path(sys.executable).parent
-    env = {**clean_environment(), "PATH": f"{bin_folder}:{os.environ['PATH']}", "COMMIT": COMMIT}
+    env = {**clean_environment(), "PATH": f"{bin_folder}:{os.environ['PATH']}", **env}
     done = subprocess.run(
         ["sh", "-euc", command], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=280
     )

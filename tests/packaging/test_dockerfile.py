@@ -27,7 +27,9 @@ def test_every_image_runs_as_nobody_and_asks_itself_for_its_health(name: str) ->
     lineage = [stage]
     while lineage[-1].base in STAGES:
         lineage.append(STAGES[lineage[-1].base])
-    assert stage.of("USER") == ["65532:65532"]
+    run_as = stage.of("ARG")[-1].removeprefix("RUN_AS=") if name == "on-training" else "65532:65532"
+    assert run_as == "65532:65532"
+    assert stage.of("USER") == ["${RUN_AS}" if name == "on-training" else run_as]
     assert any('CMD ["tq-exporter", "healthcheck"]' in text for one in lineage for text in one.of("HEALTHCHECK"))
     assert any("org.opencontainers.image.revision" in text for one in lineage for text in one.of("LABEL"))
     assert any(one.of("ENTRYPOINT") == ['["tq-exporter"]'] for one in lineage)

@@ -1,0 +1,105 @@
+"""The steps of the two images that have Ray."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.conftest import COMMIT, Installation, clean_environment, run_steps
+from tests.packaging.dockerfile import ROOT
+from tests.support.cluster import TQCluster
+
+WHERE = """
+import importlib, json
+names = ("ray", "torch", "transfer_queue", "dataplane", "exporter")
+print(json.dumps({name: importlib.import_module(name).__file__ for name in names}))
+"""
+
+
+@dataclass(frozen=True)
+class OnTraining:
+    """What ``on-training`` makes where the training image's Python is that of the tests: one of an environment, too.
+
+    Attributes:
+        bin: Its programs.
+        before: The packages of the training image.
+        after: Those that it has afterwards.
+    """
+
+    bin: Path
+    before: list[str]
+    after: list[str]
+
+    def run(self, *command: str, cluster: TQCluster | None = None) -> str:
+        """Run one of its programs to its end; return what it prints."""
+        env = clean_environment() | (cluster.env if cluster else {})
+        program, *arguments = command
+        done = subprocess.run(
+            [str(self.bin / program), *arguments], env=env, cwd=self.bin, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return done.stdout
+
+
+def packages(python: str | Path) -> list[str]:
+    """Return what is installed where that interpreter installs to."""
+    command = [str(python), "-m", "pip", "list", "--local", "--format", "freeze"]
+    return subprocess.run(command, env=clean_environment(), check=True, capture_output=True, text=True).stdout.split()
+
+
+@pytest.fixture(scope="module")
+def on_training(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> OnTraining:
+    root = tmp_path_factory.mktemp("on-training")
+    shutil.copytree(installation.wheel.parent, root / "wheel")
+    before = packages(sys.executable)
+    run_steps("on-training", root, root)
+    return OnTraining(root / "opt" / "tq-exporter" / "bin", before, packages(sys.executable))
+
+
+def test_on_training_adds_the_exporter_and_changes_nothing_of_the_image(on_training: OnTraining) -> None:
+    assert any(line.startswith("tq-exporter") for line in on_training.before)  # the image may have one of its own
+    assert on_training.after == on_training.before
+    assert f"commit {COMMIT}, " in on_training.run("tq-exporter", "--version")
+
+
+def test_on_training_has_the_images_ray_and_an_exporter_of_its_own(on_training: OnTraining) -> None:
+    files = {name: Path(file) for name, file in json.loads(on_training.run("python", "-c", WHERE)).items()}
+    own = on_training.bin.parent
+    assert {name for name, file in files.items() if file.is_relative_to(own)} == {"dataplane", "exporter"}
+    assert all(files[name].is_relative_to(sys.prefix) for name in ("ray", "torch", "transfer_queue"))
+
+
+def test_on_training_finds_a_transfer_queue_through_ray(on_training: OnTraining, cluster: TQCluster) -> None:
+    cluster.put("train", ["u_g0", "u_g1"], tags=[{"weight_version": 1}] * 2)
+    said = on_training.run("tq-exporter", "once", "--json", "--ray-address", cluster.ray_address, cluster=cluster)
+    assert [partition["partition"] for partition in json.loads(said)["partitions"]] == ["train"]
+
+
+def test_the_image_with_ray_can_be_resolved(installation: Installation, tmp_path: Path) -> None:
+    """Resolved and not installed, which takes minutes; torch in the build that the tests have."""
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
+    (tmp_path / "torch.txt").write_text(f"torch=={pins['torch']}\n")
+    root = installation.python.parents[3]
+    run_steps(
+        "environment-ray",
+        root,
+        root,
+        env={
+            "RAY_VERSION": pins["ray"],
+            "TQ_VERSION": pins["TransferQueue"],
+            "TORCH_INDEX_URL": "",
+        },
+        install_options=f"--dry-run --report {tmp_path}/report.json --constraint {tmp_path}/torch.txt",
+    )
+    found = {
+        entry["metadata"]["name"]: entry["metadata"]["version"].partition("+")[0]
+        for entry in json.loads((tmp_path / "report.json").read_text())["install"]
+    }
+    assert found.items() >= {name: pins[name] for name in ("ray", "TransferQueue", "torch", "tensordict")}.items()
+    assert not found.keys() & {"opentelemetry-sdk", "prometheus-client", "msgspec"}  # the exporter's own stay
