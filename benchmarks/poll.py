@@ -42,8 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{'keys':>8} {'group':>5} {'tags':<9} {columns} {'ratio':>6}   bar {options.bar:g}")
     missed = False
     with TQCluster() as cluster:
-        reader = WireMetadataReader(cluster.controller.address, timeout_s=60.0)
         for keys, group_size, convention in options.cases:
+            # One for each case: a reader learns how a partition's tags are best decoded.
+            reader = WireMetadataReader(cluster.controller.address, timeout_s=60.0)
             cluster.clear_all()
             _fill(cluster, keys, group_size, convention)
             pairs = list(_measure(cluster, reader, keys, group_size, options.pairs))
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             missed = missed or verdict == "missed"
             times = " ".join(f"{seconds * 1e3:7.1f} ms" for seconds in medians)
             print(f"{keys:>8} {group_size:>5} {convention:<9} {times} {ratio:6.2f}   {verdict}", flush=True)
-        reader.close()
+            reader.close()
     return 1 if missed else 0
 
 

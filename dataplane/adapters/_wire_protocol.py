@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -149,11 +149,12 @@ def decode_runs(
     """
     _check_size(frame, max_rows)
     raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
-    tags: dict[str, Tag] = {}
+    rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
+    tags = cast("dict[str, Tag]", rows)  # Takes the decoded tags in the place of the encoded ones.
     tag: Tag = NO_MAPPING
     last: msgspec.Raw | None = None
     decoded = 0
-    for key, encoded in _rows_of(raw.body.partition_info, partition_id, max_rows).items():
+    for key, encoded in rows.items():
         if encoded != last:
             last = encoded
             tag = _decode_tag(encoded)

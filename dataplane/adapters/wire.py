@@ -28,7 +28,6 @@ from dataplane.tags import Tag
 __all__ = ["DEFAULT_MAX_REPLY_BYTES", "DEFAULT_MAX_ROWS", "ReplyLimitExceeded", "WireMetadataReader"]
 
 _MANY_ROWS = 1000  # Below this it does not matter how a listing is decoded.
-_SHORT_ROW = 80  # Bytes of key and tag; finding out that two short tags are equal costs as much as decoding them.
 _MAX_REMEMBERED = 1000
 
 
@@ -77,7 +76,7 @@ class WireMetadataReader:
                 raise ValueError(f"unknown convention {rule.convention!r}, choose one of {', '.join(CONVENTIONS)}")
         self._timeout_s = timeout_s
         self._max_rows = max_rows
-        self._rowwise: set[str] = set()  # partitions whose tags differ from row to row, or are too short to matter
+        self._rowwise: set[str] = set()  # partitions whose tags differ from row to row
         self._connection = WireConnection(
             address,
             peer="controller",
@@ -148,7 +147,7 @@ class WireMetadataReader:
             return decode_rows(frame, partition_id, self._max_rows)
         reply, decoded = decode_runs(frame, partition_id, self._max_rows)
         rows = len(reply.body)
-        if rows > _MANY_ROWS and (2 * decoded > rows or frame.nbytes < _SHORT_ROW * rows):
+        if rows > _MANY_ROWS and 2 * decoded > rows:
             if len(self._rowwise) >= _MAX_REMEMBERED:
                 self._rowwise.clear()
             self._rowwise.add(partition_id)
