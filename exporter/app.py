@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 SHUTDOWN_S = 3.0
 """Within how many seconds of SIGTERM or SIGINT the exporter has ended."""
 
+_SIGNAL_S = 0.5
+
 
 def run(config: Config) -> int:
     """Poll and serve until SIGTERM or SIGINT.
@@ -63,7 +65,9 @@ def run(config: Config) -> int:
             poller.start()
             shown = f"[{host}]" if ":" in host else host
             logger.info("serving metrics on %s://%s:%d/metrics", web.scheme, shown, port)
-            stop.wait()
+            # Python runs signal handlers on this thread, and a signal that another thread caught does not wake it.
+            while not stop.wait(_SIGNAL_S):
+                pass
             logger.info("stopping")
         finally:
             web.stop()

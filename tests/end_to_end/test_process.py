@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import signal
 import socket
@@ -87,6 +88,17 @@ def test_a_signal_ends_it_also_when_the_otlp_endpoint_hangs(cluster: TQCluster, 
             assert exporter.stop(number, timeout_s=10.0) == 0
             assert not any(psutil.pid_exists(child.pid) for child in children)
             assert "Traceback" not in exporter.log
+
+
+def test_a_signal_that_another_thread_catches_ends_it_too(cluster: TQCluster) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    with ExporterProcess("--controller", cluster.controller.address, *FAST) as exporter:
+        exporter.wait_for(lambda seen: seen.value("dataplane_up") == 1, "up")
+        process = exporter.process
+        other = next(thread.id for thread in process.threads() if thread.id != process.pid)
+        assert libc.tgkill(process.pid, other, signal.SIGTERM) == 0
+        assert exporter.stop(0, timeout_s=10.0) == 0  # 0 is no signal
+        assert "stopping" in exporter.log
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
