@@ -20,6 +20,7 @@ from dataplane.tags import (
     KEY_RULES,
     NO_MAPPING,
     Convention,
+    KeyRule,
     Tag,
     detect_convention,
     is_reserved_key,
@@ -154,14 +155,11 @@ def group_tags(
     Args:
         originals: Where the groups' ``tags`` are copied from, by key; None copies what was read of them.
     """
-    given = convention
+    guess = detect_convention(list(islice(tags.values(), _GUESSED_FROM))) if convention == "auto" else convention
+    parts = _parts(tags, guess)
     if convention == "auto":
-        convention = detect_convention(list(islice(tags.values(), _GUESSED_FROM)))
-    parts = _parts(tags, convention)
-    if given == "auto":
-        detected = detect_convention(parts.tags)
-        if detected != convention:
-            convention = detected
+        convention = detect_convention(parts.tags)
+        if convention != guess:
             parts = _parts(tags, convention)
     # A NeMo RL row without a version, among rows that have one, is a write in progress or one that failed.
     needs_version = convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in parts.tags)
@@ -215,46 +213,64 @@ def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
     parts = _Parts([], [], [])
     count = 1  # of the last part with a group_id tag
     endings: list[str] = []  # of the last part without one
-    start, end = 0, len(keys)
-    while start < end:
+    start = 0
+    while start < len(keys):
         key, tag = keys[start], values[start]
         stated = None if tag.group_id is UNSET else to_text(tag.group_id)
-        group_id = key if stated is None else stated
         if stated is not None:
-            stop = start + count
-            if values[start:stop].count(tag) != count:
-                stop = start + 1
-            while stop < end and (values[stop] is tag or values[stop] == tag):
+            group_id = stated
+            stop = start + (count if values[start : start + count].count(tag) == count else 1)
+            while stop < len(keys) and (values[stop] is tag or values[stop] == tag):
                 stop += 1
             count = stop - start
-            part = keys[start:stop]
-            if "__" in "".join(part):  # else no key can be reserved
-                part = [member for member in part if not is_reserved_key(member)]
+            part = _without_reserved(keys[start:stop])
         elif is_reserved_key(key):
-            stop, part = start + 1, []
+            stop, group_id, part = start + 1, key, []
+        elif rule is None:
+            stop, group_id, part = start + 1, key, [key]
         else:
-            stop, part = start + 1, [key]
-            if rule is not None and (group_id := rule.group_id(key, tag)) != key:
-                prefix = group_id + rule.separator
-                after = start + len(endings)
-                alike = endings and keys[start:after] == [prefix + ending for ending in endings]
-                if alike and values[start:after].count(tag) == len(endings):
-                    stop = after
-                guessed = stop
-                while stop < end and (values[stop] is tag or values[stop] == tag) and keys[stop].startswith(prefix):
-                    if rule.group_id(keys[stop], tag) != group_id:
-                        break
-                    stop += 1
-                part = keys[start:stop]
-                if stop > guessed or not alike:
-                    endings = [member[len(prefix) :] for member in part]
+            group_id = rule.group_id(key, tag)
+            stop, endings = _end_of_group(keys, values, start, group_id, rule, endings)
+            part = keys[start:stop]
+        if part:
+            parts.ids.append(group_id)
+            parts.tags.append(tag)
+            parts.keys.append(part)
         start = stop
-        if not part:
-            continue
-        parts.ids.append(group_id)
-        parts.tags.append(tag)
-        parts.keys.append(part)
     return parts
+
+
+def _end_of_group(
+    keys: list[str], values: list[Tag], start: int, group_id: str, rule: KeyRule, endings: list[str]
+) -> tuple[int, list[str]]:
+    """Return where the part at *start* ends, and the endings of its keys, which may be those of the part before."""
+    key, tag = keys[start], values[start]
+    if group_id == key:
+        return start + 1, endings
+    prefix = group_id + rule.separator
+    stop = start + len(endings)
+    alike = (
+        bool(endings)
+        and keys[start:stop] == [prefix + ending for ending in endings]
+        and values[start:stop].count(tag) == len(endings)
+    )
+    guessed = stop = stop if alike else start + 1
+    while (
+        stop < len(keys)
+        and (values[stop] is tag or values[stop] == tag)
+        and keys[stop].startswith(prefix)
+        and rule.group_id(keys[stop], tag) == group_id
+    ):
+        stop += 1
+    if not alike or stop > guessed:
+        endings = [member[len(prefix) :] for member in keys[start:stop]]
+    return stop, endings
+
+
+def _without_reserved(keys: list[str]) -> list[str]:
+    if "__" not in "".join(keys):  # faster than a look at each, and nearly always so
+        return keys
+    return [key for key in keys if not is_reserved_key(key)]
 
 
 def _join(groups: dict[str, _Group], group_id: str, keys: list[str]) -> _Group:

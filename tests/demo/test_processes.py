@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.cluster import is_running
+from tests.support.waiting import wait_until
 
 # A child with a child of its own in another session. It ignores every polite request, or obeys and forgets that child.
 PARENT = """
@@ -46,13 +46,8 @@ def demo(tmp_path: Path, child: str, how: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def is_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if not is_running(pid):
-            return True
-        time.sleep(0.05)
-    return False
+def await_end(pid: int) -> None:
+    wait_until(lambda: not is_running(pid), f"the end of {pid}", timeout_s=10)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +60,8 @@ def test_a_child_and_its_own_children_are_gone_at_the_end(tmp_path: Path, dispos
     pids, outcome = said.splitlines()
     assert outcome == f"{code} []"
     assert len(pids.split()) == 2
-    assert all(is_gone(int(pid)) for pid in pids.split())
+    for pid in pids.split():
+        await_end(int(pid))
 
 
 def test_a_child_ends_when_the_demo_is_killed(tmp_path: Path) -> None:
@@ -75,4 +71,4 @@ def test_a_child_ends_when_the_demo_is_killed(tmp_path: Path) -> None:
         pid = int(process.stdout.readline().split()[0])
         assert os.getsid(pid) == pid
         process.kill()
-    assert is_gone(pid)
+    await_end(pid)

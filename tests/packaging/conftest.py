@@ -52,6 +52,7 @@ def run_steps(
 
     Absolute paths lead into *root*. ``python``, ``python3`` and ``pip`` are those of the environment of the tests.
     """
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for step, text in read_stages()[stage].steps:
         if step == "COPY" and not text.startswith("--from="):
             *sources, target = text.split()
@@ -59,12 +60,28 @@ def run_steps(
                 _copy(ROOT / source, _under(root, folder, target), only=len(sources) == 1)
         elif step == "RUN" and not text.startswith("["):
             command = re.sub(r'(?<=[ "(])/(?=[a-z])', f"{root}/", text)
-            _run(command.replace("pip install ", f"pip install {install_options} "), folder, env or {})
+            command = command.replace("pip install ", f"pip install {install_options} ")
+            run("sh", "-euc", command, cwd=folder, env={"PATH": path, **(env or {})}, timeout_s=280)
 
 
 def clean_environment() -> dict[str, str]:
     """Return the environment of the test without what would let this repository be imported."""
     return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
+def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout_s: float | None = None) -> str:
+    """Run a command to its end, with *env* beside the clean environment; return what it prints."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**clean_environment(), **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
 
 
 def _under(root: Path, folder: Path, target: str) -> Path:
@@ -76,12 +93,3 @@ def _copy(source: Path, target: Path, *, only: bool) -> None:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     else:
         shutil.copy(source, target if only else target / source.name)
-
-
-def _run(command: str, folder: Path, env: Mapping[str, str]) -> None:
-    bin_folder = Path(sys.executable).parent
-    env = {**clean_environment(), "PATH": f"{bin_folder}:{os.environ['PATH']}", **env}
-    done = subprocess.run(
-        ["sh", "-euc", command], cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=280
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import COMMIT, Installation, clean_environment, run_steps
+from tests.packaging.conftest import COMMIT, Installation, run, run_steps
 from tests.packaging.dockerfile import ROOT
 from tests.support.cluster import TQCluster
 
@@ -36,30 +36,23 @@ class OnTraining:
     before: list[str]
     after: list[str]
 
-    def run(self, *command: str, cluster: TQCluster | None = None) -> str:
+    def run(self, program: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         """Run one of its programs to its end; return what it prints."""
-        env = clean_environment() | (cluster.env if cluster else {})
-        program, *arguments = command
-        done = subprocess.run(
-            [str(self.bin / program), *arguments], env=env, cwd=self.bin, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-        return done.stdout
+        return run(self.bin / program, *arguments, cwd=self.bin, env=env)
 
 
-def packages(python: str | Path) -> list[str]:
-    """Return what is installed where that interpreter installs to."""
-    command = [str(python), "-m", "pip", "list", "--local", "--format", "freeze"]
-    return subprocess.run(command, env=clean_environment(), check=True, capture_output=True, text=True).stdout.split()
+def packages(folder: Path) -> list[str]:
+    """Return what is installed where the tests' interpreter installs to."""
+    return run(sys.executable, "-m", "pip", "list", "--local", "--format", "freeze", cwd=folder).split()
 
 
 @pytest.fixture(scope="module")
 def on_training(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> OnTraining:
     root = tmp_path_factory.mktemp("on-training")
     shutil.copytree(installation.wheel.parent, root / "wheel")
-    before = packages(sys.executable)
+    before = packages(root)
     run_steps("on-training", root, root)
-    return OnTraining(root / "opt" / "tq-exporter" / "bin", before, packages(sys.executable))
+    return OnTraining(root / "opt" / "tq-exporter" / "bin", before, packages(root))
 
 
 def test_on_training_adds_the_exporter_and_changes_nothing_of_the_image(on_training: OnTraining) -> None:
@@ -77,7 +70,7 @@ def test_on_training_has_the_images_ray_and_an_exporter_of_its_own(on_training: 
 
 def test_on_training_finds_a_transfer_queue_through_ray(on_training: OnTraining, cluster: TQCluster) -> None:
     cluster.put("train", ["u_g0", "u_g1"], tags=[{"weight_version": 1}] * 2)
-    said = on_training.run("tq-exporter", "once", "--json", "--ray-address", cluster.ray_address, cluster=cluster)
+    said = on_training.run("tq-exporter", "once", "--json", "--ray-address", cluster.ray_address, env=cluster.env)
     assert [partition["partition"] for partition in json.loads(said)["partitions"]] == ["train"]
 
 
@@ -93,7 +86,6 @@ def test_the_image_with_ray_can_be_resolved(installation: Installation, tmp_path
         env={
             "RAY_VERSION": pins["ray"],
             "TQ_VERSION": pins["TransferQueue"],
-            "TORCH_INDEX_URL": "",
         },
         install_options=f"--dry-run --report {tmp_path}/report.json --constraint {tmp_path}/torch.txt",
     )

@@ -9,19 +9,10 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from tests.packaging.conftest import COMMIT, Installation, clean_environment
+from tests.packaging.conftest import COMMIT, Installation, clean_environment, run
 from tests.packaging.dockerfile import ROOT
 from tests.support.cluster import TQCluster
 from tests.support.exporter_process import ExporterProcess
-
-
-def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command to its end; return what it prints."""
-    done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
 
 
 def test_the_environment_has_neither_ray_nor_torch_nor_transfer_queue(

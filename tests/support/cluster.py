@@ -38,6 +38,8 @@ from typing import Any
 
 import psutil
 
+from tests.support.waiting import wait_until
+
 __all__ = ["RAY_ENV", "Controller", "StorageUnit", "TQCluster", "frozen", "is_running", "kill"]
 
 RAY_ENV = {
@@ -90,11 +92,8 @@ def frozen(*pids: int) -> Iterator[None]:
 
 def _await_stop(pid: int, timeout_s: float = 10.0) -> None:
     """Return when every thread stands still: a signal takes its time, in which a request may still be answered."""
-    deadline = time.monotonic() + timeout_s
-    while any(_task_state(task) != "T" for task in Path(f"/proc/{pid}/task").iterdir()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"process {pid} runs on {timeout_s} s after SIGSTOP")
-        time.sleep(0.001)
+    tasks = Path(f"/proc/{pid}/task")
+    wait_until(lambda: all(_task_state(task) == "T" for task in tasks.iterdir()), f"SIGSTOP of {pid}", timeout_s)
 
 
 def _task_state(task: Path) -> str:
@@ -116,11 +115,7 @@ def kill(pid: int, timeout_s: float = 10.0) -> None:
     """SIGKILL a process and return when it is gone."""
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(pid).kill()
-    deadline = time.monotonic() + timeout_s
-    while is_running(pid):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"process {pid} survived SIGKILL for {timeout_s} s")
-        time.sleep(0.01)
+    wait_until(lambda: not is_running(pid), f"SIGKILL of {pid}", timeout_s)
 
 
 class TQCluster:

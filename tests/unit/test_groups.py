@@ -311,3 +311,15 @@ def test_one_odd_row_among_groups_that_look_alike(convention: Convention, key: s
     expected = {**expected, "x": [key.format("x", 7)]}
     expected[strayed[0]].remove(key.format(*strayed))
     assert {group.group_id: group.keys for group in grouped(5)} == expected
+
+
+def test_a_reserved_key_belongs_to_no_group_also_with_a_group_id() -> None:
+    tag = {"group_id": "a", "weight_version": 1}
+    assert only({"x": tag, "__schema__:1": tag, "y": tag}).keys == ["x", "y"]
+    assert group_rows("p", {"__schema__:1": tag}) == []
+
+
+def test_a_key_that_is_a_groups_id_does_not_make_another_groups_key_look_like_its_own() -> None:
+    # After "u", a key without an ending, "v_g" would look like one of "v".
+    groups = group_rows("p", {key: {"weight_version": 1} for key in ("u_g0", "u", "v_g0", "v_g")})
+    assert {group.group_id: group.keys for group in groups} == {"u": ["u", "u_g0"], "v": ["v_g0"], "v_g": ["v_g"]}
