@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -59,6 +60,15 @@ def test_on_training_adds_the_exporter_and_changes_nothing_of_the_image(on_train
     assert any(line.startswith("tq-exporter") for line in on_training.before)  # the image may have one of its own
     assert on_training.after == on_training.before
     assert f"commit {COMMIT}, " in on_training.run("tq-exporter", "--version")
+
+
+def test_on_training_has_an_exporter_of_its_own_where_the_image_has_the_same(
+    installation: Installation, tmp_path: Path
+) -> None:
+    shutil.copytree(installation.wheel.parent, tmp_path / "wheel")
+    path = f"{installation.python.parent}:{os.environ['PATH']}"
+    run_steps("on-training", tmp_path, tmp_path, env={"PATH": path})
+    assert f"commit {COMMIT}, " in run(tmp_path / "opt/tq-exporter/bin/tq-exporter", "--version", cwd=tmp_path)
 
 
 def test_on_training_has_the_images_ray_and_an_exporter_of_its_own(on_training: OnTraining) -> None:
