@@ -7,7 +7,7 @@ loop of the exporter; it never raises on a malformed tag, it reports the field a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
@@ -23,6 +23,7 @@ from dataplane.tags import (
     KeyRule,
     Tag,
     detect_convention,
+    is_bare,
     is_reserved_key,
     read_tags,
     to_bool,
@@ -161,14 +162,16 @@ def group_tags(
         convention = detect_convention(parts.tags)
         if convention != guess:
             parts = _parts(tags, convention)
-    # A NeMo RL row without a version, among rows that have one, is a write in progress or one that failed.
-    needs_version = convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in parts.tags)
+    is_committed = _committed_check(parts.tags, convention)
 
     groups: dict[str, _Group] = {}
     for group_id, tag, keys in zip(parts.ids, parts.tags, parts.keys, strict=True):
-        _add(_join(groups, group_id, keys), tag, len(keys), convention, needs_version)
+        _add(_join(groups, group_id, keys), tag, len(keys), convention, is_committed)
     source = tags if originals is None else originals
     return [_finish(partition_id, group, source[group.keys[0]], group_size) for group in groups.values()]
+
+
+_CommittedCheck = Callable[[Tag], bool] | None
 
 
 class _Group(msgspec.Struct, gc=False):
@@ -283,15 +286,30 @@ def _join(groups: dict[str, _Group], group_id: str, keys: list[str]) -> _Group:
     return group
 
 
-def _add(group: _Group, tag: Tag, count: int, convention: Convention, needs_version: bool) -> None:
+def _committed_check(tags: Sequence[Tag], convention: Convention) -> _CommittedCheck:
+    """Return what a row's tag must fulfil to be committed, None where nothing is asked of single rows.
+
+    A row that lacks what other rows of its partition have is a write in progress, or one that failed. A ``recovery``
+    partition in which no row says ``committed`` is of a producer that never does: newer NeMo RL writes ``group_id`` and
+    ``weight_version`` alone. There, listed is committed.
+    """
+    if convention == "recovery":
+        if any(tag.committed is not UNSET for tag in tags):
+            return lambda tag: to_bool(tag.committed) is True
+        return lambda tag: not is_bare(tag)
+    if convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in tags):
+        return lambda tag: tag.weight_version is not UNSET
+    return None
+
+
+def _add(group: _Group, tag: Tag, count: int, convention: Convention, is_committed: _CommittedCheck) -> None:
     """Account for *count* rows of *group* with the same tag."""
     readable = tag is not NO_MAPPING
     version = tag.weight_version
+    if is_committed is not None and not is_committed(tag):
+        group.committed = False
     if convention == "recovery":
-        if tag.committed is not True:
-            said = to_bool(tag.committed)
-            group.committed = group.committed and said is True
-            readable = readable and (said is not None or tag.committed is UNSET)
+        readable = readable and (tag.committed is UNSET or to_bool(tag.committed) is not None)
     elif convention == "verl":
         version = UNSET if tag.min_global_steps is None else tag.min_global_steps  # None: verl does not know.
         status = tag.status if type(tag.status) is str else ""
@@ -302,8 +320,6 @@ def _add(group: _Group, tag: Tag, count: int, convention: Convention, needs_vers
         if tag.is_prompt is True:
             group.prompt_status = status
         readable = readable and (status != "" or tag.status is UNSET)
-    elif needs_version and version is UNSET:
-        group.committed = False
 
     if version is not UNSET:
         number = to_int(version)

@@ -22,6 +22,7 @@ __all__ = [
     "Tag",
     "TagFields",
     "detect_convention",
+    "is_bare",
     "is_reserved_key",
     "read_tag",
     "read_tags",
@@ -90,6 +91,11 @@ _NAMES = frozenset(TagFields.__struct_fields__)
 def is_reserved_key(key: str) -> bool:
     """Whether *key* is a framework's placeholder (``__schema__:…``) and never part of a group."""
     return key.startswith("__")
+
+
+def is_bare(tag: Tag) -> bool:
+    """Whether *tag* has none of the fields: TransferQueue lists a key before its tag is written."""
+    return all(value is UNSET for value in msgspec.structs.astuple(tag))
 
 
 def read_tags(rows: Mapping[str, object]) -> Mapping[str, Tag]:

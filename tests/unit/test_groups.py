@@ -81,6 +81,28 @@ class TestRecovery:
         group = only({"a": {"group_id": "g", "committed": True}, "b": {"group_id": "g"}})
         assert (group.state, group.malformed_keys) == ("uncommitted", 0)
 
+    def test_where_no_row_says_committed_listed_is_committed(self) -> None:
+        """Newer NeMo RL: ``group_id`` and ``weight_version`` on every row, never ``committed``."""
+        rows = {f"p{i}_g{k}": {"group_id": f"p{i}", "weight_version": 3 + i} for i in range(2) for k in range(4)}
+        assert [(g.group_id, g.state, len(g.keys)) for g in group_rows("p", rows)] == [
+            ("p0", "ready", 4),
+            ("p1", "ready", 4),
+        ]
+        assert [
+            g.state for g in group_rows("p", {"a": {"group_id": "g"}, "b": {"group_id": "h", "weight_version": 1}})
+        ] == [
+            "ready",
+            "ready",
+        ]
+
+    def test_where_no_row_says_committed_a_row_without_any_tag_is_still_being_written(self) -> None:
+        rows = {"p0_g0": {"group_id": "p0", "weight_version": 3}, "p1_g0": {}}
+        assert [g.state for g in group_rows("p", rows)] == ["ready", "uncommitted"]
+
+    def test_one_row_that_says_committed_asks_it_of_the_whole_partition(self) -> None:
+        rows = {"a": {"group_id": "g", "committed": True}, "b": {"group_id": "h"}, "c": {"group_id": "i"}}
+        assert [g.state for g in group_rows("p", rows)] == ["ready", "uncommitted", "uncommitted"]
+
     def test_disagreeing_expectations_give_the_largest(self) -> None:
         assert only({str(n): {"group_id": "g", "expected_num_keys": n} for n in (2, 8, 4)}).expected_num_keys == 8
 
