@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from dataplane.adapters.wire import WireMetadataReader
+from dataplane.adapters.wire import KnownSender, WireMetadataReader
 from dataplane.adapters.wire_storage import StorageUnitMetrics, StorageUnitReader
 from dataplane.endpoint import Endpoint, StorageUnitEndpoint
 from dataplane.interfaces import MetadataReader, TagRules
@@ -35,11 +35,23 @@ class Connection:
         ping_reader: Reader for pings.
         metadata_reader: Reader for listings.
         storage: The storage units that can be asked, each with its reader.
+        sender: Who must answer the readers; readers that do not check it have none.
     """
 
     ping_reader: MetadataReader
     metadata_reader: MetadataReader
     storage: tuple[tuple[StorageUnitEndpoint, StorageReader], ...] = ()
+    sender: KnownSender = field(default_factory=lambda: KnownSender(None))
+
+    def confirm(self) -> None:
+        """Take in that a look-up found this very controller again: whoever answers at its address is it.
+
+        A controller that has loaded a checkpoint answers under the checkpoint's id, while Ray and the discovery record
+        go on naming the one it began with.
+        """
+        answered = getattr(self.ping_reader, "last_sender_id", None)
+        if self.sender.id is not None and answered is not None:
+            self.sender.id = answered
 
     def close(self) -> None:
         """Close every reader. Waits for a call in flight, at most for its deadline."""
@@ -56,10 +68,11 @@ def connect(config: Config, endpoint: Endpoint) -> Connection:
         DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
         ValueError: An address in *endpoint* is none. What was made before is closed.
     """
+    sender = KnownSender(endpoint.controller_id)
     with ExitStack() as made:
-        ping = _reader(config, endpoint, config.ping.timeout)
+        ping = _reader(config, endpoint, sender, config.ping.timeout)
         made.callback(ping.close)
-        metadata = _reader(config, endpoint, config.metadata.timeout)
+        metadata = _reader(config, endpoint, sender, config.metadata.timeout)
         made.callback(metadata.close)
         storage: list[tuple[StorageUnitEndpoint, StorageReader]] = []
         for unit in endpoint.storage_units if config.storage.enabled else ():
@@ -67,17 +80,17 @@ def connect(config: Config, endpoint: Endpoint) -> Connection:
             made.callback(reader.close)
             storage.append((unit, reader))
         made.pop_all()  # all of them could be made: they stay open
-    return Connection(ping, metadata, tuple(storage))
+    return Connection(ping, metadata, tuple(storage), sender)
 
 
-def _reader(config: Config, endpoint: Endpoint, timeout_s: float) -> MetadataReader:
+def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, timeout_s: float) -> MetadataReader:
     rules = {name: TagRules(rule.convention, rule.group_size) for name, rule in config.partitions.items()}
     default = TagRules(config.default_convention)
     if config.reader == "wire":
         return WireMetadataReader(
             endpoint.address,
             timeout_s=timeout_s,
-            controller_id=endpoint.controller_id,
+            controller_id=sender,
             rules=rules,
             default_rules=default,
             max_reply_bytes=config.metadata.max_reply_bytes,

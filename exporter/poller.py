@@ -242,6 +242,8 @@ class Poller:
                     if not isinstance(error, DataPlaneError):
                         logger.exception("could not connect to what was found: %s", endpoint)
                     result = Failed("discover", error_type(error), f"could not connect: {error}", result.took)
+            elif endpoint.actor_id is not None:
+                self._target.connection.confirm()
         with self._lock:
             self._on_discovery(result, target)
             self._publish()

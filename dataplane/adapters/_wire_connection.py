@@ -34,7 +34,7 @@ from dataplane.errors import (
 )
 from dataplane.probe import ConnectionProbe, is_unknown_name, parse_address
 
-__all__ = ["WireConnection"]
+__all__ = ["KnownSender", "WireConnection"]
 
 # A closed connection is noticed by a waiting call after this long.
 _SLICE_S: Final = 0.1
@@ -64,12 +64,18 @@ _RECONNECT_AT_MOST_MS: Final = 10_000
 
 
 class _Channel:
-    """One DEALER socket with its monitor and the time at which its unanswered request was sent."""
+    """One DEALER socket with its monitor.
+
+    Attributes:
+        sent_at: When its unanswered request was sent; None when nothing is owed.
+        is_known: Whether the known sender has answered on it.
+    """
 
     _numbers = itertools.count()
 
     def __init__(self, address: str, identity: str, max_reply_bytes: int) -> None:
         self.sent_at: float | None = None
+        self.is_known = False
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         try:
             self._connect(address, identity, max_reply_bytes)
@@ -130,6 +136,20 @@ class _Channel:
         self.socket.close()
 
 
+class KnownSender:
+    """The id under which a peer answers: known beforehand, or not at all. Connections to one peer share one.
+
+    A controller that loads a checkpoint goes on under the checkpoint's id. That is accepted on a connection on which it
+    has answered under the id known so far, since the same process is at its other end, and holds for all connections.
+
+    Args:
+        id: The id that replies must carry; None accepts any.
+    """
+
+    def __init__(self, id: str | None) -> None:
+        self.id = id
+
+
 class _ConnectionEnded(Exception):
     """The connection ended before the reply, and the peer is there. *soon*: right after the request was sent."""
 
@@ -145,7 +165,7 @@ class WireConnection:
         address: ``tcp://HOST:PORT``.
         peer: What the peer is, for messages: ``controller`` or ``storage unit``.
         identity_prefix: Start of the socket's identity and of ``sender_id``; peers may check it.
-        expected_sender: The ``sender_id`` that replies must have, None for any.
+        sender: Who must answer.
         max_reply_bytes: A larger reply ends the connection.
 
     Raises:
@@ -153,14 +173,14 @@ class WireConnection:
     """
 
     def __init__(
-        self, address: str, *, peer: str, identity_prefix: str, expected_sender: str | None, max_reply_bytes: int
+        self, address: str, *, peer: str, identity_prefix: str, sender: KnownSender, max_reply_bytes: int
     ) -> None:
         host, self._port = parse_address(address)
         self.address = address
         self.last_sender_id: str | None = None
         self.seconds = 0.0
         self._peer = peer
-        self._expected_sender = expected_sender
+        self._sender = sender
         self._identity = f"{identity_prefix}{socket.gethostname()[:64]}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         self._max_reply_bytes = max_reply_bytes
         self._resolver = Resolver(host)
@@ -198,19 +218,27 @@ class WireConnection:
             if not self._lock.acquire(timeout=timeout_s):
                 raise DataPlaneTimeout(f"another call to {self._where} was still waiting after {timeout_s:g} s")
             try:
-                frame = self._round_trip(request, deadline, timeout_s)
+                frame, channel = self._round_trip(request, deadline, timeout_s)
             finally:
                 self._lock.release()
             reply = decode(frame)  # May take a while, in which other threads' calls go on.
             self.last_sender_id = reply.sender_id
-            if self._expected_sender not in (None, reply.sender_id):
-                raise DataPlaneUnavailable(
-                    f"{self._where} is {reply.sender_id[:100]}, which replaced the expected {self._expected_sender}"
-                )
+            self._check_sender(reply.sender_id, channel)
             return reply.body
         except DataPlaneError as error:
             error.operation, error.partition_id = operation, partition_id
             raise
+
+    def _check_sender(self, sender_id: str, channel: _Channel) -> None:
+        if self._sender.id is None:
+            return
+        if channel.is_known:
+            self._sender.id = sender_id
+        elif sender_id != self._sender.id:
+            raise DataPlaneUnavailable(
+                f"{self._where} is {sender_id[:100]}, which replaced the expected {self._sender.id}"
+            )
+        channel.is_known = True
 
     def close(self) -> None:
         """Close the sockets, idempotently. A waiting call and every later one raise DataPlaneUnavailable."""
@@ -223,7 +251,7 @@ class WireConnection:
     def _where(self) -> str:
         return f"the {self._peer} at {self.address}"
 
-    def _round_trip(self, request: bytes, deadline: float, timeout_s: float) -> memoryview:
+    def _round_trip(self, request: bytes, deadline: float, timeout_s: float) -> tuple[memoryview, _Channel]:
         try:
             return self._exchange(request, deadline, timeout_s)
         except _ConnectionEnded as ended:
@@ -235,7 +263,7 @@ class WireConnection:
         except _ConnectionEnded as ended:
             raise self._cut_off() from ended
 
-    def _exchange(self, request: bytes, deadline: float, timeout_s: float) -> memoryview:
+    def _exchange(self, request: bytes, deadline: float, timeout_s: float) -> tuple[memoryview, _Channel]:
         self._settle(deadline, timeout_s)
         if self._closed:
             raise DataPlaneUnavailable("this reader is closed")
@@ -251,7 +279,7 @@ class WireConnection:
         frame = self._receive(channel, deadline, timeout_s)
         self.seconds += time.monotonic() - sent_at
         channel.sent_at = None
-        return frame
+        return frame, channel
 
     def _resolve(self, deadline: float, timeout_s: float) -> str:
         """Return the address with a numeric host: ZMQ would look a name up on the thread that moves all its data."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dataplane.adapters._arguments import check_partition
-from dataplane.adapters._wire_connection import WireConnection
+from dataplane.adapters._wire_connection import KnownSender, WireConnection
 from dataplane.adapters._wire_limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded
 from dataplane.adapters._wire_protocol import Reply, decode_partitions, decode_rows, decode_runs
 from dataplane.groups import (
@@ -25,7 +25,7 @@ from dataplane.groups import (
 from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
 from dataplane.tags import Tag
 
-__all__ = ["DEFAULT_MAX_REPLY_BYTES", "DEFAULT_MAX_ROWS", "ReplyLimitExceeded", "WireMetadataReader"]
+__all__ = ["DEFAULT_MAX_REPLY_BYTES", "DEFAULT_MAX_ROWS", "KnownSender", "ReplyLimitExceeded", "WireMetadataReader"]
 
 _MANY_ROWS = 1000  # Below this it does not matter how a listing is decoded.
 _MAX_REMEMBERED = 1000
@@ -41,7 +41,8 @@ class WireMetadataReader:
         address: The controller's request socket, ``tcp://HOST:PORT``.
         timeout_s: Deadline of a call in seconds.
         controller_id: The id that replies must carry. An answer from another controller, one that took over the
-            address, is ``DataPlaneUnavailable``. None accepts any; see :attr:`last_sender_id`.
+            address, is ``DataPlaneUnavailable``. None accepts any; see :attr:`last_sender_id`. Readers of one
+            controller share a :class:`KnownSender`, so that all of them know when it goes on under another id.
         rules: How the tags of a partition are read, by partition.
         default_rules: The same for all other partitions.
         convention: Shorthand for the convention in *default_rules*.
@@ -58,7 +59,7 @@ class WireMetadataReader:
         address: str,
         *,
         timeout_s: float = 5.0,
-        controller_id: str | None = None,
+        controller_id: str | KnownSender | None = None,
         rules: Mapping[str, TagRules] | None = None,
         default_rules: TagRules = DEFAULT_TAG_RULES,
         convention: Convention | None = None,
@@ -81,7 +82,7 @@ class WireMetadataReader:
             address,
             peer="controller",
             identity_prefix="tq_exporter_",
-            expected_sender=controller_id,
+            sender=controller_id if isinstance(controller_id, KnownSender) else KnownSender(controller_id),
             max_reply_bytes=max_reply_bytes,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dataplane.adapters._wire_connection import WireConnection
+from dataplane.adapters._wire_connection import KnownSender, WireConnection
 from dataplane.adapters._wire_protocol import decode_metrics
 
 __all__ = ["StorageUnitMetrics", "StorageUnitReader"]
@@ -43,7 +43,7 @@ class StorageUnitReader:
             address,
             peer="storage unit",
             identity_prefix="metrics_collector_",  # A unit drops the requests of any other stranger unanswered.
-            expected_sender=unit_id,
+            sender=KnownSender(unit_id),
             max_reply_bytes=2**20,
         )
 

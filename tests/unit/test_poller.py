@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from opentelemetry.trace import NoOpTracer
 
+from dataplane.adapters.wire import KnownSender
 from dataplane.adapters.wire_storage import StorageUnitMetrics
 from dataplane.endpoint import Endpoint, StorageUnitEndpoint
 from dataplane.errors import DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
@@ -40,6 +41,7 @@ class ScriptedReader:
         self.list_failure: dict[str, Exception] = {}
         self.block: threading.Event | None = None
         self.controller_seconds = 0.0
+        self.last_sender_id: str | None = None
         self.listed: list[str] = []
         self.pings = 0
         self.closed = 0
@@ -140,10 +142,11 @@ class Fixture:
             raise self.connect_failure
         self.connections.append(endpoint)
         storage = tuple((unit, self.storage) for unit in endpoint.storage_units)
-        return Connection(self.reader, self.reader, storage)
+        self.sender = KnownSender(endpoint.controller_id)
+        return Connection(self.reader, self.reader, storage, self.sender)
 
-    def find(self, actor_id: str = "actor-1", address: str = "tcp://127.0.0.1:1") -> None:
-        self.discovery.answer = Found(Endpoint(address, actor_id=actor_id, storage_units=(UNIT,)))
+    def find(self, actor_id: str | None = "actor-1", address: str = "tcp://127.0.0.1:1") -> None:
+        self.discovery.answer = Found(Endpoint(address, "controller-1", actor_id, storage_units=(UNIT,)))
 
     def idle(self) -> bool:
         return not any(worker.busy for worker in self.poller._workers.values())
@@ -325,6 +328,21 @@ def test_the_same_controller_found_again_keeps_its_readers(at: Fixture) -> None:
     at.step(20.0)
     assert len(at.discovery.looks) >= 9
     assert len(at.connections) == 1
+
+
+@pytest.mark.parametrize(("actor_id", "known"), [("actor-1", "controller-of-the-checkpoint"), (None, "controller-1")])
+def test_the_same_actor_found_again_is_accepted_under_the_id_that_it_answers_under(
+    at: Fixture, actor_id: str | None, known: str
+) -> None:
+    """An exporter that starts after ``load_checkpoint`` never had an answer under the record's id."""
+    at.find(actor_id)
+    at.reader.failure = DataPlaneUnavailable("another controller answered")
+    at.reader.last_sender_id = "controller-of-the-checkpoint"
+    at.step()
+    assert at.sender.id == "controller-1"
+    at.step(3.0)
+    assert len(at.discovery.looks) >= 2
+    assert (at.sender.id, len(at.connections)) == (known, 1)
 
 
 def test_readers_that_cannot_be_built_are_a_failed_look_up(at: Fixture) -> None:

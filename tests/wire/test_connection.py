@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dataplane.adapters import _wire_connection
-from dataplane.adapters.wire import ReplyLimitExceeded, WireMetadataReader
+from dataplane.adapters.wire import KnownSender, ReplyLimitExceeded, WireMetadataReader
 from dataplane.adapters.wire_storage import StorageUnitMetrics, StorageUnitReader
 from dataplane.errors import (
     DataPlaneBadRequest,
@@ -175,6 +175,36 @@ def test_another_controller_at_the_address_is_unavailable(connect: Connect) -> N
         with pytest.raises(DataPlaneUnavailable, match=f"{CONTROLLER_ID}.*TQ_CONTROLLER_old"):
             reader.ping()
     assert reader.last_sender_id == CONTROLLER_ID
+
+
+def test_a_controller_that_takes_over_the_id_of_a_checkpoint_is_the_same_on_its_connection(
+    router: FakeRouter, connect: Connect
+) -> None:
+    sender = KnownSender(CONTROLLER_ID)
+    reader, other = connect(controller_id=sender), connect(controller_id=sender)
+    reader.ping()
+    router.answer = lambda request: reply(
+        "LIST_PARTITIONS_RESPONSE", {"partition_ids": ["train"]}, "TQ_CONTROLLER_saved"
+    )
+    assert reader.list_partitions() == ["train"]
+    assert (reader.last_sender_id, sender.id) == ("TQ_CONTROLLER_saved", "TQ_CONTROLLER_saved")
+    assert other.list_partitions() == ["train"], "what one reader has learned holds for all of that controller"
+
+
+def test_another_controller_on_a_new_connection_is_refused_also_after_an_answer(
+    router: FakeRouter, connect: Connect
+) -> None:
+    reader = connect(controller_id=CONTROLLER_ID)
+    reader.ping()
+    router.close()
+    with (
+        FakeRouter(
+            lambda request: reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": []}, "TQ_CONTROLLER_new"),
+            router.address,
+        ),
+        pytest.raises(DataPlaneUnavailable, match="replaced the expected"),
+    ):
+        reader.ping()
 
 
 def test_without_an_expected_controller_a_new_one_is_read_and_named(router: FakeRouter, connect: Connect) -> None:
@@ -374,7 +404,7 @@ def test_a_storage_unit_that_says_something_else_is_a_read_error(router: FakeRou
 
 def test_a_process_that_forgot_to_close_exits(router: FakeRouter) -> None:
     code = f"""
-from dataplane.adapters.wire import ReplyLimitExceeded, WireMetadataReader
+from dataplane.adapters.wire import KnownSender, ReplyLimitExceeded, WireMetadataReader
 reader = WireMetadataReader({router.address!r})
 reader.ping()
 import sys
@@ -390,7 +420,7 @@ def test_a_reader_that_nobody_calls_while_its_peer_is_gone_holds_up_no_other_and
     code = """
 import time
 from dataplane.adapters import _wire_connection
-from dataplane.adapters.wire import WireMetadataReader
+from dataplane.adapters.wire import KnownSender, WireMetadataReader
 from tests.support.fake_router import FakeRouter
 from tests.wire.test_connection import answer
 
