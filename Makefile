@@ -23,7 +23,7 @@ demo: $(INSTALLED) ## Run the exporter beside a live TransferQueue; DURATION=30 
 	$(BIN)/tq-exporter demo $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
 
 stack: $(INSTALLED) tools ## Run the demo with Prometheus and Alertmanager beside it; DURATION=60 stops all after 60 s.
-	$(BIN)/python -m dashboards.stack $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
+	$(BIN)/python -m exporter.demo.stack $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
 
 tools:
 	@.ci/tools
@@ -50,8 +50,8 @@ check: $(INSTALLED) ## Check format, lint, types, the import contract and genera
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/python -m exporter.catalogue_docs | diff docs/metrics.md - || { echo 'docs/metrics.md is out of date: make docs' >&2; exit 1; }
-	$(BIN)/python -m dashboards.thresholds | diff dashboards/prometheus/thresholds.yaml - || { echo 'run make dashboards' >&2; exit 1; }
+	$(BIN)/python -m exporter.catalogue.docs | diff docs/metrics.md - || { echo 'docs/metrics.md is out of date: make docs' >&2; exit 1; }
+	$(BIN)/python -m exporter.shipped.thresholds | diff dashboards/prometheus/thresholds.yaml - || { echo 'run make dashboards' >&2; exit 1; }
 	$(BIN)/python helm/readme.py | diff helm/tq-exporter/README.md - || { echo 'helm/tq-exporter/README.md is out of date: make docs' >&2; exit 1; }
 	rm -rf build/dashboards && $(BIN)/python -m dashboards.build build/dashboards
 	diff -r dashboards/grafana build/dashboards || { echo 'dashboards/grafana is out of date: make dashboards' >&2; exit 1; }
@@ -61,7 +61,7 @@ format: $(INSTALLED) ## Format the code and mend what the linter can.
 	$(BIN)/ruff check --fix .
 
 docs: $(INSTALLED) ## Generate docs/metrics.md and the chart's README.
-	$(BIN)/python -m exporter.catalogue_docs > docs/metrics.md
+	$(BIN)/python -m exporter.catalogue.docs > docs/metrics.md
 	$(BIN)/python helm/readme.py > helm/tq-exporter/README.md
 
 screenshots: $(INSTALLED) tools ## Take the pictures in docs/images from the demo; needs a few minutes.
@@ -69,7 +69,7 @@ screenshots: $(INSTALLED) tools ## Take the pictures in docs/images from the dem
 
 dashboards: $(INSTALLED) ## Build dashboards/grafana and the thresholds' rules.
 	$(BIN)/python -m dashboards.build
-	$(BIN)/python -m dashboards.thresholds > dashboards/prometheus/thresholds.yaml
+	$(BIN)/python -m exporter.shipped.thresholds > dashboards/prometheus/thresholds.yaml
 
 bench: $(INSTALLED) ## Run the benchmarks; each exits with 1 when its bar is missed.
 	set -e; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done

@@ -33,10 +33,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
 from tensordict import NonTensorStack, TensorDict
 
-from dataplane._payload import count_bytes
 from dataplane.interfaces import KVBatchMeta
 from dataplane.metrics import CLIENT_OPERATION_DURATION
 from dataplane.observability import MetricsDataPlaneClient
+from dataplane.observability.payload import count_bytes
 
 Times = dict[str, list[float]]
 """Microseconds per call of each variant, one for each round."""

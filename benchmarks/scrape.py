@@ -23,9 +23,9 @@ from pathlib import Path
 
 from dataplane.groups import DataPlaneGroupMeta
 from exporter.config import Config, Listen
-from exporter.flow import FlowTracker
-from exporter.occupancy import summarise
-from exporter.snapshot import Snapshot
+from exporter.model.flow import FlowTracker
+from exporter.model.occupancy import summarise
+from exporter.model.snapshot import Snapshot
 from exporter.telemetry import Telemetry
 from exporter.web import WebServer
 

@@ -1,6 +1,6 @@
 """Metrics of others that our queries use: of Prometheus itself, and of TransferQueue with ``metrics.enabled``.
 
-Our own metrics are declared in :mod:`exporter.catalogue` and nowhere else.
+Our own metrics are declared in :mod:`exporter.catalogue.metrics` and nowhere else.
 """
 
 from __future__ import annotations

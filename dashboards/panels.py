@@ -17,9 +17,9 @@ from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from dashboards import rules
 from dashboards.promql import Checker
-from dashboards.thresholds import PREFIX
+from exporter.shipped import rules
+from exporter.shipped.thresholds import PREFIX
 
 __all__ = ["Query", "board", "gauge_heatmap", "histogram_heatmap", "series", "states", "value"]
 

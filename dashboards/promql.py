@@ -12,7 +12,7 @@ from typing import Any, Final
 import promql_parser as promql
 
 from dashboards.foreign import PROMETHEUS, TARGET_LABELS, TRANSFER_QUEUE
-from exporter.catalogue import METRICS, prometheus_label, prometheus_name
+from exporter.catalogue.metrics import METRICS, prometheus_label, prometheus_name
 
 __all__ = ["Checker", "QueryError"]
 

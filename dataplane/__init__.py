@@ -3,6 +3,7 @@
 Importing this package loads neither Ray, torch nor TransferQueue.
 """
 
+from dataplane.discovery.publish import publish_endpoint
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneClearError,
@@ -16,7 +17,6 @@ from dataplane.errors import (
 from dataplane.factory import build_data_plane_client
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
 from dataplane.interfaces import DataPlaneClient, KVBatchMeta, MetadataReader
-from dataplane.publish import publish_endpoint
 
 __all__ = [
     "DataPlaneBadRequest",

@@ -1,6 +1,6 @@
 """How a metric is declared, and the metrics that the instrumented client emits.
 
-The exporter's catalogue (:mod:`exporter.catalogue`) adds its own to these; no metric is named anywhere else.
+The exporter's catalogue (:mod:`exporter.catalogue.metrics`) adds its own to these; no metric is named anywhere else.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from dataplane._operations import OPERATIONS
 from dataplane.errors import ERROR_TYPES, OTHER_ERROR_TYPE
+from dataplane.operations import OPERATIONS
 
 __all__ = ["CLIENT_METRICS", "CLIENT_OPERATIONS", "ERROR_TYPE_VALUES", "Kind", "Metric"]
 

@@ -12,11 +12,11 @@ from types import FrameType
 
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config
-from exporter.connection import connect
 from exporter.discovery import build_discovery
-from exporter.history import History
-from exporter.poller import Poller
-from exporter.snapshot import Snapshot
+from exporter.model.history import History
+from exporter.model.snapshot import Snapshot
+from exporter.polling.poller import Poller
+from exporter.polling.readers import connect
 from exporter.telemetry import Telemetry
 from exporter.web import Guard, WebServer
 

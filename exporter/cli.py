@@ -85,13 +85,13 @@ def _once(options: argparse.Namespace) -> int:
     # The answer says what failed; the log would only say it again.
     setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error", urls=_urls(config))
     from exporter import app
-    from exporter.snapshot import encode_snapshot
+    from exporter.model.snapshot import encode_snapshot
 
     snapshot = app.poll_once(config)
     if options.json:
         _print(encode_snapshot(snapshot).decode())
     else:
-        from exporter.table import print_snapshot
+        from exporter.terminal.table import print_snapshot
 
         print_snapshot(snapshot)
     if snapshot.up:
@@ -129,7 +129,7 @@ def _healthcheck(options: argparse.Namespace) -> int:
 
 
 def _metrics(options: argparse.Namespace) -> int:
-    from exporter import catalogue_docs
+    from exporter.catalogue import docs as catalogue_docs
 
     render = {
         "table": catalogue_docs.render_table,
@@ -141,19 +141,19 @@ def _metrics(options: argparse.Namespace) -> int:
 
 
 def _dashboards(options: argparse.Namespace) -> int:
-    from dashboards import commands
+    from exporter.shipped import commands
 
     return _write_files(commands.write_dashboards, options)
 
 
 def _rules(options: argparse.Namespace) -> int:
-    from dashboards import commands
+    from exporter.shipped import commands
 
     return _write_files(commands.write_rules, options)
 
 
 def _write_files(write: Callable[[argparse.Namespace], str], options: argparse.Namespace) -> int:
-    from dashboards.commands import CommandError
+    from exporter.shipped.commands import CommandError
 
     try:
         _print(write(options))
@@ -269,7 +269,7 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
         "rules --set staleness_versions=2 -o prometheus/",
     )
     if arguments[:1] in (["dashboards"], ["rules"]):
-        from dashboards import commands as files
+        from exporter.shipped import commands as files
 
         files.add_dashboard_arguments(shown)
         files.add_rule_arguments(rules)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dataplane.adapters._arguments import (
+from dataplane.adapters.arguments import (
     check_claim,
     check_fields,
     check_keys,

@@ -48,7 +48,7 @@ class Discovery(msgspec.Struct, frozen=True):
 
     Attributes:
         controller: The controller's request socket, ``tcp://IP:PORT``. Excludes ``file``.
-        file: A discovery record, see :mod:`dataplane.endpoint`. Excludes ``controller``.
+        file: A discovery record, see :mod:`dataplane.discovery.record`. Excludes ``controller``.
         ray_address: The Ray cluster to ask when neither of the others is given.
         timeout: Seconds that one question to Ray may take.
     """

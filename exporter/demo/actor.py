@@ -18,7 +18,7 @@ from dataplane.observability import MetricsDataPlaneClient
 from exporter.demo.connection import Connection, attach
 from exporter.demo.instruments import ProcessTelemetry
 from exporter.demo.protocol import Options
-from exporter.demo.tags import WRITERS
+from exporter.demo.writers import WRITERS
 
 __all__ = ["THREADS", "Actor", "TelemetrySetUp", "log_to"]
 

@@ -15,7 +15,7 @@ from dataplane.observability import MetricsDataPlaneClient
 from exporter.demo.actor import Actor, TelemetrySetUp
 from exporter.demo.instruments import ProcessTelemetry
 from exporter.demo.protocol import Options
-from exporter.demo.tags import Prompt, Step, draw_prompt
+from exporter.demo.writers import Prompt, Step, draw_prompt
 
 if TYPE_CHECKING:
     from tensordict import TensorDict

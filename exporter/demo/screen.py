@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dataplane.groups import GROUP_STATES
-from exporter.snapshot import Snapshot
-from exporter.table import render_snapshot
+from exporter.model.snapshot import Snapshot
+from exporter.terminal.table import render_snapshot
 
 __all__ = ["LiveScreen", "PlainScreen", "Screen", "build_screen", "line", "tables"]
 

@@ -28,7 +28,7 @@ from exporter.config import Listen
 from exporter.demo import processes
 from exporter.demo.protocol import DemoConvention, Event, Options, Order
 from exporter.demo.screen import Screen
-from exporter.snapshot import Snapshot
+from exporter.model.snapshot import Snapshot
 
 __all__ = ["DemoError", "Request", "supervise"]
 

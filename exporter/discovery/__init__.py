@@ -5,35 +5,15 @@ A look-up finds and never makes: it creates no controller, no cluster, and chang
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from dataplane.endpoint import Endpoint
+from dataplane.discovery.record import Endpoint
 from exporter.config import Config
+from exporter.model.results import Absent, Found
 
-__all__ = ["Absent", "Discovery", "DiscoveryKind", "Found", "build_discovery"]
+__all__ = ["Discovery", "DiscoveryKind", "build_discovery"]
 
 DiscoveryKind = Literal["address", "file", "ray"]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A controller, as it was a moment ago. Only a ping says whether it lives."""
-
-    endpoint: Endpoint
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """No controller is there.
-
-    Attributes:
-        ended: True when the controller that was there before was ended on purpose, as far as can be told.
-        detail: Why there is none, for people.
-    """
-
-    ended: bool
-    detail: str
 
 
 class Discovery(Protocol):

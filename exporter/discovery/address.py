@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from dataplane.endpoint import Endpoint
-from exporter.discovery import DiscoveryKind, Found
+from dataplane.discovery.record import Endpoint
+from exporter.discovery import DiscoveryKind
+from exporter.model.results import Found
 
 __all__ = ["AddressDiscovery"]
 

@@ -1,14 +1,15 @@
-"""Discovery by a file that the training side writes and removes. See :mod:`dataplane.endpoint` for its content."""
+"""Discovery by a file that the training side writes and removes; :mod:`dataplane.discovery.record` is its content."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from dataplane.endpoint import Endpoint, decode_endpoint
+from dataplane.discovery.record import Endpoint, decode_endpoint
 from dataplane.errors import DataPlaneReadError
 from exporter.config.values import BadValue, controller_address
-from exporter.discovery import Absent, DiscoveryKind, Found
+from exporter.discovery import DiscoveryKind
+from exporter.model.results import Absent, Found
 
 __all__ = ["FileDiscovery"]
 

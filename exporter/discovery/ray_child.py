@@ -16,10 +16,11 @@ from typing import Final
 import msgspec
 
 from dataplane import errors
-from dataplane.endpoint import Endpoint, decode_endpoint
+from dataplane.discovery.record import Endpoint, decode_endpoint
 from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
-from exporter.discovery import Absent, DiscoveryKind, Found
+from exporter.discovery import DiscoveryKind
 from exporter.discovery.ray_driver import RAY_ENVIRONMENT
+from exporter.model.results import Absent, Found
 
 __all__ = ["RayDiscovery", "decode_answer"]
 

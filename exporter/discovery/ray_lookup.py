@@ -2,7 +2,7 @@
 
 A short-lived process of its own, because Ray may block for minutes or end the process that asks it. It asks a
 running Ray for the named controller actor, prints one line of JSON and exits at once: a discovery record
-(:class:`dataplane.endpoint.Endpoint`), ``{"absent": true, "ended": …, "detail": …}``, or ``{"error_type": …,
+(:class:`dataplane.discovery.record.Endpoint`), ``{"absent": true, "ended": …, "detail": …}``, or ``{"error_type": …,
 "detail": …}``. It never creates a controller or a cluster.
 """
 
@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
-from dataplane.endpoint import CONTROLLER_ACTOR, CONTROLLER_NAMESPACE, Endpoint, encode_endpoint, endpoint_of
+from dataplane.discovery.record import CONTROLLER_ACTOR, CONTROLLER_NAMESPACE, Endpoint, encode_endpoint, endpoint_of
 from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
-from exporter.discovery import Absent
 from exporter.discovery.ray_driver import NoRayError, connect, discovery_error, import_needed, one_line
+from exporter.model.results import Absent
 
 __all__ = ["main"]
 

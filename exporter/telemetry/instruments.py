@@ -15,9 +15,9 @@ from opentelemetry.metrics import Histogram as HistogramInstrument
 
 from dataplane.errors import OTHER_ERROR_TYPE
 from dataplane.metrics import ERROR_TYPE_VALUES, Metric
-from exporter import catalogue
-from exporter.catalogue import EXPORTER_OPERATIONS, OTHER_OPERATION, UndeclaredError, check_attributes
-from exporter.snapshot import SourceName
+from exporter.catalogue import metrics as catalogue
+from exporter.catalogue.metrics import EXPORTER_OPERATIONS, OTHER_OPERATION, UndeclaredError, check_attributes
+from exporter.model.snapshot import SourceName
 
 __all__ = ["Outcome", "Recorder", "Signal"]
 

@@ -17,7 +17,7 @@ from opentelemetry.trace import NoOpTracer, Tracer
 
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config, ConfigError
-from exporter.snapshot import Snapshot
+from exporter.model.snapshot import Snapshot
 from exporter.telemetry.instruments import Outcome, Recorder, Signal
 from exporter.telemetry.model import Model
 from exporter.telemetry.otlp import MetricPush, SpanPush, metric_exporter, span_exporter

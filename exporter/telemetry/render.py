@@ -13,9 +13,9 @@ from typing import Final, cast
 from opentelemetry.sdk.metrics import export as otel
 
 from dataplane.metrics import Metric
-from exporter import catalogue
-from exporter.catalogue import UndeclaredError, check_attributes
-from exporter.snapshot import (
+from exporter.catalogue import metrics as catalogue
+from exporter.catalogue.metrics import UndeclaredError, check_attributes
+from exporter.model.snapshot import (
     DISCOVERY_STATES,
     SOURCE_REASONS,
     Histogram,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-from exporter.catalogue_docs import render_markdown
-from exporter.history import WINDOWS, History
-from exporter.snapshot import Snapshot, encode_snapshot
+from exporter.catalogue.docs import render_markdown
+from exporter.model.history import WINDOWS, History
+from exporter.model.snapshot import Snapshot, encode_snapshot
 from exporter.web.assets import ASSETS, PAGE_HEADERS
 from exporter.web.service_discovery import encode_targets
 

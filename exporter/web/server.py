@@ -26,8 +26,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Final
 
 from exporter.config import Listen
-from exporter.history import History
-from exporter.snapshot import Snapshot
+from exporter.model.history import History
+from exporter.model.snapshot import Snapshot
 from exporter.web.auth import HEALTH_PATHS, HEALTH_SCHEME, BasicAuth, TooManyChecksError
 from exporter.web.connections import Connections, Stage
 from exporter.web.guard import Guard, Protection

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from exporter.snapshot import Snapshot
+from exporter.model.snapshot import Snapshot
 
 __all__ = ["encode_targets", "is_host"]
 

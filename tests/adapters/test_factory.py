@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dataplane import build_data_plane_client
-from dataplane.adapters._tq_config import tq_conf
 from dataplane.adapters.noop import NoOpDataPlaneClient
+from dataplane.adapters.transfer_queue.config import tq_conf
 
 
 @pytest.mark.parametrize(

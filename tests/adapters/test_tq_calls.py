@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from dataplane.adapters import _tq_calls
-from dataplane.adapters._arguments import check_wait
-from dataplane.adapters._tq_calls import BoundedThreads, TransferQueueCalls
+from dataplane.adapters.arguments import check_wait
 from dataplane.adapters.noop import NoOpDataPlaneClient
+from dataplane.adapters.transfer_queue import calls as _tq_calls
+from dataplane.adapters.transfer_queue.calls import BoundedThreads, TransferQueueCalls
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneNotReady,

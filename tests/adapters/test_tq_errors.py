@@ -15,8 +15,7 @@ from types import ModuleType
 
 import pytest
 
-from dataplane._translation import ROWS, Row, error_class
-from dataplane.adapters._tq_calls import TransferQueueCalls
+from dataplane.adapters.transfer_queue.calls import TransferQueueCalls
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneClearError,
@@ -28,6 +27,7 @@ from dataplane.errors import (
     DataPlaneWriteError,
     error_type,
 )
+from dataplane.errors.translation import ROWS, Row, error_class
 
 
 def _resolve(name: str) -> type[Exception]:

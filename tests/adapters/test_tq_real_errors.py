@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from dataplane._translation import ATTACH, ROWS, Row, _row
-from dataplane.adapters import _tq_session as session
-from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
+from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, session
 from dataplane.errors import DataPlaneError, DataPlaneReadError
+from dataplane.errors.translation import ATTACH, ROWS, Row, _row
 from tests.adapters.lookup import wait_until_no_controller
 from tests.contract.rows import rows
 from tests.support.cluster import TQCluster, frozen

@@ -24,11 +24,11 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry, start_http_server
 
-from dashboards import rules
-from dashboards.stack import alertmanager_command, free_port, prometheus_command, prometheus_config
 from dataplane import build_data_plane_client
 from dataplane.errors import DataPlaneError
 from dataplane.observability import MetricsDataPlaneClient
+from exporter.demo.stack import alertmanager_command, free_port, prometheus_command, prometheus_config
+from exporter.shipped import rules
 from tests.support.waiting import wait_until
 
 __all__ = ["FACTOR", "Job", "Monitoring", "scaled"]

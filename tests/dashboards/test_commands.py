@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dashboards import rules
 from exporter.cli import main
+from exporter.shipped import rules
 
 
 def thresholds(folder: Path) -> dict[str, str]:
@@ -77,7 +77,7 @@ def test_a_folder_must_be_given_and_writable(command: str, tmp_path: Path, capsy
 
 def test_the_wheel_has_every_file_that_the_commands_write():
     package = Path(rules.__file__).parent
-    settings = (package.parent / "pyproject.toml").read_text()
-    patterns = re.findall(r'"([^"]+)"', re.search(r"^dashboards = \[(.+)\]$", settings, re.MULTILINE)[1])
+    settings = (package.parents[1] / "pyproject.toml").read_text()
+    patterns = re.findall(r'"([^"]+)"', re.search(r'^"exporter.shipped" = \[(.+)\]$', settings, re.MULTILINE)[1])
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
-    assert {path for path in package.rglob("*.*") if path.suffix in (".json", ".yaml")} == shipped
+    assert {path for folder in package.iterdir() if folder.is_symlink() for path in folder.iterdir()} == shipped

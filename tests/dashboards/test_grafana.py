@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from dashboards import rules
 from dashboards.build import render
 from dashboards.promql import Checker
-from exporter.catalogue import METRICS, prometheus_name
+from exporter.catalogue.metrics import METRICS, prometheus_name
 from exporter.cli import main
+from exporter.shipped import rules
 
 FOLDER = Path(rules.__file__).parent / "grafana"
 BOARDS: dict[str, dict[str, Any]] = {file.stem: json.loads(file.read_text()) for file in FOLDER.glob("*.json")}

@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dashboards import rules
 from dashboards.build import render
-from dataplane.endpoint import Endpoint, StorageUnitEndpoint, encode_endpoint
+from dataplane.discovery.record import Endpoint, StorageUnitEndpoint, encode_endpoint
+from exporter.shipped import rules
 from tests.dashboards.live import Job, Monitoring, scaled
 from tests.support.cluster import TQCluster, frozen, kill
 from tests.support.exporter_process import ExporterProcess

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dashboards import rules
 from dashboards.promql import Checker, QueryError
-from exporter.catalogue import METRICS, prometheus_name
+from exporter.catalogue.metrics import METRICS, prometheus_name
+from exporter.shipped import rules
 
 ALERTS = rules.alerts()
 CHECKER = Checker(rules.recorded())

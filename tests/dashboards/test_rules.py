@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboards import rules
 from dashboards.promql import Checker
-from dashboards.thresholds import PREFIX, THRESHOLDS, render_rules
+from exporter.shipped import rules
+from exporter.shipped.thresholds import PREFIX, THRESHOLDS, render_rules
 
 FOLDER = Path(rules.__file__).parent
 UNIT_TESTS = sorted((FOLDER / "tests").glob("*.yaml"))
@@ -45,7 +45,7 @@ def test_promtools_tests_pass(file: Path):
 
 
 def test_the_thresholds_are_those_that_the_module_declares():
-    assert rules.read("thresholds.yaml") == render_rules(), "python -m dashboards.thresholds > the file"
+    assert rules.read("thresholds.yaml") == render_rules(), "python -m exporter.shipped.thresholds > the file"
 
 
 @cache

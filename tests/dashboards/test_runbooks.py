@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dashboards import rules
 from dashboards.promql import Checker
-from dashboards.thresholds import THRESHOLDS
-from exporter.catalogue import METRICS, prometheus_name
+from exporter.catalogue.metrics import METRICS, prometheus_name
+from exporter.shipped import rules
+from exporter.shipped.thresholds import THRESHOLDS
 
 FOLDER = Path(__file__).parents[2] / "docs" / "runbooks"
 ALERTS = rules.alerts()

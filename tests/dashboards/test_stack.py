@@ -18,8 +18,8 @@ import psutil
 import pytest
 import yaml
 
-from dashboards import rules
-from dashboards.stack import prometheus_config
+from exporter.demo.stack import prometheus_config
+from exporter.shipped import rules
 from tests.support.waiting import wait_until
 
 START_S = 300.0
@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 def start(folder: Path, *arguments: str, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "dashboards.stack", *arguments],
+        [sys.executable, "-m", "exporter.demo.stack", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=(folder / "out").open("w"),
         stderr=subprocess.STDOUT,

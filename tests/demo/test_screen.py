@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from exporter.demo.screen import LiveScreen, PlainScreen, build_screen, line, tables
-from exporter.snapshot import Histogram, PartitionFlow, PartitionState, Snapshot, StorageState, encode_snapshot
+from exporter.model.snapshot import Histogram, PartitionFlow, PartitionState, Snapshot, StorageState, encode_snapshot
 
 EMPTY = Histogram((1.0,), (0, 0), 0.0)
 SNAPSHOT = Snapshot(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dataplane.groups import DataPlaneGroupMeta, group_rows
-from exporter.demo.tags import WRITERS, NemoRL, Prompt, Recovery, Step, TagWriter, Verl, draw_prompt
+from exporter.demo.writers import WRITERS, NemoRL, Prompt, Recovery, Step, TagWriter, Verl, draw_prompt
 
 PROMPT = Prompt("8a5c2f6e-0000-4000-8000-000000000000", 4, 7, 12, (5, 6, 7, 8))
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.endpoint import Endpoint, StorageUnitEndpoint, encode_endpoint
+from dataplane.discovery.record import Endpoint, StorageUnitEndpoint, encode_endpoint
 from dataplane.errors import DataPlaneReadError
 from exporter.config import load_config
-from exporter.discovery import Absent, Found, build_discovery
+from exporter.discovery import build_discovery
 from exporter.discovery.file import FileDiscovery
+from exporter.model.results import Absent, Found
 
 ENDPOINT = Endpoint(
     address="tcp://10.0.0.1:5555",

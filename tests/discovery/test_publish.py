@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dataplane.endpoint import Endpoint, decode_endpoint, encode_endpoint
-from dataplane.publish import publish_endpoint
-from exporter.discovery import Found
+from dataplane.discovery.publish import publish_endpoint
+from dataplane.discovery.record import Endpoint, decode_endpoint, encode_endpoint
 from exporter.discovery.file import FileDiscovery
 from exporter.discovery.ray_child import RayDiscovery
+from exporter.model.results import Found
 from tests.support.cluster import TQCluster, kill
 
 _START = "import dataplane\ntq.publisher = dataplane.publish_endpoint(path, interval_s=0.1, run='run-7')"

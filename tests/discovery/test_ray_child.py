@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dataplane.endpoint import Endpoint, encode_endpoint
+from dataplane.discovery.record import Endpoint, encode_endpoint
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneError,
@@ -20,8 +20,8 @@ from dataplane.errors import (
     DataPlaneTimeout,
     DataPlaneUnavailable,
 )
-from exporter.discovery import Absent, Found
 from exporter.discovery.ray_child import RayDiscovery, decode_answer
+from exporter.model.results import Absent, Found
 
 ENDPOINT = Endpoint(address="tcp://10.0.0.1:5555", actor_id="ab" * 16)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.endpoint import Endpoint
+from dataplane.discovery.record import Endpoint
 from dataplane.errors import DataPlaneBadRequest, DataPlaneTimeout, DataPlaneUnavailable
-from exporter.discovery import Absent, Found
 from exporter.discovery.ray_child import RayDiscovery
+from exporter.model.results import Absent, Found
 from tests.support.cluster import TQCluster, frozen, kill
 
 # What this test process may have of a Ray, its own or another's, is not for the look-up.

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from ray.core.generated import gcs_pb2
 
-from dataplane.endpoint import StorageUnitEndpoint, endpoint_of
+from dataplane.discovery.record import StorageUnitEndpoint, endpoint_of
 from exporter.discovery import ray_lookup
 
 _OWNER = (

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dataplane.endpoint import Endpoint, StorageUnitEndpoint, encode_endpoint
+from dataplane.discovery.record import Endpoint, StorageUnitEndpoint, encode_endpoint
 from tests.support.cluster import TQCluster
 from tests.support.exporter_process import ExporterProcess
 

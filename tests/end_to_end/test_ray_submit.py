@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dashboards.stack import free_port
+from exporter.demo.stack import free_port
 from tests.support.cluster import TQCluster, kill
 from tests.support.waiting import wait_until
 

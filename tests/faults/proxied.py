@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from dataplane.endpoint import Endpoint, StorageUnitEndpoint, encode_endpoint
+from dataplane.discovery.record import Endpoint, StorageUnitEndpoint, encode_endpoint
 from tests.faults.matrix import Begin, Row
 from tests.support.cluster import TQCluster
 from tests.support.faulty_proxy import FaultyProxy

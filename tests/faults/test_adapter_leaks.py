@@ -16,9 +16,9 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from dataplane.adapters import _tq_calls
-from dataplane.adapters._tq_calls import BoundedThreads, TransferQueueCalls
 from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
+from dataplane.adapters.transfer_queue import calls as _tq_calls
+from dataplane.adapters.transfer_queue.calls import BoundedThreads, TransferQueueCalls
 from dataplane.errors import DataPlaneError, DataPlaneReadError
 from tests.faults.adapter_calls import CALLS, METADATA, STORAGE, load, outcomes_of
 from tests.faults.adapter_report import write_leaks

@@ -19,7 +19,7 @@ from typing import Final
 import psutil
 import pytest
 
-from dashboards.stack import free_port
+from exporter.demo.stack import free_port
 from tests.faults.load import IDLE
 from tests.faults.matrix import Begin, Row
 from tests.faults.proxied import ENV, FILE_LOOKUPS, UNITS, amid_a_round, both, record_at, through

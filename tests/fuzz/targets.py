@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
-from dataplane.adapters._wire_protocol import decode_metrics, decode_partitions, decode_rows, decode_runs
+from dataplane.adapters.wire.protocol import decode_metrics, decode_partitions, decode_rows, decode_runs
 from dataplane.errors import DataPlaneReadError
 from dataplane.groups import CONVENTIONS, GROUP_STATES, DataPlaneGroupMeta, group_rows, group_tags
 from dataplane.tags import Tag

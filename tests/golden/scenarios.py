@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from exporter.config import Config, Otlp
-from exporter.snapshot import Snapshot, SourceState
+from exporter.model.snapshot import Snapshot, SourceState
 from exporter.telemetry import Recorder, Telemetry
 from exporter.version import Build
 from tests.support.clock import StoppedClock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.catalogue import EXPORTER_METRICS, prometheus_name
+from exporter.catalogue.metrics import EXPORTER_METRICS, prometheus_name
 from tests.golden.scenarios import FOLDER, SCENARIOS, expose
 
 

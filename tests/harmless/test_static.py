@@ -90,7 +90,8 @@ def test_what_reads_is_reached_and_what_makes_or_ends_is_not() -> None:
     names = {name for _, name in _reached()}
     assert {"WireMetadataReader", "TransferQueueMetadataReader", "close_client", "_look", "StorageUnitReader"} <= names
     assert not MAKES_OR_ENDS & {name for module, name in _reached() if module.startswith("dataplane")}
-    defined = {name for module in ("_tq_session", "transfer_queue") for name in _scope(f"dataplane.adapters.{module}")}
+    adapter = "dataplane.adapters.transfer_queue"
+    defined = {name for module in ("session", "client") for name in _scope(f"{adapter}.{module}")}
     assert {"start", "attach", "release", "_create", "_end", "TransferQueueDataPlaneClient"} <= defined
 
 
@@ -114,7 +115,7 @@ def _reached() -> dict[Definition, ast.AST]:
             todo += [(module, ""), *((module, name) for name in _scope(module))]
     reached: dict[Definition, ast.AST] = {}
     while todo:
-        definition = todo.pop()
+        definition = _defined_in(todo.pop())
         if definition in reached:
             continue
         node = _node(definition)
@@ -162,10 +163,16 @@ def _node(definition: Definition) -> ast.AST | None:
     if not name:
         body = [node for node in _tree(module).body if not isinstance(node, _DEFINES)]
         return ast.Module(body=body, type_ignores=[])
-    if name in _scope(module):
-        return _scope(module)[name]
-    reexported = _imports(module, _tree(module)).get(name)
-    return _node(reexported) if reexported and reexported != definition else None
+    return _scope(module).get(name)
+
+
+def _defined_in(definition: Definition) -> Definition:
+    """Follow a name that a module only passes on to the module that defines it."""
+    module, name = definition
+    if not name or _path(module) is None or name in _scope(module):
+        return definition
+    passed_on = _imports(module, _tree(module)).get(name, definition)
+    return definition if passed_on == definition else _defined_in(passed_on)
 
 
 _DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
-from dataplane._effects import trainer_version
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.observability import MetricsDataPlaneClient
+from dataplane.observability.effects import trainer_version
 
 
 class Telemetry:

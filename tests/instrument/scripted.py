@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dataplane._operations import OPERATIONS
 from dataplane.interfaces import KVBatchMeta
+from dataplane.operations import OPERATIONS
 
 
 class ScriptedClient:

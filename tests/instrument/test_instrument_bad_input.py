@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from dataplane._tally import partition_name
 from dataplane.interfaces import KVBatchMeta
+from dataplane.observability.tally import partition_name
 from tests.instrument.conftest import Telemetry
 from tests.instrument.scripted import ScriptedClient
 

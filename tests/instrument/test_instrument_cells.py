@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dataplane._operations import OPERATIONS
-from dataplane._tally import Cell
+from dataplane.observability.tally import Cell
+from dataplane.operations import OPERATIONS
 
 
 class _Lock:

@@ -196,7 +196,7 @@ def test_a_nemo_rl_client_is_wrapped_in_the_driver(programs: Path, receiver: Rec
 
 
 def test_the_table_of_operations_is_the_instrumentors() -> None:
-    from dataplane.instrumentation import _FUNCTIONS, _METHODS
+    from dataplane.observability.instrumentor import _FUNCTIONS, _METHODS
 
     rows = dict(re.findall(r"^\| (`kv_put`.*|`kv_\w+`.*|client `\w+`) \| `(\w+)` \|$", PAGE, re.MULTILINE))
     said = {name: operation for names, operation in rows.items() for name in re.findall(r"`(\w+)`", names)}

@@ -9,11 +9,11 @@ import torch
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from tensordict import TensorDict
 
-from dataplane._lineage import MAX_LINKS, Lineage
-from dataplane._tags import TRACEPARENT, versions_of
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.interfaces import KVBatchMeta
 from dataplane.observability import MetricsDataPlaneClient
+from dataplane.observability.lineage import MAX_LINKS, Lineage
+from dataplane.observability.trace_context import TRACEPARENT, versions_of
 from tests.instrument.conftest import Telemetry
 from tests.instrument.scripted import ScriptedClient
 

@@ -95,7 +95,7 @@ def test_an_error_that_cannot_be_shown_is_still_the_callers(telemetry: Telemetry
 
 
 def test_a_log_handler_that_fails_harms_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dataplane._recorder._logger.warning", _fail)
+    monkeypatch.setattr("dataplane.observability.recorder._logger.warning", _fail)
     client = MetricsDataPlaneClient(ScriptedClient(ping=0.5), _fail)
     assert client.ping() == 0.5
 

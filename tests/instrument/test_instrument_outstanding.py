@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensordict import TensorDict
 
-from dataplane._outstanding import Outstanding
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.observability import MetricsDataPlaneClient
+from dataplane.observability.outstanding import Outstanding
 
 
 @pytest.fixture

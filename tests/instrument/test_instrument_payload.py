@@ -10,8 +10,8 @@ import pytest
 import torch
 from tensordict import NonTensorData, NonTensorStack, TensorDict, lazy_stack, tensorclass
 
-from dataplane import _payload
-from dataplane._payload import count_bytes
+from dataplane.observability import payload as _payload
+from dataplane.observability.payload import count_bytes
 
 
 def jagged(dtype: torch.dtype = torch.float32) -> torch.Tensor:

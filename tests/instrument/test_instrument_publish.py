@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from dataplane._effects import trainer_version
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.errors import DataPlaneBadRequest, DataPlaneUnavailable
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION
 from dataplane.observability import MetricsDataPlaneClient
+from dataplane.observability.effects import trainer_version
 from tests.instrument.scripted import ScriptedClient
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from dashboards.stack import free_port
+from exporter.demo.stack import free_port
 from tests.packaging.dockerfile import ROOT
 
 _EXAMPLES = ROOT / "docs" / "deploy"

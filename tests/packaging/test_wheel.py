@@ -36,12 +36,7 @@ def test_rules_and_dashboards_are_in_it(installation: Installation, tmp_path: Pa
 
 def test_tests_stay_out_and_pages_go_in(installation: Installation) -> None:
     names = set(zipfile.ZipFile(installation.wheel).namelist())
-    assert {name.split("/")[0].split("-")[0] for name in names} == {
-        "dataplane",
-        "exporter",
-        "dashboards",
-        "tq_exporter",
-    }
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"dataplane", "exporter", "tq_exporter"}
     page = {f"exporter/web/page/{path.name}" for path in (ROOT / "exporter/web/page").iterdir() if path.is_file()}
     assert page <= names
     assert {"dataplane/py.typed", "exporter/py.typed"} <= names

@@ -11,8 +11,8 @@ from playwright.sync_api import Page
 
 from exporter.clock import SystemClock
 from exporter.config import Listen
-from exporter.history import History
-from exporter.snapshot import PartitionFlow, PartitionState, Snapshot
+from exporter.model.history import History
+from exporter.model.snapshot import PartitionFlow, PartitionState, Snapshot
 from exporter.web import WebServer
 from tests.support.snapshots import flow, partition, rich_snapshot
 from tests.support.waiting import wait_until

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page
 
-from exporter.snapshot import ErrorCount, Incident, Snapshot
+from exporter.model.snapshot import ErrorCount, Incident, Snapshot
 from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, Served, cells, many, number, running, text, wait_for_text
 

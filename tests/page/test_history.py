@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import pytest
 
-from exporter.history import COLUMNS, MAX_BYTES, MAX_SERIES, SAMPLES, WINDOWS, History
-from exporter.snapshot import Incident, PartitionFlow, PartitionState, Snapshot, SourceState
+from exporter.model.history import COLUMNS, MAX_BYTES, MAX_SERIES, SAMPLES, WINDOWS, History
+from exporter.model.snapshot import Incident, PartitionFlow, PartitionState, Snapshot, SourceState
 from tests.support.clock import StoppedClock
 from tests.support.snapshots import flow, partition, rich_snapshot
 

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-from exporter.snapshot import ErrorCount, Incident, Snapshot
+from exporter.model.snapshot import ErrorCount, Incident, Snapshot
 from tests.page.conftest import Open
 from tests.page.support import Served, cells, many, running, text
 

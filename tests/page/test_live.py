@@ -10,7 +10,7 @@ from pathlib import Path
 import bcrypt
 from playwright.sync_api import Page
 
-from dataplane.endpoint import Endpoint, StorageUnitEndpoint, encode_endpoint
+from dataplane.discovery.record import Endpoint, StorageUnitEndpoint, encode_endpoint
 from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, cells, number, text, wait_for_text
 from tests.support.certificates import Authority

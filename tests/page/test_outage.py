@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page
 
-from exporter.history import plane_state
-from exporter.snapshot import Snapshot
+from exporter.model.history import plane_state
+from exporter.model.snapshot import Snapshot
 from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, Served, cells, number, running, text, wait_for_text
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as replace_struct
 
-from dataplane.endpoint import Endpoint
-from exporter.snapshot import Snapshot
+from dataplane.discovery.record import Endpoint
+from exporter.model.snapshot import Snapshot
 from exporter.web.service_discovery import encode_targets, is_host
 from tests.support.exporter_process import ExporterProcess
 from tests.support.waiting import wait_until

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dataplane.endpoint import Endpoint, encode_endpoint
+from dataplane.discovery.record import Endpoint, encode_endpoint
 from tests.support.fake_router import FakeRouter, reply
 
 __all__ = ["Controllers", "Run"]

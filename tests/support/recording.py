@@ -8,7 +8,7 @@ __all__ = ["RecordingRecorder"]
 
 
 class RecordingRecorder:
-    """Implements :class:`exporter.state.Recorder`."""
+    """Implements :class:`exporter.model.state.Recorder`."""
 
     def __init__(self) -> None:
         self.pings: list[tuple[float, str | None]] = []

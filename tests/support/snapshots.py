@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataplane.endpoint import Endpoint
+from dataplane.discovery.record import Endpoint
 from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
-from exporter.catalogue import LAG_BOUNDS, RESIDENCE_BOUNDS
-from exporter.snapshot import (
+from exporter.model.snapshot import (
+    LAG_BOUNDS,
     LAG_BUCKETS,
+    RESIDENCE_BOUNDS,
     Histogram,
     Incident,
     OldestGroup,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from exporter.config import Config, Otlp
-from exporter.snapshot import Snapshot
+from exporter.model.snapshot import Snapshot
 from exporter.telemetry import Telemetry
 from exporter.version import Build
 from tests.support.snapshots import rich_snapshot

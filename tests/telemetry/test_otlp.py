@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.trace import NoOpTracer, set_span_in_context
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.catalogue import EXPORTER_METRICS, prometheus_label, prometheus_name
+from exporter.catalogue.metrics import EXPORTER_METRICS, prometheus_label, prometheus_name
 from exporter.config import Otlp
 from exporter.telemetry import Telemetry
 from exporter.telemetry.outcomes import ExportLog, Outcomes
@@ -119,7 +119,7 @@ def test_no_global_provider_is_set():
     code = (
         "from opentelemetry import metrics, trace\n"
         "from exporter.config import Config, Otlp\n"
-        "from exporter.snapshot import Snapshot\n"
+        "from exporter.model.snapshot import Snapshot\n"
         "from exporter.telemetry import Telemetry\n"
         "telemetry = Telemetry(Config(otlp=Otlp(endpoint='http://127.0.0.1:9')), lambda: Snapshot(1.0, 1.0))\n"
         "print(type(metrics.get_meter_provider()).__name__, type(trace.get_tracer_provider()).__name__)\n"

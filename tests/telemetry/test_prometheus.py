@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
-from exporter.catalogue import EXPORTER_METRICS, prometheus_name
+from exporter.catalogue.metrics import EXPORTER_METRICS, prometheus_name
 from exporter.config import Config
-from exporter.snapshot import Snapshot
+from exporter.model.snapshot import Snapshot
 from exporter.telemetry import Telemetry
 from tests.support.snapshots import ODD_NAME, TAKEN, empty_snapshot, partition, rich_snapshot
 from tests.telemetry.support import telemetry

@@ -9,8 +9,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from dataplane.metrics import ERROR_TYPE_VALUES
-from exporter.catalogue import EXPORTER_METRICS, EXPORTER_OPERATIONS, UndeclaredError, check_attributes
-from exporter.snapshot import SOURCES
+from exporter.catalogue.metrics import EXPORTER_METRICS, EXPORTER_OPERATIONS, UndeclaredError, check_attributes
+from exporter.model.snapshot import SOURCES
 from exporter.telemetry import Recorder
 
 

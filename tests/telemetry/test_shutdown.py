@@ -17,7 +17,7 @@ from tests.support.otlp_receiver import grpc_receiver, http_receiver
 PROGRAM = """
 import logging, sys, time
 from exporter.config import Config, Otlp
-from exporter.snapshot import Snapshot
+from exporter.model.snapshot import Snapshot
 from exporter.telemetry import Telemetry
 
 logging.basicConfig(level=logging.INFO)

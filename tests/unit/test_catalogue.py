@@ -14,20 +14,19 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from dataplane.groups import DataPlaneCapabilities
 from dataplane.metrics import CLIENT_CONSUMED_LAG, CLIENT_METRICS, Metric
-from exporter import catalogue
-from exporter.catalogue import (
+from exporter.catalogue import metrics as catalogue
+from exporter.catalogue.docs import render_json, render_markdown, render_table
+from exporter.catalogue.metrics import (
     CAPABILITIES,
     EXPORTER_METRICS,
-    LAG_BOUNDS,
     METRICS,
-    RESIDENCE_BOUNDS,
     UndeclaredError,
     check_attributes,
     ping_bounds,
     prometheus_label,
     prometheus_name,
 )
-from exporter.catalogue_docs import render_json, render_markdown, render_table
+from exporter.model.snapshot import LAG_BOUNDS, RESIDENCE_BOUNDS
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -117,7 +116,7 @@ def test_undeclared_attributes_and_values_are_errors(attributes: dict[str, str])
 
 def test_the_page_is_up_to_date():
     assert DOCS.read_text(encoding="utf-8") == render_markdown(), (
-        "run: python -m exporter.catalogue_docs > docs/metrics.md"
+        "run: python -m exporter.catalogue.docs > docs/metrics.md"
     )
 
 

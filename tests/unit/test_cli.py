@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dataplane.endpoint import Endpoint
+from dataplane.discovery.record import Endpoint
 from exporter import cli
 from exporter.config import Config, load_config
-from exporter.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState, StorageState, encode_snapshot
-from exporter.table import print_snapshot
+from exporter.model.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState, StorageState, encode_snapshot
+from exporter.terminal.table import print_snapshot
 
 CONTROLLER = "tcp://127.0.0.1:1"  # nothing listens there
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from dataplane.groups import DataPlaneGroupMeta
-from exporter.flow import COUNTER_LINGER_S, FlowTracker
-from exporter.snapshot import PartitionFlow
+from exporter.model.flow import COUNTER_LINGER_S, FlowTracker
+from exporter.model.snapshot import PartitionFlow
 
 Versions = Mapping[str, int | None]
 

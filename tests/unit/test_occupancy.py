@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.groups import DataPlaneGroupMeta
-from exporter.occupancy import VersionReference, lag_bucket, merge, summarise
-from exporter.snapshot import LAG_BUCKETS, PartitionState
+from exporter.model.occupancy import VersionReference, lag_bucket, merge, summarise
+from exporter.model.snapshot import LAG_BUCKETS, PartitionState
 
 
 def group(name: str, version: int | None = None, **fields: object) -> DataPlaneGroupMeta:

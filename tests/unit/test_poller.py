@@ -14,17 +14,16 @@ import pytest
 from opentelemetry.trace import NoOpTracer
 
 from dataplane.adapters.wire import KnownSender
-from dataplane.adapters.wire_storage import StorageUnitMetrics
-from dataplane.endpoint import Endpoint, StorageUnitEndpoint
+from dataplane.adapters.wire.storage import StorageUnitMetrics
+from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.errors import DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
 from exporter.config import Config
-from exporter.connection import Connection
-from exporter.discovery import Absent, Found
-from exporter.poller import Poller
-from exporter.schedule import HELD_INTERVAL_S
-from exporter.snapshot import Ok, SourceState, StorageState
-from exporter.sources import StoragePoll
+from exporter.model.results import Absent, Found, Ok, StoragePoll
+from exporter.model.snapshot import SourceState, StorageState
+from exporter.polling.poller import Poller
+from exporter.polling.readers import Connection
+from exporter.polling.schedule import HELD_INTERVAL_S
 from tests.support.clock import StoppedClock
 from tests.support.recording import RecordingRecorder
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from dataplane.probe import ConnectionProbe, parse_address
+from dataplane.net.probe import ConnectionProbe, parse_address
 
 _ROUTER = """
 import sys, zmq
@@ -113,7 +113,7 @@ def test_a_connection_to_itself_is_gone(listener: socket.socket, monkeypatch: py
         sock.setblocking(False)
         return sock, sock.connect_ex((host, port))
 
-    monkeypatch.setattr("dataplane.probe._start_connect", connect_from_the_port_itself)
+    monkeypatch.setattr("dataplane.net.probe._start_connect", connect_from_the_port_itself)
     probe = ConnectionProbe(address)
     assert probe.verdict() == "gone"
     probe.close()

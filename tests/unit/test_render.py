@@ -10,11 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, NumberDataPoint, Sum
 
-from dataplane.endpoint import Endpoint
+from dataplane.discovery.record import Endpoint
 from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
-from exporter import catalogue, snapshot
-from exporter.catalogue import EXPORTER_METRICS, LAG_BOUNDS, RESIDENCE_BOUNDS, UndeclaredError
-from exporter.snapshot import OldestGroup, PartitionFlow, PartitionState, Snapshot, SourceState, StorageState
+from exporter.catalogue import metrics as catalogue
+from exporter.catalogue.metrics import EXPORTER_METRICS, UndeclaredError
+from exporter.model import snapshot
+from exporter.model.snapshot import (
+    LAG_BOUNDS,
+    RESIDENCE_BOUNDS,
+    OldestGroup,
+    PartitionFlow,
+    PartitionState,
+    Snapshot,
+    SourceState,
+    StorageState,
+)
 from exporter.telemetry.render import Sheet, render
 from exporter.version import Build
 from tests.support.snapshots import STARTED, TAKEN, empty_snapshot, partition, rich_snapshot

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from dataplane import _resolver
-from dataplane._resolver import Resolver
 from dataplane.adapters.wire import WireMetadataReader
 from dataplane.errors import DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
-from dataplane.probe import ConnectionProbe
+from dataplane.net import resolver as _resolver
+from dataplane.net.probe import ConnectionProbe
+from dataplane.net.resolver import Resolver
 from tests.support.fake_router import FakeRouter, reply
 from tests.support.waiting import wait_until
 

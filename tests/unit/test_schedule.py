@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.schedule import HELD_INTERVAL_S, Backoff, Budget, Timer
+from exporter.polling.schedule import HELD_INTERVAL_S, Backoff, Budget, Timer
 
 
 def test_a_timer_fires_at_once_and_then_every_interval() -> None:

@@ -11,14 +11,14 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from dataplane.adapters.noop import NoOpDataPlaneClient
-from dataplane.adapters.wire_storage import StorageUnitMetrics
-from dataplane.endpoint import Endpoint, StorageUnitEndpoint
+from dataplane.adapters.wire.storage import StorageUnitMetrics
+from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.groups import DataPlaneGroupMeta
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION
-from exporter.discovery import Absent, Found
-from exporter.snapshot import Failed, Ok, StorageState
-from exporter.sources import DiscoverySource, MetadataSource, PingSource, StorageFailure, StorageSource
+from exporter.model.results import Absent, Failed, Found, Ok, StorageFailure
+from exporter.model.snapshot import StorageState
+from exporter.polling.sources import DiscoverySource, MetadataSource, PingSource, StorageSource
 from tests.support.clock import StoppedClock
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from dataplane.endpoint import Endpoint
+from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
-from exporter.discovery import Absent, Found
-from exporter.snapshot import Failed, Ok, SourceState, StorageState
-from exporter.sources import MetadataPoll, PartitionFailure, PartitionListing, StorageFailure, StoragePoll
-from exporter.state import State
+from exporter.model.results import (
+    Absent,
+    Failed,
+    Found,
+    MetadataPoll,
+    Ok,
+    PartitionFailure,
+    PartitionListing,
+    StorageFailure,
+    StoragePoll,
+)
+from exporter.model.snapshot import SourceState, StorageState
+from exporter.model.state import State
 from tests.support.clock import StoppedClock
 from tests.support.recording import RecordingRecorder
 

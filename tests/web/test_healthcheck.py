@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from exporter.config import Config, ConfigError, Listen, load_config
-from exporter.snapshot import Snapshot
+from exporter.model.snapshot import Snapshot
 from exporter.web import WebServer
 from exporter.web.healthcheck import UnhealthyError, check_health
 from tests.support.snapshots import empty_snapshot

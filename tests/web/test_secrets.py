@@ -11,7 +11,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from dashboards.stack import free_port
+from exporter.demo.stack import free_port
 from tests.support.certificates import Authority
 from tests.support.exporter_process import ExporterProcess
 from tests.support.otlp_receiver import http_receiver

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import pytest
 
 from exporter.config import Listen
-from exporter.snapshot import Snapshot
+from exporter.model.snapshot import Snapshot
 from exporter.web import MAX_CONNECTIONS, WebServer
 from tests.support.snapshots import ODD_NAME, empty_snapshot, rich_snapshot
 

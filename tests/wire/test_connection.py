@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dataplane.adapters import _wire_connection
 from dataplane.adapters.wire import KnownSender, ReplyLimitExceeded, WireMetadataReader
-from dataplane.adapters.wire_storage import StorageUnitMetrics, StorageUnitReader
+from dataplane.adapters.wire import connection as _wire_connection
+from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneError,
@@ -419,7 +419,7 @@ def test_a_reader_that_nobody_calls_while_its_peer_is_gone_holds_up_no_other_and
     # hours in earnest; each leaves two events that nobody reads.
     code = """
 import time
-from dataplane.adapters import _wire_connection
+from dataplane.adapters.wire import connection as _wire_connection
 from dataplane.adapters.wire import KnownSender, WireMetadataReader
 from tests.support.fake_router import FakeRouter
 from tests.wire.test_connection import answer

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from dataplane.adapters._wire_limits import MAX_NAMES_BYTES, MAX_TAG_BYTES, ReplyLimitExceeded
-from dataplane.adapters._wire_protocol import decode_partitions, decode_rows, decode_runs
 from dataplane.adapters.wire import WireMetadataReader
+from dataplane.adapters.wire.limits import MAX_NAMES_BYTES, MAX_TAG_BYTES, ReplyLimitExceeded
+from dataplane.adapters.wire.protocol import decode_partitions, decode_rows, decode_runs
 from dataplane.errors import DataPlaneReadError, error_type
 from dataplane.groups import group_rows
 from tests.support.exporter_process import ExporterProcess

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dataplane.adapters import _wire_connection
 from dataplane.adapters.wire import WireMetadataReader
+from dataplane.adapters.wire import connection as _wire_connection
 from dataplane.errors import DataPlaneError, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from tests.support.fake_router import FakeRouter, reply
 from tests.support.faulty_proxy import FaultyProxy

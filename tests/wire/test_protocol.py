@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataplane.adapters._wire_protocol import (
+from dataplane.adapters.wire.protocol import (
     TESTED_VERSIONS,
     decode_metrics,
     decode_partitions,
@@ -83,10 +83,10 @@ def test_a_pickle_is_refused_unread() -> None:
 
 
 def test_no_module_of_the_wire_reader_can_unpickle() -> None:
-    import dataplane.adapters._wire_connection as connection
-    import dataplane.adapters._wire_protocol as protocol
     import dataplane.adapters.wire as wire
-    import dataplane.adapters.wire_storage as storage
+    import dataplane.adapters.wire.connection as connection
+    import dataplane.adapters.wire.protocol as protocol
+    import dataplane.adapters.wire.storage as storage
 
     for module in (protocol, connection, wire, storage):
         assert not {"pickle", "cloudpickle", "marshal"} & set(vars(module))

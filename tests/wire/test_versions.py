@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dataplane.adapters._wire_protocol import TESTED_VERSIONS
 from dataplane.adapters.wire import WireMetadataReader
-from dataplane.adapters.wire_storage import StorageUnitReader
+from dataplane.adapters.wire.protocol import TESTED_VERSIONS
+from dataplane.adapters.wire.storage import StorageUnitReader
 from dataplane.errors import DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.groups import group_rows
 from tests.support.cluster import TQCluster, frozen, kill

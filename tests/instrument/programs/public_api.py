@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from dataplane.instrumentation import TransferQueueInstrumentor
+from dataplane.observability.instrumentor import TransferQueueInstrumentor
 
 exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
 tracers = TracerProvider(shutdown_on_exit=False)
@@ -110,7 +110,8 @@ step("under the wrapper")
 instrumentor.uninstrument()
 tq.kv_list("p")
 steps["restored"] = not any(
-    hasattr(getattr(owner, name), "__wrapped__") and getattr(owner, name).__module__ == "dataplane.instrumentation"
+    hasattr(getattr(owner, name), "__wrapped__")
+    and getattr(owner, name).__module__ == "dataplane.observability.instrumentor"
     for owner in (tq, tq.interface, tq.TransferQueueClient)
     for name in dir(owner)
 )

@@ -1,0 +1,9 @@
+"""The data plane on TransferQueue's public API.
+
+Importing this package is cheap; making one of its classes imports ``transfer_queue``, and with it Ray and torch.
+"""
+
+from dataplane.adapters.transfer_queue.client import TransferQueueDataPlaneClient
+from dataplane.adapters.transfer_queue.reader import TransferQueueMetadataReader
+
+__all__ = ["TransferQueueDataPlaneClient", "TransferQueueMetadataReader"]

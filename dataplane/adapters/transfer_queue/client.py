@@ -1,0 +1,349 @@
+"""The data plane on TransferQueue's public API.
+
+Importing this module is cheap; making one of its classes imports ``transfer_queue``, and with it Ray and torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dataplane.adapters.arguments import (
+    check_claim,
+    check_fields,
+    check_keys,
+    check_partition,
+    check_put,
+    check_registration,
+    check_tasks,
+)
+from dataplane.adapters.transfer_queue import session
+from dataplane.adapters.transfer_queue.config import DEFAULT_POLL_INTERVAL_S, DEFAULT_TIMEOUT_S, seconds, tq_conf
+from dataplane.adapters.transfer_queue.reader import MIN_CLOSE_S, MetadataCalls, TransferQueueMetadataReader, import_tq
+from dataplane.errors import (
+    DataPlaneBadRequest,
+    DataPlaneClearError,
+    DataPlaneError,
+    DataPlaneNotReady,
+    DataPlaneReadError,
+    DataPlaneTimeout,
+    DataPlaneUnavailable,
+    DataPlaneWriteError,
+)
+from dataplane.errors.translation import ATTACH
+from dataplane.interfaces import DEFAULT_TAG_RULES, DataPlaneClient, KVBatchMeta, TagRules
+
+if TYPE_CHECKING:
+    from tensordict import TensorDict
+
+__all__ = ["TransferQueueDataPlaneClient", "TransferQueueMetadataReader"]
+
+_log = logging.getLogger(__name__)
+
+# Starting actors on a cold cluster imports torch in each of them, and may wait for a node.
+_START_TIMEOUT_S = 300.0
+# TransferQueue itself waits up to 15 s for the storage units that it ends.
+_END_TIMEOUT_S = 60.0
+# A claim is never cut shorter than this: one that is cut in flight may lose the samples that it consumed.
+_MIN_CLAIM_REQUEST_S = 1.0
+
+
+class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
+    """A client of the TransferQueue that runs in this process's Ray cluster.
+
+    With ``bootstrap=True`` it starts TransferQueue when none runs (and Ray when the process has none), and its
+    :meth:`close` ends what it started. Otherwise, and always with ``bootstrap=False``, it attaches: it creates
+    nothing, and ``close`` closes its own sockets. Ray must be connected before an attach, since connecting to a dead
+    cluster can end the process. The attachments of one process share sockets.
+
+    A client stays with the controller that it found. When that one is replaced, calls raise DataPlaneUnavailable:
+    close the client and make a new one.
+
+    A claim polls, which needs a controller in polling mode; one that this class started is. A controller that someone
+    started without it makes its only thread wait for samples, up to 5 s per request, and answers nobody meanwhile,
+    this client's other calls and every other client included; the first claim logs a warning then.
+
+    TransferQueue does not tell which fields a partition was registered with. A field that no row has yet is
+    DataPlaneBadRequest to a client that knows the partition's fields, because it registered the partition without
+    that field, or wrote rows to it and registered nothing. To any other client it is DataPlaneNotReady, since whoever
+    registered the partition may have announced it.
+
+    Every call has a deadline, ``timeout_s`` in *cfg*, the attach and :meth:`close` too. Past it the
+    call is cancelled, its socket and thread are given back, and up to 3.5 s are spent on the question whether the
+    silent peer is gone (DataPlaneUnavailable, which names the remedy) or hangs (DataPlaneTimeout, after which the
+    same client may be used on). Where a deadline would do harm it is longer: starting TransferQueue 300 s at least,
+    ending it 60 s, closing sockets 5 s. A claim polls until its own *timeout_s*, each request within the deadline.
+
+    Rows come back as TransferQueue packs them: scalars dense, other tensors nested, also when their shapes agree.
+    ``dp_rank`` is given to the controller's sampler; ``num_samples``, ``grpo_group_size`` and ``enums`` are not known
+    to TransferQueue and have no effect.
+
+    Args:
+        cfg: ``backend``, ``storage_capacity`` (rows, None for no limit), ``num_storage_units``,
+            ``claim_meta_poll_interval_s``, ``timeout_s`` (deadline of each call in seconds, default 30),
+            ``global_segment_size`` and ``local_buffer_size`` (bytes, mooncake only).
+        bootstrap: Start TransferQueue when none runs.
+        rules: How the tags of a partition are read, by partition name.
+        default_rules: The same for partitions that *rules* does not name.
+
+    Raises:
+        ValueError: A value in *cfg* is wrong; the message names its key.
+        DataPlaneUnavailable: Nothing to attach to, or TransferQueue is not installed.
+        DataPlaneNotReady: The controller is still being started.
+        DataPlaneTimeout: No answer from Ray or the controller within the deadline.
+    """
+
+    def __init__(
+        self,
+        cfg: Mapping[str, Any],
+        *,
+        bootstrap: bool = True,
+        rules: Mapping[str, TagRules] | None = None,
+        default_rules: TagRules = DEFAULT_TAG_RULES,
+    ) -> None:
+        conf = tq_conf(cfg)
+        timeout_s = seconds(cfg, "timeout_s", DEFAULT_TIMEOUT_S)
+        self._poll_interval_s = seconds(cfg, "claim_meta_poll_interval_s", DEFAULT_POLL_INTERVAL_S)
+        super().__init__(import_tq(), timeout_s=timeout_s, rules=rules, default_rules=default_rules)
+        self._registered_fields: dict[str, set[str]] = {}
+        self._written: set[str] = set()
+        self._claims: dict[tuple[str, str, int], int] = {}
+        self._attachment = self._attach(conf if bootstrap else None)
+        self._warns_of_claims = not self._attachment.polling
+        self._watch(
+            self._attachment.client._loop, self._attachment.controller_address, self._attachment.storage_addresses
+        )
+
+    def register_partition(
+        self,
+        partition_id: str,
+        fields: list[str],
+        num_samples: int,
+        consumer_tasks: list[str],
+        grpo_group_size: int | None = None,
+        enums: dict[str, list[str]] | None = None,
+    ) -> None:
+        check_registration(partition_id, fields, consumer_tasks)
+
+        async def call() -> None:
+            client = self._client()
+            # An insert of no rows creates the partition; asking for a task's status creates its cursor.
+            await client.async_get_meta(
+                data_fields=fields, batch_size=0, partition_id=partition_id, mode="insert", task_name=None
+            )
+            for task in consumer_tasks:
+                await client.async_get_consumption_status(task_name=task, partition_id=partition_id)
+
+        self._call_tq("register_partition", call, DataPlaneWriteError, partition_id=partition_id)
+        self._registered_fields.setdefault(partition_id, set()).update(fields)
+
+    def claim_meta(
+        self,
+        partition_id: str,
+        task_name: str,
+        required_fields: list[str],
+        batch_size: int,
+        dp_rank: int | None = None,
+        blocking: bool = True,
+        timeout_s: float = 60.0,
+    ) -> KVBatchMeta:
+        check_claim(partition_id, task_name, required_fields, batch_size, timeout_s)
+        sampling = self._sampling_config(partition_id, task_name, dp_rank)
+        if self._warns_of_claims:
+            self._warns_of_claims = False
+            _log.warning(
+                "the controller at %s is not in polling mode: each request of a claim that finds too few samples makes "
+                "its only thread wait, up to 5 s; start TransferQueue with controller.polling_mode=true",
+                self._attachment.controller_address,
+            )
+
+        async def call() -> KVBatchMeta | None:
+            return await self._claim(partition_id, task_name, required_fields, batch_size, sampling)
+
+        deadline = time.monotonic() + timeout_s
+        while True:
+            request_s = min(self._timeout_s, max(_MIN_CLAIM_REQUEST_S, deadline - time.monotonic()))
+            try:
+                claimed = self._call_tq(
+                    "claim_meta", call, DataPlaneReadError, timeout_s=request_s, partition_id=partition_id
+                )
+            except DataPlaneNotReady:  # the controller is not in polling mode and waited by itself
+                claimed = None
+            if claimed is not None:
+                if dp_rank is not None:
+                    self._claims[partition_id, task_name, dp_rank] = sampling["batch_index"] + 1
+                return claimed  # type: ignore[no-any-return]
+            if not blocking:
+                return KVBatchMeta(partition_id, task_name, [], list(required_fields), tags=[])
+            if time.monotonic() + self._poll_interval_s > deadline:
+                time.sleep(max(0.0, deadline - time.monotonic()))
+                raise DataPlaneTimeout(
+                    f"fewer than {batch_size} samples were ready for task {task_name!r} within {timeout_s:g} s",
+                    operation="claim_meta",
+                    partition_id=partition_id,
+                )
+            time.sleep(self._poll_interval_s)
+
+    def get_data(self, meta: KVBatchMeta, select_fields: list[str] | None = None) -> TensorDict:
+        fields = meta.fields if select_fields is None else select_fields
+        return self._read("get_data", meta.sample_ids, meta.partition_id, fields)
+
+    def check_consumption_status(self, partition_id: str, task_names: list[str]) -> bool:
+        check_tasks("check_consumption_status", partition_id, "task_names", task_names)
+
+        async def call() -> bool:
+            client = self._client()
+            for task in task_names:
+                if not await client.async_check_consumption_status(task_name=task, partition_id=partition_id):
+                    return False
+            return True
+
+        return bool(self._call_tq("check_consumption_status", call, DataPlaneReadError, partition_id=partition_id))
+
+    def put_samples(
+        self,
+        sample_ids: list[str],
+        partition_id: str,
+        fields: TensorDict | None = None,
+        tags: list[dict[str, Any]] | None = None,
+    ) -> KVBatchMeta:
+        check_put(partition_id, sample_ids, fields, tags)
+
+        async def call() -> Any:
+            self._client()
+            return await self._tq.async_kv_batch_put(
+                keys=sample_ids, partition_id=partition_id, fields=fields, tags=tags
+            )
+
+        storage = fields is not None
+        put = self._call_tq("put_samples", call, DataPlaneWriteError, partition_id=partition_id, storage=storage)
+        self._written.add(partition_id)
+        return KVBatchMeta(
+            partition_id, None, list(sample_ids), list(put.fields or ()), tags=[dict(tag) for tag in put.tags]
+        )
+
+    def get_samples(self, sample_ids: list[str], partition_id: str, select_fields: list[str]) -> TensorDict:
+        return self._read("get_samples", sample_ids, partition_id, select_fields)
+
+    def clear_samples(self, sample_ids: list[str] | None, partition_id: str) -> None:
+        if sample_ids is None:
+            check_partition("clear_samples", partition_id)
+        else:
+            check_keys("clear_samples", partition_id, sample_ids, may_be_empty=True)
+
+        async def call() -> None:
+            self._client()
+            keys = list(await self._list_rows(partition_id)) if sample_ids is None else sample_ids
+            if keys:
+                await self._tq.async_kv_clear(keys=keys, partition_id=partition_id)
+
+        self._call_tq("clear_samples", call, DataPlaneClearError, partition_id=partition_id, storage=True)
+
+    def close(self) -> None:
+        """Release this client's own resources, idempotently; ends TransferQueue only where this client started it.
+
+        Raises:
+            DataPlaneTimeout: It takes longer than its deadline, and goes on in the background.
+        """
+        at_least_s = _END_TIMEOUT_S if self._attachment.started else MIN_CLOSE_S
+        self._close(lambda: session.release(self._tq, self._attachment), max(self._timeout_s, at_least_s))
+
+    def _attach(self, conf: dict[str, Any] | None) -> session.Attachment:
+        handover = session.Handover()
+        timeout_s = self._timeout_s if conf is None else max(self._timeout_s, _START_TIMEOUT_S)
+
+        def call() -> session.Attachment:
+            if conf is None:
+                return handover.offer(self._tq, session.attach(self._tq, timeout_s))
+            return handover.offer(self._tq, session.start(self._tq, conf, self._timeout_s, timeout_s))
+
+        try:
+            # The look-up has the deadline too, and says more when it passes; so it comes first.
+            attachment: session.Attachment = self._call_tq(ATTACH, call, DataPlaneUnavailable, timeout_s=timeout_s + 1)
+        except DataPlaneError:
+            handover.abandon()
+            raise
+        return attachment
+
+    def _client(self) -> Any:
+        if self._tq.interface._TQ_CLIENT is not self._attachment.client:
+            raise DataPlaneUnavailable(
+                "this process attached to another controller since, or detached: close this client and make a new one"
+            )
+        return self._attachment.client
+
+    async def _list_rows(self, partition_id: str) -> dict[str, Any]:
+        self._client()
+        rows: dict[str, Any] = (await self._tq.async_kv_list(partition_id=partition_id)).get(partition_id, {})
+        return rows
+
+    def _sampling_config(self, partition_id: str, task_name: str, dp_rank: int | None) -> dict[str, Any]:
+        if dp_rank is None:
+            return {}
+        batch_index = self._claims.get((partition_id, task_name, dp_rank), 0)
+        return {"dp_rank": dp_rank, "batch_index": batch_index, "task_name": task_name, "partition_id": partition_id}
+
+    async def _claim(
+        self, partition_id: str, task_name: str, fields: list[str], batch_size: int, sampling: dict[str, Any]
+    ) -> KVBatchMeta | None:
+        client = self._client()
+        batch = await client.async_get_meta(
+            data_fields=fields,
+            batch_size=batch_size,
+            partition_id=partition_id,
+            mode="fetch",
+            task_name=task_name,
+            sampling_config=sampling,
+        )
+        if batch is None or batch.size == 0:
+            return None
+        keys = await client.async_kv_retrieve_keys(global_indexes=batch.global_indexes, partition_id=partition_id)
+        tags = [dict(tag) for tag in batch.custom_meta]
+        return KVBatchMeta(partition_id, task_name, list(keys), list(fields), tags=tags)
+
+    def _read(
+        self, operation: str, sample_ids: list[str], partition_id: str, select_fields: list[str] | None
+    ) -> TensorDict:
+        check_keys(operation, partition_id, sample_ids)
+        check_fields(operation, partition_id, "select_fields", select_fields)
+        assert select_fields is not None
+        fields = select_fields
+
+        async def call() -> Any:
+            self._client()
+            data = await self._tq.async_kv_batch_get(keys=sample_ids, partition_id=partition_id, select_fields=fields)
+            missing = [name for name in fields if name not in data.keys()]  # noqa: SIM118
+            # TransferQueue leaves out what it does not know, and says nothing.
+            if missing or data.batch_size[0] != len(sample_ids):
+                raise await self._explain_short_read(sample_ids, partition_id, missing)
+            return data
+
+        try:
+            return self._call_tq(operation, call, DataPlaneReadError, partition_id=partition_id, storage=True)
+        except DataPlaneBadRequest as error:
+            if error.__cause__ is not None:  # TransferQueue's own words, which name neither key nor field
+                error.args = (f"{error} (keys {sample_ids[:5]!r}, fields {fields!r}, partition {partition_id!r})",)
+            raise
+
+    async def _explain_short_read(self, keys: list[str], partition_id: str, missing: list[str]) -> DataPlaneError:
+        rows = await self._list_rows(partition_id)
+        unknown = [key for key in keys if key not in rows]
+        if unknown:
+            return DataPlaneBadRequest(
+                f"no such key in partition {partition_id!r}: {unknown[:5]!r} ({len(unknown)} of {len(keys)})"
+            )
+        for name in missing:
+            _, produced = await self._client().async_get_production_status(
+                data_fields=[name], partition_id=partition_id
+            )
+            if produced is None and self._knows_of_no_field(partition_id, name):
+                return DataPlaneBadRequest(f"no such field in partition {partition_id!r}: {name!r}")
+        if missing:
+            return DataPlaneNotReady(f"fields not produced for all of {len(keys)} keys: {missing!r}")
+        return DataPlaneReadError(f"fewer rows came back than the {len(keys)} asked for: {keys[:5]!r}")
+
+    def _knows_of_no_field(self, partition_id: str, name: str) -> bool:
+        registered = self._registered_fields.get(partition_id)
+        return partition_id in self._written if registered is None else name not in registered

@@ -1,0 +1,16 @@
+"""Readers that speak TransferQueue's request protocol themselves: no Ray, no torch, hard deadlines."""
+
+from dataplane.adapters.wire.connection import KnownSender
+from dataplane.adapters.wire.limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded
+from dataplane.adapters.wire.reader import WireMetadataReader
+from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
+
+__all__ = [
+    "DEFAULT_MAX_REPLY_BYTES",
+    "DEFAULT_MAX_ROWS",
+    "KnownSender",
+    "ReplyLimitExceeded",
+    "StorageUnitMetrics",
+    "StorageUnitReader",
+    "WireMetadataReader",
+]

@@ -1,0 +1,372 @@
+"""One peer of TransferQueue's request protocol: a socket with deadlines that never answers out of turn.
+
+Replies do not echo their request's id; only their order says which request they answer. So a connection carries one
+request at a time, and while one is unanswered it sends no other: a late reply is received and dropped first. That
+also keeps a stalled peer from finding a queue of our requests, or an accept queue full of our sockets, when it goes
+on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from dataplane.adapters.wire.limits import ReplyLimitExceeded
+from dataplane.adapters.wire.protocol import Reply, encode_request
+from dataplane.errors import (
+    DataPlaneBadRequest,
+    DataPlaneError,
+    DataPlaneReadError,
+    DataPlaneTimeout,
+    DataPlaneUnavailable,
+)
+from dataplane.net.probe import ConnectionProbe, is_unknown_name, parse_address
+from dataplane.net.resolver import Resolver
+
+__all__ = ["KnownSender", "WireConnection"]
+
+# A closed connection is noticed by a waiting call after this long.
+_SLICE_S: Final = 0.1
+# How long an unanswered request may keep its socket. Everything that loses a request also ends the connection, which
+# the monitor sees at once; this bounds the damage should that ever be missed.
+_ABANDON_AFTER_S: Final = 60.0
+# What a verdict may take beyond the deadline; only the first one about a silent peer needs it.
+_VERDICT_S: Final = 0.2
+
+# A request whose connection ended so soon after it was sent is sent once more. Not later: the controller has worked on
+# it by then.
+_SOON_S: Final = 0.1
+
+_T = TypeVar("_T")
+
+_EVENTS: Final = zmq.Event.CLOSED | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED
+
+# ZMQ announces at once that it connects again, unless it was the one to end the connection: over a message that is
+# larger than allowed, or none. How long a busy machine may take to announce it.
+_RETRY_MS: Final = 500
+
+# ZMQ tries to connect again for as long as the socket is open, also while nobody calls and the events of it pile up.
+# A socket whose connection ended is never used again, so this only matters to a call that waits for a host which is
+# neither there nor gone.
+_RECONNECT_MS: Final = 1_000
+_RECONNECT_AT_MOST_MS: Final = 10_000
+
+
+class _Channel:
+    """One DEALER socket with its monitor.
+
+    Attributes:
+        sent_at: When its unanswered request was sent; None when nothing is owed.
+        is_known: Whether the known sender has answered on it.
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(self, address: str, identity: str, max_reply_bytes: int) -> None:
+        self.sent_at: float | None = None
+        self.is_known = False
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        try:
+            self._connect(address, identity, max_reply_bytes)
+        except zmq.ZMQError:
+            self.socket.close()
+            raise
+
+    def _connect(self, address: str, identity: str, max_reply_bytes: int) -> None:
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.MAXMSGSIZE, max_reply_bytes),
+            # A stopped peer completes no handshake. Giving up and trying again would fill its accept queue.
+            (zmq.HANDSHAKE_IVL, 0),
+            (zmq.RECONNECT_IVL, _RECONNECT_MS),
+            (zmq.RECONNECT_IVL_MAX, _RECONNECT_AT_MOST_MS),
+            # So that a host that vanished without a word is noticed within half a minute.
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, 10),
+            (zmq.TCP_KEEPALIVE_INTVL, 5),
+            (zmq.TCP_KEEPALIVE_CNT, 3),
+            (zmq.IPV6, int("[" in address)),
+        ):
+            self.socket.setsockopt(option, value)
+        # A ROUTER ignores a second peer of an identity that it still holds, so each channel has one of its own.
+        number = next(self._numbers)
+        self.socket.setsockopt(zmq.IDENTITY, f"{identity}_{number}".encode())
+        self.monitor = self._watch(f"inproc://tq-exporter-{number}")
+        self.poller = zmq.Poller()
+        self.poller.register(self.socket, zmq.POLLIN)
+        self.poller.register(self.monitor, zmq.POLLIN)
+        self.socket.connect(address)
+
+    def _watch(self, address: str) -> zmq.Socket[bytes]:
+        """Return the socket of :data:`_EVENTS`, which no number of unread events fills.
+
+        The thread that moves the data of all our sockets also writes the events, and waits while they do not fit. So
+        500 failed connects of one reader that nobody calls would silence every other reader of this process, and
+        closing that one would wait for ever.
+        """
+        self.socket.monitor(address, _EVENTS)
+        monitor: zmq.Socket[bytes] = self.socket.context.socket(zmq.PAIR)
+        monitor.setsockopt(zmq.LINGER, 0)
+        monitor.setsockopt(zmq.RCVHWM, 0)
+        monitor.connect(address)
+        return monitor
+
+    def is_ready(self) -> bool:
+        """Whether a request may be sent: nothing owed, nothing received unasked, the connection never ended."""
+        return self.sent_at is None and not self.poller.poll(0)
+
+    def send(self, request: bytes) -> None:
+        self.socket.send(request, zmq.NOBLOCK)
+        self.sent_at = time.monotonic()
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self.monitor.close()
+        self.socket.close()
+
+
+class KnownSender:
+    """The id under which a peer answers: known beforehand, or not at all. Connections to one peer share one.
+
+    A controller that loads a checkpoint goes on under the checkpoint's id. That is accepted on a connection on which it
+    has answered under the id known so far, since the same process is at its other end, and holds for all connections.
+
+    Args:
+        id: The id that replies must carry; None accepts any.
+    """
+
+    def __init__(self, id: str | None) -> None:
+        self.id = id
+
+
+class _ConnectionEnded(Exception):
+    """The connection ended before the reply, and the peer is there. *soon*: right after the request was sent."""
+
+    def __init__(self, soon: bool) -> None:
+        super().__init__(soon)
+        self.soon = soon
+
+
+class WireConnection:
+    """Exchanges requests and replies with one controller or storage unit. Thread-safe, one exchange at a time.
+
+    Args:
+        address: ``tcp://HOST:PORT``.
+        peer: What the peer is, for messages: ``controller`` or ``storage unit``.
+        identity_prefix: Start of the socket's identity and of ``sender_id``; peers may check it.
+        sender: Who must answer.
+        max_reply_bytes: A larger reply ends the connection.
+
+    Raises:
+        ValueError: The address is not of that form.
+    """
+
+    def __init__(
+        self, address: str, *, peer: str, identity_prefix: str, sender: KnownSender, max_reply_bytes: int
+    ) -> None:
+        host, self._port = parse_address(address)
+        self.address = address
+        self.last_sender_id: str | None = None
+        self.seconds = 0.0
+        self._peer = peer
+        self._sender = sender
+        self._identity = f"{identity_prefix}{socket.gethostname()[:64]}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
+        self._max_reply_bytes = max_reply_bytes
+        self._resolver = Resolver(host)
+        self._probe = ConnectionProbe(address, resolver=self._resolver)
+        self._channel: _Channel | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def call(
+        self,
+        request_type: str,
+        body: Mapping[str, Any],
+        decode: Callable[[memoryview], Reply[_T]],
+        *,
+        timeout_s: float,
+        operation: str,
+        partition_id: str | None = None,
+    ) -> _T:
+        """Send a request and return what *decode* finds in its reply. Errors carry *operation* and *partition_id*.
+
+        Raises:
+            DataPlaneUnavailable: The peer is gone, another one answers in its place, or this connection is closed.
+            DataPlaneTimeout: It is there and silent.
+            DataPlaneReadError: It reported an error, or its reply cannot be read; ReplyLimitExceeded when it is too
+                large.
+            DataPlaneBadRequest: *body* holds what the protocol cannot express.
+        """
+        try:
+            timeout_s = max(timeout_s, 0.0)
+            deadline = time.monotonic() + timeout_s
+            try:
+                request = encode_request(request_type, self._identity, body)
+            except (UnicodeEncodeError, OverflowError) as error:
+                raise DataPlaneBadRequest(f"cannot be sent: {error}") from error
+            if not self._lock.acquire(timeout=timeout_s):
+                raise DataPlaneTimeout(f"another call to {self._where} was still waiting after {timeout_s:g} s")
+            try:
+                frame, channel = self._round_trip(request, deadline, timeout_s)
+            finally:
+                self._lock.release()
+            reply = decode(frame)  # May take a while, in which other threads' calls go on.
+            self.last_sender_id = reply.sender_id
+            self._check_sender(reply.sender_id, channel)
+            return reply.body
+        except DataPlaneError as error:
+            error.operation, error.partition_id = operation, partition_id
+            raise
+
+    def _check_sender(self, sender_id: str, channel: _Channel) -> None:
+        if self._sender.id is None:
+            return
+        if channel.is_known:
+            self._sender.id = sender_id
+        elif sender_id != self._sender.id:
+            raise DataPlaneUnavailable(
+                f"{self._where} is {sender_id[:100]}, which replaced the expected {self._sender.id}"
+            )
+        channel.is_known = True
+
+    def close(self) -> None:
+        """Close the sockets, idempotently. A waiting call and every later one raise DataPlaneUnavailable."""
+        self._closed = True
+        with self._lock:
+            self._discard()
+            self._probe.close()
+
+    @property
+    def _where(self) -> str:
+        return f"the {self._peer} at {self.address}"
+
+    def _round_trip(self, request: bytes, deadline: float, timeout_s: float) -> tuple[memoryview, _Channel]:
+        try:
+            return self._exchange(request, deadline, timeout_s)
+        except _ConnectionEnded as ended:
+            if not ended.soon:
+                raise self._cut_off() from ended
+        # It may have ended before the request was sent, with a controller that was replaced since.
+        try:
+            return self._exchange(request, deadline, timeout_s)
+        except _ConnectionEnded as ended:
+            raise self._cut_off() from ended
+
+    def _exchange(self, request: bytes, deadline: float, timeout_s: float) -> tuple[memoryview, _Channel]:
+        self._settle(deadline, timeout_s)
+        if self._closed:
+            raise DataPlaneUnavailable("this reader is closed")
+        try:
+            if self._channel is None:
+                self._channel = self._open(self._resolve(deadline, timeout_s))
+            channel = self._channel
+            channel.send(request)
+        except zmq.ZMQError as error:
+            self._discard()
+            raise DataPlaneUnavailable(f"cannot send to {self._where}: {error}") from error
+        sent_at = time.monotonic()
+        frame = self._receive(channel, deadline, timeout_s)
+        self.seconds += time.monotonic() - sent_at
+        channel.sent_at = None
+        return frame, channel
+
+    def _resolve(self, deadline: float, timeout_s: float) -> str:
+        """Return the address with a numeric host: ZMQ would look a name up on the thread that moves all its data."""
+        while not self._closed:
+            wait_s = min(_SLICE_S, deadline - time.monotonic())
+            try:
+                host = self._resolver.resolve(wait_s)
+            except OSError as error:
+                reason = f"the name {self._resolver.host} cannot be resolved: {error.strerror or error}"
+                if is_unknown_name(error):
+                    raise DataPlaneUnavailable(f"{self._where} is gone: {reason}") from error
+                raise DataPlaneTimeout(f"{self._where} cannot be connected to: {reason}") from error
+            if host is not None:
+                return f"tcp://[{host}]:{self._port}" if ":" in host else f"tcp://{host}:{self._port}"
+            if wait_s <= 0:
+                raise DataPlaneTimeout(
+                    f"{self._where} cannot be connected to: no answer within {timeout_s:g} s to what the address of "
+                    f"{self._resolver.host} is"
+                )
+        raise DataPlaneUnavailable("this reader is closed")
+
+    def _open(self, address: str) -> _Channel:
+        try:
+            return _Channel(address, self._identity, self._max_reply_bytes)
+        except zmq.ZMQError as error:  # for example no file descriptor is free, which says nothing of the peer
+            raise DataPlaneReadError(f"cannot ask {self._where}: no socket can be made: {error}") from error
+
+    def _settle(self, deadline: float, timeout_s: float) -> None:
+        """Bring the channel to where a request can be sent: nothing owed on it, its connection not ended, or none."""
+        channel = self._channel
+        if channel is None or channel.is_ready():
+            return
+        if channel.sent_at is not None and time.monotonic() - channel.sent_at < _ABANDON_AFTER_S:
+            with contextlib.suppress(_ConnectionEnded):  # So the reply will never come.
+                self._receive(channel, deadline, timeout_s)
+        self._discard()
+
+    def _receive(self, channel: _Channel, deadline: float, timeout_s: float) -> memoryview:
+        while not self._closed:
+            wait_s = min(_SLICE_S, deadline - time.monotonic())
+            if wait_s <= 0:
+                raise self._silent(timeout_s)
+            ready = dict(channel.poller.poll(math.ceil(wait_s * 1000)))
+            if channel.socket in ready:
+                # The further frames are the buffers of tensors in tags, which nobody here reads.
+                frame: memoryview = channel.socket.recv_multipart(zmq.NOBLOCK, copy=False)[0].buffer
+                return frame
+            if channel.monitor in ready:
+                event = recv_monitor_message(channel.monitor, zmq.NOBLOCK)["event"]
+                if event == zmq.Event.CONNECT_RETRIED:
+                    continue
+                lost = event == zmq.Event.DISCONNECTED
+                if lost and not channel.monitor.poll(_RETRY_MS):
+                    self._discard()
+                    raise ReplyLimitExceeded(
+                        f"the reply of {self._where} is larger than {self._max_reply_bytes} bytes, or is no message",
+                        limit="reply_bytes",
+                    )
+                self._check_connection(channel, lost=lost)
+        raise DataPlaneUnavailable("this reader is closed")
+
+    def _check_connection(self, channel: _Channel, *, lost: bool) -> None:
+        """Raise unless there is reason to go on waiting. *lost*: the connection that carried the request ended."""
+        soon = channel.sent_at is not None and time.monotonic() - channel.sent_at < _SOON_S
+        verdict = self._probe.verdict(_VERDICT_S, suspect=lost)
+        if verdict == "gone" or (lost and verdict == "unknown"):
+            self._discard()
+            raise DataPlaneUnavailable(f"{self._where} is gone: the connection is refused or was reset")
+        if lost:
+            self._discard()
+            raise _ConnectionEnded(soon)
+
+    def _cut_off(self) -> DataPlaneReadError:
+        return DataPlaneReadError(
+            f"{self._where} is there but ended the connection before it had replied: it was replaced, or its reply is "
+            "cut short"
+        )
+
+    def _silent(self, timeout_s: float) -> DataPlaneError:
+        verdict = self._probe.verdict(_VERDICT_S)
+        if verdict == "gone":
+            self._discard()
+            return DataPlaneUnavailable(f"{self._where} is gone: the connection is refused or was reset")
+        state = "is connected and" if verdict == "connected" else "cannot be connected to in time and"
+        return DataPlaneTimeout(f"{self._where} {state} did not answer within {timeout_s:g} s")
+
+    def _discard(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = None

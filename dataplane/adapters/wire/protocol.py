@@ -1,0 +1,313 @@
+"""The bytes of TransferQueue's request protocol: one msgpack frame each way. Pure, no I/O.
+
+A request or reply is a map of ``request_type, sender_id, receiver_id, request_id, timestamp, body``. Tensors and
+arrays inside a reply are msgpack extensions whose buffers follow as further frames; what msgpack cannot express
+turns the whole reply into a pickle behind a marker. Neither is ever loaded here: bytes from the network are data.
+Source: ``transfer_queue/utils/{zmq_utils,serial_utils}.py`` of the versions in :data:`TESTED_VERSIONS`.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final, Generic, TypeVar, cast
+
+import msgspec
+
+from dataplane.adapters.wire.limits import (
+    DEFAULT_MAX_ROWS,
+    MAX_NAMES_BYTES,
+    MAX_TAG_BYTES,
+    MAX_UNCHECKED_BYTES,
+    ReplyLimitExceeded,
+)
+from dataplane.errors import DataPlaneReadError
+from dataplane.tags import NO_MAPPING, LooseTagFields, Tag, TagFields, read_tag
+
+__all__ = [
+    "TESTED_VERSIONS",
+    "Reply",
+    "decode_metrics",
+    "decode_partitions",
+    "decode_rows",
+    "decode_runs",
+    "encode_request",
+]
+
+TESTED_VERSIONS: Final = "0.1.8 to 0.1.11"
+
+_PICKLE_MARKER: Final = b"\xc1\xfe\xed"
+_DECODE_ERRORS: Final = (msgspec.MsgspecError, RecursionError, ValueError)
+
+_MAX_QUOTED: Final = 500
+
+_Body = TypeVar("_Body")
+_Row = TypeVar("_Row")
+
+
+class Reply(msgspec.Struct, Generic[_Body]):
+    """A reply: who sent it, and what is in it."""
+
+    request_type: str
+    sender_id: str
+    body: _Body
+
+
+class _Partitions(msgspec.Struct):
+    partition_ids: list[Any]
+
+
+class MetricsBody(msgspec.Struct):
+    """What a storage unit says of itself, as far as it is used. Capacity None is unlimited."""
+
+    active_keys: int
+    capacity: int | None = None
+    process_rss_bytes: int = 0
+
+
+class _Error(msgspec.Struct):
+    message: str = "no reason given"
+
+
+class _Rows(msgspec.Struct):
+    partition_info: dict[str, dict[str, TagFields]]
+
+
+class _LooseRows(msgspec.Struct):
+    partition_info: dict[str, dict[str, LooseTagFields]]
+
+
+class _RawRows(msgspec.Struct):
+    partition_info: dict[str, dict[str, msgspec.Raw]]
+
+
+class _UnreadPartitions(msgspec.Struct):
+    partition_info: msgspec.Raw
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_partitions = msgspec.msgpack.Decoder(Reply[_Partitions])
+_metrics = msgspec.msgpack.Decoder(Reply[MetricsBody])
+_rows = msgspec.msgpack.Decoder(Reply[_Rows])
+_loose_rows = msgspec.msgpack.Decoder(Reply[_LooseRows])
+_raw_rows = msgspec.msgpack.Decoder(Reply[_RawRows])
+_unread = msgspec.msgpack.Decoder(Reply[msgspec.Raw])
+_unread_partitions = msgspec.msgpack.Decoder(Reply[_UnreadPartitions])
+_error = msgspec.msgpack.Decoder(_Error)
+_tag = msgspec.msgpack.Decoder(TagFields)
+_loose_tag = msgspec.msgpack.Decoder(LooseTagFields)
+_anything = msgspec.msgpack.Decoder()
+
+
+def encode_request(request_type: str, sender_id: str, body: Mapping[str, Any]) -> bytes:
+    """Return the frame of a request."""
+    return _encode(
+        {
+            "request_type": request_type,
+            "sender_id": sender_id,
+            "receiver_id": None,
+            "request_id": uuid.uuid4().hex[:8],
+            "timestamp": time.time(),
+            "body": body,
+        }
+    )
+
+
+# Each takes the first frame of a reply and raises DataPlaneReadError when the peer reported an error, or when the
+# reply is a pickle, cut short or not understood.
+
+
+def decode_partitions(frame: memoryview) -> Reply[list[str]]:
+    """Decode the names in a ``LIST_PARTITIONS_RESPONSE``.
+
+    TransferQueue takes any value for a name. Those that are no strings are left out: nobody can ask for them by name,
+    and they must not hide the others.
+    """
+    if frame.nbytes > MAX_NAMES_BYTES:
+        raise ReplyLimitExceeded(
+            f"the list of partitions takes {frame.nbytes} bytes, the limit is {MAX_NAMES_BYTES}", limit="reply_bytes"
+        )
+    reply = _decode(frame, "LIST_PARTITIONS_RESPONSE", _partitions)
+    return Reply(reply.request_type, reply.sender_id, [name for name in reply.body.partition_ids if type(name) is str])
+
+
+def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:
+    """Decode a storage unit's ``METRICS_RESPONSE``."""
+    return _decode(frame, "METRICS_RESPONSE", _metrics)
+
+
+def decode_runs(
+    frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS
+) -> tuple[Reply[Mapping[str, Tag]], int]:
+    """Decode rows as :func:`decode_rows` does, fast where neighbours' tags are mostly the same to the byte.
+
+    Such tags are decoded once and shared.
+
+    Returns:
+        The reply, and how many tags were decoded: with nearly as many as rows, :func:`decode_rows` is faster.
+    """
+    _check_size(frame, max_rows)
+    raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
+    rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
+    tags = cast("dict[str, Tag]", rows)  # Takes the decoded tags in the place of the encoded ones.
+    tag: Tag = NO_MAPPING
+    last: msgspec.Raw | None = None
+    decoded = 0
+    for key, encoded in rows.items():
+        if encoded != last:
+            last = encoded
+            tag = _decode_tag(encoded)
+            decoded += 1
+        tags[key] = tag
+    return Reply(raw.request_type, raw.sender_id, tags), decoded
+
+
+def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS) -> Reply[Mapping[str, Tag]]:
+    """Decode the rows of one partition in a ``KV_LIST_RESPONSE``; an unknown partition has none.
+
+    All at once, straight into the fields that grouping reads: as well-formed tags if they all are, else unchecked.
+    One by one when some tag is no map with string keys.
+    """
+    _check_size(frame, max_rows)
+    for decoder in (_rows, _loose_rows) if frame.nbytes <= MAX_UNCHECKED_BYTES else (_rows,):
+        try:
+            reply = decoder.decode(frame)
+        except _DECODE_ERRORS:
+            continue
+        if reply.request_type == "KV_LIST_RESPONSE":
+            return Reply(
+                reply.request_type, reply.sender_id, _rows_of(reply.body.partition_info, partition_id, max_rows)
+            )
+    raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
+    rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
+    return Reply(raw.request_type, raw.sender_id, {key: _decode_tag(tag) for key, tag in rows.items()})
+
+
+def _check_size(frame: memoryview, max_rows: int) -> None:
+    """Refuse a listing of more rows than *max_rows*, or of more than one partition, before it takes memory.
+
+    Skipped where the frame is too short for a look to pay: what is decoded is counted again.
+    """
+    if frame.nbytes <= _BYTES_PER_ROW * max_rows:
+        return
+    listed = _decode(frame, "KV_LIST_RESPONSE", _unread_partitions).body.partition_info
+    partitions, at = _map_header(listed, 0)
+    if partitions == 0:
+        return
+    if partitions > 1:
+        raise DataPlaneReadError(f"the reply is about {partitions} partitions, one was asked for")
+    rows, _ = _map_header(listed, _after_string(listed, at))
+    _check_rows(rows, max_rows)
+
+
+# Bytes that a row is taken to need at least. The shortest needs fewer; it also makes the smallest objects.
+_BYTES_PER_ROW: Final = 8
+
+
+def _check_rows(rows: int, max_rows: int) -> None:
+    if rows > max_rows:
+        raise ReplyLimitExceeded(f"the partition has {rows} rows, the limit is {max_rows}", limit="rows")
+
+
+# Of the msgpack format only what it takes to find the number of rows: https://github.com/msgpack/msgpack/blob/master/spec.md
+
+
+def _map_header(data: msgspec.Raw, at: int) -> tuple[int, int]:
+    """Return how many entries the map at *at* has, and where they begin."""
+    view = memoryview(data)[at : at + 5]
+    kind = view[0] if view else 0
+    if kind & 0xF0 == 0x80:
+        return kind & 0x0F, at + 1
+    width = {0xDE: 2, 0xDF: 4}.get(kind)
+    if width is None:
+        raise _not_understood("rows are no map")
+    return int.from_bytes(view[1 : 1 + width], "big"), at + 1 + width
+
+
+def _after_string(data: msgspec.Raw, at: int) -> int:
+    """Return where the string at *at* ends."""
+    view = memoryview(data)[at : at + 5]
+    kind = view[0] if view else 0
+    if kind & 0xE0 == 0xA0:
+        return at + 1 + (kind & 0x1F)
+    width = {0xD9: 1, 0xDA: 2, 0xDB: 4}.get(kind)
+    if width is None:
+        raise _not_understood("a partition's name is no string")
+    return at + 1 + width + int.from_bytes(view[1 : 1 + width], "big")
+
+
+def _rows_of(partitions: Mapping[str, Mapping[str, _Row]], partition_id: str, max_rows: int) -> Mapping[str, _Row]:
+    """Return the rows of the partition that was asked for; where the reply names no partition, it has none."""
+    rows = partitions.get(partition_id)
+    if rows is None and partitions:
+        other = repr(min(partitions)[:100])
+        raise DataPlaneReadError(f"the reply is about the partition {other}, which is not the one that was asked for")
+    _check_rows(len(rows or {}), max_rows)
+    return rows or {}
+
+
+def _decode_tag(tag: msgspec.Raw) -> Tag:
+    try:
+        return _tag.decode(tag)
+    except _DECODE_ERRORS:
+        pass
+    if len(memoryview(tag)) > MAX_TAG_BYTES:
+        return NO_MAPPING
+    for decoder in (_loose_tag, _anything):
+        try:
+            return _without_containers(read_tag(decoder.decode(tag)))
+        except _DECODE_ERRORS:
+            continue
+    return NO_MAPPING
+
+
+_CONTAINER: Final = msgspec.msgpack.Ext(0, b"")
+
+
+def _without_containers(tag: Tag) -> Tag:
+    """Return *tag* without lists and maps, which no field is and which take much memory: just as unreadable."""
+    values = msgspec.structs.asdict(tag)
+    found = {name: _CONTAINER for name, value in values.items() if type(value) in (list, dict)}
+    return msgspec.structs.replace(tag, **found) if found else tag
+
+
+def _decode(frame: memoryview, expected: str, decoder: msgspec.msgpack.Decoder[Reply[_Body]]) -> Reply[_Body]:
+    try:
+        reply = decoder.decode(frame)
+    except _DECODE_ERRORS as error:
+        raise _refusal(frame, expected, error) from error
+    if reply.request_type != expected:
+        raise _refusal(frame, expected, None)
+    return reply
+
+
+def _refusal(frame: memoryview, expected: str, error: Exception | None) -> DataPlaneReadError:
+    """Return what to say of a reply that is not the expected one."""
+    if frame.nbytes == len(_PICKLE_MARKER) and frame.tobytes() == _PICKLE_MARKER:
+        return DataPlaneReadError(
+            "unreadable partition: the reply is a pickle, which is never loaded; some tag holds a value that msgpack "
+            "cannot express, for example an integer beyond 64 bits"
+        )
+    reason: object = error
+    try:
+        reply = _unread.decode(frame)
+        if reply.request_type.endswith("_ERROR"):
+            return DataPlaneReadError(f"{_short(reply.sender_id)} refused: {_short(_error.decode(reply.body).message)}")
+        if reply.request_type != expected:
+            reason = f"got {_short(reply.request_type)!r} in answer to a request for {expected!r}"
+    except _DECODE_ERRORS as unreadable:
+        reason = unreadable
+    return _not_understood(reason)
+
+
+def _short(text: str) -> str:
+    """Return what of a peer's own words goes into a message, which is logged and kept."""
+    return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…"
+
+
+def _not_understood(reason: object) -> DataPlaneReadError:
+    return DataPlaneReadError(
+        f"reply not understood ({reason}); this reader is tested with TransferQueue {TESTED_VERSIONS}, "
+        "another version may need the public client as reader"
+    )

@@ -1,0 +1,65 @@
+"""Reads a storage unit's own numbers over its request socket. Nothing in the unit changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dataplane.adapters.wire.connection import KnownSender, WireConnection
+from dataplane.adapters.wire.protocol import decode_metrics
+
+__all__ = ["StorageUnitMetrics", "StorageUnitReader"]
+
+
+@dataclass(frozen=True, slots=True)
+class StorageUnitMetrics:
+    """What a storage unit says of itself.
+
+    Attributes:
+        capacity: Rows that it can hold, None when unlimited.
+        keys: Rows that it holds.
+        memory_bytes: Resident memory of its process, None when it could not find out.
+    """
+
+    capacity: int | None
+    keys: int
+    memory_bytes: int | None
+
+
+class StorageUnitReader:
+    """Holds one connection to a storage unit. Thread-safe.
+
+    Args:
+        address: The unit's put/get socket, ``tcp://HOST:PORT``.
+        timeout_s: Deadline of a read in seconds.
+        unit_id: The id that replies must carry, None for any.
+
+    Raises:
+        ValueError: The address is not of that form.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float = 5.0, unit_id: str | None = None) -> None:
+        self._timeout_s = timeout_s
+        self._connection = WireConnection(
+            address,
+            peer="storage unit",
+            identity_prefix="metrics_collector_",  # A unit drops the requests of any other stranger unanswered.
+            sender=KnownSender(unit_id),
+            max_reply_bytes=2**20,
+        )
+
+    def read(self) -> StorageUnitMetrics:
+        """Ask the unit for its numbers.
+
+        Raises:
+            DataPlaneUnavailable: The unit is gone or replaced, or this reader is closed.
+            DataPlaneTimeout: It is there and silent.
+            DataPlaneReadError: It reported an error, or its reply cannot be read.
+        """
+        numbers = self._connection.call(
+            "GET_METRICS", {}, decode_metrics, timeout_s=self._timeout_s, operation="read_storage"
+        )
+        return StorageUnitMetrics(numbers.capacity, numbers.active_keys, numbers.process_rss_bytes or None)
+
+    def close(self) -> None:
+        """Close the connection, idempotently. Later reads raise DataPlaneUnavailable."""
+        self._connection.close()

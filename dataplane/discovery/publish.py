@@ -1,0 +1,167 @@
+"""Publish where the data plane is, for an exporter that has no Ray: the training side's half of the discovery file.
+
+The exporter's half is ``--discovery-file``; the record is :class:`dataplane.discovery.record.Endpoint`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+
+from dataplane.discovery.record import CONTROLLER_ACTOR, CONTROLLER_NAMESPACE, Endpoint, encode_endpoint, endpoint_of
+
+__all__ = ["DEFAULT_INTERVAL_S", "EndpointPublisher", "publish_endpoint"]
+
+DEFAULT_INTERVAL_S: Final = 15.0
+
+_ANSWER_TIMEOUT_S: Final = 10.0
+_CLOSE_TIMEOUT_S: Final = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+def publish_endpoint(
+    path: str | os.PathLike[str], *, interval_s: float = DEFAULT_INTERVAL_S, run: str | None = None
+) -> EndpointPublisher:
+    """Keep the discovery record of this process's Ray cluster in *path*, from a daemon thread. Returns at once.
+
+    Call it where Ray is connected, before or after TransferQueue starts. The record is there as soon as the
+    controller is, follows its replacement within *interval_s*, and is always whole: it is replaced, never
+    rewritten. A controller that does not answer leaves the last record, so that the exporter can say ``lost``.
+
+    The record is removed at a clean end, from which the exporter learns that the run has ended: at
+    :meth:`EndpointPublisher.close`, at the end of a ``with`` block, or at the exit of the interpreter. It stays
+    after an uncaught exception, and after a signal that ends the process.
+
+    Args:
+        path: The file, in a folder that the exporter sees, too. Missing folders are made.
+        interval_s: Seconds between two looks at the controller.
+        run: Identity of the training run, for ``dataplane_controller_info``.
+
+    Raises:
+        ValueError: *interval_s* is not positive.
+        OSError: The folder cannot be made or written to.
+    """
+    if not interval_s > 0:
+        raise ValueError(f"interval_s must be positive, not {interval_s}")
+    path = Path(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write to {path.parent}: choose a folder that this process may write to")
+    return EndpointPublisher(path, interval_s, run)
+
+
+class EndpointPublisher:
+    """A record that is kept current. Made by :func:`publish_endpoint`; a context manager."""
+
+    def __init__(self, path: Path, interval_s: float, run: str | None) -> None:
+        self.path = path
+        self._interval_s = interval_s
+        self._run = run
+        self._pid = os.getpid()
+        self._written: bytes | None = None
+        self._complaint = ""
+        self._lock = threading.Lock()  # held while the file is written or removed
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._keep_current, name="tq-exporter-publish", daemon=True)
+        self._thread.start()
+        atexit.register(self._at_exit)
+
+    def close(self) -> None:
+        """Stop, and remove the record if it is still the one written here. Idempotent."""
+        self._stop(remove=True)
+
+    def __enter__(self) -> EndpointPublisher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop(remove=error is None)
+
+    def _at_exit(self) -> None:
+        # The interpreter notes there what no one caught.
+        self._stop(remove=getattr(sys, "last_value", None) is None)
+
+    def _stop(self, *, remove: bool) -> None:
+        if os.getpid() != self._pid:  # a forked child: the record is its parent's
+            return
+        atexit.unregister(self._at_exit)
+        self._closed.set()
+        if not self._lock.acquire(timeout=_CLOSE_TIMEOUT_S):
+            return  # the file system hangs
+        try:
+            if remove and self._written is not None and self._read() == self._written:
+                self.path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("cannot remove the discovery record %s: %s", self.path, error.strerror)
+        finally:
+            self._written = None
+            self._lock.release()
+
+    def _read(self) -> bytes | None:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _keep_current(self) -> None:
+        while not self._closed.is_set():
+            try:
+                endpoint = _look()
+                if endpoint is None:
+                    self._complain("Ray has no TransferQueue controller yet")
+                else:
+                    self._write(encode_endpoint(msgspec.structs.replace(endpoint, run=self._run)))
+            # Ray, TransferQueue and the file system each have errors of their own; none may end this thread.
+            except Exception as error:
+                self._complain(f"{type(error).__name__}: {error}")
+            self._closed.wait(self._interval_s)
+
+    def _write(self, record: bytes) -> None:
+        # Beside the file, so that replacing it is atomic; by its own name, so that two publishers do not meet in it.
+        temporary = self.path.with_name(f".{self.path.name}.{self._pid}.{threading.get_ident()}")
+        with self._lock:
+            if self._closed.is_set():
+                return
+            try:
+                temporary.write_bytes(record)
+                temporary.replace(self.path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            self._written = record
+        if self._complaint:
+            _log.info("the discovery record %s is current again", self.path)
+        self._complaint = ""
+
+    def _complain(self, complaint: str) -> None:
+        """Log what keeps the record from being current, once for each reason."""
+        if complaint != self._complaint:
+            self._complaint = complaint
+            _log.warning("the discovery record %s is not current: %s", self.path, complaint)
+
+
+def _look() -> Endpoint | None:
+    """Ask this process's Ray for the controller; None while there is none or it has no configuration yet."""
+    import ray
+
+    if not ray.is_initialized():
+        # Any other call would start a Ray.
+        return None
+    try:
+        controller: Any = ray.get_actor(CONTROLLER_ACTOR, namespace=CONTROLLER_NAMESPACE)
+    except ValueError:
+        return None
+    answers = [controller.get_zmq_server_info.remote(), controller.get_config.remote()]
+    server, conf = ray.get(answers, timeout=_ANSWER_TIMEOUT_S)
+    return None if conf is None else endpoint_of(controller._actor_id.hex(), server, conf)

@@ -1,0 +1,179 @@
+"""Gone or hung? What a TCP connection tells about a peer that did not answer.
+
+TransferQueue's own calls only ever hang, so a deadline alone cannot tell a dead controller from a stopped one.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import threading
+import time
+from typing import Final, Literal
+
+from dataplane.net.resolver import Resolver
+
+__all__ = ["ConnectionProbe", "Verdict", "is_unknown_name", "parse_address"]
+
+Verdict = Literal["connected", "gone", "unknown"]
+
+# What the network says when nobody listens at the address. ENOTCONN is a connection that was reset before we looked
+# at it. ETIMEDOUT is not here: a full accept queue looks so too.
+_NOBODY_THERE: Final = frozenset(
+    {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
+)
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Split ``tcp://HOST:PORT`` (``tcp://[IPV6]:PORT``) into host and port.
+
+    Raises:
+        ValueError: *address* is not of that form.
+    """
+    scheme, separator, rest = address.partition("://")
+    host, colon, port = rest.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    well_formed = scheme == "tcp" and separator and colon and host and (bracketed or ":" not in host)
+    if not well_formed or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"not an address of the form tcp://HOST:PORT: {address!r}")
+    return host, int(port)
+
+
+class ConnectionProbe:
+    """Holds one idle TCP connection to an address and reads from it whether the peer is still there.
+
+    One connection, reused for every verdict: each new one to a stopped process takes a slot of its accept queue,
+    and once that is full (about a hundred) the process looks dead, to its own clients too. A connection that the
+    kernel accepted counts as connected although the process never answers, since that is what a stopped process
+    looks like. It is a bare TCP connection, which gives the reason of a failure; a live ZMQ peer drops it after its
+    handshake interval (30 s), and the next verdict opens another.
+
+    Nothing is sent, so no request of the peer is disturbed. Thread-safe. Connects at the first verdict, not before.
+
+    Args:
+        address: ``tcp://HOST:PORT``.
+        resolver: Resolves the host; one of its own by default.
+
+    Raises:
+        ValueError: The address is not of that form.
+    """
+
+    def __init__(self, address: str, *, resolver: Resolver | None = None) -> None:
+        self.address = address
+        host, self._port = parse_address(address)
+        self._resolver = resolver or Resolver(host)
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._established = False
+        self._closed = False
+
+    def verdict(self, wait_s: float = 0.5, *, suspect: bool = False) -> Verdict:
+        """Return what is known of the peer now; never raises.
+
+        Args:
+            wait_s: How long a connection that is not established yet may take to decide, the look-up of a host name
+                included. An established one is judged at once, unless there is reason to suspect it.
+            suspect: Another connection to the peer has just ended. Those of a process that dies end one after the
+                other, so an established one is watched for *wait_s* before it counts.
+
+        Returns:
+            ``connected``: the connection is up, also when the process behind it is stopped. ``gone``: refused,
+            reset, unreachable, or disconnected and not back; or there is no host of that name. ``unknown``: it is
+            not decided within *wait_s*, timed out, or could not be tried; or this probe is closed.
+        """
+        with self._lock:
+            if self._closed:
+                return "unknown"
+            deadline = time.monotonic() + wait_s
+            if self._socket is not None and self._established:
+                if self._survives(wait_s if suspect else 0.0):
+                    return "connected"
+                self._drop()  # Disconnected; whether it is back is what a new connection tells.
+            return self._connect(deadline)
+
+    def close(self) -> None:
+        """Close the connection, idempotently. Later verdicts are ``unknown``."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def _connect(self, deadline: float) -> Verdict:
+        try:
+            if self._socket is None:
+                # A pending connect is kept for the next verdict: an unreachable host takes seconds to say so.
+                host = self._resolver.resolve(deadline - time.monotonic())
+                if host is None:
+                    return "unknown"
+                self._socket, code = _start_connect(host, self._port)
+            else:
+                code = errno.EINPROGRESS
+            if code == errno.EINPROGRESS:
+                if not _wait(self._socket, select.POLLOUT, deadline - time.monotonic()):
+                    return "unknown"
+                code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            # A connect to a free local port can meet itself: the kernel may pick the same port as its source.
+            if code == 0 and self._socket.getsockname() == self._socket.getpeername():
+                code = errno.ECONNREFUSED
+        except OSError as error:
+            code = errno.ECONNREFUSED if is_unknown_name(error) else (error.errno or errno.EIO)
+        if code != 0:
+            self._drop()
+            return "gone" if code in _NOBODY_THERE else "unknown"
+        # A live ZMQ peer greets at once and a stopped one is silent; a proxy without a backend accepts and resets.
+        if not self._still_up(deadline - time.monotonic()):
+            self._drop()
+            return "gone"
+        self._established = True
+        return "connected"
+
+    def _survives(self, wait_s: float) -> bool:
+        deadline = time.monotonic() + wait_s
+        while self._still_up(deadline - time.monotonic()):
+            if time.monotonic() >= deadline:
+                return True
+        return False
+
+    def _still_up(self, wait_s: float) -> bool:
+        assert self._socket is not None
+        if not _wait(self._socket, select.POLLIN, wait_s):
+            return True
+        try:
+            while self._socket.recv(4096):  # Greetings may lie before the end of the stream.
+                pass
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self._established = False
+
+
+def _start_connect(host: str, port: int) -> tuple[socket.socket, int]:
+    wanted, numeric = socket.AF_INET6 if ":" in host else socket.AF_INET, socket.AI_NUMERICHOST
+    family, kind, protocol, _, target = socket.getaddrinfo(host, port, wanted, socket.SOCK_STREAM, flags=numeric)[0]
+    sock = socket.socket(family, kind, protocol)
+    sock.setblocking(False)
+    # So that a host that vanished without a word is noticed within half a minute.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return sock, sock.connect_ex(target)
+
+
+def _wait(sock: socket.socket, event: int, wait_s: float) -> bool:
+    poller = select.poll()
+    poller.register(sock, event)
+    return bool(poller.poll(max(0.0, wait_s) * 1000))
+
+
+def is_unknown_name(error: OSError) -> bool:
+    """Return whether a failed look-up says that there is no host of that name."""
+    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME

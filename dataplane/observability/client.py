@@ -1,0 +1,212 @@
+"""The instrumented client: wrap any data plane client in one line and see every call.
+
+    client = MetricsDataPlaneClient(client)
+
+Each call becomes a span, a duration, counts of keys and bytes by direction and, when it fails, an error with a
+typed ``error.type``; see :mod:`dataplane.metrics` for the metrics. They go to the OpenTelemetry providers that the
+process has configured. The wrapper configures none, so without an SDK it costs a few microseconds and keeps
+:meth:`MetricsDataPlaneClient.snapshot` and the event callback.
+
+Observation never changes a call: its result or exception is the wrapped client's own, whatever telemetry does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from types import CoroutineType
+from typing import Any, TypeVar, cast
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from dataplane.errors import DataPlaneBadRequest
+from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, DataPlaneClient
+from dataplane.observability.call import Call, Event
+from dataplane.observability.effects import trainer_version
+from dataplane.observability.recorder import Observer, Recorder
+from dataplane.observability.tally import Cell, cell_summary
+from dataplane.operations import OPERATIONS, Operation
+
+__all__ = ["MetricsDataPlaneClient", "log_event"]
+
+_logger = logging.getLogger(__name__)
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+class _Observed:
+    """A method of the wrapper. It is there when the wrapped object has it, with that method's own parameters."""
+
+    def __init__(self, declared: Callable[..., Any]) -> None:
+        self.operation = OPERATIONS[declared.__name__]
+        self.__name__ = declared.__name__
+        self.__doc__ = declared.__doc__
+        self.__wrapped__ = declared
+
+    def __get__(self, client: MetricsDataPlaneClient | None, owner: type | None = None) -> Callable[..., Any]:
+        if client is None:
+            return self
+        getattr(client._inner, self.__name__)
+        observed = partial(client._call, client._recorder, client._inner, self.operation)
+        if getattr(type(client), self.__name__) is self:  # a subclass's own method may have asked for this one
+            client.__dict__[self.__name__] = observed  # found there, before this descriptor, from now on
+        return observed
+
+    def __call__(self, client: MetricsDataPlaneClient, *args: Any, **kwargs: Any) -> Any:
+        return self.__get__(client)(*args, **kwargs)
+
+
+def _observed(declared: _Method) -> _Method:
+    return cast(_Method, _Observed(declared))
+
+
+class MetricsDataPlaneClient(DataPlaneClient):
+    """Observes every call of *inner* and otherwise behaves as *inner* does.
+
+    *inner* is any object with methods of :class:`~dataplane.interfaces.DataPlaneClient`, ours or a framework's
+    own. Arguments reach it as they were given, its exceptions reach the caller as they were raised, a method or
+    attribute that it lacks raises AttributeError. Its coroutine functions are observed until they are done.
+
+    Thread-safe. Pickles when *inner* and *on_event* do; the copy counts from zero and uses the global providers of
+    the process that it arrives in. In a forked child all counts start from zero.
+
+    A call that *inner* makes through another wrapper belongs to the outer call: the inner wrapper tells its
+    ``on_event`` and its snapshot, and emits nothing else.
+
+    Args:
+        inner: The client to observe.
+        on_event: Called after each call, in the caller's thread, with a dict of ``op`` (register, claim_meta,
+            get_data, check_consumption_status, put, get, clear, ping, list_partitions, list_metadata, depth, pop,
+            evict, get_capabilities, close), ``partition_id`` (a string, or None where the call has none),
+            ``n_keys``, ``n_bytes``, ``wall_ms``, ``status`` (``ok``, ``error`` or ``timeout``) and ``error_type``
+            (None when it is ok). An exception that it raises is logged once and counted.
+        meter_provider: Where the metrics go instead of the global provider.
+        tracer_provider: Where the spans go instead of the global provider.
+        propagate: Whether a put adds its span as a ``traceparent`` to a copy of each tag, so that the spans of
+            whoever claims, reads, pops or evicts those keys link to it, in this process or another.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        on_event: Observer | None = None,
+        *,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+        propagate: bool = False,
+    ) -> None:
+        self._inner = inner
+        self._recorder = Recorder(
+            on_event, meter_provider=meter_provider, tracer_provider=tracer_provider, propagate=propagate
+        )
+
+    register_partition = _observed(DataPlaneClient.register_partition)
+    claim_meta = _observed(DataPlaneClient.claim_meta)
+    get_data = _observed(DataPlaneClient.get_data)
+    check_consumption_status = _observed(DataPlaneClient.check_consumption_status)
+    put_samples = _observed(DataPlaneClient.put_samples)
+    get_samples = _observed(DataPlaneClient.get_samples)
+    clear_samples = _observed(DataPlaneClient.clear_samples)
+    ping = _observed(DataPlaneClient.ping)
+    list_partitions = _observed(DataPlaneClient.list_partitions)
+    list_metadata = _observed(DataPlaneClient.list_metadata)
+    depth = _observed(DataPlaneClient.depth)
+    pop = _observed(DataPlaneClient.pop)
+    evict = _observed(DataPlaneClient.evict)
+    get_capabilities = _observed(DataPlaneClient.get_capabilities)
+    close = _observed(DataPlaneClient.close)
+
+    def publish_weight_version(self, version: int) -> None:
+        """Tell the exporter, and this process's own lag metric, the trainer's current weight version.
+
+        Writes one row with a tag and no data into a partition reserved for it. The exporter hides that partition
+        from every count; a framework that lists all partitions sees it.
+
+        Raises:
+            DataPlaneBadRequest: *version* is not an integer, or larger than a metric holds exactly (2**53).
+            DataPlaneError: What the wrapped client raises when a put fails.
+        """
+        if isinstance(version, bool) or not isinstance(version, int) or abs(version) > 2**53:
+            raise DataPlaneBadRequest(
+                f"a weight version is an int within 2**53, not {version!r:.80}",
+                operation="publish_weight_version",
+                partition_id=RESERVED_PARTITION,
+            )
+        self.put_samples([PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[{"weight_version": version}])
+        trainer_version.published = version
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what this client has counted since it was made, as plain values.
+
+        ``bytes_outstanding``, ``peak_bytes_outstanding`` and ``n_keys_outstanding`` are what *this process* put
+        through this client and did not clear through it (``outstanding_scope`` says so). They say nothing of
+        occupancy as soon as another process puts or clears, and of about the newest 100,000 keys.
+
+        ``total_ops`` counts all calls, ``total_keys`` and ``total_bytes`` what successful ones wrote, read and
+        cleared. ``ops`` has the same per operation with its errors by type and its durations as counts per
+        bucket (the last one is everything above the last bound).
+        """
+        recorder = self._recorder
+        by_event: dict[str, list[Cell]] = {}
+        for cell in (*recorder.tally.cells(), *recorder.nested_tally.cells()):
+            if cell.count:
+                by_event.setdefault(cell.operation.event, []).append(cell)
+        ops = {event: cell_summary(cells) for event, cells in by_event.items()}
+        errors: dict[str, int] = {}
+        for op in ops.values():
+            for error_type, count in op["errors"].items():
+                errors[error_type] = errors.get(error_type, 0) + count
+        return {
+            "total_ops": sum(op["count"] for op in ops.values()),
+            "total_errors": sum(errors.values()),
+            "total_keys": sum(op["keys"] for op in ops.values()),
+            "total_bytes": sum(op["bytes"] for op in ops.values()),
+            "errors_by_type": errors,
+            **recorder.outstanding.figures(),
+            "outstanding_scope": "this process",
+            "observer_failures": recorder.tally.observer_failures,
+            "ops": ops,
+        }
+
+    @staticmethod  # without the client, a method that the client keeps is no cycle
+    def _call(recorder: Recorder, inner: Any, operation: Operation, /, *args: Any, **kwargs: Any) -> Any:
+        method = getattr(inner, operation.name)
+        call = Call(recorder, operation, args, kwargs)
+        try:
+            result = method(*call.args, **call.kwargs) if call.kwargs else method(*call.args)
+        except BaseException as error:
+            call.fail(error)
+            raise
+        if type(result) is CoroutineType:
+            call.leave()
+            return _finish(call, result)
+        call.succeed(result)
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_inner", "_recorder") or name.startswith("__"):  # asked for before __init__ ran
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._inner, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        recorder = self._recorder
+        return partial(type(self), propagate=recorder.propagate), (self._inner, recorder.on_event)
+
+
+async def _finish(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    call.enter()
+    try:
+        result = await coroutine
+    except BaseException as error:
+        call.fail(error)
+        raise
+    call.succeed(result)
+    return result
+
+
+def log_event(event: Event) -> None:
+    """An ``on_event`` that writes one log line per call: at DEBUG when it went well, else at WARNING."""
+    level = logging.DEBUG if event["status"] == "ok" else logging.WARNING
+    if _logger.isEnabledFor(level):
+        _logger.log(level, "data plane call %s", " ".join(f"{key}={value}" for key, value in event.items()))

@@ -1,0 +1,1 @@
+"""Every metric, declared once: :mod:`.metrics`, and the page that documents them: :mod:`.docs`."""

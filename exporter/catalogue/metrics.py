@@ -1,0 +1,429 @@
+"""Every metric of the exporter, declared once. Instruments, exposition, docs, dashboards and rules derive from it.
+
+An attribute value is either in the closed set that is declared here or bounded by construction (see
+:class:`dataplane.metrics.Metric`). Rendering or recording anything that is not declared is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from dataplane.groups import GROUP_STATES
+from dataplane.metrics import CLIENT_METRICS, ERROR_TYPE_VALUES, Metric
+from exporter.model.snapshot import DISCOVERY_STATES, LAG_BOUNDS, LAG_BUCKETS, RESIDENCE_BOUNDS, SOURCE_REASONS, SOURCES
+
+__all__ = [
+    "CAPABILITIES",
+    "EXPORTER_METRICS",
+    "EXPORTER_OPERATIONS",
+    "METRICS",
+    "OTHER_OPERATION",
+    "UndeclaredError",
+    "check_attributes",
+    "ping_bounds",
+    "prometheus_label",
+    "prometheus_name",
+]
+
+EXPORTER_OPERATIONS: Final = ("discover", "ping", "list_partitions", "list_metadata", "storage_metrics")
+"""What the exporter does with the data plane: the closed value set of ``operation`` in ``dataplane.errors``."""
+
+OTHER_OPERATION: Final = "_OTHER"
+"""Stands in for an operation that is not in the list: a defect, which must still be counted."""
+
+CAPABILITIES: Final = (
+    "supports_persistent_recovery",
+    "supports_server_side_filtering",
+    "supports_atomic_batch_put",
+    "supports_verified_clear",
+)
+"""The fields of ``DataPlaneCapabilities``, in order."""
+
+_PING_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class UndeclaredError(ValueError):
+    """A metric, an attribute or an attribute value that the catalogue does not declare."""
+
+
+def ping_bounds(slo_s: float) -> tuple[float, ...]:
+    """Return the ping histogram's upper bounds in seconds, with one at the service level objective *slo_s*."""
+    return tuple(sorted({*_PING_BOUNDS, float(slo_s)}))
+
+
+# The data plane as a whole.
+
+UP = Metric(
+    "dataplane.up",
+    "gauge",
+    "",
+    "1 when the last ping of the controller was answered, 0 when it was not or when no controller is known.",
+)
+DISCOVERY_STATE = Metric(
+    "dataplane.discovery.state",
+    "gauge",
+    "",
+    "1 for the state that discovery is in, 0 for the others: never_found (none seen yet), found, lost (it was there "
+    "and is gone), ended (it was ended on purpose).",
+    {"state": DISCOVERY_STATES},
+)
+PING_DURATION = Metric(
+    "dataplane.ping.duration",
+    "histogram",
+    "s",
+    "Round trip of one ping through the controller's request queue; failed pings carry error.type.",
+    {"error.type": ERROR_TYPE_VALUES},
+    ping_bounds(0.25),
+)
+ERRORS = Metric(
+    "dataplane.errors",
+    "counter",
+    "{error}",
+    "Failures of the exporter's own operations on the data plane. A data plane that was never found counts none.",
+    {"operation": (*EXPORTER_OPERATIONS, OTHER_OPERATION), "error.type": ERROR_TYPE_VALUES},
+)
+CONTROLLER_RESTARTS = Metric(
+    "dataplane.controller.restarts",
+    "counter",
+    "{restart}",
+    "How often a new controller took the place of one that was seen before.",
+)
+CONTROLLER_INFO = Metric(
+    "dataplane.controller.info",
+    "gauge",
+    "",
+    "1, with what is known of the controller in use; absent while there is none. A label that is unknown is left out.",
+    {
+        "controller_id": None,
+        "address": None,
+        "backend": None,
+        "run": None,
+        "transfer_queue_version": None,
+        "ray_version": None,
+    },
+)
+CAPABILITY = Metric(
+    "dataplane.capability",
+    "gauge",
+    "",
+    "1 when the reader claims the capability, 0 when it does not.",
+    {"capability": CAPABILITIES},
+)
+
+# How well the exporter sees it.
+
+SOURCE_UP = Metric(
+    "dataplane.source.up",
+    "gauge",
+    "",
+    "1 when the source's last poll succeeded, 0 when it failed; absent before the first.",
+    {"source": SOURCES},
+)
+SOURCE_LAST_SUCCESS = Metric(
+    "dataplane.source.last_success.timestamp",
+    "gauge",
+    "s",
+    "When the source's last successful poll ended, in seconds since the epoch; absent before the first.",
+    {"source": SOURCES},
+)
+SOURCE_DURATION = Metric(
+    "dataplane.source.duration",
+    "gauge",
+    "s",
+    "How long the source's last poll took.",
+    {"source": SOURCES},
+)
+SOURCE_INTERVAL = Metric(
+    "dataplane.source.interval",
+    "gauge",
+    "s",
+    "Time between two polls of the source as now in force; longer than configured when it spares the controller.",
+    {"source": SOURCES},
+)
+SOURCE_STATE = Metric(
+    "dataplane.source.state",
+    "gauge",
+    "",
+    "1 for the reason that describes the source now, 0 for the others: ok, failing (its last poll failed), budget "
+    "(polls are stretched to spare the controller), stale (its data was withdrawn), disabled (nothing to poll).",
+    {"source": SOURCES, "reason": SOURCE_REASONS},
+)
+
+# Occupancy. A partition that is gone, or that could not be read for three polls, has no series here.
+
+PARTITION_GROUPS = Metric(
+    "dataplane.partition.groups",
+    "gauge",
+    "{group}",
+    "Groups in the partition by state: ready (committed and complete), incomplete (committed, keys are missing), "
+    "uncommitted (a write in progress, or one that failed), failed (marked so by the producer).",
+    {"partition": None, "state": GROUP_STATES},
+)
+PARTITION_DEPTH = Metric(
+    "dataplane.partition.depth",
+    "gauge",
+    "{group}",
+    "Groups that a trainer can take: committed and complete, as depth() counts them.",
+    {"partition": None},
+)
+PARTITION_KEYS = Metric(
+    "dataplane.partition.keys",
+    "gauge",
+    "{key}",
+    "Keys (samples) in the partition's groups.",
+    {"partition": None},
+)
+PARTITION_SIZE = Metric(
+    "dataplane.partition.size",
+    "gauge",
+    "By",
+    "Sum of the sizes that producers declared in tags; absent when they declare none.",
+    {"partition": None},
+)
+PARTITION_ROWS_MALFORMED = Metric(
+    "dataplane.partition.rows.malformed",
+    "gauge",
+    "{row}",
+    "Rows whose tag has a field that could not be read; such a field is taken as unknown.",
+    {"partition": None},
+)
+PARTITION_OLDEST_GROUP = Metric(
+    "dataplane.partition.oldest_group.created.timestamp",
+    "gauge",
+    "s",
+    "When the oldest group of the state was made, in seconds since the epoch: by its tag (basis tag), or when the "
+    "exporter first saw it (basis first_seen).",
+    {"partition": None, "state": GROUP_STATES, "basis": ("tag", "first_seen")},
+)
+
+# Staleness: the trainer's weight version minus the group's, never below 0, over groups that are not failed.
+
+PARTITION_WEIGHT_VERSION_GROUPS = Metric(
+    "dataplane.partition.weight_version.groups",
+    "gauge",
+    "{group}",
+    "Groups by weight version: the newest resident ones by number, then older and unknown.",
+    {"partition": None, "weight_version": None},
+)
+PARTITION_STALENESS_GROUPS = Metric(
+    "dataplane.partition.staleness.groups",
+    "gauge",
+    "{group}",
+    "Groups by lag, the number of weight versions between the reference and the group.",
+    {"partition": None, "lag": LAG_BUCKETS},
+)
+PARTITION_STALENESS_MAX = Metric(
+    "dataplane.partition.staleness.max",
+    "gauge",
+    "{version}",
+    "Largest lag of a group in the partition; absent when no version is known.",
+    {"partition": None},
+)
+PARTITION_STALENESS_MEAN = Metric(
+    "dataplane.partition.staleness.mean",
+    "gauge",
+    "{version}",
+    "Mean lag of the partition's groups; absent when no version is known.",
+    {"partition": None},
+)
+PARTITION_STALENESS_REFERENCE = Metric(
+    "dataplane.partition.staleness.reference",
+    "gauge",
+    "",
+    "1 for the origin of the reference version: published (the trainer told it) or newest_seen (the newest version "
+    "seen in the partition, so lags are lower bounds); absent when there is none.",
+    {"partition": None, "reference": ("published", "newest_seen")},
+)
+PARTITION_WEIGHT_VERSION_NEWEST = Metric(
+    "dataplane.partition.weight_version.newest",
+    "gauge",
+    "",
+    "Newest weight version among the partition's groups; absent when none is known.",
+    {"partition": None},
+)
+PARTITION_WEIGHT_VERSION_OLDEST = Metric(
+    "dataplane.partition.weight_version.oldest",
+    "gauge",
+    "",
+    "Oldest weight version among the partition's groups; absent when none is known.",
+    {"partition": None},
+)
+PARTITION_WEIGHT_VERSION_REFERENCE = Metric(
+    "dataplane.partition.weight_version.reference",
+    "gauge",
+    "",
+    "The weight version that lags are counted from; absent when none is known.",
+    {"partition": None},
+)
+
+# Flow. Lower bounds: what comes and goes between two polls is not seen.
+
+PARTITION_ARRIVED = Metric(
+    "dataplane.partition.groups.arrived",
+    "counter",
+    "{group}",
+    "Groups that appeared since the exporter started; those of its first poll are not counted.",
+    {"partition": None},
+)
+PARTITION_DEPARTED = Metric(
+    "dataplane.partition.groups.departed",
+    "counter",
+    "{group}",
+    "Groups that disappeared while their controller lived, trained or evicted.",
+    {"partition": None},
+)
+PARTITION_LOST = Metric(
+    "dataplane.partition.groups.lost",
+    "counter",
+    "{group}",
+    "Groups that disappeared with their controller.",
+    {"partition": None},
+)
+PARTITION_RESIDENCE = Metric(
+    "dataplane.partition.residence.duration",
+    "histogram",
+    "s",
+    "Time from a group's creation (or first sight) to its departure.",
+    {"partition": None},
+    RESIDENCE_BOUNDS,
+)
+PARTITION_DEPARTURE_LAG = Metric(
+    "dataplane.partition.departure.lag",
+    "histogram",
+    "{version}",
+    "Lag of groups when they departed.",
+    {"partition": None},
+    LAG_BOUNDS,
+)
+
+# Storage units. Figures that a unit does not report are absent.
+
+STORAGE_INFO = Metric(
+    "dataplane.storage.info",
+    "gauge",
+    "",
+    "1, with TransferQueue's id of the storage unit.",
+    {"storage_unit": None, "unit_id": None},
+)
+STORAGE_CAPACITY = Metric(
+    "dataplane.storage.capacity",
+    "gauge",
+    "{key}",
+    "Keys that the storage unit may hold; absent when unlimited.",
+    {"storage_unit": None},
+)
+STORAGE_KEYS = Metric(
+    "dataplane.storage.keys",
+    "gauge",
+    "{key}",
+    "Keys that the storage unit holds.",
+    {"storage_unit": None},
+)
+STORAGE_MEMORY = Metric(
+    "dataplane.storage.memory",
+    "gauge",
+    "By",
+    "Resident memory of the storage unit's process.",
+    {"storage_unit": None},
+)
+STORAGE_UTILIZATION = Metric(
+    "dataplane.storage.utilization_ratio",
+    "gauge",
+    "1",
+    "Keys held divided by capacity; absent when the capacity is unlimited or unknown.",
+    {"storage_unit": None},
+)
+
+# The exporter about itself.
+
+POLLS = Metric(
+    "tq_exporter.polls",
+    "counter",
+    "{poll}",
+    "Polls that ended, by source and outcome.",
+    {"source": SOURCES, "outcome": ("ok", "failed")},
+)
+POLLS_SKIPPED = Metric(
+    "tq_exporter.polls.skipped",
+    "counter",
+    "{poll}",
+    "Polls that were due while the last one of the same source was still running.",
+    {"source": SOURCES},
+)
+REPLIES_REFUSED = Metric(
+    "tq_exporter.replies.refused",
+    "counter",
+    "{reply}",
+    "Replies of the controller that were refused because they exceed a limit: metadata.max_reply_bytes or "
+    "metadata.max_rows. The partition is then missing here.",
+    {"limit": ("reply_bytes", "rows")},
+)
+CONTROLLER_BUSY = Metric(
+    "tq_exporter.controller.busy_ratio",
+    "gauge",
+    "1",
+    "Share of its time that the controller spends on this exporter, 0 to 1; absent before the first metadata poll.",
+)
+BUILD_INFO = Metric(
+    "tq_exporter.build.info",
+    "gauge",
+    "",
+    "1, with the exporter's version.",
+    {"version": None, "commit": None, "python_version": None},
+)
+OTLP_EXPORTS = Metric(
+    "tq_exporter.otlp.exports",
+    "counter",
+    "{export}",
+    "Batches pushed over OTLP, by signal and outcome; absent for a signal that is not pushed.",
+    {"signal": ("metrics", "traces"), "outcome": ("ok", "failed")},
+)
+
+EXPORTER_METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+"""What the exporter emits, in the order of this file."""
+
+METRICS: Final = (*EXPORTER_METRICS, *CLIENT_METRICS)
+"""Every metric of the project: the exporter's and the instrumented client's."""
+
+_NAME_SUFFIX = {"s": "seconds", "By": "bytes"}
+
+
+def prometheus_name(metric: Metric) -> str:
+    """Return the metric's name in Prometheus, for a histogram without ``_bucket``, ``_sum`` or ``_count``.
+
+    The rules are those by which an OpenTelemetry Collector translates names: dots become underscores, then the
+    unit's suffix (``s``, ``By``; ``1`` gives ``ratio`` on a gauge; annotations in braces give none), then
+    ``total`` on counters.
+    """
+    words = _words(metric.name)
+    suffix = _NAME_SUFFIX.get(metric.unit, "ratio" if metric.unit == "1" and metric.kind == "gauge" else "")
+    if suffix and words[-1] != suffix:
+        words.append(suffix)
+    if metric.kind == "counter":
+        words.append("total")
+    return "_".join(words)
+
+
+def prometheus_label(attribute: str) -> str:
+    """Return the label name of *attribute* in Prometheus."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", attribute)
+
+
+def check_attributes(metric: Metric, attributes: Mapping[str, str]) -> None:
+    """Check attributes against a metric's declaration.
+
+    Raises:
+        UndeclaredError: An attribute is not declared, or its value is not in its closed set.
+    """
+    for name, value in attributes.items():
+        if name not in metric.attributes:
+            raise UndeclaredError(f"{metric.name} declares no attribute {name!r}")
+        allowed = metric.attributes[name]
+        if allowed is not None and value not in allowed:
+            raise UndeclaredError(f"{metric.name}: {value!r} is not a declared value of {name}")
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^a-zA-Z0-9]+", name) if word]

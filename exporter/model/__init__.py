@@ -1,0 +1,1 @@
+"""What the polls say and what it adds up to. No threads, no I/O."""

@@ -1,0 +1,369 @@
+"""The last hour, in memory, for the live page: samples of snapshots in a fixed amount of memory.
+
+Two windows, a fine one over the last minutes and a coarse one over the last hour. All arrays are made at the start and
+written in a circle, so neither time nor the number of partitions makes them grow. What was unknown when a sample was
+taken is a gap in it, never 0 and never the value before.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from array import array
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import msgspec
+
+from exporter.clock import Clock
+from exporter.model.snapshot import Incident, PartitionFlow, PartitionState, Snapshot, SourceName
+
+__all__ = ["COLUMNS", "MAX_BYTES", "MAX_SERIES", "SAMPLES", "WINDOWS", "History", "PlaneState", "plane_state"]
+
+PlaneState = Literal["never_found", "found", "silent", "lost", "ended"]
+"""How the data plane is, in one word: a discovery state, where ``found`` means that it answers, ``silent`` not."""
+
+WINDOWS: Final[Mapping[str, float]] = {"recent": 2.0, "hour": 24.0}
+"""Name of each window to the seconds between two of its samples."""
+
+SAMPLES: Final = 150
+"""Samples per window: 5 minutes and 1 hour."""
+
+MAX_SERIES: Final = 20
+"""Partitions with a series of their own; all of them are in the total."""
+
+COLUMNS: Final = (
+    "ready",
+    "incomplete",
+    "uncommitted",
+    "failed",
+    "arrived",
+    "departed",
+    "lost",
+    "staleness_max",
+    "staleness_mean",
+    "reference_version",
+    "listed",
+)
+"""What a series holds. ``arrived``, ``departed`` and ``lost`` count since the exporter started, and change only with a
+listing; ``listed`` is how many seconds old that was at the sample."""
+
+MAX_BYTES: Final = 2 * 2**20
+"""Memory that a history holds at most: arrays, names, the log of polls and its last JSON. A test measures it."""
+
+_FAILURES_KEPT = 60
+_SUCCESSES_KEPT = 12
+_CHANGES_KEPT = 20
+_MAX_NAME = 256
+_MAX_TEXT = 500
+_STATES: Final[tuple[PlaneState, ...]] = ("never_found", "found", "silent", "lost", "ended")
+_UNKNOWN = math.nan
+
+
+def plane_state(snapshot: Snapshot) -> PlaneState:
+    """Return how the data plane is."""
+    if snapshot.discovery == "found" and not snapshot.up:
+        return "silent"
+    return snapshot.discovery
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """When the data plane went into a state, seconds since the epoch, and why."""
+
+    at: float
+    state: PlaneState
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Poll:
+    """One poll, or several failures of one kind in a row: the first, the last and how many."""
+
+    at: float
+    first_at: float
+    count: int
+    source: SourceName
+    ok: bool
+    took: float | None = None
+    operation: str = ""
+    error_type: str = ""
+    detail: str = ""
+
+
+class History:
+    """Takes in snapshots and gives them back as columns. Thread-safe; does no I/O.
+
+    Args:
+        clock: Tells the time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._windows = {name: _Window(every_s) for name, every_s in WINDOWS.items()}
+        self._slots = _Slots()
+        self._totals = _Totals()
+        self._changes: deque[_Change] = deque(maxlen=_CHANGES_KEPT)
+        self._failures: deque[_Poll] = deque(maxlen=_FAILURES_KEPT)
+        self._successes: deque[_Poll] = deque(maxlen=_SUCCESSES_KEPT)
+        self._newest_incident: Incident | None = None
+        self._last_success: dict[SourceName, float] = {}
+        self._revision = 0
+        self._encoded: dict[str, tuple[int, bytes]] = {}
+
+    def observe(self, snapshot: Snapshot) -> None:
+        """Take in *snapshot*. Cheap unless a sample is due; call it as often as there are snapshots."""
+        now = self._clock.monotonic()
+        with self._lock:
+            self._note_change(snapshot)
+            self._note_polls(snapshot)
+            self._totals.add(snapshot.flows)
+            due = [window for window in self._windows.values() if window.is_due(now)]
+            if not due:
+                return
+            self._revision += 1
+            for slot in self._slots.assign(snapshot.partitions):
+                for window in self._windows.values():
+                    window.clear(slot)
+            rows = self._rows(snapshot)
+            state = _STATES.index(plane_state(snapshot))
+            ping = next((one.duration for one in snapshot.sources if one.source == "ping" and one.up), None)
+            for window in due:
+                window.add(now, snapshot.taken_at, state, ping, rows)
+
+    def encode(self, window: str) -> bytes:
+        """Return a window as JSON.
+
+        ``at`` are the samples' times in seconds since the epoch, oldest first; every other array has one entry per
+        sample, null where it was unknown. ``total`` sums all partitions, ``partitions`` has a series for at most
+        :data:`MAX_SERIES` of those that exist.
+
+        Args:
+            window: A key of :data:`WINDOWS`.
+        """
+        with self._lock:
+            revision, body = self._encoded.get(window, (-1, b""))
+            if revision != self._revision:
+                body = msgspec.json.encode(self._describe(window))
+                self._encoded[window] = self._revision, body
+            return body
+
+    def _describe(self, name: str) -> dict[str, object]:
+        window = self._windows[name]
+        order = window.order()
+        present = self._slots.present
+        return {
+            "window": name,
+            "interval": window.every_s,
+            "samples": SAMPLES,
+            "at": window.times(order),
+            "state": [_STATES[int(window.state[index])] for index in order],
+            "ping": _take(window.ping, order),
+            "total": window.series(0, order),
+            "partitions": [
+                {"partition": partition, **window.series(slot, order)} for partition, slot in sorted(present.items())
+            ],
+            "changes": list(reversed(self._changes)),
+            "failures": list(reversed(self._failures)),
+            "successes": list(reversed(self._successes)),
+        }
+
+    def _rows(self, snapshot: Snapshot) -> dict[int, Sequence[float]]:
+        """Return slot to row; slot 0 is the total. A partition that is not listed has no row: it is unknown."""
+        flows = {flow.partition: (flow.arrived, flow.departed, flow.lost) for flow in snapshot.flows}
+        rows: dict[int, Sequence[float]] = {0: _total_row(snapshot, self._totals.counts)}
+        for part in snapshot.partitions:
+            slot = self._slots.present.get(part.partition)
+            if slot is not None:
+                rows[slot] = _row(part, flows.get(part.partition, (_UNKNOWN,) * 3), snapshot.taken_at)
+        return rows
+
+    def _note_change(self, snapshot: Snapshot) -> None:
+        state = plane_state(snapshot)
+        if self._changes and self._changes[-1].state == state:
+            return
+        details = {one.source: one.detail for one in snapshot.sources}
+        detail = "" if state == "found" else details.get("ping") or details.get("discovery") or ""
+        self._changes.append(_Change(snapshot.taken_at, state, detail[:_MAX_TEXT]))
+        self._revision += 1
+
+    def _note_polls(self, snapshot: Snapshot) -> None:
+        for one in snapshot.sources:
+            if one.last_success is not None and one.last_success != self._last_success.get(one.source):
+                self._last_success[one.source] = one.last_success
+                self._successes.append(_Poll(one.last_success, one.last_success, 1, one.source, True, one.duration))
+        fresh: list[Incident] = []
+        for incident in snapshot.incidents:
+            if incident is self._newest_incident:
+                break
+            fresh.append(incident)
+        if fresh:
+            self._newest_incident = fresh[0]
+            self._revision += 1
+        for incident in reversed(fresh):
+            self._note_failure(incident)
+
+    def _note_failure(self, incident: Incident) -> None:
+        """Keep a failure; one that only repeats its source's last one is counted, so that it drives no other out."""
+        detail = incident.detail[:_MAX_TEXT]
+        kind = (incident.source, incident.operation, incident.error_type, detail)
+        for index in range(len(self._failures) - 1, -1, -1):
+            known = self._failures[index]
+            if known.source != incident.source:
+                continue
+            if (known.source, known.operation, known.error_type, known.detail) == kind:
+                del self._failures[index]
+                self._failures.append(replace(known, at=incident.at, count=known.count + 1))
+                return
+            break
+        self._failures.append(_Poll(incident.at, incident.at, 1, incident.source, False, None, *kind[1:]))
+
+
+class _Window:
+    """One circle of samples: a column per figure, for the total (slot 0) and each partition's slot."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s = every_s
+        self.state = array("b", bytes(SAMPLES))
+        self.ping = _blank()
+        self._monotonic = _blank()
+        self._columns = [[_blank() for _ in COLUMNS] for _ in range(MAX_SERIES + 1)]
+        self._added = 0
+        self._due = -math.inf
+        self._last_time = 0.0
+
+    def is_due(self, now: float) -> bool:
+        return now >= self._due
+
+    def add(self, now: float, time: float, state: int, ping: float | None, rows: Mapping[int, Sequence[float]]) -> None:
+        # On a grid, so that samples do not drift apart; after a pause it starts anew.
+        on_grid = self._due + self.every_s
+        self._due = on_grid if on_grid > now else now + self.every_s
+        index = self._added % SAMPLES
+        self._added += 1
+        self._last_time = time
+        self._monotonic[index] = now
+        self.state[index] = state
+        self.ping[index] = _UNKNOWN if ping is None else ping
+        unknown = (_UNKNOWN,) * len(COLUMNS)
+        for slot, columns in enumerate(self._columns):
+            for column, value in zip(columns, rows.get(slot, unknown), strict=True):
+                column[index] = value
+
+    def clear(self, slot: int) -> None:
+        """Forget a slot's past: it is another partition's from now on."""
+        self._columns[slot] = [_blank() for _ in COLUMNS]
+
+    def order(self) -> list[int]:
+        """Return the places of the samples, oldest first."""
+        return [number % SAMPLES for number in range(max(self._added - SAMPLES, 0), self._added)]
+
+    def times(self, order: Iterable[int]) -> list[float]:
+        """Return the samples' times by today's wall clock: a clock that was set does not fold the past over itself."""
+        last = self._monotonic[(self._added - 1) % SAMPLES]
+        return [round(self._last_time - (last - self._monotonic[index]), 3) for index in order]
+
+    def series(self, slot: int, order: Sequence[int]) -> dict[str, list[float | None]]:
+        return {name: _take(column, order) for name, column in zip(COLUMNS, self._columns[slot], strict=True)}
+
+
+class _Slots:
+    """Which partition has which series. One keeps its own until another needs it and it is gone itself."""
+
+    def __init__(self) -> None:
+        self._names: list[str | None] = [None] * MAX_SERIES
+        self.present: dict[str, int] = {}
+
+    def assign(self, partitions: Sequence[PartitionState]) -> list[int]:
+        """Give the *partitions* their slots, the fullest first; return the slots that changed hands."""
+        names = {part.partition for part in partitions}
+        held = {name: slot for slot, name in enumerate(self._names, start=1) if name is not None}
+        changed: list[int] = []
+        newcomers = [part for part in partitions if part.partition not in held and len(part.partition) <= _MAX_NAME]
+        free = [slot for slot, name in enumerate(self._names, start=1) if name not in names]
+        free.sort(key=lambda slot: self._names[slot - 1] is not None)  # the unused before those with a past
+        newcomers.sort(key=lambda part: -sum(part.groups.values()))
+        for part, slot in zip(newcomers, free, strict=False):
+            self._names[slot - 1] = part.partition
+            changed.append(slot)
+        held = {name: slot for slot, name in enumerate(self._names, start=1) if name is not None}
+        self.present = {name: slot for name, slot in held.items() if name in names}
+        return changed
+
+
+class _Totals:
+    """Sums of the flow counters over all partitions that never fall, though a gone partition's counters end."""
+
+    def __init__(self) -> None:
+        self.counts = (0, 0, 0)
+        self._last: dict[str, tuple[int, int, int]] = {}
+
+    def add(self, flows: Iterable[PartitionFlow]) -> None:
+        now = {flow.partition: (flow.arrived, flow.departed, flow.lost) for flow in flows}
+        for partition, counts in now.items():
+            before = self._last.get(partition, (0, 0, 0))
+            if counts != before:
+                self.counts = tuple(  # type: ignore[assignment]
+                    total + max(new - old, 0) for total, new, old in zip(self.counts, counts, before, strict=True)
+                )
+        self._last = now
+
+
+def _total_row(snapshot: Snapshot, counts: Sequence[int]) -> Sequence[float]:
+    parts = snapshot.partitions
+    metadata = next((one for one in snapshot.sources if one.source == "metadata"), None)
+    listed = metadata is not None and metadata.up is True and metadata.reason in ("ok", "budget")
+    at = None if metadata is None else metadata.last_success
+    if not parts and not listed:
+        return (*(_UNKNOWN,) * 4, *counts, *(_UNKNOWN,) * 4)
+    lags = [part.staleness_max for part in parts if part.staleness_max is not None]
+    means = [
+        (part.staleness_mean, sum(part.staleness.values()) - part.staleness.get("unknown", 0))
+        for part in parts
+        if part.staleness_mean is not None
+    ]
+    weight = sum(groups for _, groups in means)
+    listings = [part.listed_at for part in parts] or [snapshot.taken_at if at is None else at]
+    references = [part.reference_version for part in parts if part.reference_version is not None]
+    return (
+        *(sum(part.groups[state] for part in parts) for state in ("ready", "incomplete", "uncommitted", "failed")),
+        *counts,
+        max(lags, default=_UNKNOWN),
+        sum(mean * groups for mean, groups in means) / weight if weight else _UNKNOWN,
+        max(references, default=_UNKNOWN),
+        max(snapshot.taken_at - max(listings), 0.0),
+    )
+
+
+def _row(part: PartitionState, counts: Sequence[float], time: float) -> Sequence[float]:
+    return (
+        part.groups["ready"],
+        part.groups["incomplete"],
+        part.groups["uncommitted"],
+        part.groups["failed"],
+        *counts,
+        *(
+            _UNKNOWN if value is None else value
+            for value in (part.staleness_max, part.staleness_mean, part.reference_version)
+        ),
+        max(time - part.listed_at, 0.0),
+    )
+
+
+def _blank() -> array[float]:
+    return array("d", [_UNKNOWN]) * SAMPLES
+
+
+def _take(column: array[float], order: Iterable[int]) -> list[float | None]:
+    """Return a column's figures; whole numbers as such, which halves the JSON."""
+    found: list[float | None] = []
+    for index in order:
+        value = column[index]
+        if math.isnan(value):
+            found.append(None)
+        else:
+            found.append(int(value) if value.is_integer() else round(value, 6))
+    return found

@@ -1,0 +1,174 @@
+"""What a partition holds, summed up from its groups. Pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, GroupState
+from exporter.model.snapshot import LAG_BUCKETS, Basis, OldestGroup, PartitionState, Reference
+
+__all__ = ["VersionReference", "lag_bucket", "merge", "summarise"]
+
+
+class VersionReference(NamedTuple):
+    """The weight version that lags are counted from, and where it comes from."""
+
+    version: int
+    kind: Reference
+
+    def lag(self, weight_version: int) -> int:
+        """Return how many versions *weight_version* is behind; never negative."""
+        return max(self.version - weight_version, 0)
+
+
+def lag_bucket(lag: int | None) -> str:
+    """Return the member of :data:`~exporter.model.snapshot.LAG_BUCKETS` that *lag* falls into."""
+    if lag is None:
+        return "unknown"
+    if lag <= 4:
+        return str(lag)
+    return "5-8" if lag <= 8 else "9+"
+
+
+def summarise(
+    partition: str,
+    groups: Sequence[DataPlaneGroupMeta],
+    *,
+    listed_at: float,
+    reference: VersionReference | None,
+    first_seen: Mapping[str, float],
+    max_versions: int,
+) -> PartitionState:
+    """Return the state of *partition*.
+
+    Args:
+        partition: Its name.
+        groups: All of its groups.
+        listed_at: When they were listed, seconds since the epoch.
+        reference: What lags are counted from, None when unknown.
+        first_seen: Group id to the time when it was first seen, for groups without a creation time.
+        max_versions: How many of the newest weight versions keep a count of their own, 0 for none.
+    """
+    states: Counter[GroupState] = Counter()
+    versions: Counter[int | None] = Counter()
+    lags: Counter[str] = Counter()
+    resident: Counter[int] = Counter()
+    oldest: dict[tuple[GroupState, Basis], float] = {}
+    keys = malformed = 0
+    size: int | None = None
+    for group in groups:
+        state = group.state
+        states[state] += 1
+        keys += len(group.keys)
+        malformed += group.malformed_keys
+        if group.size_bytes is not None:
+            size = group.size_bytes + (size or 0)
+        version = group.weight_version
+        versions[version] += 1
+        if state != "failed":
+            if version is None or reference is None:
+                lags["unknown"] += 1
+            else:
+                resident[version] += 1
+        basis: Basis = "first_seen" if group.created_at is None else "tag"
+        created_at = first_seen.get(group.group_id) if group.created_at is None else group.created_at
+        if created_at is not None and created_at < oldest.get((state, basis), float("inf")):
+            oldest[state, basis] = created_at
+    staleness_max: int | None = None
+    staleness_mean: float | None = None
+    if reference is not None and resident:
+        for version, count in resident.items():
+            lags[lag_bucket(reference.lag(version))] += count
+        staleness_max = reference.lag(min(resident))
+        total = sum(reference.lag(version) * count for version, count in resident.items())
+        staleness_mean = total / sum(resident.values())
+    known = [version for version in versions if version is not None]
+    return PartitionState(
+        partition=partition,
+        listed_at=listed_at,
+        groups={state: states[state] for state in GROUP_STATES},
+        keys=keys,
+        size_bytes=size,
+        malformed_rows=malformed,
+        weight_versions=_newest_versions(versions, 0, max_versions),
+        staleness={bucket: lags[bucket] for bucket in LAG_BUCKETS},
+        staleness_max=staleness_max,
+        staleness_mean=staleness_mean,
+        newest_version=max(known, default=None),
+        oldest_version=min(known, default=None),
+        reference_version=None if reference is None else reference.version,
+        reference=None if reference is None else reference.kind,
+        oldest=_oldest_groups(oldest),
+    )
+
+
+def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> PartitionState:
+    """Return the sum of several partitions under one label.
+
+    Lags are each counted from their own partition's reference; the versions themselves are only comparable
+    when the partitions are of one run, as partitions of one controller are.
+    """
+    versions: Counter[int | None] = Counter()
+    older = 0
+    oldest: dict[tuple[GroupState, Basis], float] = {}
+    for part in parts:
+        for name, count in part.weight_versions:
+            if name == "older":
+                older += count
+            else:
+                versions[None if name == "unknown" else int(name)] += count
+        for group in part.oldest:
+            where = (group.state, group.basis)
+            oldest[where] = min(group.created_at, oldest.get(where, float("inf")))
+    means = [
+        (part.staleness_mean, sum(part.staleness.values()) - part.staleness["unknown"])
+        for part in parts
+        if part.staleness_mean is not None
+    ]
+    weight = sum(count for _, count in means)
+    leading = max(
+        (part for part in parts if part.reference_version is not None),
+        key=lambda part: part.reference_version or 0,
+        default=None,
+    )
+    return PartitionState(
+        partition=label,
+        listed_at=min(part.listed_at for part in parts),
+        groups={state: sum(part.groups[state] for part in parts) for state in GROUP_STATES},
+        keys=sum(part.keys for part in parts),
+        size_bytes=_total(part.size_bytes for part in parts),
+        malformed_rows=sum(part.malformed_rows for part in parts),
+        weight_versions=_newest_versions(versions, older, max_versions),
+        staleness={bucket: sum(part.staleness[bucket] for part in parts) for bucket in LAG_BUCKETS},
+        staleness_max=max((part.staleness_max for part in parts if part.staleness_max is not None), default=None),
+        staleness_mean=sum(mean * count for mean, count in means) / weight if weight else None,
+        newest_version=max((part.newest_version for part in parts if part.newest_version is not None), default=None),
+        oldest_version=min((part.oldest_version for part in parts if part.oldest_version is not None), default=None),
+        reference_version=None if leading is None else leading.reference_version,
+        reference=None if leading is None else leading.reference,
+        oldest=_oldest_groups(oldest),
+    )
+
+
+def _newest_versions(versions: Counter[int | None], older: int, max_versions: int) -> tuple[tuple[str, int], ...]:
+    if max_versions == 0:
+        return ()
+    known = sorted((version for version in versions if version is not None), reverse=True)
+    counts = [(str(version), versions[version]) for version in known[:max_versions]]
+    older += sum(versions[version] for version in known[max_versions:])
+    if older:
+        counts.append(("older", older))
+    if versions[None]:
+        counts.append(("unknown", versions[None]))
+    return tuple(counts)
+
+
+def _oldest_groups(oldest: Mapping[tuple[GroupState, Basis], float]) -> tuple[OldestGroup, ...]:
+    return tuple(OldestGroup(state, basis, at) for (state, basis), at in sorted(oldest.items()))
+
+
+def _total(sizes: Iterable[int | None]) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return sum(known) if known else None

@@ -1,0 +1,137 @@
+"""What one poll of a source gives: an answer or a failure, as values. Nothing is swallowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from dataplane.discovery.record import Endpoint
+from dataplane.groups import DataPlaneGroupMeta
+from exporter.model.snapshot import StorageState
+
+__all__ = [
+    "Absent",
+    "Failed",
+    "Found",
+    "MetadataPoll",
+    "Ok",
+    "PartitionFailure",
+    "PartitionListing",
+    "Result",
+    "StorageFailure",
+    "StoragePoll",
+]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ok(Generic[T_co]):
+    """A source's answer. ``took`` is the poll's duration in seconds."""
+
+    value: T_co
+    took: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A source's failure.
+
+    Attributes:
+        operation: What failed.
+        error_type: Its ``error.type``.
+        detail: A text for logs.
+        took: The duration in seconds.
+        limit: The limit that a refused reply exceeds, None when it failed for another reason.
+    """
+
+    operation: str
+    error_type: str
+    detail: str
+    took: float
+    limit: str | None = None
+
+
+Result = Ok[T_co] | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A controller, as it was a moment ago. Only a ping says whether it lives."""
+
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """No controller is there.
+
+    Attributes:
+        ended: True when the controller that was there before was ended on purpose, as far as can be told.
+        detail: Why there is none, for people.
+    """
+
+    ended: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionListing:
+    """The groups of one partition, and for how many seconds at most listing it held the controller."""
+
+    partition: str
+    groups: Sequence[DataPlaneGroupMeta]
+    controller_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFailure:
+    """A partition that could not be listed, and for how many seconds at most the attempt held the controller.
+
+    ``limit``: the limit that its rows exceed, None when it failed for another reason.
+    """
+
+    partition: str
+    error_type: str
+    detail: str
+    controller_s: float
+    limit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataPoll:
+    """One round over the partitions.
+
+    Attributes:
+        partitions: The names of all partitions but the reserved one.
+        listings: Those that were listed.
+        failures: Those that could not be.
+        published_version: The trainer's weight version, None when it publishes none.
+        controller_s: For how many seconds at most the whole round held the controller.
+        sender_id: The id of the controller that answered, None when the reader does not learn it.
+    """
+
+    partitions: tuple[str, ...]
+    listings: tuple[PartitionListing, ...]
+    failures: tuple[PartitionFailure, ...]
+    published_version: int | None
+    controller_s: float
+    sender_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StorageFailure:
+    """A storage unit that did not answer."""
+
+    index: int
+    error_type: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoragePoll:
+    """One round over the storage units: those that answered and those that did not."""
+
+    units: tuple[StorageState, ...]
+    failures: tuple[StorageFailure, ...]

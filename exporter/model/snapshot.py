@@ -1,0 +1,269 @@
+"""What the exporter knows at one moment: one immutable value that every output reads.
+
+A field that is None, or a partition that is not listed, is unknown: outputs leave it out, they never show 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import msgspec
+
+from dataplane.discovery.record import Endpoint
+from dataplane.groups import DataPlaneCapabilities, GroupState
+
+__all__ = [
+    "DISCOVERY_STATES",
+    "LAG_BOUNDS",
+    "LAG_BUCKETS",
+    "OTHER_PARTITION",
+    "RESIDENCE_BOUNDS",
+    "SOURCES",
+    "SOURCE_REASONS",
+    "Basis",
+    "DiscoveryState",
+    "ErrorCount",
+    "Histogram",
+    "Incident",
+    "OldestGroup",
+    "PartitionFlow",
+    "PartitionState",
+    "Reference",
+    "Snapshot",
+    "SourceName",
+    "SourceReason",
+    "SourceState",
+    "StorageState",
+    "encode_snapshot",
+]
+
+DiscoveryState = Literal["never_found", "found", "lost", "ended"]
+SourceName = Literal["discovery", "ping", "metadata", "storage"]
+SourceReason = Literal["ok", "failing", "budget", "stale", "disabled"]
+Reference = Literal["published", "newest_seen"]
+Basis = Literal["tag", "first_seen"]
+
+DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = ("never_found", "found", "lost", "ended")
+SOURCES: Final[tuple[SourceName, ...]] = ("discovery", "ping", "metadata", "storage")
+SOURCE_REASONS: Final[tuple[SourceReason, ...]] = ("ok", "failing", "budget", "stale", "disabled")
+LAG_BUCKETS: Final = ("0", "1", "2", "3", "4", "5-8", "9+", "unknown")
+RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
+"""Upper bounds of the residence histogram, seconds: from below one poll interval to four hours."""
+
+LAG_BOUNDS: Final = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
+"""Upper bounds of the departure lag histogram, weight versions; up to 8 they are the edges of ``lag``."""
+
+OTHER_PARTITION: Final = "other"
+"""The label under which partitions past the limit are summed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """A cumulative-since-start histogram with explicit buckets.
+
+    Attributes:
+        bounds: Upper bounds of the buckets, ascending; one more bucket holds what is larger.
+        counts: Observations per bucket (not cumulated), ``len(bounds) + 1`` of them.
+        sum: Sum of all observations.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+    @property
+    def count(self) -> int:
+        """Number of observations."""
+        return sum(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class OldestGroup:
+    """The oldest group of one state. ``created_at`` is in seconds since the epoch."""
+
+    state: GroupState
+    basis: Basis
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """What one partition holds.
+
+    Attributes:
+        partition: Its name, or :data:`OTHER_PARTITION` for the sum of those past the limit.
+        listed_at: When it was last listed, seconds since the epoch.
+        groups: Number of groups by state; every state is present.
+        keys: Number of keys in those groups.
+        size_bytes: Declared bytes, None when no row declares any.
+        malformed_rows: Rows that carried a tag that could not be read.
+        weight_versions: ``(label, groups)`` for the newest versions, newest first, then ``older`` and
+            ``unknown`` where they occur.
+        staleness: Number of groups by lag bucket; every one of :data:`LAG_BUCKETS` is present. Failed groups
+            are not counted here nor below.
+        staleness_max: Largest lag in versions, None when no version is known.
+        staleness_mean: Mean lag in versions, None when no version is known.
+        newest_version: Newest resident version, None when unknown.
+        oldest_version: Oldest resident version, None when unknown.
+        reference_version: The version that lags are counted from, None when unknown.
+        reference: Where that version comes from, None when unknown.
+        oldest: The oldest group per state and basis.
+    """
+
+    partition: str
+    listed_at: float
+    groups: Mapping[GroupState, int]
+    keys: int
+    size_bytes: int | None = None
+    malformed_rows: int = 0
+    weight_versions: tuple[tuple[str, int], ...] = ()
+    staleness: Mapping[str, int] = field(default_factory=dict)
+    staleness_max: int | None = None
+    staleness_mean: float | None = None
+    newest_version: int | None = None
+    oldest_version: int | None = None
+    reference_version: int | None = None
+    reference: Reference | None = None
+    oldest: tuple[OldestGroup, ...] = ()
+
+    @property
+    def depth(self) -> int:
+        """Ready groups: what ``depth()`` returns."""
+        return self.groups["ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFlow:
+    """What passed through one partition since the exporter started; a lower bound, as polls miss short lives.
+
+    Attributes:
+        partition: Its name, or :data:`OTHER_PARTITION`.
+        arrived: Groups that appeared.
+        departed: Groups that disappeared while the controller lived.
+        lost: Groups that disappeared with their controller.
+        residence: Seconds from creation (or first sight) to departure.
+        departure_lag: Lag in versions at departure.
+    """
+
+    partition: str
+    arrived: int
+    departed: int
+    lost: int
+    residence: Histogram
+    departure_lag: Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class StorageState:
+    """One storage unit; a figure that it does not report is None.
+
+    Attributes:
+        index: Its number, 0..n-1.
+        unit_id: TransferQueue's id of it.
+        capacity: Samples that it may hold, None when unlimited or unknown.
+        keys: Samples that it holds.
+        memory_bytes: Resident memory of its process.
+    """
+
+    index: int
+    unit_id: str
+    capacity: int | None = None
+    keys: int | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """How one source is doing.
+
+    Attributes:
+        source: Its name.
+        reason: ``ok``, ``failing`` (the last poll failed), ``budget`` (polls are stretched to spare the
+            controller), ``stale`` (its data was withdrawn) or ``disabled`` (nothing to poll).
+        up: Whether the last poll succeeded, None before the first.
+        last_success: When it last succeeded, seconds since the epoch, None when never.
+        duration: Seconds that the last poll took, None before the first.
+        interval: Seconds between polls as now in force, None when it is not scheduled.
+        detail: A text about the last failure or the stretch, empty when all is well.
+    """
+
+    source: SourceName
+    reason: SourceReason
+    up: bool | None = None
+    last_success: float | None = None
+    duration: float | None = None
+    interval: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One failure, for people: when (seconds since the epoch), which operation, its type, and its text."""
+
+    at: float
+    source: SourceName
+    operation: str
+    error_type: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCount:
+    """How often an operation failed with a type since the exporter started, as ``dataplane.errors`` counts it."""
+
+    operation: str
+    error_type: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the outputs need.
+
+    Attributes:
+        taken_at: When it was made, seconds since the epoch.
+        started_at: When the exporter started, seconds since the epoch.
+        discovery: Whether a data plane was found.
+        up: Whether the last ping succeeded. False from the start until the first one does.
+        ready: Whether the first round of polls is done.
+        generation: How many controllers have been seen; 0 before the first.
+        endpoint: The controller in use, None when there is none.
+        capabilities: What the reader claims, None without a controller.
+        partitions: State of each partition that is fresh, ordered by name.
+        flows: Flow of each partition, those included that went less than ten minutes ago.
+        storage: The storage units that answered the last poll.
+        sources: State of every source.
+        controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
+            the first metadata poll.
+        incidents: The last failures, newest first.
+        errors: What failed how often, most often first.
+    """
+
+    taken_at: float
+    started_at: float
+    discovery: DiscoveryState = "never_found"
+    up: bool = False
+    ready: bool = False
+    generation: int = 0
+    endpoint: Endpoint | None = None
+    capabilities: DataPlaneCapabilities | None = None
+    partitions: tuple[PartitionState, ...] = ()
+    flows: tuple[PartitionFlow, ...] = ()
+    storage: tuple[StorageState, ...] = ()
+    sources: tuple[SourceState, ...] = ()
+    controller_busy_ratio: float | None = None
+    incidents: tuple[Incident, ...] = ()
+    errors: tuple[ErrorCount, ...] = ()
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """Return *snapshot* as one line of JSON."""
+    return msgspec.json.encode(snapshot, enc_hook=_to_builtin)
+
+
+def _to_builtin(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")

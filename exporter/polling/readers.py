@@ -1,0 +1,104 @@
+"""The readers of one controller and its storage units. They share nothing, so no poll waits for another."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dataplane.adapters.wire import KnownSender, WireMetadataReader
+from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
+from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
+from dataplane.interfaces import MetadataReader, TagRules
+from exporter.config import Config
+
+__all__ = ["Connection", "StorageReader", "connect"]
+
+
+class StorageReader(Protocol):
+    """Asks one storage unit for its figures."""
+
+    def read(self) -> StorageUnitMetrics:
+        """Ask, within the reader's deadline; raises a DataPlaneError."""
+        ...
+
+    def close(self) -> None:
+        """Release the reader's own resources."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """What is needed to poll one data plane.
+
+    Attributes:
+        ping_reader: Reader for pings.
+        metadata_reader: Reader for listings.
+        storage: The storage units that can be asked, each with its reader.
+        sender: Who must answer the readers; readers that do not check it have none.
+    """
+
+    ping_reader: MetadataReader
+    metadata_reader: MetadataReader
+    storage: tuple[tuple[StorageUnitEndpoint, StorageReader], ...] = ()
+    sender: KnownSender = field(default_factory=lambda: KnownSender(None))
+
+    def confirm(self) -> None:
+        """Take in that a look-up found this very controller again: whoever answers at its address is it.
+
+        A controller that has loaded a checkpoint answers under the checkpoint's id, while Ray and the discovery record
+        go on naming the one it began with.
+        """
+        answered = getattr(self.ping_reader, "last_sender_id", None)
+        if self.sender.id is not None and answered is not None:
+            self.sender.id = answered
+
+    def close(self) -> None:
+        """Close every reader. Waits for a call in flight, at most for its deadline."""
+        self.ping_reader.close()
+        self.metadata_reader.close()
+        for _, reader in self.storage:
+            reader.close()
+
+
+def connect(config: Config, endpoint: Endpoint) -> Connection:
+    """Return readers for *endpoint*. With ``reader: client`` this imports TransferQueue, Ray and torch.
+
+    Raises:
+        DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
+        ValueError: An address in *endpoint* is none. What was made before is closed.
+    """
+    sender = KnownSender(endpoint.controller_id)
+    with ExitStack() as made:
+        ping = _reader(config, endpoint, sender, config.ping.timeout)
+        made.callback(ping.close)
+        metadata = _reader(config, endpoint, sender, config.metadata.timeout)
+        made.callback(metadata.close)
+        storage: list[tuple[StorageUnitEndpoint, StorageReader]] = []
+        for unit in endpoint.storage_units if config.storage.enabled else ():
+            reader = StorageUnitReader(unit.address, timeout_s=config.storage.timeout, unit_id=unit.id)
+            made.callback(reader.close)
+            storage.append((unit, reader))
+        made.pop_all()  # all of them could be made: they stay open
+    return Connection(ping, metadata, tuple(storage), sender)
+
+
+def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, timeout_s: float) -> MetadataReader:
+    rules = {name: TagRules(rule.convention, rule.group_size) for name, rule in config.partitions.items()}
+    default = TagRules(config.default_convention)
+    if config.reader == "wire":
+        return WireMetadataReader(
+            endpoint.address,
+            timeout_s=timeout_s,
+            controller_id=sender,
+            rules=rules,
+            default_rules=default,
+            max_reply_bytes=config.metadata.max_reply_bytes,
+            max_rows=config.metadata.max_rows,
+        )
+    from dataplane.adapters.transfer_queue import TransferQueueMetadataReader
+
+    reader: MetadataReader = TransferQueueMetadataReader(
+        endpoint.address, endpoint.controller_id, timeout_s=timeout_s, rules=rules, default_rules=default
+    )
+    return reader

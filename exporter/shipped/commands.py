@@ -1,0 +1,83 @@
+"""The commands ``tq-exporter rules`` and ``tq-exporter dashboards``: they write the files of this package."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from exporter.shipped import rules
+from exporter.shipped.thresholds import ThresholdError, parse_settings, render_table
+
+__all__ = ["CommandError", "add_dashboard_arguments", "add_rule_arguments", "write_dashboards", "write_rules"]
+
+
+class CommandError(ValueError):
+    """The command cannot be carried out as asked; the text says why and what to do."""
+
+
+def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``tq-exporter rules``."""
+    _add_output(parser)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a threshold other than the default; may be given again",
+    )
+    parser.add_argument("--runbooks", metavar="URL", help="where docs/runbooks/ is served, for the alerts' runbook_url")
+    parser.add_argument("--list", action="store_true", help="print the thresholds and write nothing")
+
+
+def add_dashboard_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``tq-exporter dashboards``."""
+    _add_output(parser)
+
+
+def write_rules(options: argparse.Namespace) -> str:
+    """Write the rules; return what was written, for the user.
+
+    Raises:
+        CommandError: A threshold has no such name or value, no folder was given, or it cannot be written.
+    """
+    if options.list:
+        return render_table()
+    try:
+        values = parse_settings(options.set)
+    except ThresholdError as error:
+        raise CommandError(f"--set {error}; see tq-exporter rules --list") from error
+    return _written(options.output, lambda folder: rules.write(folder, values, options.runbooks))
+
+
+def write_dashboards(options: argparse.Namespace) -> str:
+    """Write the dashboards; return what was written, for the user.
+
+    Raises:
+        CommandError: No folder was given, or it cannot be written.
+    """
+    return _written(options.output, _copy_dashboards)
+
+
+def _copy_dashboards(folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for source in sorted((resources.files("exporter.shipped") / "grafana").iterdir(), key=lambda file: file.name):
+        if source.name.endswith(".json"):
+            paths.append(folder / source.name)
+            paths[-1].write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    return paths
+
+
+def _written(folder: Path | None, write: Callable[[Path], list[Path]]) -> str:
+    if folder is None:
+        raise CommandError("-o: say into which folder to write, such as -o .")
+    try:
+        return "".join(f"{path}\n" for path in write(folder))
+    except OSError as error:
+        raise CommandError(f"-o {folder}: {error.strerror or error}; give a folder that can be written") from error
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the folder to write into")

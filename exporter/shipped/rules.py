@@ -1,0 +1,67 @@
+"""The Prometheus rules that ship with this package, and how they are written with a user's thresholds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from exporter.shipped.thresholds import FILE, render_rules
+
+__all__ = ["FILES", "alerts", "read", "recorded", "rules", "write"]
+
+FILES: Final = (FILE, "recording.yaml", "alerts.yaml")
+"""The rule files, in the order in which their rules use each other."""
+
+_RUNBOOKS: Final = "docs/runbooks/"
+
+
+def read(name: str) -> str:
+    """Return the text of a rule file as it ships."""
+    return (resources.files("exporter.shipped") / "prometheus" / name).read_text(encoding="utf-8")
+
+
+def rules(name: str) -> list[dict[str, Any]]:
+    """Return the rules of a file, in order."""
+    return [rule for group in yaml.safe_load(read(name))["groups"] for rule in group["rules"]]
+
+
+def recorded() -> dict[str, str]:
+    """Return every recording rule, name to expression, in an order in which none is used before it is recorded."""
+    return {rule["record"]: rule["expr"] for name in FILES for rule in rules(name) if "record" in rule}
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """Return every alerting rule by its name."""
+    return {rule["alert"]: rule for name in FILES for rule in rules(name) if "alert" in rule}
+
+
+def write(folder: Path, values: Mapping[str, float] | None = None, runbooks: str | None = None) -> list[Path]:
+    """Write the rule files and the example route of Alertmanager into *folder*, and return their paths.
+
+    Args:
+        folder: Made when it is not there.
+        values: Thresholds other than the defaults, by name.
+        runbooks: URL of the folder of runbooks; None leaves the path within the repository.
+
+    Raises:
+        OSError: The folder or a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {name: read(name) for name in FILES} | {FILE: render_rules(values)}
+    if runbooks is not None:
+        base = runbooks.rstrip("/") + "/"
+        texts["alerts.yaml"] = re.sub(
+            f"(runbook_url: ){_RUNBOOKS}", lambda found: found[1] + base, texts["alerts.yaml"]
+        )
+    route = resources.files("exporter.shipped") / "alertmanager" / "alertmanager.yaml"
+    texts["alertmanager.yaml"] = route.read_text(encoding="utf-8")
+    paths = []
+    for name, text in texts.items():
+        paths.append(folder / name)
+        paths[-1].write_text(text, encoding="utf-8")
+    return paths

@@ -1,0 +1,140 @@
+"""The thresholds of the alerts: what each means, its default, and the rule group that hands them to Prometheus.
+
+A threshold is a recording rule whose expression is ``vector(x)``. Alerts and dashboards compare with that series, so
+another value changes one file and no alert. ``python -m exporter.shipped.thresholds`` prints the file with the
+defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "FILE",
+    "PREFIX",
+    "THRESHOLDS",
+    "Threshold",
+    "ThresholdError",
+    "parse_settings",
+    "render_rules",
+    "render_table",
+]
+
+PREFIX: Final = "tq:threshold:"
+"""What the names of the recorded series begin with."""
+
+FILE: Final = "thresholds.yaml"
+"""The rule file that holds them."""
+
+
+class ThresholdError(ValueError):
+    """A setting that names no threshold or gives it an impossible value; the text says what to write instead."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """One number that alerts compare with.
+
+    Attributes:
+        name: The series is ``tq:threshold:`` and this.
+        default: Its value unless set.
+        meaning: What is compared with it, and in which unit.
+        highest: The largest value that makes sense, inclusive; none is negative.
+    """
+
+    name: str
+    default: float
+    meaning: str
+    highest: float = math.inf
+
+
+THRESHOLDS: Final = (
+    Threshold("unavailable_fast_ratio", 0.2, "share of calls that find the data plane gone, over 5 and 2 minutes", 1.0),
+    Threshold("unavailable_slow_ratio", 0.05, "the same over 1 hour and 5 minutes", 1.0),
+    Threshold("timeout_fast_ratio", 0.2, "share of calls that get no answer in time, over 5 and 2 minutes", 1.0),
+    Threshold("timeout_slow_ratio", 0.05, "the same over 1 hour and 5 minutes", 1.0),
+    Threshold("client_failures", 3.0, "failed client calls within an hour, below which their share says nothing"),
+    Threshold("ping_slo_seconds", 0.25, "longest good ping; keep it equal to the exporter's ping.slo"),
+    Threshold("ping_slo_objective", 0.9, "share of pings that must be good, over 10 minutes", 1.0),
+    Threshold("stalled_seconds", 900.0, "age of the oldest ready group while nothing departs; above your longest step"),
+    Threshold("starved_groups_per_second", 0.0, "arrivals at or below which an empty queue means a starved trainer"),
+    Threshold(
+        "starved_slow_ratio",
+        0.25,
+        "rate of arrivals over 10 minutes to that over 6 hours, below which they are slow",
+        1.0,
+    ),
+    Threshold("uncommitted_age_seconds", 3600.0, "age of an uncommitted group; above your longest generation"),
+    Threshold("incomplete_age_seconds", 1800.0, "age of a committed group that lacks keys"),
+    Threshold("staleness_versions", 4.0, "largest lag that is still wanted; your max_staleness_versions"),
+    Threshold("storage_used_ratio", 0.9, "keys of a storage unit over its capacity", 1.0),
+    Threshold("storage_full_in_seconds", 3600.0, "time until a storage unit is full at the growth of 30 minutes"),
+    Threshold("storage_full_above_ratio", 0.5, "share in use below which the forecast says nothing", 1.0),
+    Threshold("restarts_per_hour", 3.0, "new controllers within an hour"),
+    Threshold("metadata_failed_ratio", 0.5, "share of metadata polls that fail, over 10 minutes", 1.0),
+    Threshold("controller_busy_ratio", 0.02, "share of its time that the controller spends on the exporter", 1.0),
+    Threshold("otlp_failed_ratio", 0.5, "share of OTLP pushes that fail, over 15 minutes", 1.0),
+    Threshold("malformed_rows", 0.0, "rows of a partition with an unreadable tag"),
+)
+"""Every threshold there is."""
+
+_BY_NAME: Final = {threshold.name: threshold for threshold in THRESHOLDS}
+
+_HEAD: Final = """\
+# Written by tq-exporter; the defaults come from exporter/shipped/thresholds.py.
+# The numbers that the alerts compare with. `tq-exporter rules --set name=value -o DIR` writes this file with others.
+groups:
+  - name: tq-thresholds
+    rules:
+"""
+
+
+def parse_settings(settings: list[str]) -> dict[str, float]:
+    """Return the values that *settings*, each ``name=value``, give; the last one of a name wins.
+
+    Raises:
+        ThresholdError: No such name, or no number that makes sense for it.
+    """
+    values = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        name = name.strip().removeprefix(PREFIX)
+        threshold = _BY_NAME.get(name)
+        if threshold is None:
+            nearest = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.0)[0]
+            raise ThresholdError(f"{name!r} is no threshold; did you mean {nearest}?")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not equals or not 0 <= value <= threshold.highest or math.isinf(value):
+            allowed = "from 0" if math.isinf(threshold.highest) else f"from 0 to {threshold.highest:g}"
+            raise ThresholdError(f"{setting!r}: write {name}=NUMBER, with a number {allowed}")
+        values[name] = value
+    return values
+
+
+def render_rules(values: Mapping[str, float] | None = None) -> str:
+    """Return the rule file, with *values* in place of the defaults of the thresholds that they name."""
+    chosen = {threshold.name: threshold.default for threshold in THRESHOLDS} | dict(values or {})
+    return _HEAD + "".join(
+        f"      # {threshold.meaning}\n"
+        f"      - record: {PREFIX}{threshold.name}\n"
+        f"        expr: vector({chosen[threshold.name]!r})\n"
+        for threshold in THRESHOLDS
+    )
+
+
+def render_table() -> str:
+    """Return the thresholds as lines of text: name, default, meaning."""
+    width = max(len(threshold.name) for threshold in THRESHOLDS)
+    return "".join(f"{each.name:<{width}}  {each.default:>6g}  {each.meaning}\n" for each in THRESHOLDS)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_rules())

@@ -1,0 +1,1 @@
+"""What ``tq-exporter once`` and the demo print."""

@@ -1,0 +1,135 @@
+"""A snapshot as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dataplane.groups import GROUP_STATES
+from exporter.model.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState, StorageState
+
+__all__ = ["print_snapshot", "render_snapshot"]
+
+_UNKNOWN: Final = "?"
+# Where there is no terminal there is no width to keep to, only columns not to cut.
+_PLAIN_WIDTH: Final = 200
+_STYLES: Final = {"ok": "green", "failing": "red", "stale": "red", "budget": "yellow", "disabled": "dim"}
+
+
+def print_snapshot(snapshot: Snapshot, console: Console | None = None) -> None:
+    """Print *snapshot* on *console*, by default standard output."""
+    if console is None:
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=_PLAIN_WIDTH)
+    console.print(render_snapshot(snapshot))
+
+
+def render_snapshot(snapshot: Snapshot) -> RenderableType:
+    """Return *snapshot* as rich tables. ``?`` is unknown, ``-`` a capacity without limit or unknown."""
+    parts: list[RenderableType] = [_headline(snapshot)]
+    if snapshot.up:
+        parts.append(_partitions(snapshot.partitions))
+        if any(partition.groups for partition in snapshot.partitions):
+            parts.append(_lags(snapshot.partitions))
+    if snapshot.storage:
+        parts.append(_storage(snapshot.storage))
+    parts.append(_sources(snapshot.sources))
+    return Group(*parts)
+
+
+def _headline(snapshot: Snapshot) -> Text:
+    line = Text()
+    line.append("TransferQueue ", style="bold")
+    line.append("up" if snapshot.up else "down", style="bold green" if snapshot.up else "bold red")
+    endpoint = snapshot.endpoint
+    if endpoint is None:
+        line.append(f" ({snapshot.discovery.replace('_', ' ')})")
+    else:
+        said = (endpoint.backend, endpoint.controller_id, endpoint.run)
+        line.append(f" at {endpoint.address}" + "".join(f", {item}" for item in said if item))
+    return line.append(f", {_clock(snapshot.taken_at)}")
+
+
+def _partitions(partitions: Iterable[PartitionState]) -> Table:
+    table = _table("Partitions", "partition", *GROUP_STATES, "keys", "size", "versions", "reference")
+    for partition in partitions:
+        table.add_row(
+            Text(partition.partition),
+            *(str(partition.groups.get(state, 0)) for state in GROUP_STATES),
+            str(partition.keys),
+            _size(partition.size_bytes),
+            f"{_number(partition.oldest_version)}..{_number(partition.newest_version)}",
+            " ".join([_number(partition.reference_version), (partition.reference or "").replace("_", " ")]).strip(),
+        )
+    if not table.row_count:
+        table.add_row("(none)")
+    return table
+
+
+def _lags(partitions: Iterable[PartitionState]) -> Table:
+    table = _table("Groups by lag in weight versions", "partition", *LAG_BUCKETS, "mean", "max")
+    for partition in partitions:
+        mean = partition.staleness_mean
+        counts = (str(partition.staleness.get(bucket, 0)) for bucket in LAG_BUCKETS)
+        average = _UNKNOWN if mean is None else f"{mean:.2f}"
+        table.add_row(Text(partition.partition), *counts, average, _number(partition.staleness_max))
+    return table
+
+
+def _storage(units: Iterable[StorageState]) -> Table:
+    table = _table("Storage units", "unit", "keys", "capacity", "memory")
+    for unit in units:
+        table.add_row(
+            f"{unit.index} {unit.unit_id}",
+            _number(unit.keys),
+            "-" if unit.capacity is None else str(unit.capacity),
+            _size(unit.memory_bytes),
+        )
+    return table
+
+
+def _sources(sources: Iterable[SourceState]) -> Table:
+    table = _table("Sources", "source", "state", "took", "last success", "detail")
+    for column in table.columns[1:]:
+        column.justify = "left"
+    for source in sources:
+        table.add_row(
+            source.source,
+            Text(source.reason, style=_STYLES[source.reason]),
+            _UNKNOWN if source.duration is None else f"{source.duration * 1000:.1f} ms",
+            "never" if source.last_success is None else _clock(source.last_success),
+            Text(source.detail),
+        )
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    return table
+
+
+def _number(value: int | None) -> str:
+    return _UNKNOWN if value is None else str(value)
+
+
+def _size(count: int | None) -> str:
+    if count is None:
+        return _UNKNOWN
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%H:%M:%S UTC")
