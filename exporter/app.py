@@ -7,9 +7,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import FrameType
 
+from dataplane.discovery.record import Endpoint
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config
 from exporter.discovery import build_discovery
@@ -17,6 +17,8 @@ from exporter.model.history import History
 from exporter.model.snapshot import Snapshot
 from exporter.polling.poller import Poller
 from exporter.polling.readers import connect
+from exporter.polling.sources import build_sources
+from exporter.polling.sources.target import Target
 from exporter.telemetry import Telemetry
 from exporter.web import Guard, WebServer
 
@@ -88,10 +90,15 @@ def poll_once(config: Config) -> Snapshot:
 
 def _assemble(config: Config, clock: Clock, observe: Callable[[Snapshot], None]) -> tuple[Telemetry, Poller]:
     telemetry = Telemetry(config, lambda: poller.snapshot, clock=clock)
+
+    def bind(endpoint: Endpoint) -> Target:
+        readers = connect(config, endpoint)
+        return Target(endpoint, readers, build_sources(readers, config, tracer=telemetry.tracer, clock=clock))
+
     poller = Poller(
         config,
         discovery=build_discovery(config),
-        connect=partial(connect, config),
+        bind=bind,
         recorder=telemetry.recorder,
         tracer=telemetry.tracer,
         clock=clock,

@@ -12,7 +12,14 @@ from typing import Final, NamedTuple
 
 from dataplane.groups import DataPlaneGroupMeta
 from exporter.model.occupancy import VersionReference
-from exporter.model.snapshot import LAG_BOUNDS, OTHER_PARTITION, RESIDENCE_BOUNDS, Histogram, PartitionFlow
+from exporter.model.snapshot import (
+    ALL_PARTITIONS,
+    LAG_BOUNDS,
+    OTHER_PARTITION,
+    RESIDENCE_BOUNDS,
+    Histogram,
+    PartitionFlow,
+)
 
 __all__ = ["COUNTER_LINGER_S", "FlowTracker"]
 
@@ -40,6 +47,10 @@ class _Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, other: _Histogram) -> None:
+        self.counts = [one + another for one, another in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
     def freeze(self) -> Histogram:
         return Histogram(self.bounds, tuple(self.counts), self.sum)
 
@@ -52,6 +63,13 @@ class _Counters:
         self.residence = _Histogram(RESIDENCE_BOUNDS)
         self.departure_lag = _Histogram(LAG_BOUNDS)
         self.idle_since: float | None = None
+
+    def add(self, other: _Counters) -> None:
+        self.arrived += other.arrived
+        self.departed += other.departed
+        self.lost += other.lost
+        self.residence.add(other.residence)
+        self.departure_lag.add(other.departure_lag)
 
     def freeze(self, label: str) -> PartitionFlow:
         return PartitionFlow(
@@ -86,6 +104,7 @@ class FlowTracker:
         self._max_partitions = max_partitions
         self._partitions: dict[str, _Partition] = {}
         self._counters: dict[str, _Counters] = {}
+        self._expired = _Counters()  # the sum of those that are no longer exposed
         self._published: int | None = None
         self._epoch = 0.0  # the wall clock's time when the monotonic clock was 0, as of the last poll
         self._unseen: set[str] | None = None  # partitions older than the first poll, not listed yet; None before it
@@ -188,6 +207,13 @@ class FlowTracker:
         """Return the flow of every label, ordered by name."""
         return tuple(counters.freeze(label) for label, counters in sorted(self._counters.items()))
 
+    def total(self) -> PartitionFlow:
+        """Return the flow of all labels together since the start, those that are no longer exposed included."""
+        total = _Counters()
+        for counters in (self._expired, *self._counters.values()):
+            total.add(counters)
+        return total.freeze(ALL_PARTITIONS)
+
     def _residents(self, partition: str) -> Mapping[str, _Resident]:
         known = self._partitions.get(partition)
         return {} if known is None else known.residents
@@ -210,7 +236,7 @@ class FlowTracker:
             elif counters.idle_since is None:
                 counters.idle_since = now
             elif now - counters.idle_since >= COUNTER_LINGER_S:
-                del self._counters[label]
+                self._expired.add(self._counters.pop(label))
 
 
 def _update_newest_seen(known: _Partition, newest: int | None, newest_arrival: int | None) -> None:

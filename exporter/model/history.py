@@ -18,7 +18,7 @@ from typing import Final, Literal
 import msgspec
 
 from exporter.clock import Clock
-from exporter.model.snapshot import Incident, PartitionFlow, PartitionState, Snapshot, SourceName
+from exporter.model.snapshot import Incident, PartitionFlow, PartitionState, Snapshot
 
 __all__ = ["COLUMNS", "MAX_BYTES", "MAX_SERIES", "SAMPLES", "WINDOWS", "History", "PlaneState", "plane_state"]
 
@@ -48,7 +48,7 @@ COLUMNS: Final = (
     "listed",
 )
 """What a series holds. ``arrived``, ``departed`` and ``lost`` count since the exporter started, and change only with a
-listing; ``listed`` is how many seconds old that was at the sample."""
+listing; ``listed`` is how many seconds old the newest listing was at the sample."""
 
 MAX_BYTES: Final = 2 * 2**20
 """Memory that a history holds at most: arrays, names, the log of polls and its last JSON. A test measures it."""
@@ -85,7 +85,7 @@ class _Poll:
     at: float
     first_at: float
     count: int
-    source: SourceName
+    source: str
     ok: bool
     took: float | None = None
     operation: str = ""
@@ -105,12 +105,11 @@ class History:
         self._lock = threading.Lock()
         self._windows = {name: _Window(every_s) for name, every_s in WINDOWS.items()}
         self._slots = _Slots()
-        self._totals = _Totals()
         self._changes: deque[_Change] = deque(maxlen=_CHANGES_KEPT)
         self._failures: deque[_Poll] = deque(maxlen=_FAILURES_KEPT)
         self._successes: deque[_Poll] = deque(maxlen=_SUCCESSES_KEPT)
         self._newest_incident: Incident | None = None
-        self._last_success: dict[SourceName, float] = {}
+        self._last_success: dict[str, float] = {}
         self._revision = 0
         self._encoded: dict[str, tuple[int, bytes]] = {}
 
@@ -120,7 +119,6 @@ class History:
         with self._lock:
             self._note_change(snapshot)
             self._note_polls(snapshot)
-            self._totals.add(snapshot.flows)
             due = [window for window in self._windows.values() if window.is_due(now)]
             if not due:
                 return
@@ -138,7 +136,7 @@ class History:
         """Return a window as JSON.
 
         ``at`` are the samples' times in seconds since the epoch, oldest first; every other array has one entry per
-        sample, null where it was unknown. ``total`` sums all partitions, ``partitions`` has a series for at most
+        sample, null where it was unknown. ``total`` is all partitions together, ``partitions`` has a series for at most
         :data:`MAX_SERIES` of those that exist.
 
         Args:
@@ -173,12 +171,12 @@ class History:
 
     def _rows(self, snapshot: Snapshot) -> dict[int, Sequence[float]]:
         """Return slot to row; slot 0 is the total. A partition that is not listed has no row: it is unknown."""
-        flows = {flow.partition: (flow.arrived, flow.departed, flow.lost) for flow in snapshot.flows}
-        rows: dict[int, Sequence[float]] = {0: _total_row(snapshot, self._totals.counts)}
+        flows = {flow.partition: flow for flow in snapshot.flows}
+        rows: dict[int, Sequence[float]] = {0: _row(snapshot.total, snapshot.total_flow, snapshot.taken_at)}
         for part in snapshot.partitions:
             slot = self._slots.present.get(part.partition)
             if slot is not None:
-                rows[slot] = _row(part, flows.get(part.partition, (_UNKNOWN,) * 3), snapshot.taken_at)
+                rows[slot] = _row(part, flows.get(part.partition), snapshot.taken_at)
         return rows
 
     def _note_change(self, snapshot: Snapshot) -> None:
@@ -294,62 +292,18 @@ class _Slots:
         return changed
 
 
-class _Totals:
-    """Sums of the flow counters over all partitions that never fall, though a gone partition's counters end."""
-
-    def __init__(self) -> None:
-        self.counts = (0, 0, 0)
-        self._last: dict[str, tuple[int, int, int]] = {}
-
-    def add(self, flows: Iterable[PartitionFlow]) -> None:
-        now = {flow.partition: (flow.arrived, flow.departed, flow.lost) for flow in flows}
-        for partition, counts in now.items():
-            before = self._last.get(partition, (0, 0, 0))
-            if counts != before:
-                self.counts = tuple(  # type: ignore[assignment]
-                    total + max(new - old, 0) for total, new, old in zip(self.counts, counts, before, strict=True)
-                )
-        self._last = now
-
-
-def _total_row(snapshot: Snapshot, counts: Sequence[int]) -> Sequence[float]:
-    parts = snapshot.partitions
-    metadata = next((one for one in snapshot.sources if one.source == "metadata"), None)
-    listed = metadata is not None and metadata.up is True and metadata.reason in ("ok", "budget")
-    at = None if metadata is None else metadata.last_success
-    if not parts and not listed:
+def _row(part: PartitionState | None, flow: PartitionFlow | None, time: float) -> Sequence[float]:
+    counts = (_UNKNOWN,) * 3 if flow is None else (flow.arrived, flow.departed, flow.lost)
+    if part is None:
         return (*(_UNKNOWN,) * 4, *counts, *(_UNKNOWN,) * 4)
-    lags = [part.staleness_max for part in parts if part.staleness_max is not None]
-    means = [
-        (part.staleness_mean, sum(part.staleness.values()) - part.staleness.get("unknown", 0))
-        for part in parts
-        if part.staleness_mean is not None
-    ]
-    weight = sum(groups for _, groups in means)
-    listings = [part.listed_at for part in parts] or [snapshot.taken_at if at is None else at]
-    references = [part.reference_version for part in parts if part.reference_version is not None]
     return (
-        *(sum(part.groups[state] for part in parts) for state in ("ready", "incomplete", "uncommitted", "failed")),
-        *counts,
-        max(lags, default=_UNKNOWN),
-        sum(mean * groups for mean, groups in means) / weight if weight else _UNKNOWN,
-        max(references, default=_UNKNOWN),
-        max(snapshot.taken_at - max(listings), 0.0),
-    )
-
-
-def _row(part: PartitionState, counts: Sequence[float], time: float) -> Sequence[float]:
-    return (
-        part.groups["ready"],
-        part.groups["incomplete"],
-        part.groups["uncommitted"],
-        part.groups["failed"],
+        *(part.groups[state] for state in ("ready", "incomplete", "uncommitted", "failed")),
         *counts,
         *(
             _UNKNOWN if value is None else value
             for value in (part.staleness_max, part.staleness_mean, part.reference_version)
         ),
-        max(time - part.listed_at, 0.0),
+        max(time - part.newest_listing, 0.0),
     )
 
 

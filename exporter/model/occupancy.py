@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, GroupState
 from exporter.model.snapshot import LAG_BUCKETS, Basis, OldestGroup, PartitionState, Reference
 
-__all__ = ["VersionReference", "lag_bucket", "merge", "summarise"]
+__all__ = ["VersionReference", "lag_bucket", "merge", "nothing", "summarise"]
 
 
 class VersionReference(NamedTuple):
@@ -101,14 +101,21 @@ def summarise(
         reference_version=None if reference is None else reference.version,
         reference=None if reference is None else reference.kind,
         oldest=_oldest_groups(oldest),
+        newest_listing=listed_at,
     )
+
+
+def nothing(label: str, listed_at: float) -> PartitionState:
+    """Return the state of no partitions at all, known since *listed_at*."""
+    return summarise(label, (), listed_at=listed_at, reference=None, first_seen={}, max_versions=0)
 
 
 def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> PartitionState:
     """Return the sum of several partitions under one label.
 
     Lags are each counted from their own partition's reference; the versions themselves are only comparable
-    when the partitions are of one run, as partitions of one controller are.
+    when the partitions are of one run, as partitions of one controller are. The reference is that of the partition
+    that leads.
     """
     versions: Counter[int | None] = Counter()
     older = 0
@@ -149,6 +156,7 @@ def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> 
         reference_version=None if leading is None else leading.reference_version,
         reference=None if leading is None else leading.reference,
         oldest=_oldest_groups(oldest),
+        newest_listing=max(part.newest_listing for part in parts),
     )
 
 

@@ -15,9 +15,11 @@ from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
 
 __all__ = [
+    "ALL_PARTITIONS",
     "DISCOVERY_STATES",
     "LAG_BOUNDS",
     "LAG_BUCKETS",
+    "ON_DEMAND_SOURCES",
     "OTHER_PARTITION",
     "RESIDENCE_BOUNDS",
     "SOURCES",
@@ -32,7 +34,6 @@ __all__ = [
     "PartitionState",
     "Reference",
     "Snapshot",
-    "SourceName",
     "SourceReason",
     "SourceState",
     "StorageState",
@@ -40,13 +41,14 @@ __all__ = [
 ]
 
 DiscoveryState = Literal["never_found", "found", "lost", "ended"]
-SourceName = Literal["discovery", "ping", "metadata", "storage"]
 SourceReason = Literal["ok", "failing", "budget", "stale", "disabled"]
 Reference = Literal["published", "newest_seen"]
 Basis = Literal["tag", "first_seen"]
 
 DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = ("never_found", "found", "lost", "ended")
-SOURCES: Final[tuple[SourceName, ...]] = ("discovery", "ping", "metadata", "storage")
+SOURCES: Final = ("discovery", "ping", "metadata", "storage")
+ON_DEMAND_SOURCES: Final = ("discovery",)
+"""Those of :data:`SOURCES` that are polled when one is needed, not at an interval."""
 SOURCE_REASONS: Final[tuple[SourceReason, ...]] = ("ok", "failing", "budget", "stale", "disabled")
 LAG_BUCKETS: Final = ("0", "1", "2", "3", "4", "5-8", "9+", "unknown")
 RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
@@ -57,6 +59,9 @@ LAG_BOUNDS: Final = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
 
 OTHER_PARTITION: Final = "other"
 """The label under which partitions past the limit are summed."""
+
+ALL_PARTITIONS: Final = "all"
+"""What :attr:`Snapshot.total` is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class PartitionState:
 
     Attributes:
         partition: Its name, or :data:`OTHER_PARTITION` for the sum of those past the limit.
-        listed_at: When it was last listed, seconds since the epoch.
+        listed_at: When it was last listed, seconds since the epoch; of a sum, when the oldest of its listings was made.
         groups: Number of groups by state; every state is present.
         keys: Number of keys in those groups.
         size_bytes: Declared bytes, None when no row declares any.
@@ -110,6 +115,8 @@ class PartitionState:
         reference_version: The version that lags are counted from, None when unknown.
         reference: Where that version comes from, None when unknown.
         oldest: The oldest group per state and basis.
+        newest_listing: When the newest of a sum's listings was made: its counters may have grown until then. Seconds
+            since the epoch; that of a single partition is ``listed_at``.
     """
 
     partition: str
@@ -127,6 +134,7 @@ class PartitionState:
     reference_version: int | None = None
     reference: Reference | None = None
     oldest: tuple[OldestGroup, ...] = ()
+    newest_listing: float = 0.0
 
     @property
     def depth(self) -> int:
@@ -189,7 +197,7 @@ class SourceState:
         detail: A text about the last failure or the stretch, empty when all is well.
     """
 
-    source: SourceName
+    source: str
     reason: SourceReason
     up: bool | None = None
     last_success: float | None = None
@@ -203,7 +211,7 @@ class Incident:
     """One failure, for people: when (seconds since the epoch), which operation, its type, and its text."""
 
     at: float
-    source: SourceName
+    source: str
     operation: str
     error_type: str
     detail: str
@@ -232,7 +240,11 @@ class Snapshot:
         endpoint: The controller in use, None when there is none.
         capabilities: What the reader claims, None without a controller.
         partitions: State of each partition that is fresh, ordered by name.
+        total: All partitions together, None while it is not known which there are. The age of a sum is that of its
+            oldest part.
         flows: Flow of each partition, those included that went less than ten minutes ago.
+        total_flow: What passed through all partitions since the exporter started; never falls. None before anything was
+            polled.
         storage: The storage units that answered the last poll.
         sources: State of every source.
         controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
@@ -250,7 +262,9 @@ class Snapshot:
     endpoint: Endpoint | None = None
     capabilities: DataPlaneCapabilities | None = None
     partitions: tuple[PartitionState, ...] = ()
+    total: PartitionState | None = None
     flows: tuple[PartitionFlow, ...] = ()
+    total_flow: PartitionFlow | None = None
     storage: tuple[StorageState, ...] = ()
     sources: tuple[SourceState, ...] = ()
     controller_busy_ratio: float | None = None

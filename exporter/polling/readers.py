@@ -12,7 +12,7 @@ from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.interfaces import MetadataReader, TagRules
 from exporter.config import Config
 
-__all__ = ["Connection", "StorageReader", "connect"]
+__all__ = ["Readers", "StorageReader", "connect"]
 
 
 class StorageReader(Protocol):
@@ -28,8 +28,8 @@ class StorageReader(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Connection:
-    """What is needed to poll one data plane.
+class Readers:
+    """The readers that poll one data plane.
 
     Attributes:
         ping_reader: Reader for pings.
@@ -61,7 +61,7 @@ class Connection:
             reader.close()
 
 
-def connect(config: Config, endpoint: Endpoint) -> Connection:
+def connect(config: Config, endpoint: Endpoint) -> Readers:
     """Return readers for *endpoint*. With ``reader: client`` this imports TransferQueue, Ray and torch.
 
     Raises:
@@ -80,7 +80,7 @@ def connect(config: Config, endpoint: Endpoint) -> Connection:
             made.callback(reader.close)
             storage.append((unit, reader))
         made.pop_all()  # all of them could be made: they stay open
-    return Connection(ping, metadata, tuple(storage), sender)
+    return Readers(ping, metadata, tuple(storage), sender)
 
 
 def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, timeout_s: float) -> MetadataReader:

@@ -17,7 +17,6 @@ from dataplane.errors import OTHER_ERROR_TYPE
 from dataplane.metrics import ERROR_TYPE_VALUES, Metric
 from exporter.catalogue import metrics as catalogue
 from exporter.catalogue.metrics import EXPORTER_OPERATIONS, OTHER_OPERATION, UndeclaredError, check_attributes
-from exporter.model.snapshot import SourceName
 
 __all__ = ["Outcome", "Recorder", "Signal"]
 
@@ -55,7 +54,7 @@ class Recorder:
             operation = OTHER_OPERATION
         self._errors.add(1, {"operation": operation, "error.type": _known_error(error_type)})
 
-    def poll(self, source: SourceName, outcome: Outcome) -> None:
+    def poll(self, source: str, outcome: Outcome) -> None:
         """A poll ended.
 
         Raises:
@@ -63,7 +62,7 @@ class Recorder:
         """
         self._add(self._polls, catalogue.POLLS, {"source": source, "outcome": outcome})
 
-    def skipped(self, source: SourceName) -> None:
+    def skipped(self, source: str) -> None:
         """A poll was due while the last one was still running.
 
         Raises:

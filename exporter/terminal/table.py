@@ -34,9 +34,12 @@ def render_snapshot(snapshot: Snapshot) -> RenderableType:
     """Return *snapshot* as rich tables. ``?`` is unknown, ``-`` a capacity without limit or unknown."""
     parts: list[RenderableType] = [_headline(snapshot)]
     if snapshot.up:
-        parts.append(_partitions(snapshot.partitions))
-        if any(partition.groups for partition in snapshot.partitions):
-            parts.append(_lags(snapshot.partitions))
+        shown = list(snapshot.partitions)
+        if len(shown) > 1 and snapshot.total is not None:
+            shown.append(snapshot.total)
+        parts.append(_partitions(shown))
+        if any(partition.groups for partition in shown):
+            parts.append(_lags(shown))
     if snapshot.storage:
         parts.append(_storage(snapshot.storage))
     parts.append(_sources(snapshot.sources))

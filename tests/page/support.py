@@ -14,7 +14,7 @@ from exporter.config import Listen
 from exporter.model.history import History
 from exporter.model.snapshot import PartitionFlow, PartitionState, Snapshot
 from exporter.web import WebServer
-from tests.support.snapshots import flow, partition, rich_snapshot
+from tests.support.snapshots import flow, partition, rich_snapshot, with_totals
 from tests.support.waiting import wait_until
 
 __all__ = ["UNKNOWN", "Served", "cells", "many", "number", "running", "text", "wait_for_text"]
@@ -62,8 +62,10 @@ class Served:
         return f"http://127.0.0.1:{self._port}/"
 
     def show(self, snapshot: Snapshot, *, frozen: bool = False) -> None:
-        """Serve *snapshot* from now on; *frozen* leaves its time where it is."""
-        self.snapshot = snapshot
+        """Serve *snapshot* with its totals from now on; *frozen* leaves its time where it is."""
+        metadata = next((one for one in snapshot.sources if one.source == "metadata"), None)
+        listed = metadata is not None and metadata.up is True and metadata.reason in ("ok", "budget")
+        self.snapshot = snapshot = with_totals(snapshot, listed=listed)
         self._frozen = frozen
         self.history.observe(snapshot)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
+from exporter.model.occupancy import merge, nothing
 from exporter.model.snapshot import (
+    ALL_PARTITIONS,
     LAG_BOUNDS,
     LAG_BUCKETS,
     RESIDENCE_BOUNDS,
@@ -49,6 +53,7 @@ def partition(name: str, *, groups: int = 7, newest: int = 41, versions: int = 3
         reference_version=newest,
         reference="newest_seen",
         oldest=(OldestGroup("ready", "tag", STARTED - 30.25), OldestGroup("uncommitted", "first_seen", STARTED + 4)),
+        newest_listing=TAKEN - 2,
     )
 
 
@@ -64,37 +69,62 @@ def flow(name: str) -> PartitionFlow:
     )
 
 
+def with_totals(snapshot: Snapshot, *, listed: bool = True) -> Snapshot:
+    """Return *snapshot* with the sums of its partitions and flows, as a state makes them."""
+    parts, flows = snapshot.partitions, snapshot.flows
+    total = merge(ALL_PARTITIONS, parts, max_versions=16) if parts else nothing(ALL_PARTITIONS, snapshot.taken_at)
+    residence, lag = (
+        Histogram(
+            bounds,
+            tuple(map(sum, zip(*(one.counts for one in histograms), strict=True))) or (0,) * (len(bounds) + 1),
+            sum(one.sum for one in histograms),
+        )
+        for bounds, histograms in (
+            (RESIDENCE_BOUNDS, [flow.residence for flow in flows]),
+            (LAG_BOUNDS, [flow.departure_lag for flow in flows]),
+        )
+    )
+    counts = (sum(getattr(flow, name) for flow in flows) for name in ("arrived", "departed", "lost"))
+    return replace(
+        snapshot,
+        total=total if parts or listed else None,
+        total_flow=PartitionFlow(ALL_PARTITIONS, *counts, residence, lag),
+    )
+
+
 def rich_snapshot() -> Snapshot:
     """Everything is known."""
-    return Snapshot(
-        taken_at=TAKEN,
-        started_at=STARTED,
-        discovery="found",
-        up=True,
-        ready=True,
-        generation=2,
-        endpoint=Endpoint(
-            address="tcp://10.0.0.7:40123",
-            controller_id="TQ_CONTROLLER_5a1f",
-            actor_id="ab12",
-            backend="SimpleStorage",
-            capacity=20_000,
-            versions={"transfer_queue": "0.1.11", "ray": "2.60.0"},
-            run="grpo-7b",
-        ),
-        capabilities=DataPlaneCapabilities(supports_persistent_recovery=True),
-        partitions=(partition("train"), partition("val", groups=0), partition(ODD_NAME)),
-        flows=(flow("train"), flow("gone")),
-        storage=(
-            StorageState(0, "TQ_STORAGE_UNIT_0", capacity=10_000, keys=2_500, memory_bytes=987_654_321),
-            StorageState(1, "TQ_STORAGE_UNIT_1", capacity=None, keys=2_400),
-        ),
-        sources=(
-            SourceState("discovery", "ok", up=True, last_success=STARTED + 1.5, duration=2.75),
-            SourceState("ping", "ok", up=True, last_success=TAKEN - 1, duration=0.0009, interval=5.0),
-            SourceState("metadata", "budget", up=True, last_success=TAKEN - 2, duration=0.061, interval=12.5),
-            SourceState("storage", "failing", up=False, last_success=TAKEN - 31, duration=3.0, interval=15.0),
-        ),
-        controller_busy_ratio=0.0061,
-        incidents=(Incident(TAKEN - 1, "storage", "storage_metrics", "DataPlaneTimeout", "unit 1 is silent"),),
+    return with_totals(
+        Snapshot(
+            taken_at=TAKEN,
+            started_at=STARTED,
+            discovery="found",
+            up=True,
+            ready=True,
+            generation=2,
+            endpoint=Endpoint(
+                address="tcp://10.0.0.7:40123",
+                controller_id="TQ_CONTROLLER_5a1f",
+                actor_id="ab12",
+                backend="SimpleStorage",
+                capacity=20_000,
+                versions={"transfer_queue": "0.1.11", "ray": "2.60.0"},
+                run="grpo-7b",
+            ),
+            capabilities=DataPlaneCapabilities(supports_persistent_recovery=True),
+            partitions=(partition("train"), partition("val", groups=0), partition(ODD_NAME)),
+            flows=(flow("train"), flow("gone")),
+            storage=(
+                StorageState(0, "TQ_STORAGE_UNIT_0", capacity=10_000, keys=2_500, memory_bytes=987_654_321),
+                StorageState(1, "TQ_STORAGE_UNIT_1", capacity=None, keys=2_400),
+            ),
+            sources=(
+                SourceState("discovery", "ok", up=True, last_success=STARTED + 1.5, duration=2.75),
+                SourceState("ping", "ok", up=True, last_success=TAKEN - 1, duration=0.0009, interval=5.0),
+                SourceState("metadata", "budget", up=True, last_success=TAKEN - 2, duration=0.061, interval=12.5),
+                SourceState("storage", "failing", up=False, last_success=TAKEN - 31, duration=3.0, interval=15.0),
+            ),
+            controller_busy_ratio=0.0061,
+            incidents=(Incident(TAKEN - 1, "storage", "storage_metrics", "DataPlaneTimeout", "unit 1 is silent"),),
+        )
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from opentelemetry.trace import NoOpTracer
@@ -19,11 +20,15 @@ from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.errors import DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
 from exporter.config import Config
-from exporter.model.results import Absent, Found, Ok, StoragePoll
+from exporter.model.results import Absent, Found, Ok, Result, StoragePoll
 from exporter.model.snapshot import SourceState, StorageState
+from exporter.model.state import State
 from exporter.polling.poller import Poller
-from exporter.polling.readers import Connection
+from exporter.polling.readers import Readers
 from exporter.polling.schedule import HELD_INTERVAL_S
+from exporter.polling.sources import build_sources
+from exporter.polling.sources.base import Next, Source
+from exporter.polling.sources.target import Target
 from tests.support.clock import StoppedClock
 from tests.support.recording import RecordingRecorder
 
@@ -117,6 +122,8 @@ class Fixture:
     """A poller whose every tick is made by the test."""
 
     def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.further: tuple[Source[Any], ...] = ()
         self.clock = StoppedClock()
         self.recorder = RecordingRecorder()
         self.discovery = ScriptedDiscovery()
@@ -125,30 +132,36 @@ class Fixture:
         self.connections: list[Endpoint] = []
         self.connect_failure: Exception | None = None
         self.poller = Poller(
-            config or Config(),
+            self.config,
             discovery=self.discovery,  # type: ignore[arg-type]
-            connect=self.connect,
+            bind=self.bind,
             recorder=self.recorder,
             tracer=NoOpTracer(),
             clock=self.clock,
         )
-        for worker in self.poller._workers.values():
-            worker.start()
-        self.poller._timers["discovery"].start(self.clock.monotonic())
 
-    def connect(self, endpoint: Endpoint) -> Connection:
+    def bind(self, endpoint: Endpoint) -> Target:
+        readers = self.connect(endpoint)
+        sources = build_sources(readers, self.config, tracer=NoOpTracer(), clock=self.clock)
+        return Target(endpoint, readers, (*sources, *self.further))
+
+    def connect(self, endpoint: Endpoint) -> Readers:
         if self.connect_failure is not None:
             raise self.connect_failure
         self.connections.append(endpoint)
         storage = tuple((unit, self.storage) for unit in endpoint.storage_units)
         self.sender = KnownSender(endpoint.controller_id)
-        return Connection(self.reader, self.reader, storage, self.sender)
+        return Readers(self.reader, self.reader, storage, self.sender)
 
     def find(self, actor_id: str | None = "actor-1", address: str = "tcp://127.0.0.1:1") -> None:
         self.discovery.answer = Found(Endpoint(address, "controller-1", actor_id, storage_units=(UNIT,)))
 
     def idle(self) -> bool:
-        return not any(worker.busy for worker in self.poller._workers.values())
+        return not any(slot.worker.busy for slot in self.poller._slots.values())
+
+    def look(self) -> None:
+        """Make a look-up due."""
+        self.poller._look_again(0.0)
 
     def settle(self, until: Callable[[], bool] | None = None) -> None:
         until = until or self.idle
@@ -176,12 +189,11 @@ class Fixture:
 @pytest.fixture
 def at() -> Iterator[Fixture]:
     fixture = Fixture()
+    fixture.poller.start(loop=False)
     yield fixture
     if fixture.reader.block is not None:
         fixture.reader.block.set()
-    for worker in fixture.poller._workers.values():
-        worker.stop()
-        assert worker.join(10)
+    assert fixture.poller.stop(10.0)
 
 
 def test_a_controller_that_is_found_is_polled_at_once(at: Fixture) -> None:
@@ -222,16 +234,15 @@ def test_a_poll_that_still_runs_is_skipped_and_holds_up_nothing_else(at: Fixture
     at.step()
     ping = ScriptedReader()
     ping.block = threading.Event()
-    target = at.poller._target
-    assert target is not None
-    target.ping._reader = ping
+    source: Any = at.poller._sources["ping"]
+    source._reader = ping
     at.clock.advance(5.0)
     at.poller.tick()
     at.settle(lambda: ping.pings == 1)
     for _ in range(4):
         at.clock.advance(5.0)
         at.poller.tick()
-        at.settle(lambda: not at.poller._workers["metadata"].busy)
+        at.settle(lambda: not at.poller._slots["metadata"].worker.busy)
     assert at.recorder.skips == {"ping": 4}
     assert at.recorder.polls["metadata", "ok"] == 3
     ping.block.set()
@@ -278,7 +289,7 @@ def test_readers_in_use_are_closed_only_after_their_call(at: Fixture) -> None:
     at.poller.tick()
     at.settle(lambda: old.pings == 2)
     at.find("actor-2")
-    at.poller._timers["discovery"].start(at.clock.monotonic())
+    at.look()
     at.poller.tick()
     at.settle(lambda: len(at.connections) == 2)
     at.poller.tick()
@@ -299,7 +310,7 @@ def test_an_answer_of_the_old_controller_says_nothing_of_the_new_one(at: Fixture
     at.poller.tick()
     at.settle(lambda: old.pings == 2)
     at.find("actor-2")
-    at.poller._timers["discovery"].start(at.clock.monotonic())
+    at.look()
     at.poller.tick()
     at.settle(lambda: len(at.connections) == 2)
     old.block.set()
@@ -311,12 +322,11 @@ def test_an_answer_of_the_old_controller_says_nothing_of_the_new_one(at: Fixture
 def test_late_storage_figures_of_the_old_controller_are_not_those_of_the_new_one(at: Fixture) -> None:
     at.find()
     at.step()
-    old = at.poller._target
+    old = at.poller._sources["storage"]
     at.find("actor-2")
-    at.poller._timers["discovery"].start(at.clock.monotonic())
+    at.look()
     at.step()
-    assert old is not None
-    at.poller._on_storage(old, Ok(StoragePoll((StorageState(7, "old"),), ()), 0.1))
+    at.poller._process(old, Ok(StoragePoll((StorageState(7, "old"),), ()), 0.1), at.clock.monotonic())
     assert [unit.index for unit in at.poller.snapshot.storage] == [0]
 
 
@@ -456,7 +466,7 @@ def test_a_defect_while_taking_in_a_result_ends_no_source(at: Fixture, monkeypat
     at.find()
     at.step()
     with monkeypatch.context() as patch:
-        patch.setattr(at.poller._state, "on_ping", lambda *args: 1 / 0)
+        patch.setattr(at.poller._sources["ping"], "fold", lambda *args: 1 / 0)
         at.step(5.0)
     pings = len(at.recorder.pings)
     at.step(5.0)
@@ -480,7 +490,7 @@ def test_readers_that_cannot_be_closed_do_not_end_the_loop(at: Fixture, monkeypa
     monkeypatch.setattr(at.reader, "close", lambda: 1 / 0)
     at.reader = ScriptedReader()
     at.find("actor-2")
-    at.poller._timers["discovery"].start(at.clock.monotonic())
+    at.look()
     at.step(5.0)
     assert at.poller.snapshot.generation == 2
     assert at.poller.snapshot.up
@@ -507,17 +517,7 @@ def test_one_round_with_nothing_there() -> None:
 def test_the_loop_runs_and_stops() -> None:
     fixture = Fixture()
     fixture.find()
-    for worker in fixture.poller._workers.values():
-        worker.stop()
-        worker.join(10)
-    poller = Poller(
-        Config(),
-        discovery=fixture.discovery,  # type: ignore[arg-type]
-        connect=fixture.connect,
-        recorder=fixture.recorder,
-        tracer=NoOpTracer(),
-        clock=fixture.clock,
-    )
+    poller = fixture.poller
     poller.start()
     fixture.settle(lambda: poller.snapshot.ready)
     assert poller.alive()
@@ -525,3 +525,54 @@ def test_the_loop_runs_and_stops() -> None:
     fixture.clock.advance(31.0)
     assert not poller.alive()
     assert fixture.reader.closed == 2
+
+
+class ToySource(Source[float]):
+    """Measures how long something of the controller's takes: all that a new source needs."""
+
+    name = "toy"
+    operation = "list_partitions"
+    interval_s = 3.0
+
+    def __init__(self, at: Fixture) -> None:
+        super().__init__(tracer=NoOpTracer(), clock=at.clock)
+        self.asked = 0
+        self.failure: Exception | None = None
+
+    def _ask(self) -> float:
+        self.asked += 1
+        if self.failure is not None:
+            raise self.failure
+        return 0.5
+
+    def fold(self, result: Result[float], state: State) -> Next:
+        state.finish(self.name, result)
+        if isinstance(result, Ok):
+            state.controller_time.spend(result.value)
+        return Next(self.interval_s)
+
+
+def test_a_source_is_one_object_and_no_other_module_knows_it(at: Fixture) -> None:
+    toy = ToySource(at)
+    at.further = (toy,)
+    at.find()
+    at.step()
+    at.step(30.0)
+    assert toy.asked == 11
+    assert at.recorder.polls["toy", "ok"] == 11
+    assert (at.source("toy").reason, at.source("toy").interval) == ("ok", 3.0)
+    busy = at.poller.snapshot.controller_busy_ratio
+    assert busy is not None
+    assert busy > 11 * 0.5 / 60
+
+    toy.failure = DataPlaneReadError("odd")
+    at.step(3.0)
+    assert at.source("toy").reason == "failing"
+    assert at.recorder.errors == {("list_partitions", "DataPlaneReadError"): 1}
+    assert at.poller.snapshot.up
+
+    at.discovery.answer = Absent(ended=True, detail="over")
+    at.look()
+    at.step(30.0)
+    assert at.source("toy").reason == "disabled"
+    assert toy.asked == 12

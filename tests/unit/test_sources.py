@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -16,10 +17,16 @@ from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.groups import DataPlaneGroupMeta
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION
+from exporter.config import Config
 from exporter.model.results import Absent, Failed, Found, Ok, StorageFailure
 from exporter.model.snapshot import StorageState
-from exporter.polling.sources import DiscoverySource, MetadataSource, PingSource, StorageSource
+from exporter.polling.sources.discovery import DiscoverySource, LookUp
+from exporter.polling.sources.metadata import MetadataSource
+from exporter.polling.sources.ping import PingSource
+from exporter.polling.sources.storage import StorageSource
 from tests.support.clock import StoppedClock
+
+ENDPOINT = Endpoint("tcp://127.0.0.1:1")
 
 
 class Tracing:
@@ -48,12 +55,12 @@ def client() -> NoOpDataPlaneClient:
     return client
 
 
-def metadata_source(client: object, tracing: Tracing, held: frozenset[str] = frozenset()) -> MetadataSource:
-    return MetadataSource(client, held=lambda: held, tracer=tracing.tracer, clock=StoppedClock())  # type: ignore[arg-type]
+def metadata_source(client: object, tracing: Tracing) -> MetadataSource:
+    return MetadataSource(client, Config(), tracer=tracing.tracer, clock=StoppedClock())  # type: ignore[arg-type]
 
 
 def test_ping_gives_the_round_trip_and_two_spans(client: NoOpDataPlaneClient, tracing: Tracing) -> None:
-    source = PingSource(client, timeout_s=1.0, tracer=tracing.tracer, clock=StoppedClock())
+    source = PingSource(client, Config(), tracer=tracing.tracer, clock=StoppedClock())
     result = source.poll()
     assert isinstance(result, Ok)
     assert result.value >= 0.0
@@ -68,7 +75,7 @@ def test_ping_gives_the_round_trip_and_two_spans(client: NoOpDataPlaneClient, tr
 
 def test_a_failed_ping_says_why_in_the_result_and_on_both_spans(client: NoOpDataPlaneClient, tracing: Tracing) -> None:
     client.close()
-    result = PingSource(client, timeout_s=1.0, tracer=tracing.tracer, clock=StoppedClock()).poll()
+    result = PingSource(client, Config(), tracer=tracing.tracer, clock=StoppedClock()).poll()
     assert isinstance(result, Failed)
     assert (result.operation, result.error_type) == ("ping", "DataPlaneUnavailable")
     assert "closed" in result.detail
@@ -89,7 +96,9 @@ def test_metadata_lists_every_partition(client: NoOpDataPlaneClient, tracing: Tr
 
 
 def test_a_held_partition_is_named_but_not_listed(client: NoOpDataPlaneClient, tracing: Tracing) -> None:
-    result = metadata_source(client, tracing, frozenset({"train"})).poll()
+    source = metadata_source(client, tracing)
+    source._budget.charge("train", 9.0, source._clock.monotonic())
+    result = source.poll()
     assert isinstance(result, Ok)
     assert result.value.partitions == ("train", "val")
     assert [listing.partition for listing in result.value.listings] == ["val"]
@@ -159,7 +168,7 @@ def test_storage_units_fail_one_by_one(tracing: Tracing) -> None:
 
     units = [(StorageUnitEndpoint(index, f"u{index}", "tcp://127.0.0.1:1"), Unit(keys)) for index, keys in
              enumerate((7, None))]  # fmt: skip
-    result = StorageSource(units, tracer=tracing.tracer, clock=StoppedClock()).poll()
+    result = StorageSource(units, Config(), tracer=tracing.tracer, clock=StoppedClock()).poll()
     assert isinstance(result, Ok)
     assert result.value.units == (StorageState(0, "u0", None, 7, 5),)
     assert result.value.failures == (StorageFailure(1, "DataPlaneUnavailable", "storage unit 1: refused"),)
@@ -182,29 +191,32 @@ def test_a_storage_unit_that_hangs_does_not_keep_the_others_waiting(tracing: Tra
         def close(self) -> None: ...
 
     units = [(StorageUnitEndpoint(index, "u", "tcp://127.0.0.1:1"), Unit(index == 0)) for index in range(2)]
-    result = StorageSource(units, tracer=tracing.tracer, clock=StoppedClock()).poll()
+    result = StorageSource(units, Config(), tracer=tracing.tracer, clock=StoppedClock()).poll()
     assert isinstance(result, Ok)
     assert [unit.index for unit in result.value.units] == [0, 1]
 
 
 def test_discovery_hands_over_what_was_there_before(tracing: Tracing) -> None:
     asked: list[Endpoint | None] = []
+    target: Any = object()
 
     class Lookup:
-        kind = "ray"
         recheck_s = None
 
         def look(self, previous: Endpoint | None) -> Found | Absent:
             asked.append(previous)
-            return Absent(ended=True, detail="over")
+            return Found(ENDPOINT)
 
-        def close(self) -> None: ...
+    def gone(previous: Endpoint | None) -> Absent:
+        asked.append(previous)
+        return Absent(ended=True, detail="over")
 
-    source = DiscoverySource(Lookup(), tracer=tracing.tracer, clock=StoppedClock())  # type: ignore[arg-type]
-    assert isinstance(source.poll(), Ok)
-    source.previous = Endpoint("tcp://127.0.0.1:1")
-    source.poll()
-    assert asked == [None, Endpoint("tcp://127.0.0.1:1")]
+    lookup: Any = Lookup()
+    source = DiscoverySource(lookup, lambda _endpoint: target, tracer=tracing.tracer, clock=StoppedClock())
+    assert source.poll() == Ok(LookUp(Found(ENDPOINT), target), 0.0)
+    lookup.look = gone
+    assert source.poll() == Ok(LookUp(Absent(ended=True, detail="over")), 0.0)
+    assert asked == [None, ENDPOINT]
 
 
 def test_a_defect_is_a_failure_of_type_other(tracing: Tracing, caplog: pytest.LogCaptureFixture) -> None:

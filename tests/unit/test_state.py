@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+from opentelemetry.trace import NoOpTracer
+
+from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.discovery.record import Endpoint
-from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
+from dataplane.groups import DataPlaneGroupMeta
+from exporter.config import Config, Ping, Storage
 from exporter.model.results import (
     Absent,
     Failed,
@@ -14,11 +19,16 @@ from exporter.model.results import (
     Ok,
     PartitionFailure,
     PartitionListing,
+    Result,
     StorageFailure,
     StoragePoll,
 )
 from exporter.model.snapshot import SourceState, StorageState
 from exporter.model.state import State
+from exporter.polling.sources.discovery import DiscoverySource, LookUp
+from exporter.polling.sources.metadata import MetadataSource
+from exporter.polling.sources.ping import PingSource
+from exporter.polling.sources.storage import StorageSource
 from tests.support.clock import StoppedClock
 from tests.support.recording import RecordingRecorder
 
@@ -48,28 +58,50 @@ def metadata(
     return Ok(MetadataPoll(names, listings, failures, published, 0.01, sender), 0.02)
 
 
+class NowhereDiscovery:
+    """Is never asked: the tests say what a look-up finds."""
+
+    recheck_s = None
+
+
 class Fixture:
     def __init__(self, **options: int) -> None:
         self.clock = StoppedClock()
         self.recorder = RecordingRecorder()
         self.state = State(self.recorder, self.clock, **{"max_partitions": 100, "max_versions": 16, **options})
-        for source in ("ping", "metadata", "storage"):
-            self.state.schedule(source, 10.0)  # type: ignore[arg-type]
+        made: dict[str, Any] = {"tracer": NoOpTracer(), "clock": self.clock}
+        config = Config(ping=Ping(interval=10.0), storage=Storage(interval=10.0))
+        self._discovery = DiscoverySource(NowhereDiscovery(), lambda endpoint: None, **made)  # type: ignore[arg-type,return-value]
+        self._ping = PingSource(NoOpDataPlaneClient(), config, **made)
+        self._metadata = MetadataSource(NoOpDataPlaneClient(), config, **made)
+        self._storage = StorageSource((), config, **made)
+        for source in (self._ping, self._metadata, self._storage):
+            self.state.health.schedule(source.name, source.interval_s, awaited=source.awaited)
 
     def run(self) -> None:
         """Find a data plane that answers and has been listed."""
-        self.state.on_discovery(found())
+        self.discover(found())
         self.ping()
         self.metadata({"train": {"a": 1}})
 
+    def discover(self, result: Result[Found | Absent]) -> None:
+        said = Ok(LookUp(result.value), result.took) if isinstance(result, Ok) else result
+        self._discovery.fold(said, self.state)
+
     def ping(self) -> None:
-        self.state.on_ping(Ok(0.001, 0.001), DataPlaneCapabilities())
+        self._ping.fold(Ok(0.001, 0.001), self.state)
 
     def fail(self, failed: Failed = UNAVAILABLE) -> None:
-        self.state.on_ping(failed, DataPlaneCapabilities())
+        self._ping.fold(failed, self.state)
 
-    def metadata(self, groups: dict[str, dict[str, int]], **options: object) -> None:
-        self.state.on_metadata(metadata(groups, **options), keep_s=30.0)  # type: ignore[arg-type]
+    def metadata(self, groups: dict[str, dict[str, int]], **options: Any) -> None:
+        self.list(metadata(groups, **options))
+
+    def list(self, result: Result[MetadataPoll]) -> None:
+        self._metadata.fold(result, self.state)
+
+    def storage(self, result: Result[StoragePoll]) -> None:
+        self._storage.fold(result, self.state)
 
     def source(self, name: str) -> SourceState:
         return next(source for source in self.state.snapshot().sources if source.source == name)
@@ -82,12 +114,12 @@ def on() -> Fixture:
 
 def test_nothing_there_yet_is_no_error(on: Fixture) -> None:
     assert not on.state.snapshot().ready
-    on.state.on_discovery(GONE)
+    on.discover(GONE)
     snapshot = on.state.snapshot()
     assert (snapshot.discovery, snapshot.up, snapshot.ready) == ("never_found", False, True)
-    on.state.on_discovery(found())
+    on.discover(found())
     on.fail()
-    on.state.on_discovery(Failed("discover", "DataPlaneTimeout", "hangs", 20.0))
+    on.discover(Failed("discover", "DataPlaneTimeout", "hangs", 20.0))
     assert on.state.snapshot().discovery == "never_found"
     assert not on.recorder.errors
     assert on.recorder.pings == []
@@ -125,35 +157,35 @@ def test_hung_is_down_but_not_lost(on: Fixture) -> None:
 def test_absent_after_it_was_found_is_lost(on: Fixture) -> None:
     on.run()
     on.fail(TIMEOUT)
-    on.state.on_discovery(GONE)
+    on.discover(GONE)
     assert on.state.snapshot().discovery == "lost"
-    assert on.state.endpoint is not None
+    assert on.state.lifecycle.endpoint is not None
 
 
 def test_ended_on_purpose_stops_everything_and_counts_no_more_errors(on: Fixture) -> None:
     on.run()
     on.fail()
-    on.state.on_discovery(ENDED)
-    assert on.state.endpoint is None
-    on.state.reset_polls()
+    on.discover(ENDED)
+    assert on.state.lifecycle.endpoint is None
+    on.state.switch()
     snapshot = on.state.snapshot()
     assert (snapshot.discovery, snapshot.up, snapshot.partitions) == ("ended", False, ())
-    on.state.on_discovery(Failed("discover", "DataPlaneUnavailable", "no Ray", 1.0))
+    on.discover(Failed("discover", "DataPlaneUnavailable", "no Ray", 1.0))
     assert on.recorder.errors == {("ping", "DataPlaneUnavailable"): 1}
 
 
 def test_ended_before_it_was_ever_found_is_still_never_found(on: Fixture) -> None:
-    on.state.on_discovery(found())
+    on.discover(found())
     on.fail()
-    on.state.on_discovery(ENDED)
+    on.discover(ENDED)
     assert on.state.snapshot().discovery == "never_found"
-    assert on.state.endpoint is None
+    assert on.state.lifecycle.endpoint is None
 
 
 def test_a_new_actor_is_a_new_generation_and_its_predecessors_groups_are_lost(on: Fixture) -> None:
     on.run()
     on.fail()
-    on.state.on_discovery(found("actor-2", "tcp://127.0.0.1:2"))
+    on.discover(found("actor-2", "tcp://127.0.0.1:2"))
     assert on.state.snapshot().partitions == ()
     on.ping()
     on.metadata({"train": {"b": 1}})
@@ -164,7 +196,7 @@ def test_a_new_actor_is_a_new_generation_and_its_predecessors_groups_are_lost(on
 
 def test_the_same_actor_with_a_new_id_is_the_same_generation(on: Fixture) -> None:
     on.run()
-    on.state.on_discovery(Ok(Found(Endpoint("tcp://127.0.0.1:1", controller_id="loaded", actor_id="actor-1")), 0.1))
+    on.discover(Ok(Found(Endpoint("tcp://127.0.0.1:1", controller_id="loaded", actor_id="actor-1")), 0.1))
     on.ping()
     assert on.recorder.restarts == 0
 
@@ -172,8 +204,8 @@ def test_the_same_actor_with_a_new_id_is_the_same_generation(on: Fixture) -> Non
 def test_a_job_that_starts_again_after_its_end_is_a_new_generation(on: Fixture) -> None:
     on.run()
     on.fail()
-    on.state.on_discovery(ENDED)
-    on.state.on_discovery(found("actor-2"))
+    on.discover(ENDED)
+    on.discover(found("actor-2"))
     on.ping()
     assert on.state.snapshot().discovery == "found"
     assert on.recorder.restarts == 1
@@ -183,7 +215,7 @@ def test_a_job_that_starts_again_after_its_end_is_a_new_generation(on: Fixture) 
 def test_without_actor_ids_a_new_sender_with_other_groups_is_a_new_generation(
     on: Fixture, groups: dict[str, dict[str, int]], restarts: int
 ) -> None:
-    on.state.on_discovery(found(None))
+    on.discover(found(None))
     on.ping()
     on.metadata({"train": {"a": 1}}, sender="c1")
     on.metadata(groups, sender="c2")
@@ -193,11 +225,11 @@ def test_without_actor_ids_a_new_sender_with_other_groups_is_a_new_generation(
 
 
 def test_a_new_sender_is_judged_only_by_partitions_that_were_listed_again(on: Fixture) -> None:
-    on.state.on_discovery(found(None))
+    on.discover(found(None))
     on.ping()
     on.metadata({"train": {"a": 1}, "huge": {"b": 1}}, sender="c1")
     held = Ok(MetadataPoll(("train", "huge"), (), (), None, 0.01, "c2"), 0.02)
-    on.state.on_metadata(held, keep_s=30.0)
+    on.list(held)
     assert on.recorder.restarts == 0
     on.metadata({"train": {"z": 1}, "huge": {"b": 1}}, sender="c2")
     assert on.recorder.restarts == 0
@@ -206,7 +238,7 @@ def test_a_new_sender_is_judged_only_by_partitions_that_were_listed_again(on: Fi
 
 
 def test_a_restart_of_an_empty_data_plane_goes_unnoticed(on: Fixture) -> None:
-    on.state.on_discovery(found(None))
+    on.discover(found(None))
     on.ping()
     on.metadata({"train": {}}, sender="c1")
     on.metadata({"train": {}}, sender="c2")
@@ -214,16 +246,16 @@ def test_a_restart_of_an_empty_data_plane_goes_unnoticed(on: Fixture) -> None:
 
 
 def test_ready_stays_ready_when_a_controller_comes(on: Fixture) -> None:
-    on.state.on_discovery(GONE)
+    on.discover(GONE)
     assert on.state.snapshot().ready
-    on.state.on_discovery(found())
+    on.discover(found())
     assert on.state.snapshot().ready
 
 
 def test_what_one_controller_said_is_not_said_of_the_next(on: Fixture) -> None:
     on.run()
-    on.state.on_discovery(found(None, "tcp://127.0.0.1:2"))
-    on.state.reset_polls()
+    on.discover(found(None, "tcp://127.0.0.1:2"))
+    on.state.switch()
     snapshot = on.state.snapshot()
     assert (snapshot.up, snapshot.partitions, snapshot.capabilities) == (False, (), None)
 
@@ -231,7 +263,7 @@ def test_what_one_controller_said_is_not_said_of_the_next(on: Fixture) -> None:
 def test_why_nothing_is_there_is_logged_once(on: Fixture, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     for _ in range(3):
-        on.state.on_discovery(GONE)
+        on.discover(GONE)
     assert caplog.text.count("no such actor") == 1
 
 
@@ -270,7 +302,7 @@ def test_an_unreadable_partition_does_not_hide_the_others(on: Fixture) -> None:
     assert on.recorder.errors == {("list_metadata", "DataPlaneReadError"): 10}
     source = on.source("metadata")
     assert (source.up, source.reason) == (False, "failing")
-    assert source.detail == "unreadable"
+    assert source.detail == "partition 'odd': unreadable"
 
 
 def test_a_partition_that_cannot_be_listed_any_more_is_withdrawn_alone(on: Fixture) -> None:
@@ -283,13 +315,11 @@ def test_a_partition_that_cannot_be_listed_any_more_is_withdrawn_alone(on: Fixtu
 
 def test_a_held_partition_keeps_its_state_for_longer_but_not_without_a_controller(on: Fixture) -> None:
     on.metadata({"train": {"a": 1}, "huge": {"b": 1}})
-    on.state.hold("huge", 900.0)
+    on.state.partitions.hold("huge", 900.0)
     for _ in range(20):
         on.clock.advance(10.0)
         held = metadata({"train": {"a": 1}}).value
-        on.state.on_metadata(
-            Ok(MetadataPoll(("train", "huge"), held.listings, (), None, 0.01, "c1"), 0.02), keep_s=30.0
-        )
+        on.list(Ok(MetadataPoll(("train", "huge"), held.listings, (), None, 0.01, "c1"), 0.02))
     assert [partition.partition for partition in on.state.snapshot().partitions] == ["huge", "train"]
     on.clock.advance(31.0)
     assert on.state.snapshot().partitions == ()
@@ -305,9 +335,9 @@ def test_more_partitions_than_the_limit_are_summed(on: Fixture) -> None:
 def test_a_storage_unit_that_does_not_answer_is_left_out_at_once(on: Fixture) -> None:
     on.run()
     units = (StorageState(0, "u0", 100, 5, 1000), StorageState(1, "u1", 100, 6, 1000))
-    on.state.on_storage(Ok(StoragePoll(units, ()), 0.1))
+    on.storage(Ok(StoragePoll(units, ()), 0.1))
     assert on.state.snapshot().storage == units
-    on.state.on_storage(Ok(StoragePoll(units[:1], (StorageFailure(1, "DataPlaneUnavailable", "refused"),)), 0.1))
+    on.storage(Ok(StoragePoll(units[:1], (StorageFailure(1, "DataPlaneUnavailable", "refused"),)), 0.1))
     assert on.state.snapshot().storage == units[:1]
     assert on.recorder.errors == {("storage_metrics", "DataPlaneUnavailable"): 1}
     assert on.source("storage").reason == "failing"
@@ -317,14 +347,14 @@ def test_a_storage_unit_that_does_not_answer_is_left_out_at_once(on: Fixture) ->
 
 def test_the_budget_is_told_as_the_reason(on: Fixture) -> None:
     on.run()
-    on.state.schedule("metadata", 60.0, "listing takes 0.6 s")
+    on.state.health.schedule("metadata", 60.0, "listing takes 0.6 s")
     source = on.source("metadata")
     assert (source.reason, source.interval, source.detail) == ("budget", 60.0, "listing takes 0.6 s")
 
 
 def test_the_busy_ratio_is_what_the_controller_spent_on_us(on: Fixture) -> None:
     assert on.state.snapshot().controller_busy_ratio is None
-    on.state.on_discovery(found())
+    on.discover(found())
     on.ping()
     for _ in range(10):
         on.metadata({"train": {"a": 1}})
@@ -342,6 +372,42 @@ def test_incidents_are_bounded_and_newest_first(on: Fixture) -> None:
     assert incidents[0].detail == "199"
 
 
-def test_skips_are_counted(on: Fixture) -> None:
-    on.state.on_skip("metadata")
-    assert on.recorder.skips == {"metadata": 1}
+def test_the_total_is_the_sum_of_all_partitions_and_as_old_as_its_oldest_listing(on: Fixture) -> None:
+    on = Fixture(max_partitions=1)
+    on.metadata({"a": {"x": 1}, "b": {"y": 3}, "c": {"z": 2}})
+    first = on.clock.time()
+    on.state.partitions.hold("a", 900.0)
+    on.clock.advance(10.0)
+    listings = metadata({"b": {"y": 3, "w": 3}, "c": {"z": 2}}).value.listings
+    on.list(Ok(MetadataPoll(("a", "b", "c"), listings, (), None, 0.01, "c1"), 0.02))
+    snapshot = on.state.snapshot()
+    assert [part.partition for part in snapshot.partitions] == ["a", "other"]
+    total = snapshot.total
+    assert total is not None
+    assert (total.depth, total.keys, total.oldest_version, total.newest_version) == (4, 4, 1, 3)
+    assert (total.listed_at, total.newest_listing) == (first, first + 10.0)
+
+
+def test_no_partitions_are_a_total_of_nothing_only_while_that_is_known(on: Fixture) -> None:
+    assert on.state.snapshot().total is None
+    on.metadata({})
+    total = on.state.snapshot().total
+    assert total is not None
+    assert (total.groups["ready"], total.keys, total.staleness_max) == (0, 0, None)
+    on.clock.advance(30.1)
+    assert on.state.snapshot().total is None
+
+
+def test_the_flow_in_total_never_falls(on: Fixture) -> None:
+    on.metadata({"p": {}})
+    on.metadata({"p": {"a": 1, "b": 1}})
+    on.metadata({})
+    on.clock.advance(601.0)
+    on.metadata({"q": {"c": 1}})
+    on.clock.advance(601.0)
+    on.metadata({"q": {"c": 1}})
+    snapshot = on.state.snapshot()
+    assert [flow.partition for flow in snapshot.flows] == ["q"]
+    total = snapshot.total_flow
+    assert total is not None
+    assert (total.arrived, total.departed, total.lost, total.residence.count) == (3, 2, 0, 2)

@@ -1,11 +1,32 @@
-"""The sources: each asks the data plane one kind of question and returns ``Ok`` or ``Failed``.
+"""The sources: each asks the data plane one kind of question, and says what the answer changes in the state.
 
-A source never raises, never keeps a result, and knows nothing of schedules. A file per source.
+A source never raises and knows nothing of the others. A file per source; :func:`build_sources` lists those that are
+polled at an interval.
 """
 
-from exporter.polling.sources.discovery import DiscoverySource
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry.trace import Tracer
+
+from exporter.clock import Clock
+from exporter.config import Config
+from exporter.polling.readers import Readers
+from exporter.polling.sources.base import Next, Source
 from exporter.polling.sources.metadata import MetadataSource
 from exporter.polling.sources.ping import PingSource
 from exporter.polling.sources.storage import StorageSource
 
-__all__ = ["DiscoverySource", "MetadataSource", "PingSource", "StorageSource"]
+__all__ = ["Next", "Source", "build_sources"]
+
+
+def build_sources(readers: Readers, config: Config, *, tracer: Tracer, clock: Clock) -> tuple[Source[Any], ...]:
+    """Return the sources of one controller, in the order of a first round."""
+    sources: list[Source[Any]] = [
+        PingSource(readers.ping_reader, config, tracer=tracer, clock=clock),
+        MetadataSource(readers.metadata_reader, config, tracer=tracer, clock=clock),
+    ]
+    if readers.storage:
+        sources.append(StorageSource(readers.storage, config, tracer=tracer, clock=clock))
+    return tuple(sources)

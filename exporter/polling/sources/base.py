@@ -1,11 +1,12 @@
-"""What every source shares: a span and a duration per poll, a span per call, failures as values."""
+"""What a source is, and what all share: a span and a duration per poll, a span per call, failures as values."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
@@ -13,62 +14,99 @@ from dataplane.adapters.wire import ReplyLimitExceeded
 from dataplane.errors import DataPlaneError, error_type
 from exporter.clock import Clock
 from exporter.model.results import Failed, Ok, Result
-from exporter.model.snapshot import SourceName
+from exporter.model.state import State
 
-__all__ = ["call_span", "exceeded", "poll"]
+__all__ = ["Next", "Source", "exceeded"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-def poll(source: SourceName, operation: str, ask: Callable[[], T], *, tracer: Tracer, clock: Clock) -> Result[T]:
-    """Run *ask* as one poll of *source*: timed, in a span, its exception turned into :class:`Failed`.
+class Next(NamedTuple):
+    """What follows from a poll.
+
+    Attributes:
+        interval_s: Seconds from the start of one poll to that of the next, infinite when none is due.
+        why: Why that is longer than configured, empty when it is not.
+        alive: Whether the controller has shown that it lives; False asks for a look-up, None says nothing of it.
+    """
+
+    interval_s: float
+    why: str = ""
+    alive: bool | None = None
+
+
+class Source(ABC, Generic[T]):
+    """One kind of question, and what its answer changes in the state.
 
     Args:
-        source: The source that is polled.
+        tracer: Makes the spans.
+        clock: Measures durations.
+
+    Attributes:
+        name: Its name: the label ``source``.
         operation: What a failure is attributed to when the error names no operation of its own.
-        ask: The poll's work.
-        tracer: Makes the span ``tq_exporter.poll``.
-        clock: Measures the duration.
+        interval_s: Seconds between two polls as configured, infinite when it is polled on demand.
+        awaited: Whether the exporter is ready only after its first poll.
     """
-    started = clock.monotonic()
-    with tracer.start_as_current_span(
-        "tq_exporter.poll",
-        attributes={"tq_exporter.source": source},
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as span:
-        try:
-            value = ask()
-        except DataPlaneError as error:
-            mark_failed(span, error)
-            took = clock.monotonic() - started
-            return Failed(error.operation or operation, error_type(error), str(error), took, exceeded(error))
-        except Exception as error:  # a defect of ours must not end the exporter; it is logged in full and counted
-            logger.exception("the %s poll failed in a way that it should not", source)
-            mark_failed(span, error)
-            detail = f"{type(error).__name__}: {error}"
-            return Failed(operation, error_type(error), detail, clock.monotonic() - started)
-    return Ok(value, clock.monotonic() - started)
 
+    name: ClassVar[str]
+    operation: ClassVar[str]
+    awaited: ClassVar[bool] = False
+    interval_s: float
 
-@contextmanager
-def call_span(tracer: Tracer, operation: str, partition: str | None = None) -> Iterator[None]:
-    """Wrap one call to the data plane in a client span named after the messaging conventions."""
-    attributes = {"messaging.system": "transfer_queue", "messaging.operation.name": operation}
-    name = operation
-    if partition is not None:
-        attributes["messaging.destination.name"] = partition
-        name = f"{operation} {partition}"
-    with tracer.start_as_current_span(
-        name, kind=SpanKind.CLIENT, attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as span:
-        try:
-            yield
-        except Exception as error:
-            mark_failed(span, error)
-            raise
+    def __init__(self, *, tracer: Tracer, clock: Clock) -> None:
+        self._tracer = tracer
+        self._clock = clock
+
+    def poll(self) -> Result[T]:
+        """Ask once, on the source's own thread. Blocks for its deadline at most; raises nothing."""
+        started = self._clock.monotonic()
+        with self._tracer.start_as_current_span(
+            "tq_exporter.poll",
+            attributes={"tq_exporter.source": self.name},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                value = self._ask()
+            except DataPlaneError as error:
+                _mark_failed(span, error)
+                took = self._clock.monotonic() - started
+                return Failed(error.operation or self.operation, error_type(error), str(error), took, exceeded(error))
+            except Exception as error:  # a defect of ours must not end the exporter; it is logged in full and counted
+                logger.exception("the %s poll failed with an unexpected error", self.name)
+                _mark_failed(span, error)
+                detail = f"{type(error).__name__}: {error}"
+                return Failed(self.operation, error_type(error), detail, self._clock.monotonic() - started)
+        return Ok(value, self._clock.monotonic() - started)
+
+    @abstractmethod
+    def _ask(self) -> T:
+        """Ask once; an exception becomes a failed poll."""
+
+    @abstractmethod
+    def fold(self, result: Result[T], state: State) -> Next:
+        """Change *state* by what :meth:`poll` returned. Called under the poller's lock, so it must be quick."""
+
+    @contextmanager
+    def _call(self, partition: str | None = None, operation: str | None = None) -> Iterator[None]:
+        """Wrap one call to the data plane in a client span named after the messaging conventions."""
+        operation = operation or self.operation
+        attributes = {"messaging.system": "transfer_queue", "messaging.operation.name": operation}
+        name = operation
+        if partition is not None:
+            attributes["messaging.destination.name"] = partition
+            name = f"{operation} {partition}"
+        with self._tracer.start_as_current_span(
+            name, kind=SpanKind.CLIENT, attributes=attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield
+            except Exception as error:
+                _mark_failed(span, error)
+                raise
 
 
 def exceeded(error: BaseException) -> str | None:
@@ -76,7 +114,7 @@ def exceeded(error: BaseException) -> str | None:
     return error.limit if isinstance(error, ReplyLimitExceeded) else None
 
 
-def mark_failed(span: Span, error: BaseException) -> None:
+def _mark_failed(span: Span, error: BaseException) -> None:
     """Record *error* on *span* as the conventions ask for: ``error.type``, an error status, an exception event."""
     span.set_attribute("error.type", error_type(error))
     span.set_status(Status(StatusCode.ERROR, str(error)))

@@ -2,29 +2,122 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
 from opentelemetry.trace import Tracer
 
 from dataplane.discovery.record import Endpoint
+from dataplane.errors import DataPlaneError
 from exporter.clock import Clock
 from exporter.discovery import Discovery
-from exporter.model.results import Absent, Found, Result
-from exporter.polling.sources.base import poll
+from exporter.model.results import Absent, Failed, Found, Result
+from exporter.model.state import State
+from exporter.polling.schedule import Backoff
+from exporter.polling.sources.base import Next, Source
+from exporter.polling.sources.target import Target
 
-__all__ = ["DiscoverySource"]
+__all__ = ["Bind", "DiscoverySource", "LookUp"]
+
+logger = logging.getLogger(__name__)
+
+_LOST_PAUSE_S: Final = 15.0
+_IDLE_PAUSE_S: Final = 60.0
+"""Longest pauses between two look-ups, while a data plane is lost and while none was there or it has ended."""
+
+Bind = Callable[[Endpoint], Target]
+"""Makes the sources for a controller that was found; may raise a DataPlaneError."""
 
 
-class DiscoverySource:
-    """Looks the controller up; ``previous`` is the endpoint that was found last, None before the first."""
+class LookUp(NamedTuple):
+    """What a look-up found, and the sources for it when it is another controller than before."""
 
-    def __init__(self, discovery: Discovery, *, tracer: Tracer, clock: Clock) -> None:
+    found: Found | Absent
+    target: Target | None = None
+
+
+class DiscoverySource(Source[LookUp]):
+    """Looks the controller up and makes the sources for it. Polled when a ping fails, or at the discovery's own pace.
+
+    Args:
+        discovery: Finds the controller.
+        bind: Makes the sources for a controller.
+        tracer: Makes the spans.
+        clock: Measures durations.
+
+    Attributes:
+        target: What is to be polled as of the last look-up, None when there is nothing.
+    """
+
+    name = "discovery"
+    operation = "discover"
+    interval_s = math.inf
+
+    def __init__(self, discovery: Discovery, bind: Bind, *, tracer: Tracer, clock: Clock) -> None:
+        super().__init__(tracer=tracer, clock=clock)
         self._discovery = discovery
-        self._tracer = tracer
-        self._clock = clock
-        self.previous: Endpoint | None = None
+        self._bind = bind
+        self._backoff = Backoff()
+        self._previous: Endpoint | None = None
+        self.target: Target | None = None
 
-    def poll(self) -> Result[Found | Absent]:
-        """Ask once. Blocks for the deadline at most; raises nothing."""
-        previous = self.previous
-        return poll(
-            "discovery", "discover", lambda: self._discovery.look(previous), tracer=self._tracer, clock=self._clock
-        )
+    def _ask(self) -> LookUp:
+        found = self._discovery.look(self._previous)
+        if isinstance(found, Absent):
+            return LookUp(found)
+        self._previous = endpoint = found.endpoint
+        if self.target is not None and self.target.is_at(endpoint):
+            return LookUp(found)
+        try:
+            return LookUp(found, self._bind(endpoint))
+        except DataPlaneError as error:
+            error.args = (f"could not connect: {error}",)
+            error.operation = self.operation
+            raise
+        except Exception:  # a record may hold anything, and the public client may raise anything
+            logger.error("could not connect to what was found: %s", endpoint)
+            raise
+
+    def fold(self, result: Result[LookUp], state: State) -> Next:
+        """See :meth:`Source.fold`: the discovery state, and from then on :attr:`target`."""
+        state.looked()
+        before = state.health.detail(self.name)
+        state.finish(self.name, result)
+        if isinstance(result, Failed):
+            return self._next(state, found=False)
+        found, target = result.value
+        if isinstance(found, Absent):
+            state.health.explain(self.name, found.detail)
+            if before != found.detail:
+                logger.info("no TransferQueue: %s", found.detail)
+            if found.ended:
+                state.lifecycle.end(found.detail)
+                self.target = None
+            elif not state.lifecycle.up:
+                state.lifecycle.lose(found.detail)
+            return self._next(state, found=False)
+        if state.lifecycle.adopt(found.endpoint):
+            state.begin_generation()
+        if target is not None:
+            self.target = target
+        elif self.target is not None and found.endpoint.actor_id is not None:
+            self.target.readers.confirm()
+        return self._next(state, found=True)
+
+    def pause_s(self, state: State) -> float:
+        """Return how long to wait before the next look-up: a running job that lost its data plane is in a hurry."""
+        return self._backoff.next_s(_LOST_PAUSE_S if state.lifecycle.discovery == "lost" else _IDLE_PAUSE_S)
+
+    def reset_pauses(self) -> None:
+        """Begin again with the shortest pause: the controller answers."""
+        self._backoff.reset()
+
+    def close(self) -> None:
+        """End a look-up in flight, in any thread."""
+        self._discovery.close()
+
+    def _next(self, state: State, *, found: bool) -> Next:
+        wait_s = math.inf if found else self.pause_s(state)
+        return Next(min(wait_s, self._discovery.recheck_s or math.inf))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 
 from opentelemetry.trace import Tracer
 
@@ -10,40 +10,44 @@ from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavaila
 from dataplane.groups import DataPlaneGroupMeta
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, MetadataReader
 from exporter.clock import Clock
-from exporter.model.results import MetadataPoll, PartitionFailure, PartitionListing, Result
-from exporter.polling.sources.base import call_span, exceeded, poll
+from exporter.config import Config
+from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing, Result
+from exporter.model.source_health import MISSED_POLLS
+from exporter.model.state import State
+from exporter.polling.schedule import Budget
+from exporter.polling.sources.base import Next, Source, exceeded
 
 __all__ = ["MetadataSource"]
 
 
-class MetadataSource:
-    """Lists the partitions and their groups.
+class MetadataSource(Source[MetadataPoll]):
+    """Lists the partitions and their groups, no more often than the controller's budget allows.
 
     Args:
         reader: The reader to ask; its optional attribute ``controller_seconds`` counts the time that the
             controller spent on it. Without it, the time of whole calls stands in: an upper bound.
-        held: Returns the partitions that must not be listed now.
+        config: Interval and budget.
         tracer: Makes the spans.
         clock: Measures durations.
     """
 
-    def __init__(
-        self, reader: MetadataReader, *, held: Callable[[], Collection[str]], tracer: Tracer, clock: Clock
-    ) -> None:
+    name = "metadata"
+    operation = "list_partitions"
+    awaited = True
+
+    def __init__(self, reader: MetadataReader, config: Config, *, tracer: Tracer, clock: Clock) -> None:
+        super().__init__(tracer=tracer, clock=clock)
         self._reader = reader
-        self._held = held
-        self._tracer = tracer
-        self._clock = clock
+        settings = config.metadata
+        self.interval_s = self._interval_in_force_s = settings.interval
+        self._budget = Budget(settings.interval, settings.max_controller_share, settings.max_controller_stall)
 
-    def poll(self) -> Result[MetadataPoll]:
-        """Ask once. Raises nothing; the first call that passes the reader's deadline ends the round."""
-        return poll("metadata", "list_partitions", self._round, tracer=self._tracer, clock=self._clock)
-
-    def _round(self) -> MetadataPoll:
+    def _ask(self) -> MetadataPoll:
+        """Ask for each partition in turn; the first call that passes the reader's deadline ends the round."""
         started = self._controller_seconds()
-        with call_span(self._tracer, "list_partitions"):
+        with self._call():
             names = self._reader.list_partitions()
-        held = self._held()
+        held = self._budget.held(self._clock.monotonic())
         listings: list[PartitionListing] = []
         failures: list[PartitionFailure] = []
         published: int | None = None
@@ -74,13 +78,55 @@ class MetadataSource:
             getattr(self._reader, "last_sender_id", None),
         )
 
+    def fold(self, result: Result[MetadataPoll], state: State) -> Next:
+        """See :meth:`Source.fold`: the partitions, their flow, and what the round cost the controller."""
+        if isinstance(result, Failed):
+            state.finish(self.name, result)
+            return self._next(state)
+        poll = result.value
+        held_s = self._charge(poll)
+        free_s = poll.controller_s - sum(cost for cost, _ in held_s.values())
+        self._interval_in_force_s = self._budget.interval_s(max(free_s, 0.0))
+        state.controller_time.spend(poll.controller_s)
+        state.notice_sender(poll)
+        state.partitions.take_in(poll, keep_s=MISSED_POLLS * self._interval_in_force_s)
+        for listing in poll.listings:
+            if listing.partition in held_s:
+                state.partitions.hold(listing.partition, MISSED_POLLS * held_s[listing.partition][1])
+        if poll.failures:
+            state.finish_with_failures(self.name, [_failed(failure) for failure in poll.failures], result.took)
+        else:
+            state.finish(self.name, result)
+        return self._next(state)
+
+    def _next(self, state: State) -> Next:
+        state.controller_time.interval = self._interval_in_force_s
+        return Next(self._interval_in_force_s, self._budget.explain(self._interval_in_force_s))
+
+    def _charge(self, poll: MetadataPoll) -> dict[str, tuple[float, float]]:
+        """Charge the budget with a round; return what the partitions cost that are held back now, and for how long."""
+        self._budget.retain(frozenset(poll.partitions))
+        now = self._clock.monotonic()
+        held: dict[str, tuple[float, float]] = {}
+        asked: list[PartitionListing | PartitionFailure] = [*poll.listings, *poll.failures]
+        for one in asked:
+            hold_s = self._budget.charge(one.partition, one.controller_s, now)
+            if hold_s is not None:
+                held[one.partition] = (one.controller_s, hold_s)
+        return held
+
     def _list(self, partition: str) -> list[DataPlaneGroupMeta]:
-        with call_span(self._tracer, "list_metadata", partition):
+        with self._call(partition, "list_metadata"):
             return self._reader.list_metadata(partition)
 
     def _controller_seconds(self) -> float:
         seconds = getattr(self._reader, "controller_seconds", None)
         return self._clock.monotonic() if seconds is None else seconds
+
+
+def _failed(failure: PartitionFailure) -> Failed:
+    detail = f"partition {failure.partition!r}: {failure.detail}"
+    return Failed("list_metadata", failure.error_type, detail, failure.controller_s, failure.limit)
 
 
 def _published_version(groups: Sequence[DataPlaneGroupMeta]) -> int | None:

@@ -6,25 +6,51 @@ from opentelemetry.trace import Tracer
 
 from dataplane.interfaces import MetadataReader
 from exporter.clock import Clock
-from exporter.model.results import Result
-from exporter.polling.sources.base import call_span, poll
+from exporter.config import Config
+from exporter.model.results import Failed, Result
+from exporter.model.state import State
+from exporter.polling.sources.base import Next, Source
 
 __all__ = ["PingSource"]
 
 
-class PingSource:
-    """Pings the controller; the value is the round trip in seconds."""
+class PingSource(Source[float]):
+    """Pings the controller; the value is the round trip in seconds. A ping that fails asks for a look-up.
 
-    def __init__(self, reader: MetadataReader, *, timeout_s: float, tracer: Tracer, clock: Clock) -> None:
+    Args:
+        reader: The reader to ask.
+        config: Interval and deadline.
+        tracer: Makes the spans.
+        clock: Measures durations.
+    """
+
+    name = "ping"
+    operation = "ping"
+    awaited = True
+
+    def __init__(self, reader: MetadataReader, config: Config, *, tracer: Tracer, clock: Clock) -> None:
+        super().__init__(tracer=tracer, clock=clock)
         self._reader = reader
-        self._timeout_s = timeout_s
-        self._tracer = tracer
-        self._clock = clock
+        self._timeout_s = config.ping.timeout
+        self.interval_s = config.ping.interval
 
-    def poll(self) -> Result[float]:
-        """Ask once. Blocks for the deadline at most; raises nothing."""
-        return poll("ping", "ping", self._ping, tracer=self._tracer, clock=self._clock)
-
-    def _ping(self) -> float:
-        with call_span(self._tracer, "ping"):
+    def _ask(self) -> float:
+        with self._call():
             return self._reader.ping(self._timeout_s)
+
+    def fold(self, result: Result[float], state: State) -> Next:
+        """See :meth:`Source.fold`: whether the controller is up, lost, or found."""
+        lifecycle = state.lifecycle
+        state.finish(self.name, result)
+        state.health.answered(self.name)
+        if isinstance(result, Failed):
+            lifecycle.up = False
+            if lifecycle.discovery != "never_found":
+                state.recorder.ping(result.took, result.error_type)
+            if result.error_type == "DataPlaneUnavailable":
+                lifecycle.lose(result.detail)
+            return Next(self.interval_s, alive=False)
+        state.recorder.ping(result.value, None)
+        state.controller_time.spend(result.value)
+        lifecycle.answered(self._reader.get_capabilities())
+        return Next(self.interval_s, alive=True)

@@ -6,50 +6,57 @@ import logging
 import threading
 from collections.abc import Sequence
 from contextvars import copy_context
+from typing import Final
 
 from opentelemetry.trace import Tracer
 
 from dataplane.discovery.record import StorageUnitEndpoint
 from dataplane.errors import DataPlaneError, error_type
 from exporter.clock import Clock
-from exporter.model.results import Result, StorageFailure, StoragePoll
+from exporter.config import Config
+from exporter.model.results import Failed, Result, StorageFailure, StoragePoll
 from exporter.model.snapshot import StorageState
+from exporter.model.state import State
 from exporter.polling.readers import StorageReader
-from exporter.polling.sources.base import call_span, poll
+from exporter.polling.sources.base import Next, Source
 
 __all__ = ["StorageSource"]
 
 logger = logging.getLogger(__name__)
 
-_AT_A_TIME = 16
+_AT_A_TIME: Final = 16
 
 
-class StorageSource:
+class StorageSource(Source[StoragePoll]):
     """Asks every storage unit for its figures. One that fails does not hide the others.
 
     Args:
         units: The storage units that discovery found, each with a reader that has a deadline of its own.
+        config: The interval.
         tracer: Makes the spans.
         clock: Measures durations.
     """
 
+    name = "storage"
+    operation = "storage_metrics"
+
     def __init__(
         self,
         units: Sequence[tuple[StorageUnitEndpoint, StorageReader]],
+        config: Config,
         *,
         tracer: Tracer,
         clock: Clock,
     ) -> None:
+        super().__init__(tracer=tracer, clock=clock)
         self._units = tuple(units)
-        self._tracer = tracer
-        self._clock = clock
+        self.interval_s = config.storage.interval
 
-    def poll(self) -> Result[StoragePoll]:
-        """Ask once. Raises nothing; units that hang cost their deadline for every 16 of them."""
-        return poll("storage", "storage_metrics", self._round, tracer=self._tracer, clock=self._clock)
+    def _ask(self) -> StoragePoll:
+        """Ask all units, several at a time: those that hang must not keep the figures of the others waiting.
 
-    def _round(self) -> StoragePoll:
-        """Ask all units, several at a time: those that hang must not keep the figures of the others waiting."""
+        Units that hang cost their deadline for every 16 of them.
+        """
         answers: list[StorageState | StorageFailure] = []
         remaining = iter(self._units)
         lock = threading.Lock()
@@ -61,7 +68,7 @@ class StorageSource:
                     unit = next(remaining, None)
                 if unit is None:
                     return
-                answer = self._ask(*unit)
+                answer = self._ask_unit(*unit)
                 with lock:
                     answers.append(answer)
 
@@ -79,12 +86,29 @@ class StorageSource:
             tuple(answer for answer in answers if isinstance(answer, StorageFailure)),
         )
 
-    def _ask(self, unit: StorageUnitEndpoint, reader: StorageReader) -> StorageState | StorageFailure:
+    def fold(self, result: Result[StoragePoll], state: State) -> Next:
+        """See :meth:`Source.fold`: the figures of the units that answered; one that did not is left out at once."""
+        if isinstance(result, Failed):
+            state.storage = ()
+            state.finish(self.name, result)
+        elif result.value.failures:
+            state.storage = result.value.units
+            failures = [
+                Failed(self.operation, failure.error_type, failure.detail, result.took)
+                for failure in result.value.failures
+            ]
+            state.finish_with_failures(self.name, failures, result.took)
+        else:
+            state.storage = result.value.units
+            state.finish(self.name, result)
+        return Next(self.interval_s)
+
+    def _ask_unit(self, unit: StorageUnitEndpoint, reader: StorageReader) -> StorageState | StorageFailure:
         try:
-            with call_span(self._tracer, "storage_metrics"):
+            with self._call():
                 metrics = reader.read()
         except Exception as error:
             if not isinstance(error, DataPlaneError):
-                logger.exception("asking storage unit %d failed in a way that it should not", unit.index)
+                logger.exception("asking storage unit %d failed with an unexpected error", unit.index)
             return StorageFailure(unit.index, error_type(error), f"storage unit {unit.index}: {error}")
         return StorageState(unit.index, unit.id, metrics.capacity, metrics.keys, metrics.memory_bytes)

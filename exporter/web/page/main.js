@@ -185,7 +185,7 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
     ["Last good poll", lastGood === null ? "never" : `${format.at(lastGood, now)}, ${format.ago(now - lastGood)}`],
     ["Controller", snapshot.endpoint ? format.visible(snapshot.endpoint.address) : null, snapshot.endpoint?.controller_id ?? null],
     ["Restarts", snapshot.generation ? `${format.count(restarts)}` : null, "controllers that took another one's place"],
-    ["Generation", snapshot.generation ? format.count(snapshot.generation) : null],
+    ["Controllers seen", snapshot.generation ? format.count(snapshot.generation) : null],
     ["Backend", snapshot.endpoint?.backend ? format.visible(snapshot.endpoint.backend) : null],
     ["Partitions", live.up ? format.count(snapshot.partitions.length) : format.UNKNOWN],
   ]);
@@ -197,7 +197,7 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
 function quietSentence(live) {
   const held = model.occupancy(live, null);
   if (!held) return "It answers; its partitions are not listed yet.";
-  if (!held.total && !live.flows.some((flow) => flow.arrived)) return "It answers and holds nothing yet.";
+  if (!held.total && !live.total_flow?.arrived) return "It answers and holds nothing yet.";
   return "Generation, queue and training all flow.";
 }
 

@@ -21,78 +21,56 @@ export const planeState = (snapshot) =>
 export const source = (snapshot, name) => snapshot.sources.find((one) => one.source === name);
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
-const sumKnown = (values) => {
-  const known = values.filter((value) => value !== null);
-  return known.length ? sum(known) : null;
-};
+// What is in view: one partition, or all of them together, as the snapshot sums them up. Null when it is not known.
+const inView = (snapshot, scope) =>
+  (snapshot.up && (scope === null ? snapshot.total : snapshot.partitions.find((one) => one.partition === scope))) || null;
 
-// The partitions in view: all, or the one that was chosen.
-export const inScope = (list, scope) => (scope === null ? list : list.filter((one) => one.partition === scope));
+// What passed through it since the exporter started, null when nothing is known of it.
+export const flowOf = (snapshot, scope) =>
+  (scope === null ? snapshot.total_flow : snapshot.flows.find((one) => one.partition === scope)) ?? null;
 
-// Whether partitions could be listed: an empty list then means that there are none.
-export function isListed(snapshot) {
-  const metadata = source(snapshot, "metadata");
-  return snapshot.up && Boolean(metadata?.up) && (metadata.reason === "ok" || metadata.reason === "budget");
-}
+// Whether it is known which partitions there are: an empty list then means that there are none.
+export const isListed = (snapshot) => inView(snapshot, null) !== null;
 
 export function occupancy(snapshot, scope) {
-  const parts = inScope(snapshot.partitions, scope);
-  if (!snapshot.up || (!parts.length && (!isListed(snapshot) || scope !== null))) return null;
-  const groups = Object.fromEntries(GROUP_STATES.map((state) => [state, sum(parts.map((part) => part.groups[state]))]));
+  const part = inView(snapshot, scope);
+  if (!part) return null;
   return {
-    groups,
-    total: sum(Object.values(groups)),
-    keys: sum(parts.map((part) => part.keys)),
-    bytes: sumKnown(parts.map((part) => part.size_bytes)),
-    malformed: sum(parts.map((part) => part.malformed_rows)),
-    oldest: Math.min(...parts.flatMap((part) => part.oldest.map((one) => one.created_at)), Infinity),
+    groups: part.groups,
+    total: sum(Object.values(part.groups)),
+    keys: part.keys,
+    bytes: part.size_bytes,
+    malformed: part.malformed_rows,
+    oldest: Math.min(...part.oldest.map((one) => one.created_at), Infinity),
   };
 }
 
 export function lags(snapshot, scope) {
-  const parts = inScope(snapshot.partitions, scope);
-  if (!snapshot.up || !parts.length) return null;
-  const buckets = Object.keys(parts[0].staleness);
-  const counts = buckets.map((bucket) => [bucket, sum(parts.map((part) => part.staleness[bucket] ?? 0))]);
-  const known = parts.filter((part) => part.staleness_mean !== null);
-  const weights = known.map((part) => sum(Object.values(part.staleness)) - (part.staleness.unknown ?? 0));
-  const references = new Set(parts.map((part) => part.reference).filter(Boolean));
-  const versions = parts.map((part) => part.reference_version).filter((version) => version !== null);
-  const newest = parts.map((part) => part.newest_version).filter((version) => version !== null);
+  const part = inView(snapshot, scope);
+  if (!part || !snapshot.partitions.length) return null;
   return {
-    counts,
-    max: known.length ? Math.max(...known.map((part) => part.staleness_max)) : null,
-    mean: sum(weights) ? sum(known.map((part, index) => part.staleness_mean * weights[index])) / sum(weights) : null,
-    reference: references.size === 1 ? [...references][0] : references.size ? "mixed" : null,
-    version: versions.length ? Math.max(...versions) : null,
-    newest: newest.length ? Math.max(...newest) : null,
+    counts: Object.entries(part.staleness),
+    max: part.staleness_max,
+    mean: part.staleness_mean,
+    reference: part.reference,
+    version: part.reference_version,
+    newest: part.newest_version,
   };
 }
 
-// Groups by weight version over the partitions in view: newest first, then older and unknown.
+// Groups by weight version: newest first, then older and unknown.
 export function versions(snapshot, scope) {
-  const parts = inScope(snapshot.partitions, scope);
-  if (!snapshot.up || !parts.length) return null;
-  const counts = new Map();
-  for (const part of parts) {
-    for (const [label, groups] of part.weight_versions) counts.set(label, (counts.get(label) ?? 0) + groups);
-  }
-  const order = (label) => (label === "unknown" ? 2e300 : label === "older" ? 1e300 : -Number(label));
-  return [...counts].sort(([one], [other]) => order(one) - order(other));
+  const part = inView(snapshot, scope);
+  return part && snapshot.partitions.length ? part.weight_versions : null;
 }
 
-export function addHistograms(histograms) {
-  if (!histograms.length) return null;
-  const [first] = histograms;
-  const counts = first.counts.map((_, index) => sum(histograms.map((one) => one.counts[index])));
-  return { bounds: first.bounds, counts, sum: sum(histograms.map((one) => one.sum)), count: sum(counts) };
-}
+export const count = (histogram) => sum(histogram?.counts ?? []);
 
 // The value below which the share of observations lies: between two bounds by proportion, as Prometheus does.
 export function quantile(histogram, share) {
-  if (!histogram?.count) return null;
+  if (!count(histogram)) return null;
   let below = 0;
-  const rank = share * histogram.count;
+  const rank = share * count(histogram);
   for (let index = 0; index < histogram.bounds.length; index += 1) {
     const here = histogram.counts[index];
     if (here && below + here >= rank) {

@@ -82,13 +82,13 @@ export class Panels {
     const versions = model.versions(live, scope);
     this.versions.draw((versions ?? []).map(([label, value]) => ({ label, value, text: groups(value), tone: /^-?\d+$/.test(label) ? "ready" : "muted" })));
     text(byId("versions-note"), versions ? (versions.length ? "newest first" : "no groups") : unknownNote(live));
-    const flows = model.inScope(live.flows, scope);
-    const residence = model.addHistograms(flows.map((flow) => flow.residence));
-    const rows = residence?.count ? residence.counts.map((value, index) => ({ label: bound(residence.bounds, index), value, text: groups(value), tone: "out" })) : [];
+    const residence = model.flowOf(live, scope)?.residence;
+    const left = model.count(residence);
+    const rows = left ? residence.counts.map((value, index) => ({ label: bound(residence.bounds, index), value, text: groups(value), tone: "out" })) : [];
     const last = rows.reduce((found, row, index) => (row.value ? index : found), -1);
     this.residence.draw(rows.slice(0, Math.max(last + 1, Math.min(rows.length, 6))));
-    const mean = residence?.count ? format.span(residence.sum / residence.count) : null;
-    text(byId("residence-note"), mean ? `of ${groups(residence.count)} that left since the start · mean ${mean}` : "no group has left since the start");
+    const mean = left ? format.span(residence.sum / left) : null;
+    text(byId("residence-note"), mean ? `of ${groups(left)} that left since the start · mean ${mean}` : "no group has left since the start");
   }
 
   partitionTable() {

@@ -74,9 +74,8 @@ export class Stages {
 
   flowFacts({ live, scope, now, histories, lagsInScope, rates }) {
     const windowS = model.rateWindow(live);
-    const flows = model.inScope(live.flows, scope);
-    const total = (key) => flows.reduce((sum, flow) => sum + flow[key], 0);
-    const residence = model.addHistograms(flows.map((flow) => flow.residence));
+    const flow = model.flowOf(live, scope);
+    const total = (key) => flow?.[key] ?? 0;
     for (const [column, figure, note, list, verb] of [
       ["arrived", "in-rate", "in-note", "in-facts", "arrived"],
       ["departed", "out-rate", "out-note", "out-facts", "left"],
@@ -94,7 +93,7 @@ export class Stages {
           : [
               ["Since start", counted],
               ["Seen growing", usual],
-              ["Half stay less than", residence?.count ? format.span(model.quantile(residence, 0.5)) : null],
+              ["Residence p50", model.count(flow?.residence) ? format.span(model.quantile(flow.residence, 0.5)) : null],
               ["Lost with a controller", total("lost") ? format.count(total("lost")) : null],
             ],
       );
@@ -131,7 +130,6 @@ export class Stages {
       const origin = {
         published: `from version ${lagsInScope.version}, published by the trainer`,
         newest_seen: `from version ${lagsInScope.version}, the newest seen: lower bounds`,
-        mixed: "each partition from its own reference",
       }[lagsInScope.reference];
       text(note, `largest ${format.count(lagsInScope.max)}, mean ${format.decimal(lagsInScope.mean, 2)} · ${origin}`);
     }

@@ -1,0 +1,35 @@
+"""A controller that is polled: where it is, what is asked of it, and the readers that ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dataplane.discovery.record import Endpoint
+from exporter.polling.readers import Readers
+from exporter.polling.sources.base import Source
+
+__all__ = ["Target"]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One controller.
+
+    Attributes:
+        endpoint: Where it is.
+        readers: What the sources ask with; closed when no poll uses them any more.
+        sources: What is asked, in the order of a first round; the first tells whether the controller is up.
+    """
+
+    endpoint: Endpoint
+    readers: Readers
+    sources: tuple[Source[Any], ...]
+
+    def is_at(self, endpoint: Endpoint) -> bool:
+        """Whether *endpoint* is that of this very controller, with the same storage units."""
+        return _identity(self.endpoint) == _identity(endpoint)
+
+
+def _identity(endpoint: Endpoint) -> tuple[object, ...]:
+    return endpoint.address, endpoint.controller_id, endpoint.actor_id, endpoint.storage_units
