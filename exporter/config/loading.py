@@ -53,7 +53,9 @@ def dump_config(config: Config) -> str:
             name: {key: value for key, value in msgspec.structs.asdict(partition).items() if value is not None}
             for name, partition in config.partitions.items()
         }
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    # PyYAML reads U+0085 back as a space unless it is escaped.
+    return yaml.safe_dump(tree, sort_keys=False) if "\x85" in text else text
 
 
 def _way(config: Config) -> str:

@@ -10,6 +10,7 @@ import ipaddress
 import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -36,7 +37,7 @@ __all__ = [
 Parser = Callable[[object], Any]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h)?")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -106,7 +107,7 @@ def duration(low: float, high: float = 86400.0) -> Parser:
     def parse(value: object) -> float:
         seconds = _number(value)
         if seconds is None and isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-            seconds = round(float(match[1]) * _SECONDS[match[2] or "s"], 9)
+            seconds = float(Decimal(match[1]) * _SECONDS[match[2] or "s"])
         if seconds is None:
             raise BadValue(f"{show(value)} is not a duration", "write it as 250ms, 5s, 2m or a number of seconds")
         if not low <= seconds <= high:
@@ -118,10 +119,10 @@ def duration(low: float, high: float = 86400.0) -> Parser:
 
 
 def show_duration(seconds: float) -> str:
-    """Return *seconds* the way :func:`duration` reads it."""
-    if 0 < seconds < 1:
-        return f"{seconds * 1000:.12g}ms"
-    return f"{seconds:.12g}s"
+    """Return *seconds* the way :func:`duration` reads it, in as many digits as it takes to read the same value."""
+    exact = Decimal(repr(seconds))
+    number, unit = (exact.scaleb(3), "ms") if 0 < seconds < 1 else (exact, "s")
+    return f"{number.normalize():f}{unit}"
 
 
 def size(value: object) -> int:

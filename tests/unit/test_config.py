@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.config import SETTINGS, Config, ConfigError, Listen, Partition, Ping, dump_config, load_config, values
+from exporter.config import (
+    SETTINGS,
+    Config,
+    ConfigError,
+    Listen,
+    Metadata,
+    Partition,
+    Ping,
+    Setting,
+    dump_config,
+    load_config,
+    values,
+)
 
 ROOT = Path(__file__).parents[2]
 INVALID = sorted((ROOT / "tests" / "config").glob("invalid-*.yaml"))
@@ -174,12 +187,54 @@ def test_the_dump_masks_credentials() -> None:
     assert "hunter2" not in shown
 
 
-@given(st.floats(min_value=0.1, max_value=86400))
+@given(st.floats(min_value=0, max_value=86400))
+@example(0.16633902174159879)
+@example(1e-07)
+@example(math.nextafter(86400, 0))
+@example(math.nextafter(1, 0))
 def test_any_duration_survives_being_shown(seconds: float) -> None:
-    shown = values.show_duration(seconds)
-    assert values.duration(0.0)(shown) == pytest.approx(seconds, rel=1e-9)
+    assert values.duration(0.0)(values.show_duration(seconds)) == seconds
 
 
+@given(st.integers(min_value=1, max_value=2**63))
+@example(2**30 - 2**10)
+@example(2**53 + 1)
+def test_any_size_survives_being_shown(count: int) -> None:
+    assert values.size(values.show_size(count)) == count
+
+
+@settings(deadline=None)
+@given(
+    run=st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip),
+    name=st.text(st.characters(codec="utf-8")),
+    share=st.floats(min_value=0, max_value=1, exclude_min=True),
+)
+@example(run="\x85\ufeff\x00", name="=", share=1e-07)
+@example(run="null", name="1_0", share=5e-324)
+def test_any_configuration_survives_being_shown(
+    tmp_path_factory: pytest.TempPathFactory, run: str, name: str, share: float
+) -> None:
+    config = Config(run=run, partitions={name: Partition()}, metadata=Metadata(max_controller_share=share))
+    assert load(file=write(tmp_path_factory.getbasetemp(), dump_config(config))) == config
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+def test_a_default_that_help_shows_is_read_as_the_same(setting: Setting) -> None:
+    default = setting.get(Config())
+    assert default is None or setting.parse(setting.show(default)) == default
+
+
+def test_a_duration_is_shown_in_as_few_digits_as_it_takes() -> None:
+    assert [values.show_duration(seconds) for seconds in (0.25, 4.0, 86400, 1e-07, 100.5)] == [
+        "250ms",
+        "4s",
+        "86400s",
+        "0.0001ms",
+        "100.5s",
+    ]
+
+
+@settings(deadline=None)
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers()), st.dates()))
 def test_a_parser_gives_a_value_or_a_bad_value(value: object) -> None:
     for setting in SETTINGS:
