@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
 
+from dataplane._addresses import parse_address
 from dataplane.adapters import _tq_session as session
 from dataplane.adapters._arguments import check_partition, check_wait
 from dataplane.adapters._tq_calls import TransferQueueCalls
 from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready, group_rows
 from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
-from dataplane.probe import parse_address
 
 __all__ = ["MIN_CLOSE_S", "MetadataCalls", "TransferQueueMetadataReader", "import_tq"]
 

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from dataplane._addresses import join_host_port, parse_address
 from dataplane._resolver import Resolver
 from dataplane.adapters._wire_limits import ReplyLimitExceeded
 from dataplane.adapters._wire_protocol import Reply, encode_request
@@ -32,7 +33,7 @@ from dataplane.errors import (
     DataPlaneTimeout,
     DataPlaneUnavailable,
 )
-from dataplane.probe import ConnectionProbe, is_unknown_name, parse_address
+from dataplane.probe import ConnectionProbe, is_unknown_name
 
 __all__ = ["WireConnection"]
 
@@ -265,7 +266,7 @@ class WireConnection:
                     raise DataPlaneUnavailable(f"{self._where} is gone: {reason}") from error
                 raise DataPlaneTimeout(f"{self._where} cannot be connected to: {reason}") from error
             if host is not None:
-                return f"tcp://[{host}]:{self._port}" if ":" in host else f"tcp://{host}:{self._port}"
+                return f"tcp://{join_host_port(host, self._port)}"
             if wait_s <= 0:
                 raise DataPlaneTimeout(
                     f"{self._where} cannot be connected to: no answer within {timeout_s:g} s to what the address of "

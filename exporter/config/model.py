@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from dataplane._addresses import join_host_port
 from dataplane.groups import Convention
 
 __all__ = [
@@ -40,7 +41,7 @@ class Listen(msgspec.Struct, frozen=True):
     port: int = 9464
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_host_port(self.host, self.port)
 
 
 class Discovery(msgspec.Struct, frozen=True):

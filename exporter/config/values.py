@@ -6,13 +6,14 @@ Every parser takes what YAML, the environment or a flag gave, returns the typed 
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+from dataplane._addresses import is_ip, split_host_port
 
 __all__ = [
     "BadValue",
@@ -40,7 +41,6 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(ms|s|m|h)?")
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -157,7 +157,7 @@ def one_of(*choices: str) -> Parser:
 def host_port(value: object) -> tuple[str, int]:
     """Return host and port of ``ADDRESS:PORT``; an IPv6 address stands in brackets, port 0 is any free one."""
     remedy = "write ADDRESS:PORT, such as 0.0.0.0:9464 or [::1]:9464"
-    parts = _split_host_port(value) if isinstance(value, str) else None
+    parts = _split(value)
     if parts is None:
         raise BadValue(f"{show(value)} is not an address with a port", remedy)
     return parts
@@ -167,8 +167,8 @@ def controller_address(value: object) -> str:
     """Return the address of a controller's request socket, ``tcp://IP:PORT``."""
     remedy = "write tcp://IP:PORT, with the IP and port of the controller's request socket"
     if isinstance(value, str) and value.startswith("tcp://"):
-        parts = _split_host_port(value.removeprefix("tcp://"))
-        if parts is not None and parts[1] > 0 and _is_ip(parts[0]):
+        parts = _split(value.removeprefix("tcp://"))
+        if parts is not None and parts[1] > 0 and is_ip(parts[0]):
             return value
     raise BadValue(f"{show(value)} is not the address of a controller", remedy)
 
@@ -181,7 +181,7 @@ def ray_address(value: object) -> str:
     if isinstance(value, str):
         if value == "auto":
             return value
-        parts = _split_host_port(value.removeprefix("ray://"))
+        parts = _split(value.removeprefix("ray://"))
         if parts is not None and parts[1] > 0:
             return value
     raise BadValue(f"{show(value)} cannot be the address of a Ray cluster", remedy)
@@ -232,24 +232,11 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _split_host_port(address: str) -> tuple[str, int] | None:
-    host, colon, port = address.rpartition(":")
-    if not colon or not re.fullmatch(r"\d{1,5}", port) or int(port) > 65535:
-        return None
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        return (host, int(port)) if _is_ip(host) and ":" in host else None
-    if re.fullmatch(r"[\d.]+", host) and not _is_ip(host):
-        return None
-    return (host, int(port)) if _HOST.fullmatch(host) else None
-
-
-def _is_ip(host: str) -> bool:
+def _split(value: object) -> tuple[str, int] | None:
     try:
-        ipaddress.ip_address(host)
+        return split_host_port(value) if isinstance(value, str) else None
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _kind(value: object) -> str:

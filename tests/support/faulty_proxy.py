@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
-from dataplane.probe import parse_address
+from dataplane._addresses import parse_address
 
 __all__ = ["FaultyProxy", "frame"]
 
