@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from dataplane._addresses import split_host_port
 from dataplane.errors import DataPlaneBadRequest, DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable
-from exporter.config.values import BadValue, ray_address
+from exporter.config.addresses import ray_address
+from exporter.config.values import BadValue
 
 __all__ = ["RAY_ENVIRONMENT", "NoRayError", "connect", "discovery_error", "import_needed", "one_line"]
 
