@@ -21,7 +21,7 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: P
     """Return the effective configuration.
 
     Args:
-        flags: Value by flag, for example ``{"--listen": ":9464"}``; None counts as unset.
+        flags: Value by flag, for example ``{"--listen": "[::]:9464"}``; None counts as unset.
         environ: The environment; of it only ``TQ_EXPORTER_*`` is read. ``TQ_EXPORTER_CONFIG`` names the file when
             *file* is None. An empty value counts as unset.
         file: The YAML file, None for none.
