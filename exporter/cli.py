@@ -6,7 +6,6 @@ Importing this module loads only the configuration; a command loads what it need
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib.util
 import os
 import re
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+from dataplane.nearest import did_you_mean
 from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError, dump_config, load_config
 from exporter.logs import setup_logging
 from exporter.version import this_build
@@ -321,9 +321,9 @@ def _reject(parser: _Parser, rest: Sequence[str], arguments: Sequence[str]) -> N
     known = {flag for command in parser.commands.values() for flag in _FLAG.findall(command.format_usage())} | {
         "--help"
     }
-    nearest = difflib.get_close_matches(unknown, known, n=1) if re.match("--", unknown) else []
     command = next((word for word in arguments if not word.startswith("-")), "")
-    remedy = f"did you mean {nearest[0]}?" if nearest else f"see {_PROGRAM} {command} --help".replace("  ", " ")
+    page = f"{_PROGRAM} {command} --help".replace("  ", " ")
+    remedy = did_you_mean(unknown, known, page) if unknown.startswith("--") else f"see {page}"
     raise ConfigError(unknown, "is not a known argument", remedy)
 
 

@@ -12,9 +12,10 @@ import threading
 import time
 from typing import Final, Literal
 
+from dataplane.net.addresses import parse_address
 from dataplane.net.resolver import Resolver
 
-__all__ = ["ConnectionProbe", "Verdict", "is_unknown_name", "parse_address"]
+__all__ = ["ConnectionProbe", "Verdict", "is_unknown_name"]
 
 Verdict = Literal["connected", "gone", "unknown"]
 
@@ -23,22 +24,6 @@ Verdict = Literal["connected", "gone", "unknown"]
 _NOBODY_THERE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 )
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Split ``tcp://HOST:PORT`` (``tcp://[IPV6]:PORT``) into host and port.
-
-    Raises:
-        ValueError: *address* is not of that form.
-    """
-    scheme, separator, rest = address.partition("://")
-    host, colon, port = rest.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    host = host[1:-1] if bracketed else host
-    well_formed = scheme == "tcp" and separator and colon and host and (bracketed or ":" not in host)
-    if not well_formed or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"not an address of the form tcp://HOST:PORT: {address!r}")
-    return host, int(port)
 
 
 class ConnectionProbe:

@@ -1,15 +1,15 @@
 """The configuration: flags over environment over a YAML file over defaults.
 
-Every setting is declared once, in :data:`SETTINGS`; flags, environment variables, the file's keys, their
-checks and ``check-config`` follow from that table.
+Every setting is declared once, as a field of :class:`Config` or of a section of it: the file's keys, the environment
+variables, their checks and ``check-config`` follow from its type. :mod:`exporter.config.settings` adds the flags.
 """
 
+from exporter.config.addresses import Listen
 from exporter.config.loading import dump_config, load_config
 from exporter.config.model import (
     Config,
     ConfigError,
     Discovery,
-    Listen,
     Log,
     Metadata,
     Otlp,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from dataplane.nearest import did_you_mean
 from exporter.config import values
 from exporter.config.model import ConfigError
 
@@ -108,7 +108,4 @@ def as_mapping(value: object, origin: str, *, quote: bool = True) -> dict[str, A
 
 def reject_key(origin: str, name: str, known: Iterable[str], page: str = "docs/configuration.md") -> NoReturn:
     """Raise the ConfigError for an unknown key, which names the nearest of the *known* ones."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]
-    close = difflib.SequenceMatcher(None, name, nearest).ratio() >= 0.6
-    remedy = f"did you mean {nearest}?" if close else f"the nearest is {nearest}, {page} has them all"
-    raise ConfigError(origin, "is not a known key", remedy)
+    raise ConfigError(origin, "is not a known key", did_you_mean(name, known, page))

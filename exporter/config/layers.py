@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from exporter.config.documents import as_mapping, read_document, reject_key
-from exporter.config.model import ConfigError
-from exporter.config.settings import BY_KEY, CONFIG_ENV, ENV_PREFIX, PARTITION_KEYS, SECTIONS, SETTINGS
-from exporter.config.values import BadValue, Parser
+import msgspec
+
+from exporter.config.documents import Document, as_mapping, read_document, reject_key
+from exporter.config.model import Config, ConfigError, Partition
+from exporter.config.settings import CONFIG_ENV, ENV_PREFIX, SETTINGS, Setting, is_section
+from exporter.config.values import BadValue, parse
 
 __all__ = ["Given", "read_environment", "read_file", "read_flags"]
 
@@ -28,82 +30,76 @@ class Given:
 
 
 def read_flags(flags: Mapping[str, object]) -> dict[str, Given]:
-    """Return the settings in *flags*, value by flag; None is "not given".
+    """Return the settings in *flags*, value by flag; None counts as unset.
 
     Raises:
         ConfigError: A flag is unknown or its value cannot be used.
     """
     known = {setting.flag: setting for setting in SETTINGS if setting.flag}
-    given = {flag: value for flag, value in flags.items() if value is not None}
-    for flag in given:
-        if flag not in known:
-            reject_key(flag, flag, known)
-    return {known[flag].key: _parse(known[flag].parse, value, flag) for flag, value in given.items()}
+    return _read_names(known, {flag: value for flag, value in flags.items() if value is not None})
 
 
 def read_environment(environ: Mapping[str, str]) -> dict[str, Given]:
-    """Return the settings in ``TQ_EXPORTER_*``; an empty variable is "not given".
+    """Return the settings in ``TQ_EXPORTER_*``; an empty value counts as unset.
 
     Raises:
         ConfigError: A variable with our prefix is unknown or its value cannot be used.
     """
     known = {setting.env: setting for setting in SETTINGS}
-    layer = {}
-    for name, value in sorted(environ.items()):
-        if not name.startswith(ENV_PREFIX) or value == "":
-            continue
-        if name in known:
-            layer[known[name].key] = _parse(known[name].parse, value, name)
-        elif name != CONFIG_ENV and not _SERVICE_LINK.search(name):
-            reject_key(name, name, known)
-    return layer
+    ours = {name: value for name, value in sorted(environ.items()) if name.startswith(ENV_PREFIX) and value != ""}
+    for name in ours.keys() - known.keys():
+        if name == CONFIG_ENV or _SERVICE_LINK.search(name):
+            del ours[name]
+    return _read_names(known, ours)
 
 
-def read_file(file: Path) -> tuple[dict[str, Given], dict[str, dict[str, Any]]]:
-    """Return the settings and the partitions in a YAML file; a key without a value is "not given".
+def read_file(file: Path) -> dict[str, Given]:
+    """Return the settings and ``partitions`` in a YAML file; a key without a value counts as unset.
 
     Raises:
         ConfigError: The file cannot be read, is no YAML, or has a key that is unknown or cannot be used.
     """
     document = read_document(file, "--config")
-    origin = document.origin
-    layer: dict[str, Given] = {}
-    partitions: dict[str, dict[str, Any]] = {}
-    for name, value in document.tree.items():
-        if name == "partitions":
-            partitions = _read_partitions(value, origin)
-        elif name in SECTIONS:
-            for inner, leaf in as_mapping(value, origin(name)).items():
-                key = f"{name}.{inner}"
-                if key not in BY_KEY:
-                    siblings = [other.rpartition(".")[2] for other in BY_KEY if other.startswith(f"{name}.")]
-                    reject_key(origin(name, inner), inner, siblings)
-                if leaf is not None:
-                    layer[key] = _parse(BY_KEY[key].parse, leaf, origin(name, inner))
-        elif name in BY_KEY:
-            if value is not None:
-                layer[name] = _parse(BY_KEY[name].parse, value, origin(name))
-        else:
-            reject_key(origin(name), name, [*SECTIONS, "partitions", *(key for key in BY_KEY if "." not in key)])
-    return layer, partitions
+    return dict(_read_mapping(document, document.tree, Config))
 
 
-def _read_partitions(value: object, origin: Callable[..., str]) -> dict[str, dict[str, Any]]:
-    partitions = {}
-    for name, settings in as_mapping(value, origin("partitions")).items():
-        parsed = {}
-        for key, leaf in as_mapping(settings, origin("partitions", name)).items():
-            where = origin("partitions", name, key)
-            if key not in PARTITION_KEYS:
-                reject_key(where, key, PARTITION_KEYS)
-            if leaf is not None:
-                parsed[key] = _parse(PARTITION_KEYS[key], leaf, where).value
-        partitions[name] = parsed
-    return partitions
+def _read_names(known: Mapping[str, Setting], given: Mapping[str, object]) -> dict[str, Given]:
+    layer = {}
+    for name, value in given.items():
+        if name not in known:
+            reject_key(name, name, known)
+        layer[known[name].key] = _parse(value, known[name].kind, name)
+    return layer
 
 
-def _parse(parser: Parser, value: object, origin: str) -> Given:
+def _read_mapping(
+    document: Document, value: object, kind: type[msgspec.Struct], *path: str
+) -> Iterator[tuple[str, Given]]:
+    """Yield what the mapping *value* at *path* gives, by dotted key below *path*."""
+    kinds = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for name, leaf in as_mapping(value, document.origin(*path)).items():
+        here = (*path, name)
+        origin = document.origin(*here)
+        if name not in kinds:
+            reject_key(origin, name, kinds)
+        if here == ("partitions",):
+            yield name, Given(_read_partitions(document, leaf), origin)
+        elif is_section(kinds[name]):
+            for key, given in _read_mapping(document, leaf, kinds[name], *here):
+                yield f"{name}.{key}", given
+        elif leaf is not None:
+            yield name, _parse(leaf, kinds[name], origin)
+
+
+def _read_partitions(document: Document, value: object) -> dict[str, dict[str, Any]]:
+    return {
+        name: {key: given.value for key, given in _read_mapping(document, settings, Partition, "partitions", name)}
+        for name, settings in as_mapping(value, document.origin("partitions")).items()
+    }
+
+
+def _parse(value: object, kind: Any, origin: str) -> Given:
     try:
-        return Given(parser(value), origin)
+        return Given(parse(value, kind), origin)
     except BadValue as error:
         raise ConfigError(origin, error.problem, error.remedy) from None

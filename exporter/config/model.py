@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from dataplane.groups import Convention
+from exporter.config.addresses import ControllerAddress, Listen, ListenAddress, OtlpUrl, RayAddress
+from exporter.config.values import Duration, FilePath, Size, Text
 
 __all__ = [
     "Config",
     "ConfigError",
     "Discovery",
-    "Listen",
     "Log",
     "LogFormat",
     "LogLevel",
@@ -33,14 +34,11 @@ LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-class Listen(msgspec.Struct, frozen=True):
-    """Where the exporter serves HTTP. Port 0 takes any free one, which the log names."""
-
-    host: str = "0.0.0.0"  # noqa: S104 - Prometheus scrapes from another machine
-    port: int = 9464
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+Count = Annotated[int, Meta(ge=1)]
+Interval = Annotated[Duration, Meta(ge=0.1, le=86400)]
+Timeout = Annotated[Duration, Meta(ge=0.01, le=3600)]
+DiscoveryTimeout = Annotated[Duration, Meta(ge=1, le=600)]
+Share = Annotated[float, Meta(gt=0, le=1)]
 
 
 class Discovery(msgspec.Struct, frozen=True):
@@ -53,18 +51,18 @@ class Discovery(msgspec.Struct, frozen=True):
         timeout: Seconds that one question to Ray may take.
     """
 
-    controller: str | None = None
-    file: Path | None = None
-    ray_address: str = "auto"
-    timeout: float = 30.0
+    controller: ControllerAddress | None = None
+    file: FilePath | None = None
+    ray_address: RayAddress = "auto"
+    timeout: DiscoveryTimeout = 30.0
 
 
 class Ping(msgspec.Struct, frozen=True):
     """The liveness check. ``slo``: a ping that takes longer than this many seconds is slow."""
 
-    interval: float = 5.0
-    timeout: float = 4.0
-    slo: float = 0.25
+    interval: Interval = 5.0
+    timeout: Timeout = 4.0
+    slo: Timeout = 0.25
 
 
 class Metadata(msgspec.Struct, frozen=True):
@@ -80,20 +78,20 @@ class Metadata(msgspec.Struct, frozen=True):
         max_rows: A partition of more rows is not listed.
     """
 
-    interval: float = 10.0
-    timeout: float = 10.0
-    max_controller_share: float = 0.01
-    max_controller_stall: float = 0.25
-    max_reply_bytes: int = 256 * 2**20
-    max_rows: int = 1_000_000
+    interval: Interval = 10.0
+    timeout: Timeout = 10.0
+    max_controller_share: Share = 0.01
+    max_controller_stall: Timeout = 0.25
+    max_reply_bytes: Annotated[Size, Meta(le=2**40)] = 256 * 2**20
+    max_rows: Count = 1_000_000
 
 
 class Storage(msgspec.Struct, frozen=True):
     """Questions to the storage units."""
 
     enabled: bool = True
-    interval: float = 15.0
-    timeout: float = 3.0
+    interval: Interval = 15.0
+    timeout: Timeout = 3.0
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -105,7 +103,7 @@ class Partition(msgspec.Struct, frozen=True):
     """
 
     convention: Convention = "auto"
-    group_size: int | None = None
+    group_size: Count | None = None
 
 
 class Otlp(msgspec.Struct, frozen=True):
@@ -118,10 +116,10 @@ class Otlp(msgspec.Struct, frozen=True):
         timeout: Seconds that one push may take; also bounds the exporter's shutdown.
     """
 
-    endpoint: str | None = None
+    endpoint: OtlpUrl | None = None
     protocol: OtlpProtocol | None = None
-    interval: float = 15.0
-    timeout: float = 2.0
+    interval: Interval = 15.0
+    timeout: Timeout = 2.0
 
 
 class Web(msgspec.Struct, frozen=True):
@@ -132,7 +130,7 @@ class Web(msgspec.Struct, frozen=True):
         disable_page: Leave out the live page at ``/``.
     """
 
-    config_file: Path | None = None
+    config_file: FilePath | None = None
     disable_page: bool = False
 
 
@@ -163,8 +161,8 @@ class Config(msgspec.Struct, frozen=True):
         log: The exporter's own log.
     """
 
-    listen: Listen = Listen()
-    run: str | None = None
+    listen: ListenAddress = Listen()
+    run: Text | None = None
     reader: Reader = "wire"
     discovery: Discovery = Discovery()
     ping: Ping = Ping()
@@ -172,8 +170,8 @@ class Config(msgspec.Struct, frozen=True):
     storage: Storage = Storage()
     partitions: dict[str, Partition] = {}
     default_convention: Convention = "auto"
-    max_partitions: int = 100
-    weight_versions: int = 16
+    max_partitions: Annotated[int, Meta(ge=1, le=1000)] = 100
+    weight_versions: Annotated[int, Meta(ge=0, le=16)] = 16
     otlp: Otlp = Otlp()
     web: Web = Web()
     log: Log = Log()

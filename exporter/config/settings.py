@@ -1,39 +1,43 @@
-"""The one table of all settings: key, check, flag and environment variable of each."""
+"""All settings: key, type, flag and environment variable of each, from the types in :mod:`exporter.config.model`."""
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, get_args
 
 import msgspec
 
-from dataplane.groups import CONVENTIONS, Convention
 from exporter.config import values
-from exporter.config.model import (
-    Config,
-    Discovery,
-    Listen,
-    Log,
-    LogFormat,
-    LogLevel,
-    Metadata,
-    Otlp,
-    OtlpProtocol,
-    Ping,
-    Reader,
-    Storage,
-    Web,
-)
-from exporter.config.values import Parser
+from exporter.config.model import Config
 
-__all__ = ["BY_KEY", "CONFIG_ENV", "ENV_PREFIX", "PARTITION_KEYS", "SECTIONS", "SETTINGS", "WAYS", "Setting"]
+__all__ = ["CONFIG_ENV", "ENV_PREFIX", "SETTINGS", "WAYS", "Setting", "is_section"]
 
 ENV_PREFIX: Final = "TQ_EXPORTER_"
 CONFIG_ENV: Final = f"{ENV_PREFIX}CONFIG"
 """The variable that names the configuration file."""
+
+_FLAGS: Final = {
+    "listen": ("--listen", "where to serve HTTP; port 0 takes any free one"),
+    "run": ("--run", "identity of the training run, on every metric's target_info"),
+    "reader": ("--reader", "TransferQueue's protocol itself, or its public client"),
+    "discovery.controller": ("--controller", "the controller's address"),
+    "discovery.file": ("--discovery-file", "a discovery record that holds the address"),
+    "discovery.ray_address": ("--ray-address", "the Ray cluster to ask: auto, HOST:PORT or ray://HOST:PORT"),
+    "ping.interval": ("--ping-interval", "time between two pings, such as 5s or 500ms"),
+    "metadata.interval": ("--metadata-interval", "time between two listings of the partitions"),
+    "otlp.endpoint": ("--otlp", "push to this OTLP receiver"),
+    "web.config_file": ("--web.config.file", "TLS, users and headers: docs/security.md"),
+    "web.disable_page": ("--web.disable-page", "leave out the live page at /"),
+    "log.format": ("--log-format", "how log lines look"),
+    "log.level": ("--log-level", "the least severe lines to log"),
+}
+"""The flag of a key, and what ``--help`` says of it."""
+
+WAYS: Final = ("discovery.controller", "discovery.file", "discovery.ray_address")
+"""The ways to find the controller. One layer may name one; a higher layer's choice replaces a lower one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +46,15 @@ class Setting:
 
     Attributes:
         key: Its dotted key in the file and in :class:`~exporter.config.model.Config`.
-        parse: Reads and checks a value; raises :class:`~exporter.config.values.BadValue`.
+        kind: The type of its value.
         flag: Its flag, None when it has none.
-        metavar: What the flag's value looks like, None for a switch, which has none.
         help: What the flag does, in half a line.
-        show: Writes a value the way ``parse`` reads it.
     """
 
     key: str
-    parse: Parser
+    kind: Any
     flag: str | None = None
-    metavar: str | None = None
     help: str = ""
-    show: Callable[[Any], object] = lambda value: value
 
     @property
     def env(self) -> str:
@@ -62,92 +62,39 @@ class Setting:
         name = self.flag.removeprefix("--") if self.flag else self.key
         return ENV_PREFIX + re.sub(r"[^a-z0-9]", "_", name).upper()
 
+    @property
+    def metavar(self) -> str | None:
+        """What the flag's value looks like, None for a switch, which has none."""
+        plain, _, form = values.describe(self.kind)
+        return form.metavar if form else "|".join(get_args(plain)) or None
+
+    def parse(self, value: object) -> Any:
+        """Return the checked *value*; raises :class:`~exporter.config.values.BadValue`."""
+        return values.parse(value, self.kind)
+
+    def show(self, value: Any) -> object:
+        """Return *value* the way :meth:`parse` reads it, the credentials in a URL masked."""
+        form = values.describe(self.kind)[2]
+        return form.show(value) if form else value
+
     def get(self, config: Config) -> Any:
         """Return the setting's value in *config*."""
-        section, _, name = self.key.rpartition(".")
-        return getattr(getattr(config, section) if section else config, name)
+        return functools.reduce(getattr, self.key.split("."), config)
 
 
-def _listen(value: object) -> Listen:
-    return Listen(*values.host_port(value))
+def is_section(kind: Any) -> bool:
+    """Return whether a key of this type holds further keys."""
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
-def _path(value: object) -> Path:
-    return Path(values.text(value))
+def _settings(kind: type[msgspec.Struct], above: str = "") -> Iterator[Setting]:
+    for field in msgspec.structs.fields(kind):
+        key = above + field.name
+        if is_section(field.type):
+            yield from _settings(field.type, f"{key}.")
+        elif key != "partitions":
+            yield Setting(key, field.type, *_FLAGS.get(key, ()))
 
 
-def _choice(key: str, kind: Any, flag: str | None = None, help: str = "") -> Setting:
-    choices = get_args(kind)
-    return Setting(key, values.one_of(*choices), flag, "|".join(choices), help)
-
-
-def _duration(key: str, low: float, high: float, flag: str | None = None, help: str = "") -> Setting:
-    return Setting(key, values.duration(low, high), flag, "DURATION", help, values.show_duration)
-
-
-def _interval(key: str, flag: str | None = None, help: str = "") -> Setting:
-    return _duration(key, 0.1, 86400.0, flag, help)
-
-
-def _timeout(key: str) -> Setting:
-    return _duration(key, 0.01, 3600.0)
-
-
-SETTINGS: Final[tuple[Setting, ...]] = (
-    Setting("listen", _listen, "--listen", "ADDRESS:PORT", "where to serve HTTP; port 0 takes any free one", str),
-    Setting("run", values.text, "--run", "NAME", "identity of the training run, on every metric's target_info"),
-    _choice("reader", Reader, "--reader", "TransferQueue's protocol itself, or its public client"),
-    Setting(
-        "discovery.controller", values.controller_address, "--controller", "tcp://IP:PORT", "the controller's address"
-    ),
-    Setting("discovery.file", _path, "--discovery-file", "FILE", "a discovery record that holds the address", str),
-    Setting(
-        "discovery.ray_address",
-        values.ray_address,
-        "--ray-address",
-        "ADDRESS",
-        "the Ray cluster to ask: auto, HOST:PORT or ray://HOST:PORT",
-    ),
-    _duration("discovery.timeout", 1.0, 600.0),
-    _interval("ping.interval", "--ping-interval", "time between two pings, such as 5s or 500ms"),
-    _timeout("ping.timeout"),
-    _timeout("ping.slo"),
-    _interval("metadata.interval", "--metadata-interval", "time between two listings of the partitions"),
-    _timeout("metadata.timeout"),
-    Setting("metadata.max_controller_share", values.fraction),
-    _timeout("metadata.max_controller_stall"),
-    Setting("metadata.max_reply_bytes", values.size, show=values.show_size),
-    Setting("metadata.max_rows", values.integer(1)),
-    Setting("storage.enabled", values.boolean),
-    _interval("storage.interval"),
-    _timeout("storage.timeout"),
-    _choice("default_convention", Convention),
-    Setting("max_partitions", values.integer(1, 1000)),
-    Setting("weight_versions", values.integer(0, 16)),
-    Setting("otlp.endpoint", values.otlp_url, "--otlp", "URL", "push to this OTLP receiver", values.mask_url),
-    _choice("otlp.protocol", OtlpProtocol),
-    _interval("otlp.interval"),
-    _timeout("otlp.timeout"),
-    Setting("web.config_file", _path, "--web.config.file", "FILE", "TLS, users and headers: docs/security.md", str),
-    Setting("web.disable_page", values.boolean, "--web.disable-page", None, "leave out the live page at /"),
-    _choice("log.format", LogFormat, "--log-format", "how log lines look"),
-    _choice("log.level", LogLevel, "--log-level", "the least severe lines to log"),
-)
+SETTINGS: Final = tuple(_settings(Config))
 """Every setting except ``partitions``, which only the file has."""
-
-BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
-PARTITION_KEYS: Final[dict[str, Parser]] = {
-    "convention": values.one_of(*CONVENTIONS),
-    "group_size": values.integer(1),
-}
-SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
-    "discovery": Discovery,
-    "ping": Ping,
-    "metadata": Metadata,
-    "storage": Storage,
-    "otlp": Otlp,
-    "web": Web,
-    "log": Log,
-}
-WAYS: Final = ("discovery.controller", "discovery.file", "discovery.ray_address")
-"""The ways to find the controller. One layer may name one; a higher layer's choice replaces a lower one's."""

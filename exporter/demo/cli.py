@@ -9,10 +9,13 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
 
 from exporter.config import Listen
-from exporter.config.values import BadValue, Parser, duration, host_port, integer, otlp_url
+from exporter.config.addresses import ListenAddress, OtlpUrl
+from exporter.config.values import BadValue, Duration, parse
 from exporter.demo.protocol import CONVENTIONS
 
 __all__ = ["add_arguments", "main"]
@@ -24,7 +27,10 @@ _CHAOS_S: Final = 20.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the demo's flags to *parser*."""
     parser.add_argument(
-        "--duration", type=_checked(duration(1.0, 7 * 86400.0)), metavar="DURATION", help="end after it, such as 30s"
+        "--duration",
+        type=_checked(Annotated[Duration, Meta(ge=1, le=7 * 86400)]),
+        metavar="DURATION",
+        help="end after it, such as 30s",
     )
     parser.add_argument(
         "--convention",
@@ -36,26 +42,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chaos",
         nargs="?",
         const=_CHAOS_S,
-        type=_checked(duration(5.0, 3600.0)),
+        type=_checked(Annotated[Duration, Meta(ge=5, le=3600)]),
         metavar="DURATION",
         help="kill the controller or a storage unit about every DURATION (default: 20s)",
     )
     parser.add_argument(
-        "--rollouts", type=_checked(integer(1, 16)), default=2, metavar="N", help="rollout actors (default: 2)"
+        "--rollouts",
+        type=_checked(Annotated[int, Meta(ge=1, le=16)]),
+        default=2,
+        metavar="N",
+        help="rollout actors (default: 2)",
     )
     parser.add_argument(
-        "--seed", type=_checked(integer(0)), default=0, metavar="N", help="same seed, same prompts (default: 0)"
+        "--seed",
+        type=_checked(Annotated[int, Meta(ge=0)]),
+        default=0,
+        metavar="N",
+        help="same seed, same prompts (default: 0)",
     )
     parser.add_argument(
         "--listen",
-        type=_checked(host_port),
-        default=("127.0.0.1", 9464),
+        type=_checked(ListenAddress),
+        default=Listen("127.0.0.1"),
         metavar="ADDRESS:PORT",
         help="where the exporter serves HTTP; port 0 takes any free one (default: 127.0.0.1:9464)",
     )
     parser.add_argument(
         "--otlp",
-        type=_checked(otlp_url),
+        type=_checked(OtlpUrl),
         metavar="URL",
         help="push metrics and spans of all processes to this receiver",
     )
@@ -68,15 +82,14 @@ def main(args: argparse.Namespace) -> int:
     Returns:
         0 when it ran, 1 when it failed on the way, 2 when it could not be started as asked.
     """
-    listen = Listen(*args.listen)
-    problem = _what_is_missing() or _what_is_taken(listen) or _what_is_unwritable(args.logs)
+    problem = _what_is_missing() or _what_is_taken(args.listen) or _what_is_unwritable(args.logs)
     if problem is not None:
         return _fail(problem, 2)
     from exporter.demo.screen import build_screen
     from exporter.demo.supervisor import DemoError, Request, supervise
 
     request = Request(
-        listen=listen,
+        listen=args.listen,
         duration=args.duration,
         logs=args.logs,
         convention=args.convention,
@@ -92,10 +105,10 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _checked(parse: Parser) -> Callable[[str], Any]:
+def _checked(kind: Any) -> Callable[[str], Any]:
     def convert(value: str) -> Any:
         try:
-            return parse(value)
+            return parse(value, kind)
         except BadValue as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 

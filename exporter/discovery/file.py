@@ -7,7 +7,8 @@ from typing import Final
 
 from dataplane.discovery.record import Endpoint, decode_endpoint
 from dataplane.errors import DataPlaneReadError
-from exporter.config.values import BadValue, controller_address
+from exporter.config.addresses import controller_address
+from exporter.config.values import BadValue
 from exporter.discovery import DiscoveryKind
 from exporter.model.results import Absent, Found
 

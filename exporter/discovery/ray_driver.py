@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from dataplane.errors import DataPlaneBadRequest, DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable
-from exporter.config.values import BadValue, host_port, ray_address
+from dataplane.net.addresses import split_host_port
+from exporter.config.addresses import ray_address
+from exporter.config.values import BadValue
 
 __all__ = ["RAY_ENVIRONMENT", "NoRayError", "connect", "discovery_error", "import_needed", "one_line"]
 
@@ -105,7 +107,7 @@ def _resolve_auto(address: str) -> str:
 
 def _listens(address: str) -> bool:
     """Return whether something accepts connections there; where nothing does, Ray would try for minutes."""
-    host, port = host_port(address.removeprefix("ray://"))
+    host, port = split_host_port(address.removeprefix("ray://"))
     try:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()
     except (ConnectionRefusedError, socket.gaierror):

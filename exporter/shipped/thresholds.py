@@ -7,12 +7,13 @@ defaults.
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from dataplane.nearest import did_you_mean
 
 __all__ = [
     "FILE",
@@ -106,14 +107,15 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
         name = name.strip().removeprefix(PREFIX)
         threshold = _BY_NAME.get(name)
         if threshold is None:
-            nearest = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.0)[0]
-            raise ThresholdError(f"{name!r} is no threshold; did you mean {nearest}?")
+            raise ThresholdError(
+                f"{name!r} is no threshold; {did_you_mean(name, _BY_NAME, 'tq-exporter rules --list')}"
+            )
         try:
             value = float(text)
         except ValueError:
             value = math.nan
         if not equals or not 0 <= value <= threshold.highest or math.isinf(value):
-            allowed = "from 0" if math.isinf(threshold.highest) else f"from 0 to {threshold.highest:g}"
+            allowed = "from 0" if math.isinf(threshold.highest) else f"from 0 to {_shown(threshold.highest)}"
             raise ThresholdError(f"{setting!r}: write {name}=NUMBER, with a number {allowed}")
         values[name] = value
     return values
@@ -133,7 +135,12 @@ def render_rules(values: Mapping[str, float] | None = None) -> str:
 def render_table() -> str:
     """Return the thresholds as lines of text: name, default, meaning."""
     width = max(len(threshold.name) for threshold in THRESHOLDS)
-    return "".join(f"{each.name:<{width}}  {each.default:>6g}  {each.meaning}\n" for each in THRESHOLDS)
+    return "".join(f"{each.name:<{width}}  {_shown(each.default):>6}  {each.meaning}\n" for each in THRESHOLDS)
+
+
+def _shown(value: float) -> str:
+    """Return *value* as short as it can be and be read as the same."""
+    return repr(value).removesuffix(".0")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import yaml
 
 from exporter.cli import main
 from exporter.shipped import rules
+from exporter.shipped.thresholds import Threshold
 
 
 def thresholds(folder: Path) -> dict[str, str]:
@@ -44,6 +45,7 @@ def test_runbooks_can_be_served_elsewhere(tmp_path: Path):
     [
         ("stalled_second=5", "did you mean stalled_seconds?"),
         ("ping_slo=0.5", "did you mean ping_slo_seconds?"),
+        ("zzz=1", "'zzz' is no threshold; the nearest is "),
         ("stalled_seconds", "write stalled_seconds=NUMBER, with a number from 0"),
         ("stalled_seconds=soon", "from 0"),
         ("stalled_seconds=-1", "from 0"),
@@ -64,6 +66,12 @@ def test_the_list_names_every_threshold(capsys):
     assert main(["rules", "--list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert [f"tq:threshold:{name}" for name in listed] == [name for name in rules.recorded() if "threshold" in name]
+
+
+def test_the_list_shows_a_default_in_all_its_digits(monkeypatch, capsys):
+    monkeypatch.setattr("exporter.shipped.thresholds.THRESHOLDS", (Threshold("long", 1234567.5, "…"),))
+    assert main(["rules", "--list"]) == 0
+    assert capsys.readouterr().out == "long  1234567.5  …\n"
 
 
 @pytest.mark.parametrize("command", ["rules", "dashboards"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.config import Listen
 from exporter.demo import cli
 
 
@@ -23,7 +24,7 @@ def parse(*arguments: str) -> argparse.Namespace:
 def test_defaults() -> None:
     args = parse()
     assert (args.duration, args.convention, args.chaos, args.rollouts, args.seed) == (None, "recovery", None, 2, 0)
-    assert (args.listen, args.otlp, args.logs) == (("127.0.0.1", 9464), None, None)
+    assert (args.listen, args.otlp, args.logs) == (Listen("127.0.0.1"), None, None)
 
 
 def test_durations_and_chaos_with_and_without_its_value() -> None:
@@ -39,7 +40,7 @@ def test_durations_and_chaos_with_and_without_its_value() -> None:
         (["--duration", "soon"], "argument --duration: 'soon' is not a duration; write it as"),
         (["--duration", "0"], "argument --duration: '0' is out of range"),
         (["--convention", "slime"], "argument --convention: invalid choice: 'slime'"),
-        (["--rollouts", "0"], "argument --rollouts: 0 is out of range"),
+        (["--rollouts", "0"], "argument --rollouts: '0' is out of range"),
         (["--listen", "9464"], "argument --listen: '9464' is not an address with a port"),
         (["--otlp", "localhost"], "argument --otlp: 'localhost' is not the URL of an OTLP receiver"),
     ],

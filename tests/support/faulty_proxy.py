@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
-from dataplane.net.probe import parse_address
+from dataplane.net.addresses import parse_address
 
 __all__ = ["FaultyProxy", "frame"]
 

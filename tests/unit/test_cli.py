@@ -86,6 +86,8 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     ("arguments", "line"),
     [
         (["run", "--pong-interval", "3"], "--pong-interval: is not a known argument; did you mean --ping-interval?"),
+        (["run", "--zzz"], "--zzz: is not a known argument; the nearest is --"),
+        (["run", "now"], "now: is not a known argument; see tq-exporter run --help"),
         (["run", "--ping-interval=x"], "--ping-interval: 'x' is not a duration; write it as 250ms, 5s, 2m or"),
         (["run", "--ray-address", "local"], "--ray-address: 'local' would start a new Ray; write auto, HOST:PORT"),
         (["run", "--controller", "10.0.0.1:1"], "--controller: '10.0.0.1:1' is not the address of a controller;"),

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.config import SETTINGS, Config, ConfigError, Listen, Partition, Ping, dump_config, load_config, values
+from exporter.config import (
+    SETTINGS,
+    Config,
+    ConfigError,
+    Listen,
+    Metadata,
+    Partition,
+    Ping,
+    Setting,
+    dump_config,
+    load_config,
+    values,
+)
+from exporter.config.addresses import mask_url
 
 ROOT = Path(__file__).parents[2]
 INVALID = sorted((ROOT / "tests" / "config").glob("invalid-*.yaml"))
@@ -92,6 +106,11 @@ def test_an_unknown_flag_is_an_error() -> None:
         load({"--lissen": "0.0.0.0:1"})
 
 
+def test_an_unknown_flag_that_is_like_none_is_no_guess() -> None:
+    with pytest.raises(ConfigError, match=r"--verbose: is not a known key; the nearest is --discovery-file, docs/"):
+        load({"--verbose": True})
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no\.yaml: there is no such file; give the path of a YAML file"):
         load(file=tmp_path / "no.yaml")
@@ -123,6 +142,10 @@ def test_keys_with_dots_are_not_taken_for_paths(tmp_path: Path) -> None:
 
 def test_the_ping_defaults_give_way_to_a_short_interval() -> None:
     assert load({"--ping-interval": "100ms"}).ping == Ping(interval=0.1, timeout=0.08, slo=0.08)
+
+
+def test_the_slo_gives_way_to_a_short_timeout_and_is_never_above_it() -> None:
+    assert load({}, {"TQ_EXPORTER_PING_TIMEOUT": "12.3456789ms"}).ping.slo == 0.0123456789
 
 
 @pytest.mark.parametrize(
@@ -174,12 +197,117 @@ def test_the_dump_masks_credentials() -> None:
     assert "hunter2" not in shown
 
 
-@given(st.floats(min_value=0.1, max_value=86400))
+@given(st.floats(min_value=0, max_value=86400))
+@example(0.16633902174159879)
+@example(1e-07)
+@example(math.nextafter(86400, 0))
+@example(math.nextafter(1, 0))
 def test_any_duration_survives_being_shown(seconds: float) -> None:
-    shown = values.show_duration(seconds)
-    assert values.duration(0.0)(shown) == pytest.approx(seconds, rel=1e-9)
+    assert values.parse(values.show_duration(seconds), values.Duration) == seconds
 
 
+@given(st.integers(min_value=1, max_value=2**63))
+@example(2**30 - 2**10)
+@example(2**53 + 1)
+def test_any_size_survives_being_shown(count: int) -> None:
+    assert values.parse(values.show_size(count), values.Size) == count
+
+
+@settings(deadline=None)
+@given(
+    run=st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip),
+    name=st.text(st.characters(codec="utf-8")),
+    share=st.floats(min_value=0, max_value=1, exclude_min=True),
+)
+@example(run="\x85\ufeff\x00", name="=", share=1e-07)
+@example(run="null", name="1_0", share=5e-324)
+def test_any_configuration_survives_being_shown(
+    tmp_path_factory: pytest.TempPathFactory, run: str, name: str, share: float
+) -> None:
+    config = Config(run=run, partitions={name: Partition()}, metadata=Metadata(max_controller_share=share))
+    assert load(file=write(tmp_path_factory.getbasetemp(), dump_config(config))) == config
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+def test_a_default_that_help_shows_is_read_as_the_same(setting: Setting) -> None:
+    default = setting.get(Config())
+    assert default is None or setting.parse(setting.show(default)) == default
+
+
+def test_a_duration_is_shown_in_as_few_digits_as_it_takes() -> None:
+    assert [values.show_duration(seconds) for seconds in (0.25, 4.0, 86400, 1e-07, 100.5)] == [
+        "250ms",
+        "4s",
+        "86400s",
+        "0.0001ms",
+        "100.5s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "lowest", "highest", "below", "above", "said"),
+    [
+        ("PING_INTERVAL", "100ms", "24h", "99ms", "86401", "give a duration from 100ms to 86400s"),
+        ("DISCOVERY_TIMEOUT", "1", "10m", "0.9s", "601s", "give a duration from 1s to 600s"),
+        ("METADATA_TIMEOUT", ".01", "1h", "9ms", "1e9", "give a duration from 10ms to 3600s"),
+        ("METADATA_MAX_CONTROLLER_SHARE", "1e-9", "1", "0", "nan", "give a number above 0 and up to 1"),
+        ("METADATA_MAX_REPLY_BYTES", "1", "1024GiB", "0", "1025 GiB", "give a size from 1B to 1024GiB"),
+        ("METADATA_MAX_ROWS", "1", "9" * 15, "0", "-1", "give a whole number from 1 up"),
+        ("MAX_PARTITIONS", " 1 ", "1000", "0", "1001", "give a whole number from 1 to 1000"),
+        ("WEIGHT_VERSIONS", "0", "16", "-1", "17", "give a whole number from 0 to 16"),
+    ],
+)
+def test_a_number_has_limits_and_an_error_names_them(
+    variable: str, lowest: str, highest: str, below: str, above: str, said: str
+) -> None:
+    name = f"TQ_EXPORTER_{variable}"
+    for good in (lowest, highest):
+        load({}, {name: good})
+    for bad in (below, above):
+        with pytest.raises(ConfigError) as caught:
+            load({}, {name: bad})
+        assert str(caught.value) == f"{name}: {bad!r} is out of range; {said}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "problem"),
+    [
+        ("MAX_PARTITIONS", "5.5", "is not a whole number; give a whole number from 1 to 1000"),
+        ("METADATA_MAX_CONTROLLER_SHARE", "1%", "is not a number; give a number above 0 and up to 1"),
+        ("PING_INTERVAL", "inf", "is not a duration; write it as 250ms, 5s, 2m or a number of seconds"),
+        ("STORAGE_ENABLED", "2", "is not true or false; write true or false"),
+        ("OTLP_PROTOCOL", "GRPC", "is not known; choose one of http/protobuf, grpc"),
+    ],
+)
+def test_what_is_no_value_of_its_type_is_refused(variable: str, given: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({}, {f"TQ_EXPORTER_{variable}": given})
+    assert str(caught.value) == f"TQ_EXPORTER_{variable}: {given!r} {problem}"
+
+
+@pytest.mark.parametrize(
+    ("given", "enabled"),
+    [("true", True), ("Yes", True), ("on", True), ("1", True), ("FALSE", False), ("no", False), (" off ", False)],
+)
+def test_switches(given: str, enabled: bool) -> None:
+    assert load({}, {"TQ_EXPORTER_STORAGE_ENABLED": given}).storage.enabled is enabled
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("http://collector:4318/x", "http://collector:4318/x"),
+        ("https://me:secret@collector:4318/x", "https://***@collector:4318/x"),
+        ("http://me:secr@t/secret@collector", "http://***@collector"),
+        ("me:secret@collector", "***@collector"),
+        ("http://collector?token=secret", "http://collector?***"),
+    ],
+)
+def test_credentials_in_a_url_are_masked(url: str, masked: str) -> None:
+    assert mask_url(url) == masked
+
+
+@settings(deadline=None)
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers()), st.dates()))
 def test_a_parser_gives_a_value_or_a_bad_value(value: object) -> None:
     for setting in SETTINGS:

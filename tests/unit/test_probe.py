@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from dataplane.net.probe import ConnectionProbe, parse_address
+from dataplane.net.probe import ConnectionProbe
 
 _ROUTER = """
 import sys, zmq
@@ -238,25 +238,3 @@ def test_threads_share_one_probe(peer: tuple[subprocess.Popen[str], str]) -> Non
         thread.join()
     assert verdicts == ["connected"] * 400
     probe.close()
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("tcp://127.0.0.1:5555", ("127.0.0.1", 5555)),
-        ("tcp://[::1]:5555", ("::1", 5555)),
-        ("tcp://controller.ray.svc:1", ("controller.ray.svc", 1)),
-    ],
-)
-def test_parse_address(address: str, expected: tuple[str, int]) -> None:
-    assert parse_address(address) == expected
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["", "127.0.0.1:5555", "tcp://127.0.0.1", "tcp://:5555", "tcp://::1:5555", "http://a:1", "tcp://a:0", "tcp://a:65536",
-     "tcp://a:b", "tcp://[]:5", "tcp://a:²"],
-)  # fmt: skip
-def test_parse_address_refuses(address: str) -> None:
-    with pytest.raises(ValueError, match="tcp://HOST:PORT"):
-        parse_address(address)

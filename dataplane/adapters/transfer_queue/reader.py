@@ -14,7 +14,7 @@ from dataplane.adapters.transfer_queue.calls import TransferQueueCalls
 from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready, group_rows
 from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
-from dataplane.net.probe import parse_address
+from dataplane.net.addresses import parse_address
 
 __all__ = ["MIN_CLOSE_S", "MetadataCalls", "TransferQueueMetadataReader", "import_tq"]
 

@@ -31,7 +31,8 @@ from dataplane.errors import (
     DataPlaneTimeout,
     DataPlaneUnavailable,
 )
-from dataplane.net.probe import ConnectionProbe, is_unknown_name, parse_address
+from dataplane.net.addresses import join_host_port, parse_address
+from dataplane.net.probe import ConnectionProbe, is_unknown_name
 from dataplane.net.resolver import Resolver
 
 __all__ = ["KnownSender", "WireConnection"]
@@ -293,7 +294,7 @@ class WireConnection:
                     raise DataPlaneUnavailable(f"{self._where} is gone: {reason}") from error
                 raise DataPlaneTimeout(f"{self._where} cannot be connected to: {reason}") from error
             if host is not None:
-                return f"tcp://[{host}]:{self._port}" if ":" in host else f"tcp://{host}:{self._port}"
+                return f"tcp://{join_host_port(host, self._port)}"
             if wait_s <= 0:
                 raise DataPlaneTimeout(
                     f"{self._where} cannot be connected to: no answer within {timeout_s:g} s to what the address of "

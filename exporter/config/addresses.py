@@ -1,0 +1,92 @@
+"""Addresses in a configuration: where to listen, the controller, a Ray cluster, an OTLP receiver."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from dataplane.net.addresses import is_ip, join_host_port, parse_address, split_host_port
+from exporter.config.values import BadValue, Form, show
+
+__all__ = [
+    "ControllerAddress",
+    "Listen",
+    "ListenAddress",
+    "OtlpUrl",
+    "RayAddress",
+    "controller_address",
+    "mask_url",
+    "ray_address",
+]
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """Where the exporter serves HTTP. Port 0 takes any free one, which the log names."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - Prometheus scrapes from another machine
+    port: int = 9464
+
+    def __str__(self) -> str:
+        return join_host_port(self.host, self.port)
+
+
+def _listen(value: object) -> Listen:
+    try:
+        return Listen(*split_host_port(value if isinstance(value, str) else ""))
+    except ValueError:
+        remedy = "write ADDRESS:PORT, such as 0.0.0.0:9464 or [::1]:9464"
+        raise BadValue(f"{show(value)} is not an address with a port", remedy) from None
+
+
+def controller_address(value: object) -> str:
+    """Return the address of a controller's request socket, ``tcp://IP:PORT``."""
+    try:
+        if isinstance(value, str) and is_ip(parse_address(value)[0]):
+            return value
+    except ValueError:
+        pass
+    remedy = "write tcp://IP:PORT, with the IP and port of the controller's request socket"
+    raise BadValue(f"{show(value)} is not the address of a controller", remedy)
+
+
+def ray_address(value: object) -> str:
+    """Return the address of a Ray cluster: ``auto``, ``HOST:PORT`` of its GCS, or ``ray://HOST:PORT``."""
+    remedy = "write auto, HOST:PORT of the head node (6379 by default) or ray://HOST:PORT"
+    if value == "local":
+        raise BadValue("'local' would start a new Ray", remedy)
+    try:
+        if isinstance(value, str) and (value == "auto" or split_host_port(value.removeprefix("ray://"))[1] > 0):
+            return value
+    except ValueError:
+        pass
+    raise BadValue(f"{show(value)} cannot be the address of a Ray cluster", remedy)
+
+
+def _otlp_url(value: object) -> str:
+    """Return the base URL of an OTLP receiver, ``http://HOST:PORT``."""
+    if isinstance(value, str) and re.fullmatch(r"https?://[^\s?]+", value, re.IGNORECASE):
+        try:
+            parts = urlsplit(value)
+            if parts.hostname and parts.port != 0:
+                return value
+        except ValueError:
+            pass
+    shown = mask_url(value) if isinstance(value, str) else value
+    remedy = "write http://HOST:4318, or http://HOST:4317 with protocol grpc"
+    raise BadValue(f"{show(shown)} is not the URL of an OTLP receiver", remedy)
+
+
+def mask_url(url: str) -> str:
+    """Return *url* without the user name, the password and the query that it may carry."""
+    masked = re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", url, flags=re.IGNORECASE | re.DOTALL)
+    return re.sub(r"\?.+", "?***", masked, flags=re.DOTALL)
+
+
+ListenAddress = Annotated[Listen, Meta(extra={"form": Form("ADDRESS:PORT", _listen, str)})]
+ControllerAddress = Annotated[str, Meta(extra={"form": Form("tcp://IP:PORT", controller_address)})]
+RayAddress = Annotated[str, Meta(extra={"form": Form("ADDRESS", ray_address)})]
+OtlpUrl = Annotated[str, Meta(extra={"form": Form("URL", _otlp_url, mask_url)})]
