@@ -9,7 +9,7 @@ from exporter.config.loading import dump_config, load_config
 from exporter.config.model import (
     Config,
     ConfigError,
-    Discovery,
+    DiscoverySettings,
     Log,
     Metadata,
     Otlp,
@@ -25,7 +25,7 @@ __all__ = [
     "SETTINGS",
     "Config",
     "ConfigError",
-    "Discovery",
+    "DiscoverySettings",
     "Listen",
     "Log",
     "Metadata",

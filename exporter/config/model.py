@@ -14,7 +14,7 @@ from exporter.config.values import Duration, FilePath, Size, Text
 __all__ = [
     "Config",
     "ConfigError",
-    "Discovery",
+    "DiscoverySettings",
     "Log",
     "LogFormat",
     "LogLevel",
@@ -41,7 +41,7 @@ DiscoveryTimeout = Annotated[Duration, Meta(ge=1, le=600)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
 
-class Discovery(msgspec.Struct, frozen=True):
+class DiscoverySettings(msgspec.Struct, frozen=True):
     """How to find the controller: at a fixed address, from a file, or else through Ray.
 
     Attributes:
@@ -164,7 +164,7 @@ class Config(msgspec.Struct, frozen=True):
     listen: ListenAddress = Listen()
     run: Text | None = None
     reader: Reader = "wire"
-    discovery: Discovery = Discovery()
+    discovery: DiscoverySettings = DiscoverySettings()
     ping: Ping = Ping()
     metadata: Metadata = Metadata()
     storage: Storage = Storage()

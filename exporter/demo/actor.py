@@ -15,9 +15,9 @@ from pathlib import Path
 
 from dataplane.errors import DataPlaneError
 from dataplane.observability import MetricsDataPlaneClient
-from exporter.demo.connection import Connection, attach
 from exporter.demo.instruments import ProcessTelemetry
 from exporter.demo.protocol import Options
+from exporter.demo.reattaching import ReattachingClient, attach
 from exporter.demo.writers import WRITERS
 
 __all__ = ["THREADS", "Actor", "TelemetrySetUp", "log_to"]
@@ -47,7 +47,9 @@ class Actor(ABC):
         self.stopping = threading.Event()
         self.logger = log_to(Path(options.logs) / f"{name}.log", name)
         self.telemetry = telemetry(f"demo-{name.partition('-')[0]}", name, options.otlp)
-        self.connection = Connection(lambda: attach(propagate=options.otlp is not None), self.stopping, self.logger)
+        self.connection = ReattachingClient(
+            lambda: attach(propagate=options.otlp is not None), self.stopping, self.logger
+        )
 
     def warm_up(self) -> None:
         """Import what the first attach will need, which takes seconds."""

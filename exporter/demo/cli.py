@@ -86,9 +86,9 @@ def main(args: argparse.Namespace) -> int:
     if problem is not None:
         return _fail(problem, 2)
     from exporter.demo.screen import build_screen
-    from exporter.demo.supervisor import DemoError, Request, supervise
+    from exporter.demo.supervisor import DemoError, DemoRequest, supervise
 
-    request = Request(
+    request = DemoRequest(
         listen=args.listen,
         duration=args.duration,
         logs=args.logs,

@@ -27,8 +27,8 @@ from dataplane.errors import DataPlaneError
 from dataplane.interfaces import DataPlaneClient
 from exporter.demo.actor import THREADS, log_to
 from exporter.demo.chaos import Chaos, Part, kill
-from exporter.demo.connection import CLIENT_CONFIG, STORAGE_UNITS
 from exporter.demo.protocol import Event, Options, Order
+from exporter.demo.reattaching import CLIENT_CONFIG, STORAGE_UNITS
 from exporter.demo.rollout import Rollout
 from exporter.demo.trainer import Trainer
 

@@ -30,7 +30,7 @@ from exporter.demo.protocol import DemoConvention, Event, Options, Order
 from exporter.demo.screen import Screen
 from exporter.model.snapshot import Snapshot
 
-__all__ = ["DemoError", "Request", "supervise"]
+__all__ = ["DemoError", "DemoRequest", "supervise"]
 
 _REFRESH_S: Final = 1.0
 _STEP_S: Final = 0.2
@@ -51,7 +51,7 @@ class DemoError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Request:
+class DemoRequest:
     """What the command line asks for.
 
     Attributes:
@@ -71,7 +71,7 @@ class Request:
     chaos: float | None
 
 
-def supervise(request: Request, screen: Screen) -> None:
+def supervise(request: DemoRequest, screen: Screen) -> None:
     """Run the demo until its duration is over or SIGINT or SIGTERM comes; leave nothing behind.
 
     Raises:
@@ -90,7 +90,7 @@ def supervise(request: Request, screen: Screen) -> None:
 
 
 class _Demo:
-    def __init__(self, request: Request, screen: Screen, folder: Path, stop: threading.Event) -> None:
+    def __init__(self, request: DemoRequest, screen: Screen, folder: Path, stop: threading.Event) -> None:
         self._request = request
         self._screen = screen
         self._folder = folder

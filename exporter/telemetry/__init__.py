@@ -1,6 +1,6 @@
-"""What the exporter tells the world: metrics by pull and push from one model, and traces of its own work."""
+"""Metrics, the same ones by pull and push, and traces of the exporter's own work."""
 
-from exporter.telemetry.instruments import Recorder
+from exporter.telemetry.instruments import InstrumentRecorder
 from exporter.telemetry.pipeline import Telemetry, check_environment
 
-__all__ = ["Recorder", "Telemetry", "check_environment"]
+__all__ = ["InstrumentRecorder", "Telemetry", "check_environment"]

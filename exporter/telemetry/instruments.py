@@ -18,13 +18,13 @@ from dataplane.metrics import ERROR_TYPE_VALUES, Metric
 from exporter.catalogue import metrics as catalogue
 from exporter.catalogue.metrics import EXPORTER_OPERATIONS, OTHER_OPERATION, UndeclaredError, check_attributes
 
-__all__ = ["Outcome", "Recorder", "Signal"]
+__all__ = ["Outcome", "InstrumentRecorder", "Signal"]
 
 Outcome = Literal["ok", "failed"]
 Signal = Literal["metrics", "traces"]
 
 
-class Recorder:
+class InstrumentRecorder:
     """Counts polls, pings, errors and pushes. Thread-safe. Every series whose labels are known starts at 0.
 
     Args:

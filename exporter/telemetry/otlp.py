@@ -9,14 +9,14 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from exporter.telemetry.model import Model
+from exporter.telemetry.merged import MergedMetrics
 from exporter.telemetry.outcomes import Outcomes
-from exporter.telemetry.targets import Target
+from exporter.telemetry.targets import PushTarget
 
 __all__ = ["MetricPush", "SpanPush", "metric_exporter", "span_exporter"]
 
 
-def metric_exporter(target: Target) -> MetricExporter:
+def metric_exporter(target: PushTarget) -> MetricExporter:
     """Return the SDK's exporter of metrics to *target*. gRPC is imported only here: it takes 11 MB."""
     if target.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc
@@ -27,7 +27,7 @@ def metric_exporter(target: Target) -> MetricExporter:
     return Http(endpoint=target.endpoint, timeout=target.timeout)
 
 
-def span_exporter(target: Target) -> SpanExporter:
+def span_exporter(target: PushTarget) -> SpanExporter:
     """Return the SDK's exporter of spans to *target*."""
     if target.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc
@@ -39,24 +39,24 @@ def span_exporter(target: Target) -> SpanExporter:
 
 
 class MetricPush(MetricExporter):
-    """Pushes the model's metrics. A failure is counted and logged, never raised.
+    """Pushes the merged metrics. A failure is counted and logged, never raised.
 
     Args:
         inner: The SDK's exporter.
-        model: Adds the rendered metrics.
+        merged: Adds the rendered metrics.
         outcomes: Counts and logs.
     """
 
-    def __init__(self, inner: MetricExporter, model: Model, outcomes: Outcomes) -> None:
+    def __init__(self, inner: MetricExporter, merged: MergedMetrics, outcomes: Outcomes) -> None:
         super().__init__(inner._preferred_temporality, inner._preferred_aggregation)
         self._inner = inner
-        self._model = model
+        self._merged = merged
         self._outcomes = outcomes
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
         """See :meth:`MetricExporter.export`."""
         try:
-            result = self._inner.export(self._model.complete(metrics_data), timeout_millis, **kwargs)
+            result = self._inner.export(self._merged.complete(metrics_data), timeout_millis, **kwargs)
         except Exception as error:  # whatever it is, the next push must still happen
             self._outcomes.failed(error)
             return MetricExportResult.FAILURE

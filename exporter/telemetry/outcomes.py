@@ -10,7 +10,7 @@ from typing import Final
 from exporter.clock import Clock
 from exporter.logs import mask
 from exporter.telemetry.instruments import Outcome, Signal
-from exporter.telemetry.targets import Target
+from exporter.telemetry.targets import PushTarget
 
 __all__ = ["ExportLog", "Outcomes"]
 
@@ -66,7 +66,7 @@ class Outcomes:
     """
 
     def __init__(
-        self, target: Target, count: Callable[[Signal, Outcome], None], reasons: ExportLog, clock: Clock
+        self, target: PushTarget, count: Callable[[Signal, Outcome], None], reasons: ExportLog, clock: Clock
     ) -> None:
         self._signal: Signal = target.signal
         self._receiver = target.receiver

@@ -18,14 +18,14 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config, ConfigError
 from exporter.model.snapshot import Snapshot
-from exporter.telemetry.instruments import Outcome, Recorder, Signal
-from exporter.telemetry.model import Model
+from exporter.telemetry.instruments import InstrumentRecorder, Outcome, Signal
+from exporter.telemetry.merged import MergedMetrics
 from exporter.telemetry.otlp import MetricPush, SpanPush, metric_exporter, span_exporter
 from exporter.telemetry.outcomes import ExportLog, Outcomes
 from exporter.telemetry.prometheus import ScrapeReader
 from exporter.telemetry.render import render
 from exporter.telemetry.resource import SCOPE_NAME, build_resource, build_scope
-from exporter.telemetry.targets import Target, push_interval_s, push_target
+from exporter.telemetry.targets import PushTarget, push_interval_s, push_target
 from exporter.version import Build, this_build
 
 __all__ = ["Telemetry", "check_environment"]
@@ -70,17 +70,17 @@ class Telemetry:
         metrics_target, traces_target = targets
         interval_s = push_interval_s(config.otlp, environ)
         resource, scope = build_resource(build, config.run), build_scope(build)
-        model = Model(resource, scope, lambda: render(snapshot(), build))
+        merged = MergedMetrics(resource, scope, lambda: render(snapshot(), build))
         self._clock = clock or SystemClock()
         self._export_log = ExportLog()
         self._export_log.install()
-        self._scrape_reader = ScrapeReader(model)
+        self._scrape_reader = ScrapeReader(merged)
         readers: list[MetricReader] = [self._scrape_reader]
         if metrics_target is not None:
-            push = MetricPush(_build(metric_exporter, metrics_target), model, self._outcomes(metrics_target))
+            push = MetricPush(_build(metric_exporter, metrics_target), merged, self._outcomes(metrics_target))
             readers.append(PeriodicExportingMetricReader(push, interval_s * 1000))
         self._meter_provider = MeterProvider(readers, resource, shutdown_on_exit=False)
-        self.recorder = Recorder(
+        self.recorder = InstrumentRecorder(
             self._meter_provider.get_meter(scope.name, scope.version),
             ping_slo_s=config.ping.slo,
             pushed=[target.signal for target in targets if target is not None],
@@ -117,13 +117,13 @@ class Telemetry:
             logger.warning("the OTLP receiver did not take the last push within %g s", timeout_s)
         self._export_log.remove()
 
-    def _outcomes(self, target: Target) -> Outcomes:
+    def _outcomes(self, target: PushTarget) -> Outcomes:
         return Outcomes(target, self._count, self._export_log, self._clock)
 
     def _count(self, signal: Signal, outcome: Outcome) -> None:
         self.recorder.export(signal, outcome)  # looked up late: the recorder needs the readers that count with it
 
-    def _build_tracer_provider(self, target: Target, resource: Resource) -> TracerProvider:
+    def _build_tracer_provider(self, target: PushTarget, resource: Resource) -> TracerProvider:
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(SpanPush(_build(span_exporter, target), self._outcomes(target))))
         return provider
@@ -140,7 +140,7 @@ def check_environment(config: Config, environ: Mapping[str, str]) -> None:
         push_target(signal, config.otlp, environ)
 
 
-def _build(exporter: Callable[[Target], T], target: Target) -> T:
+def _build(exporter: Callable[[PushTarget], T], target: PushTarget) -> T:
     """Make one of the SDK's exporters, which read further variables, and raise bare errors for those that are wrong."""
     try:
         return exporter(target)

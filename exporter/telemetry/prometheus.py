@@ -1,4 +1,4 @@
-"""The pull side: the model as Prometheus or OpenMetrics text."""
+"""The pull side: the merged metrics as Prometheus or OpenMetrics text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from exporter.telemetry.model import Model
+from exporter.telemetry.merged import MergedMetrics
 
 __all__ = ["ScrapeReader"]
 
@@ -19,11 +19,11 @@ class ScrapeReader(PrometheusMetricReader):
     """The SDK's Prometheus reader, with the rendered metrics added to every collection.
 
     Args:
-        model: Adds the rendered metrics.
+        merged: Adds the rendered metrics.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, merged: MergedMetrics) -> None:
+        self._merged = merged
         self._lock = threading.Lock()
         self._received = False
         self._scrape_registry = CollectorRegistry()
@@ -52,4 +52,4 @@ class ScrapeReader(PrometheusMetricReader):
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
         self._received = True
-        super()._receive_metrics(self._model.complete(metrics_data), timeout_millis, **kwargs)
+        super()._receive_metrics(self._merged.complete(metrics_data), timeout_millis, **kwargs)

@@ -1,4 +1,4 @@
-"""Who is speaking: the OpenTelemetry resource and scope that all of the exporter's telemetry carries."""
+"""Resource and scope of our telemetry."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from exporter.config import ConfigError, Otlp
 from exporter.config.model import OtlpProtocol
 from exporter.telemetry.instruments import Signal
 
-__all__ = ["Target", "push_interval_s", "push_target"]
+__all__ = ["PushTarget", "push_interval_s", "push_target"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _DEFAULTS: Final = Otlp()
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PushTarget:
     """One signal's receiver.
 
     Attributes:
@@ -44,7 +44,7 @@ class Target:
     receiver: str
 
 
-def push_target(signal: Signal, otlp: Otlp, environ: Mapping[str, str]) -> Target | None:
+def push_target(signal: Signal, otlp: Otlp, environ: Mapping[str, str]) -> PushTarget | None:
     """Return where *signal* goes, None when it is not pushed.
 
     A signal is pushed when an endpoint is configured, or given in ``OTEL_EXPORTER_OTLP[_SIGNAL]_ENDPOINT``, or when
@@ -65,7 +65,7 @@ def push_target(signal: Signal, otlp: Otlp, environ: Mapping[str, str]) -> Targe
         return None
     protocol = otlp.protocol or _protocol(name, environ) or _protocol_of_port(url)
     timeout_given = environ.get(f"OTEL_EXPORTER_OTLP_{name}_TIMEOUT") or environ.get("OTEL_EXPORTER_OTLP_TIMEOUT")
-    return Target(
+    return PushTarget(
         signal,
         protocol,
         _signal_url(otlp.endpoint, protocol, signal),

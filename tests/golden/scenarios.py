@@ -12,7 +12,7 @@ from pathlib import Path
 
 from exporter.config import Config, Otlp
 from exporter.model.snapshot import Snapshot, SourceState
-from exporter.telemetry import Recorder, Telemetry
+from exporter.telemetry import InstrumentRecorder, Telemetry
 from exporter.version import Build
 from tests.support.clock import StoppedClock
 from tests.support.snapshots import TAKEN, empty_snapshot, rich_snapshot
@@ -21,7 +21,7 @@ __all__ = ["FOLDER", "SCENARIOS", "expose"]
 
 FOLDER = Path(__file__).parent
 
-Scenario = tuple[Snapshot, Callable[[Recorder], None]]
+Scenario = tuple[Snapshot, Callable[[InstrumentRecorder], None]]
 
 
 def _never_found() -> Scenario:
@@ -39,7 +39,7 @@ def _never_found() -> Scenario:
 
 
 def _running() -> Scenario:
-    def record(recorder: Recorder) -> None:
+    def record(recorder: InstrumentRecorder) -> None:
         for duration in (0.0007, 0.0011, 0.31):
             recorder.ping(duration, None)
             recorder.poll("ping", "ok")
@@ -68,7 +68,7 @@ def _lost() -> Scenario:
         ),
     )
 
-    def record(recorder: Recorder) -> None:
+    def record(recorder: InstrumentRecorder) -> None:
         recorder.ping(0.0008, None)
         for _ in range(2):
             recorder.ping(4.0, "DataPlaneTimeout")

@@ -11,14 +11,14 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from dataplane.metrics import ERROR_TYPE_VALUES
 from exporter.catalogue.metrics import EXPORTER_METRICS, EXPORTER_OPERATIONS, UndeclaredError, check_attributes
 from exporter.model.snapshot import SOURCES
-from exporter.telemetry import Recorder
+from exporter.telemetry import InstrumentRecorder
 
 
 class Recording:
     def __init__(self, **options) -> None:
         self._reader = InMemoryMetricReader()
         provider = MeterProvider([self._reader], shutdown_on_exit=False)
-        self.recorder = Recorder(provider.get_meter("test"), **{"ping_slo_s": 0.25, **options})
+        self.recorder = InstrumentRecorder(provider.get_meter("test"), **{"ping_slo_s": 0.25, **options})
 
     def metrics(self):
         return [

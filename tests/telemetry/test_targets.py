@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from exporter.config import ConfigError, Otlp
-from exporter.telemetry.targets import Target, push_interval_s, push_target
+from exporter.telemetry.targets import PushTarget, push_interval_s, push_target
 
 CONFIGURED = Otlp(endpoint="http://collector:4318")
 
@@ -18,10 +18,10 @@ def test_nothing_is_pushed_by_default():
 
 
 def test_a_configured_endpoint_pushes_both_signals():
-    assert push_target("metrics", CONFIGURED, {}) == Target(
+    assert push_target("metrics", CONFIGURED, {}) == PushTarget(
         "metrics", "http/protobuf", "http://collector:4318/v1/metrics", 2.0, "collector:4318"
     )
-    assert push_target("traces", CONFIGURED, {}) == Target(
+    assert push_target("traces", CONFIGURED, {}) == PushTarget(
         "traces", "http/protobuf", "http://collector:4318/v1/traces", 2.0, "collector:4318"
     )
 
@@ -74,7 +74,7 @@ def test_standard_variables_alone_push_and_are_left_to_the_sdk(environ):
 
 def test_naming_the_exporter_is_enough():
     target = push_target("traces", Otlp(), {"OTEL_TRACES_EXPORTER": "otlp"})
-    assert target == Target("traces", "http/protobuf", None, 2.0, "localhost:4318")
+    assert target == PushTarget("traces", "http/protobuf", None, 2.0, "localhost:4318")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavaila
 from dataplane.factory import build_data_plane_client
 from dataplane.observability import MetricsDataPlaneClient
 
-__all__ = ["CLIENT_CONFIG", "STORAGE_UNITS", "Connection", "attach"]
+__all__ = ["CLIENT_CONFIG", "STORAGE_UNITS", "ReattachingClient", "attach"]
 
 STORAGE_UNITS: Final = 2
 
@@ -41,7 +41,7 @@ def attach(*, propagate: bool) -> MetricsDataPlaneClient:
     return MetricsDataPlaneClient(build_data_plane_client(CLIENT_CONFIG, bootstrap=False), propagate=propagate)
 
 
-class Connection:
+class ReattachingClient:
     """Keeps one client alive for a loop, and counts every error that the loop met.
 
     Args:

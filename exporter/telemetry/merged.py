@@ -1,4 +1,4 @@
-"""One model for pull and push: what the SDK's instruments hold plus what follows from the snapshot."""
+"""One set of metrics for pull and push: the SDK instruments' and those rendered from the snapshot."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetric
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-__all__ = ["Model"]
+__all__ = ["MergedMetrics"]
 
 
-class Model:
+class MergedMetrics:
     """Adds the rendered metrics to the SDK's.
 
     Args:

@@ -11,8 +11,8 @@ import pytest
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.errors import DataPlaneBadRequest, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.observability import MetricsDataPlaneClient
-from exporter.demo import connection as module
-from exporter.demo.connection import Connection
+from exporter.demo import reattaching as module
+from exporter.demo.reattaching import ReattachingClient
 
 LOGGER = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def wrapped() -> MetricsDataPlaneClient:
 
 def test_it_waits_until_there_is_something_to_attach_to() -> None:
     client = wrapped()
-    connection = Connection(
+    connection = ReattachingClient(
         Attach(DataPlaneUnavailable("none"), DataPlaneTimeout("slow"), client), threading.Event(), LOGGER
     )
     assert connection.client() is client
@@ -54,7 +54,7 @@ def test_it_waits_until_there_is_something_to_attach_to() -> None:
 @pytest.mark.parametrize("error", [DataPlaneUnavailable("gone"), DataPlaneTimeout("hung")])
 def test_a_lost_connection_is_closed_and_made_anew(error: Any) -> None:
     first, second = wrapped(), wrapped()
-    connection = Connection(Attach(first, second), threading.Event(), LOGGER)
+    connection = ReattachingClient(Attach(first, second), threading.Event(), LOGGER)
     assert connection.client() is first
     assert connection.failed(error)
     with pytest.raises(DataPlaneUnavailable):
@@ -65,7 +65,7 @@ def test_a_lost_connection_is_closed_and_made_anew(error: Any) -> None:
 
 def test_any_other_error_is_counted_and_leaves_the_connection() -> None:
     client = wrapped()
-    connection = Connection(Attach(client), threading.Event(), LOGGER)
+    connection = ReattachingClient(Attach(client), threading.Event(), LOGGER)
     connection.client()
     assert not connection.failed(DataPlaneBadRequest("wrong"))
     assert connection.client() is client
@@ -75,4 +75,4 @@ def test_any_other_error_is_counted_and_leaves_the_connection() -> None:
 def test_it_gives_up_when_told_to_stop() -> None:
     stop = threading.Event()
     stop.set()
-    assert Connection(Attach(), stop, LOGGER).client() is None
+    assert ReattachingClient(Attach(), stop, LOGGER).client() is None
