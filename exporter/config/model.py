@@ -130,10 +130,13 @@ class Web(msgspec.Struct, frozen=True):
     Attributes:
         config_file: TLS, users and headers, in the web configuration format of Prometheus's exporters.
         disable_page: Leave out the live page at ``/``.
+        allowed_hosts: Host names that clients may use beside loopback, IP addresses, the machine's own name and the one
+            listened on.
     """
 
     config_file: Path | None = None
     disable_page: bool = False
+    allowed_hosts: tuple[str, ...] = ()
 
 
 class Log(msgspec.Struct, frozen=True):

@@ -130,6 +130,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _timeout("otlp.timeout"),
     Setting("web.config_file", _path, "--web.config.file", "FILE", "TLS, users and headers: docs/security.md", str),
     Setting("web.disable_page", values.boolean, "--web.disable-page", None, "leave out the live page at /"),
+    Setting(
+        "web.allowed_hosts",
+        values.host_names,
+        "--web.allowed-hosts",
+        "NAME,NAME",
+        "further host names that clients may use for this exporter",
+        list,
+    ),
     _choice("log.format", LogFormat, "--log-format", "how log lines look"),
     _choice("log.level", LogLevel, "--log-level", "the least severe lines to log"),
 )

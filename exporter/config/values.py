@@ -20,6 +20,7 @@ __all__ = [
     "controller_address",
     "duration",
     "fraction",
+    "host_names",
     "host_port",
     "integer",
     "mask_url",
@@ -140,6 +141,20 @@ def show_size(count: int) -> str:
         if count % _BYTES[unit] == 0:
             return f"{count // _BYTES[unit]}{unit}"
     return str(count)
+
+
+def host_names(value: object) -> tuple[str, ...]:
+    """Return host names, from a list or a text with commas between them; ``*.`` may begin a name, ``*`` is any."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadValue(f"{show(value)} is not a list of host names", "write - NAME lines below it")
+    stripped = tuple(name.strip() for name in names)
+    for name in stripped:
+        if name != "*" and not _HOST.fullmatch(name.removeprefix("*.")):
+            raise BadValue(
+                f"{show(name)} is not a host name", "write it without scheme and port, such as exporter.example"
+            )
+    return stripped
 
 
 def one_of(*choices: str) -> Parser:
