@@ -42,7 +42,8 @@ class AllowedHosts:
     def __init__(self, names: Iterable[str]) -> None:
         added = {_canonical(name) for name in names}
         self._any = "*" in added
-        self._exact = {"localhost", _canonical(socket.gethostname()), *added}
+        own = _canonical(socket.gethostname())
+        self._exact = {"localhost", own, own.partition(".")[0], *added}
         self._endings = (".localhost", *(name[1:] for name in added if name.startswith("*.")))
 
     def allow(self, host: str | None) -> bool:

@@ -11,7 +11,7 @@ from exporter.web.hosts import AllowedHosts
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: "Node1")
+    monkeypatch.setattr(socket, "gethostname", lambda: "Node1.cluster.example")
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[::1]:9464", True),
         ("[fd00::beef]", True),
         ("node1:9464", True),
+        ("node1.cluster.example", True),
+        ("cluster.example", False),
         ("exporter.example", True),
         ("a.b.wild.example:9464", True),
         ("node1.evil.example", False),
