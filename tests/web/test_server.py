@@ -23,6 +23,7 @@ import pytest
 from exporter.config import Listen
 from exporter.snapshot import Snapshot
 from exporter.web import MAX_CONNECTIONS, Guard, WebServer, auth
+from exporter.web import guard as guard_module
 from exporter.web.routes import MAX_ANSWERS, Scrape
 from tests.support.snapshots import ODD_NAME, empty_snapshot, rich_snapshot
 
@@ -441,6 +442,46 @@ def test_a_password_that_is_being_checked_holds_up_nobody(tmp_path: Path, monkey
     finally:
         go.set()
         served.web.stop()
+
+
+def test_a_disk_that_hangs_holds_up_one_connection_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    web = tmp_path / "web.yml"
+    web.write_text("http_server_config: {headers: {X-Frame-Options: deny}}\n")
+    served = Served(guard=Guard(web))
+    entered, go = threading.Event(), threading.Event()
+
+    def hang(path: Path) -> None:
+        entered.set()
+        assert go.wait(30)
+
+    monkeypatch.setattr(guard_module, "_sign", hang)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(served.request, "/healthz")
+            assert entered.wait(30)
+            for _ in range(3):
+                assert served.request("/healthz")[1]["X-Frame-Options"] == "deny"
+            assert not first.done()
+            go.set()
+            assert first.result()[0] == 200
+    finally:
+        go.set()
+        served.web.stop()
+
+
+def test_a_request_with_a_body_gets_its_answer(served: Served):
+    body = b"z" * 300_000
+    for length in (len(body), 10 * len(body)):  # all of it, or a part and then nothing for a while
+        answer = served.raw(b"POST / HTTP/1.1\r\nHost: x.localhost\r\nContent-Length: %d\r\n\r\n" % length + body)
+        assert answer.startswith(b"HTTP/1.1 405 ")
+        assert answer.endswith(b"Method Not Allowed\n")
+
+
+def test_a_connection_is_for_one_request(served: Served):
+    assert served.request("/healthz")[1]["Connection"] == "close"
+    request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert served.raw(request * 3).count(b"HTTP/1.1 200") == 1
+    assert len(served.accepted) == 1
 
 
 def test_uvicorn_says_nothing_of_its_own(caplog):
