@@ -199,6 +199,17 @@ def _polls() -> list[Builder]:
             unit="cps",
         ),
         series(
+            "Refused logins",
+            "Per second: requests to the exporter with a wrong user name or password. The log names the address.",
+            [
+                Query(
+                    "sum by (instance) (rate(tq_exporter_http_refused_logins_total{@}[$__rate_interval]))",
+                    "{{instance}}",
+                )
+            ],
+            unit="cps",
+        ),
+        series(
             "OTLP pushes",
             "Per second, by outcome; nothing when nothing is pushed. Failing: runbook TQExporterOTLPFailing.",
             [

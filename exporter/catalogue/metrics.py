@@ -360,6 +360,12 @@ REPLIES_REFUSED = Metric(
     "metadata.max_rows. The partition is then missing here.",
     {"limit": ("reply_bytes", "rows")},
 )
+HTTP_REFUSED_LOGINS = Metric(
+    "tq_exporter.http.refused_logins",
+    "counter",
+    "{request}",
+    "HTTP requests to the exporter that were refused because their user name or password is wrong.",
+)
 CONTROLLER_BUSY = Metric(
     "tq_exporter.controller.busy_ratio",
     "gauge",

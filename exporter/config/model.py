@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from dataplane.groups import Convention
-from exporter.config.addresses import ControllerAddress, Listen, ListenAddress, OtlpUrl, RayAddress
+from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress
 from exporter.config.values import Duration, FilePath, Size, Text
 
 __all__ = [
@@ -128,10 +128,13 @@ class Web(msgspec.Struct, frozen=True):
     Attributes:
         config_file: TLS, users and headers, in the web configuration format of Prometheus's exporters.
         disable_page: Leave out the live page at ``/``.
+        allowed_hosts: Host names that clients may use beside loopback, IP addresses, the machine's own name and the one
+            listened on.
     """
 
     config_file: FilePath | None = None
     disable_page: bool = False
+    allowed_hosts: HostNames = ()
 
 
 class Log(msgspec.Struct, frozen=True):

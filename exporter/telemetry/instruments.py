@@ -40,6 +40,7 @@ class InstrumentRecorder:
         self._polls = _counter(meter, catalogue.POLLS)
         self._skipped = _counter(meter, catalogue.POLLS_SKIPPED)
         self._refused = _counter(meter, catalogue.REPLIES_REFUSED)
+        self._refused_logins = _counter(meter, catalogue.HTTP_REFUSED_LOGINS)
         self._exports = _counter(meter, catalogue.OTLP_EXPORTS)
         self._start_at_zero(tuple(pushed))
 
@@ -82,6 +83,10 @@ class InstrumentRecorder:
         """
         self._add(self._refused, catalogue.REPLIES_REFUSED, {"limit": limit})
 
+    def refused_login(self) -> None:
+        """A request to the exporter came with a wrong user name or password."""
+        self._refused_logins.add(1)
+
     def export(self, signal: Signal, outcome: Outcome) -> None:
         """A batch was pushed over OTLP.
 
@@ -94,6 +99,7 @@ class InstrumentRecorder:
         for operation, error_type in product(EXPORTER_OPERATIONS, ERROR_TYPE_VALUES):
             self._errors.add(0, {"operation": operation, "error.type": error_type})
         self._restarts.add(0)
+        self._refused_logins.add(0)
         for source, outcome in product(_values(catalogue.POLLS, "source"), _values(catalogue.POLLS, "outcome")):
             self._polls.add(0, {"source": source, "outcome": outcome})
         for source in _values(catalogue.POLLS_SKIPPED, "source"):

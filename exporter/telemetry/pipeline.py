@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -94,13 +94,14 @@ class Telemetry:
             if target is not None:
                 logger.info("pushing %s to %s over %s", target.signal, target.receiver, target.protocol)
 
-    def scrape(self, accept: str | None) -> tuple[bytes, str]:
+    def scrape(self, accept: str | None, names: Sequence[str] = ()) -> tuple[bytes, str]:
         """Return the metrics as text and their content type, from the snapshot now in force; no I/O.
 
         Args:
-            accept: The request's ``Accept`` header: OpenMetrics when it asks for that, else the classic format.
+            accept: The request's ``Accept`` header: OpenMetrics when it prefers that, else the classic format.
+            names: Names of the only samples to return; all when there are none.
         """
-        return self._scrape_reader.scrape(accept)
+        return self._scrape_reader.scrape(accept, names)
 
     def shutdown(self, timeout_s: float) -> None:
         """Push what is left and stop. Returns within *timeout_s* seconds also when the receiver does not answer."""

@@ -43,7 +43,7 @@ class Served:
         """Listen, on the same port as before."""
         self.web = WebServer(
             Listen("127.0.0.1", self._port),
-            scrape=lambda accept: (b"", "text/plain"),
+            scrape=lambda accept, names: (b"", "text/plain"),
             snapshot=self._snapshot,
             alive=lambda: self.alive,
             history=self.history,
