@@ -22,6 +22,8 @@ from dashboards import rules
 from dashboards.stack import prometheus_config
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.full  # it is the demo, on Ray
+
 START_S = 300.0
 MARK = "STACK_TEST_MARK"
 

@@ -1,8 +1,9 @@
 """Two tiers: ``pytest`` runs everything, ``pytest --fast`` what needs no more than the extra ``test``.
 
-Nobody has to sort a new test. With ``--fast`` the modules in HEAVY cannot be imported, on a machine that has them just as on
-one that has not. So what needs one while it is collected is left out, and so is a test that uses one of HEAVY_FIXTURES; a test
-that needs one only while it runs fails, and then takes the marker ``full``, or moves into a file of its kind.
+A new test lands in the right tier by what it uses. With ``--fast`` the modules in HEAVY cannot be imported, also where
+they are installed. A file that needs one when it is collected is left out; so is a test that uses one of
+HEAVY_FIXTURES. A test that needs one only when it runs fails in the fast tier: give it the marker ``full``. The marker
+is also for what takes a program that may be missing, or more than some ten seconds.
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ __all__ = ["HEAVY", "HEAVY_FIXTURES"]
 HEAVY = (
     *("ray", "torch", "tensordict", "transfer_queue"),
     *("playwright", "grafana_foundation_sdk", "promql_parser"),
-    # They start Ray, or install packages, in a process of its own.
+    # These start Ray, or install packages, in other processes.
     *("tests.support.cluster", "tests.support.demo_process", "tests.support.tq_versions", "tests.helm.helm"),
 )
 HEAVY_FIXTURES = frozenset({"shared_cluster", "browser", "installation"})
-FAST_TIMEOUT_S = 60
-"""Of one test; there is no such limit of the whole in pytest, and a slow tier is run by nobody."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: needs a program or a time that the fast tier does not have")
+    config.addinivalue_line("markers", "full: not for the fast tier")
     if config.option.fast:
         sys.modules.update(dict.fromkeys(HEAVY))  # None: cannot be imported
 
