@@ -4,15 +4,16 @@ DURATION ?=
 DEMO_ARGS ?=
 TESTS ?= tests
 FAULTS ?= tests/faults
+PYTHONS ?= 3.10 3.11 3.12 3.13
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test faults soak fuzz check format docs screenshots bench audit dist clean tools
+.PHONY: help demo stack dashboards test test-fast test-python faults soak fuzz check format docs screenshots bench audit dist clean tools
 
 help: ## Show the targets.
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +31,12 @@ tools:
 
 test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs a part.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+test-fast: $(INSTALLED) ## Run the tests that need no Ray, torch or browser; TESTS=tests/unit runs a part.
+	$(BIN)/python -m pytest --fast --timeout 60 --numprocesses 2 --dist loadfile $(TESTS)
+
+test-python: ## Run the same on each Python that the machine has; PYTHONS=3.12 runs one.
+	@.ci/python $(PYTHONS)
 
 faults: $(INSTALLED) tools ## Run every row of the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py runs a part anew.
 	$(if $(filter tests/faults,$(FAULTS)),rm -rf build/faults)
@@ -88,5 +95,5 @@ dist: $(INSTALLED) ## Build wheel and sdist, and the list of what the wheel brin
 	build/clean/bin/tq-exporter --version
 
 clean: ## Remove the virtual environment and everything generated.
-	rm -rf $(VENV) .venv-helm .audit .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* .audit .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,6 +10,8 @@ import pytest
 from dataplane.interfaces import DataPlaneClient
 from tests.support.cluster import RAY_ENV, TQCluster
 
+pytest_plugins = ("tests.support.tiers",)
+
 os.environ.update(RAY_ENV)  # Ray reads them when it is imported, which any import of a test may do
 
 SHARED_CAPACITY = 20_000

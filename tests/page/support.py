@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-
-from playwright.sync_api import Page
+from typing import TYPE_CHECKING
 
 from exporter.clock import SystemClock
 from exporter.config import Listen
@@ -16,6 +15,9 @@ from exporter.model.snapshot import PartitionFlow, PartitionState, Snapshot
 from exporter.web import WebServer
 from tests.support.snapshots import flow, partition, rich_snapshot, with_totals
 from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 __all__ = ["UNKNOWN", "Served", "cells", "many", "number", "running", "text", "wait_for_text"]
 

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,8 +24,6 @@ EXOTIC = (
     np.bool_(True),
     np.array([1, 2]),
     np.array("finished"),
-    torch.tensor(3),
-    torch.tensor([1.0, 2.0]),
     msgspec.msgpack.Ext(5, b"x"),
     object(),
     int,
