@@ -8,10 +8,14 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from dataplane.endpoint import Endpoint
 from dataplane.metrics import ERROR_TYPE_VALUES
 from exporter.catalogue import EXPORTER_METRICS, EXPORTER_OPERATIONS, UndeclaredError, check_attributes
-from exporter.snapshot import SOURCES
+from exporter.discovery import Found
+from exporter.snapshot import SOURCES, Failed, Ok
+from exporter.state import State
 from exporter.telemetry import Recorder
+from tests.support.clock import StoppedClock
 
 
 class Recording:
@@ -80,6 +84,21 @@ def test_pings_are_counted_apart_from_failed_ones_and_have_a_bucket_at_the_objec
     assert sum(ok.bucket_counts[: below + 1]) == 1
     assert ok.count == 2
     assert dict(failed.attributes) == {"error.type": "DataPlaneTimeout"}
+
+
+def test_the_error_counter_grows_with_every_failure_while_the_data_plane_is_lost(recording: Recording):
+    state = State(recording.recorder, StoppedClock(), max_partitions=100, max_versions=16)
+    state.on_discovery(Ok(Found(Endpoint("tcp://127.0.0.1:1")), 0.1))
+    state.on_ping(Ok(0.001, 0.001), None)
+    for number in range(1, 5):
+        state.on_ping(Failed("ping", "DataPlaneUnavailable", "refused", 0.1), None)
+        state.on_discovery(Failed("discover", "DataPlaneTimeout", "no Ray", 20.0))
+        assert state.discovery == "lost"
+        errors = recording.values("dataplane.errors")
+        assert errors["DataPlaneUnavailable", "ping"] == number
+        assert errors["DataPlaneTimeout", "discover"] == number
+        failed = next(point for point in recording.points("dataplane.ping.duration") if point.attributes)
+        assert failed.count == number
 
 
 def test_what_is_in_no_closed_list_counts_as_other(recording: Recording):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from dataplane.endpoint import Endpoint
@@ -40,6 +44,14 @@ def metadata(
 
 
 class Fixture:
+    extras: Mapping[str, Mapping[str, Any]] = {
+        "discovery": {},
+        "ping": {"capabilities": DataPlaneCapabilities()},
+        "metadata": {"keep_s": 30.0},
+        "storage": {},
+    }
+    """What ``on_<source>`` takes besides a result."""
+
     def __init__(self, **options: int) -> None:
         self.clock = StoppedClock()
         self.recorder = RecordingRecorder()
@@ -61,6 +73,10 @@ class Fixture:
 
     def metadata(self, groups: dict[str, dict[str, int]], **options: object) -> None:
         self.state.on_metadata(metadata(groups, **options), keep_s=30.0)  # type: ignore[arg-type]
+
+    def errors(self) -> Counter[tuple[str, str]]:
+        """The errors that the snapshot shows, by operation and type."""
+        return Counter({(error.operation, error.error_type): error.count for error in self.state.snapshot().errors})
 
     def source(self, name: str) -> SourceState:
         return next(source for source in self.state.snapshot().sources if source.source == name)
@@ -111,6 +127,48 @@ def test_hung_is_down_but_not_lost(on: Fixture) -> None:
     assert (snapshot.discovery, snapshot.up) == ("found", False)
     assert on.recorder.errors == {("ping", "DataPlaneTimeout"): 1}
     assert on.recorder.pings[-1] == (4.0, "DataPlaneTimeout")
+
+
+FAILURES = {
+    "ping": UNAVAILABLE,
+    "discovery": Failed("discover", "DataPlaneTimeout", "no Ray", 20.0),
+    "metadata": Failed("list_metadata", "DataPlaneUnavailable", "refused", 0.1, limit="bytes"),
+    "storage": Failed("storage_metrics", "DataPlaneTimeout", "silent", 2.0),
+}
+
+
+@pytest.mark.parametrize("source", FAILURES)
+def test_failures_go_on_being_counted_while_lost(on: Fixture, source: str) -> None:
+    failed = FAILURES[source]
+    on.run()
+    on.fail()
+    assert on.state.discovery == "lost"
+    on.recorder.errors.clear()
+    before = on.errors()
+    for _ in range(3):
+        getattr(on.state, f"on_{source}")(failed, **on.extras[source])
+    assert on.state.discovery == "lost"
+    what = (failed.operation, failed.error_type)
+    assert on.recorder.errors == {what: 3}
+    assert on.errors() - before == {what: 3}
+    assert on.recorder.refusals == ({failed.limit: 3} if failed.limit else {})
+
+
+@pytest.mark.parametrize("source", FAILURES)
+@pytest.mark.parametrize("discovery", ["never_found", "ended"])
+def test_without_a_data_plane_a_failure_is_an_incident_and_no_error(on: Fixture, discovery: str, source: str) -> None:
+    if discovery == "ended":
+        on.run()
+        on.state.on_discovery(ENDED)
+    assert on.state.discovery == discovery
+    failed = FAILURES[source]
+    getattr(on.state, f"on_{source}")(failed, **on.extras[source])
+    assert on.state.discovery == discovery
+    assert not on.recorder.errors
+    assert not on.recorder.refusals
+    assert not on.errors()
+    incident = on.state.snapshot().incidents[0]
+    assert (incident.source, incident.operation, incident.detail) == (source, failed.operation, failed.detail)
 
 
 def test_absent_after_it_was_found_is_lost(on: Fixture) -> None:
