@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test faults soak fuzz check format docs screenshots bench audit dist clean tools
+.PHONY: help demo stack dashboards test test-nightly faults soak fuzz check format docs screenshots bench audit dist clean tools
 
 help: ## Show the targets.
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +30,9 @@ tools:
 
 test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs a part.
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+
+test-nightly: $(INSTALLED) ## Run the property tests alone, with 30 times the examples, drawn anew.
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2 $(TESTS)
 
 faults: $(INSTALLED) tools ## Run every row of the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py runs a part anew.
 	$(if $(filter tests/faults,$(FAULTS)),rm -rf build/faults)

@@ -6,11 +6,17 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dataplane.interfaces import DataPlaneClient
 from tests.support.cluster import RAY_ENV, TQCluster
 
 os.environ.update(RAY_ENV)  # Ray reads them when it is imported, which any import of a test may do
+
+# No verdict of a property test depends on the speed of the machine, and CI draws the same examples each time.
+settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("nightly", settings.get_profile("ci"), derandomize=False, max_examples=3000, print_blob=True)
+settings.load_profile("ci")  # --hypothesis-profile=nightly replaces it
 
 SHARED_CAPACITY = 20_000
 """Rows with fields that the shared cluster's storage holds; one more in a put fails it. Rows of tags are free."""
