@@ -382,6 +382,13 @@ def test_the_busy_ratio_is_what_the_controller_spent_on_us(on: Fixture) -> None:
     assert ratio == pytest.approx(0.001, rel=0.02)
 
 
+def test_the_busy_ratio_is_never_above_one(on: Fixture) -> None:
+    on.state.on_discovery(found())
+    on.ping()
+    on.state.on_metadata(Ok(MetadataPoll((), (), (), None, 45.0, "c1"), 45.0), keep_s=30.0)
+    assert on.state.snapshot().controller_busy_ratio == 1.0
+
+
 def test_incidents_are_bounded_and_newest_first(on: Fixture) -> None:
     on.run()
     for number in range(200):
