@@ -27,7 +27,6 @@ def release_cluster(request: pytest.FixtureRequest) -> Iterator[tuple[str, TQClu
         shared: TQCluster = request.getfixturevalue("shared_cluster")
         shared.restart_tq(capacity=_TOTAL_CAPACITY)
         yield request.param, shared
-        shared.restart_tq()
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(release(request.param)))
