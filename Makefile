@@ -5,15 +5,19 @@ DEMO_ARGS ?=
 TESTS ?= tests
 FAULTS ?= tests/faults
 PYTHONS ?= 3.10 3.11 3.12 3.13
+# The tests wait more than they compute, so three of them keep two cores busy. A file stays on one worker, and
+# tests/conftest.py says in which order they begin.
+WORKERS ?= 3
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-python faults soak fuzz check format docs screenshots bench audit dist clean tools
+.PHONY: help demo stack dashboards test test-fast test-python test-nightly faults soak fuzz check format docs screenshots bench audit dist clean tools
 
 help: ## Show the targets.
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -29,8 +33,11 @@ stack: $(INSTALLED) tools ## Run the demo with Prometheus and Alertmanager besid
 tools:
 	@.ci/tools
 
-test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs a part.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs a part, WORKERS=2 is for a machine with less memory.
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+
+test-nightly: $(INSTALLED) ## Run the property tests alone, with 30 times the examples, drawn anew.
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses auto $(TESTS)
 
 test-fast: $(INSTALLED) ## Run the tests that need no Ray, torch or browser; TESTS=tests/unit runs a part.
 	$(BIN)/python -m pytest --fast --timeout 60 --numprocesses 2 --dist loadfile $(TESTS)
@@ -40,7 +47,7 @@ test-python: ## Run the same on each Python that the machine has; PYTHONS=3.12 r
 
 faults: $(INSTALLED) tools ## Run every row of the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py runs a part anew.
 	$(if $(filter tests/faults,$(FAULTS)),rm -rf build/faults)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --all-loads --fault-records build/faults $(FAULTS)
+	$(BIN)/python -m pytest $(PARALLEL) --all-loads --fault-records build/faults $(FAULTS)
 	$(BIN)/python -m tests.faults.report build/faults > build/reliability.md
 	mv build/reliability.md docs/reliability.md
 

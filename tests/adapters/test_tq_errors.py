@@ -151,7 +151,8 @@ def test_a_task_error_of_ray_is_unwrapped() -> None:
         (DataPlaneNotReady("ours"), DataPlaneNotReady),
     ):
         wrapped = RayTaskError("get_config", "Traceback …", cause)
-        for error in (wrapped, wrapped.as_instanceof_cause()):
+        nested = RayTaskError("attach", "Traceback …", wrapped)  # of a task that waited for another one
+        for error in (wrapped, wrapped.as_instanceof_cause(), nested, nested.as_instanceof_cause()):
             assert error_type(_raise(error, "get_samples")) == expected.__name__
 
 

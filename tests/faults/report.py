@@ -26,7 +26,7 @@ _HEAD = """\
 What the exporter says while the system around it fails, and how it comes back. Every row is one run on a real Ray
 with a real TransferQueue and a real `tq-exporter run` process that pings every 2 s and lists the partitions and asks
 the storage units every second; it passed, that is: exactly this was demanded, no more and no less was seen, and it
-lasted (4.5 s, longer than any listing counts as fresh).
+lasted (for four more listings; one counts as fresh until three are missed).
 
     make faults                                     # all rows, and this page
     pytest tests/faults                             # one load per fault, as CI does

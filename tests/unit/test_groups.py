@@ -240,6 +240,21 @@ class TestVerl:
     def test_trajectories_whose_prompt_is_taken_are_ready(self) -> None:
         assert only({"u_0_0": self.trajectory(), "u_0_1": self.trajectory()}).state == "ready"
 
+    @pytest.mark.parametrize("status", ["pending", "running"])
+    def test_an_unfinished_trajectory_without_its_prompt_is_a_write_in_progress(self, status: str) -> None:
+        assert only({"u_0_0": self.trajectory(), "u_1_0": self.trajectory(status)}).state == "uncommitted"
+
+    def test_a_failed_trajectory_fails_its_group_only_without_a_prompt_row(self) -> None:
+        rows = {"u_0_0": self.trajectory(), "u_1_0": self.trajectory("failure")}
+        assert only(rows).state == "failed"
+        assert only({**rows, "u": self.prompt("finished")}).state == "ready"
+        assert only({**rows, "u": self.prompt("running")}).state == "uncommitted"
+
+    def test_a_prompts_key_that_looks_like_a_trajectorys_is_the_groups_id(self) -> None:
+        rows = {"a_1_2": self.prompt("finished"), "a_1_2_0_0": self.trajectory(), "a_1_2_1_0": self.trajectory()}
+        group = only(rows)
+        assert (group.group_id, group.keys, group.state) == ("a_1_2", sorted(rows), "ready")
+
     def test_a_bare_trajectory_is_a_write_in_progress(self) -> None:
         groups = group_rows("p", {"u_0_0": {}, "v_0_0": self.trajectory()})
         assert [(g.state, g.malformed_keys) for g in groups] == [("uncommitted", 0), ("ready", 0)]
@@ -256,6 +271,17 @@ class TestVerl:
     @pytest.mark.parametrize("key", ["u_0", "u_x_0", "u_0_x", "_0_0"])
     def test_keys_of_another_form_are_groups_of_their_own(self, key: str) -> None:
         assert only({key: self.trajectory()}).group_id == key
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [{"group_id": "x"}, {"committed": True}, {"expected_num_keys": 2}, {"num_keys": 2}, {"created_at": 5.0}],
+    ids=str,
+)
+def test_one_row_with_a_tag_that_only_recovery_has_makes_the_partition_recovery(tag: dict[str, Any]) -> None:
+    rows = {"a_g0": {"weight_version": 1}, "a_g1": {"weight_version": 1}}
+    assert [group.group_id for group in group_rows("p", rows)] == ["a"]
+    assert {"a_g0", "a_g1"} <= {group.group_id for group in group_rows("p", {**rows, "b": tag})}
 
 
 def test_a_pinned_convention_is_followed() -> None:

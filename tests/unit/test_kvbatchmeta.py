@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.interfaces import KVBatchMeta
@@ -107,7 +107,6 @@ def test_slice_cuts_as_lists_do(start: int, stop: int) -> None:
     assert full_batch().slice(start, stop).sample_ids == full_batch().sample_ids[start:stop]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 6), st.integers(0, 6))
 def test_slices_put_together_are_thefull_batch(size: int, cut: int) -> None:
     whole = full_batch(size)

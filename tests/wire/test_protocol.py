@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.adapters.wire.protocol import (
@@ -143,7 +143,6 @@ def test_every_reply_names_its_sender() -> None:
     assert decode_rows(listing({}), "p").sender_id == CONTROLLER_ID
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 200))
 def test_any_bytes_are_rows_or_a_read_error(noise: bytes, position: int) -> None:
     frame = bytearray(listing({"a_g0": {"weight_version": 1, "committed": True}, "b": {"x": [1, {"y": 2}]}}))
@@ -166,7 +165,6 @@ _NAMES = st.sampled_from(["weight_version", "group_id", "committed", "created_at
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-5, 5), st.dictionaries(_NAMES, _SCALARS, max_size=3)), max_size=12))
-@settings(deadline=None)
 def test_both_ways_of_decoding_give_the_same_groups(tags: list[Any]) -> None:
     frame = listing({f"k{number}_g{number % 3}": tag for number, tag in enumerate(tags)})
     shared, one_by_one = decode_runs(frame, "p")[0].body, rows_of(frame)
