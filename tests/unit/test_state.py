@@ -419,9 +419,8 @@ def test_the_busy_ratio_is_what_the_controller_spent_on_us(on: Fixture) -> None:
 
 
 def test_the_busy_ratio_is_never_above_one(on: Fixture) -> None:
-    on.discover(found())
-    on.ping()
-    on.list(Ok(MetadataPoll((), (), (), None, 45.0, "c1"), 45.0))
+    on.state.controller_time.interval = 10.0
+    on.state.controller_time.spend(45.0)
     assert on.state.snapshot().controller_busy_ratio == 1.0
 
 
