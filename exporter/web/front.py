@@ -21,7 +21,7 @@ __all__ = ["Front"]
 
 logger = logging.getLogger(__name__)
 
-_PIECE_BYTES: Final = 64 * 1024
+_PIECE_BYTES: Final = 256 * 1024
 
 
 class Front:

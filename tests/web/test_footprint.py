@@ -1,7 +1,6 @@
 """What the process takes: memory by the number of keys, threads by the number of connections.
 
-The controller is a stand-in of the soak, as no real one is needed to hold keys still. ``pytest -rP`` prints the
-figures.
+The controller is a stand-in of the soak, as no real one is needed to hold keys still. ``pytest -rP`` prints figures.
 """
 
 from __future__ import annotations
