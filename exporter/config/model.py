@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from dataplane.groups import Convention
+from dataplane import conventions
 
 __all__ = [
     "Config",
@@ -104,7 +104,7 @@ class Partition(msgspec.Struct, frozen=True):
         group_size: Keys of a complete group, None when its rows declare it or groups may have any size.
     """
 
-    convention: Convention = "auto"
+    convention: str = conventions.AUTO
     group_size: int | None = None
 
 
@@ -171,7 +171,7 @@ class Config(msgspec.Struct, frozen=True):
     metadata: Metadata = Metadata()
     storage: Storage = Storage()
     partitions: dict[str, Partition] = {}
-    default_convention: Convention = "auto"
+    default_convention: str = conventions.AUTO
     max_partitions: int = 100
     weight_versions: int = 16
     otlp: Otlp = Otlp()

@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from dataplane.groups import CONVENTIONS, Convention
+from dataplane import conventions
 from exporter.config import values
 from exporter.config.model import (
     Config,
@@ -121,7 +121,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("storage.enabled", values.boolean),
     _interval("storage.interval"),
     _timeout("storage.timeout"),
-    _choice("default_convention", Convention),
+    Setting("default_convention", values.one_of(*conventions.names())),
     Setting("max_partitions", values.integer(1, 1000)),
     Setting("weight_versions", values.integer(0, 16)),
     Setting("otlp.endpoint", values.otlp_url, "--otlp", "URL", "push to this OTLP receiver", values.mask_url),
@@ -137,7 +137,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 
 BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 PARTITION_KEYS: Final[dict[str, Parser]] = {
-    "convention": values.one_of(*CONVENTIONS),
+    "convention": values.one_of(*conventions.names()),
     "group_size": values.integer(1),
 }
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
