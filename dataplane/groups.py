@@ -250,8 +250,9 @@ def _end_of_group(
     key, tag = keys[start], values[start]
     if group_id == key:
         return start + 1, endings
-    prefix = group_id + rule.separator
-    if start + 1 == len(keys) or values[start + 1] != tag:
+    read_group_id, separator = rule
+    prefix = group_id + separator
+    if len(endings) < 2 and (start + 1 == len(keys) or values[start + 1] != tag):
         return start + 1, [key[len(prefix) :]]
     stop = start + len(endings)
     alike = (
@@ -264,7 +265,7 @@ def _end_of_group(
         stop < len(keys)
         and (values[stop] is tag or values[stop] == tag)
         and keys[stop].startswith(prefix)
-        and rule.group_id(keys[stop], tag) == group_id
+        and read_group_id(keys[stop], tag) == group_id
     ):
         stop += 1
     if not alike or stop > guessed:

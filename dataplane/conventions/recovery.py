@@ -24,14 +24,16 @@ class Recovery(Convention):
     fields: Mapping[str, Any] = {"committed": bool}
 
     def recognises(self, tags: Collection[Tag]) -> bool:
-        return any(
-            tag.group_id is not UNSET
-            or tag.committed is not UNSET
-            or tag.expected_num_keys is not UNSET
-            or tag.num_keys is not UNSET
-            or tag.created_at is not UNSET
-            for tag in tags
-        )
+        for tag in tags:
+            if (
+                tag.group_id is not UNSET
+                or tag.committed is not UNSET
+                or tag.expected_num_keys is not UNSET
+                or tag.num_keys is not UNSET
+                or tag.created_at is not UNSET
+            ):
+                return True
+        return False
 
     def accounting(self, tags: Collection[Tag]) -> Account:
         return self._account_flagged if any(tag.committed is not UNSET for tag in tags) else self._account_listed

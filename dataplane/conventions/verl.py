@@ -39,7 +39,10 @@ class Verl(Convention):
     group_type = _PromptGroup
 
     def recognises(self, tags: Collection[Tag]) -> bool:
-        return any(tag.is_prompt is not UNSET or tag.min_global_steps is not UNSET for tag in tags)
+        for tag in tags:  # noqa: SIM110 - any() takes twice as long
+            if tag.is_prompt is not UNSET or tag.min_global_steps is not UNSET:
+                return True
+        return False
 
     def account(self, group: _PromptGroup, tag: Tag, count: int, readable: bool) -> None:
         status = tag.status if type(tag.status) is str else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dataplane import conventions
 from dataplane.groups import DataPlaneGroupMeta, group_rows
 from tests.support.rows import RECOVERY, only
 
@@ -131,3 +132,14 @@ def test_interleaved_groups_are_collected() -> None:
         ("even", ["0", "2", "4"], 3),
         ("odd", ["1", "3", "5"], 3),
     ]
+
+
+@pytest.mark.parametrize("name", ["group_id", "committed", "expected_num_keys", "num_keys", "created_at"])
+def test_each_of_its_tags_alone_shows_it(name: str) -> None:
+    tags = [conventions.schema().read(tag) for tag in ({"weight_version": 1}, {name: 1, "weight_version": 1})]
+    assert conventions.detect(tags).name == "recovery"
+
+
+def test_a_declared_number_of_keys_is_enough_for_keys_that_look_like_nemo_rls() -> None:
+    groups = group_rows("p", {"u_g0": {"num_keys": 1}, "u_g1": {"num_keys": 1}})
+    assert [(group.group_id, group.state) for group in groups] == [("u_g0", "ready"), ("u_g1", "ready")]

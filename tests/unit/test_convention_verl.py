@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dataplane import conventions
 from dataplane.groups import group_rows
 from tests.support.rows import only
 
@@ -56,3 +57,33 @@ def test_a_status_that_is_no_text_is_counted_and_not_finished(status: object) ->
 @pytest.mark.parametrize("key", ["u_0", "u_x_0", "u_0_x", "_0_0"])
 def test_keys_of_another_form_are_groups_of_their_own(key: str) -> None:
     assert only({key: trajectory()}).group_id == key
+
+
+@pytest.mark.parametrize("status", ["pending", "running", ""])
+def test_a_trajectory_that_is_not_finished_leaves_a_group_without_its_prompt_uncommitted(status: str) -> None:
+    assert only({"u_0_0": trajectory(), "u_1_0": trajectory(status)}).state == "uncommitted"
+
+
+def test_a_failed_trajectory_fails_a_group_without_its_prompt() -> None:
+    assert only({"u_0_0": trajectory(), "u_1_0": trajectory("failure")}).state == "failed"
+
+
+def test_a_finished_prompt_outweighs_a_failed_trajectory() -> None:
+    group = only({"u": prompt("finished"), "u_0_0": trajectory("failure")})
+    assert (group.committed, group.failed, group.state) == (True, False, "ready")
+
+
+def test_a_failed_prompt_outweighs_finished_trajectories() -> None:
+    group = only({"u": prompt("failure"), "u_0_0": trajectory()})
+    assert (group.committed, group.failed) == (False, True)
+
+
+def test_a_prompts_key_is_its_group_also_when_it_looks_like_a_trajectorys() -> None:
+    group = only({"a_1_2": prompt("finished"), "a_1_2_0_0": trajectory()})
+    assert (group.group_id, group.keys) == ("a_1_2", ["a_1_2", "a_1_2_0_0"])
+
+
+@pytest.mark.parametrize("tag", [{"is_prompt": True}, {"min_global_steps": 4}, {"min_global_steps": None}])
+def test_a_prompt_marker_or_a_range_of_steps_shows_it(tag: dict[str, Any]) -> None:
+    rows = {"u_0_0": tag, "u_0_1": {"committed": True}, "u_g0": {"weight_version": 1}}
+    assert conventions.detect(list(conventions.schema().read_all(rows).values())).name == "verl"
