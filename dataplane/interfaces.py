@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from dataplane import conventions
 from dataplane.batch import KVBatchMeta
 from dataplane.errors import (
     DataPlaneBadRequest,
@@ -24,7 +25,7 @@ from dataplane.errors import (
     DataPlaneUnavailable,
     DataPlaneWriteError,
 )
-from dataplane.groups import Convention, DataPlaneCapabilities, DataPlaneGroupMeta, count_ready
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -61,12 +62,18 @@ class TagRules:
     """How a partition's tags are read.
 
     Attributes:
-        convention: One of :data:`dataplane.groups.CONVENTIONS`.
+        convention: One of :func:`dataplane.conventions.names`.
         group_size: Expected keys of a group that declares none, None when groups may have any size.
+
+    Raises:
+        ValueError: There is no such convention.
     """
 
-    convention: Convention = "auto"
+    convention: str = conventions.AUTO
     group_size: int | None = None
+
+    def __post_init__(self) -> None:
+        conventions.check(self.convention)
 
 
 DEFAULT_TAG_RULES = TagRules()

@@ -28,6 +28,7 @@ from dataplane.observability.effects import trainer_version
 from dataplane.observability.recorder import Observer, Recorder
 from dataplane.observability.tally import Cell, cell_summary
 from dataplane.operations import OPERATIONS, Operation
+from dataplane.tags import MAX_EXACT_INT
 
 __all__ = ["MetricsDataPlaneClient", "log_event"]
 
@@ -127,7 +128,7 @@ class MetricsDataPlaneClient(DataPlaneClient):
             DataPlaneBadRequest: *version* is not an integer, or larger than a metric holds exactly (2**53).
             DataPlaneError: What the wrapped client raises when a put fails.
         """
-        if isinstance(version, bool) or not isinstance(version, int) or abs(version) > 2**53:
+        if isinstance(version, bool) or not isinstance(version, int) or abs(version) > MAX_EXACT_INT:
             raise DataPlaneBadRequest(
                 f"a weight version is an int within 2**53, not {version!r:.80}",
                 operation="publish_weight_version",

@@ -11,6 +11,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from dataplane.tags import to_int
+
 __all__ = ["TRACEPARENT", "contexts_of", "stamp", "traceparent", "versions_of"]
 
 TRACEPARENT: Final = "traceparent"
@@ -30,21 +32,15 @@ def versions_of(tags: Sequence[Any]) -> list[int | None]:
     except (KeyError, TypeError):
         return [_tagged_version(tag) for tag in tags]
     if len(distinct) == 1:
-        return [_version(distinct.pop())]
-    return [_version(tag["weight_version"]) for tag in tags]
+        return [to_int(distinct.pop())]
+    return [to_int(tag["weight_version"]) for tag in tags]
 
 
 def _tagged_version(tag: Any) -> int | None:
     """As the tag conventions have it: NeMo RL's tag, else the oldest step of a verl trajectory."""
     if not isinstance(tag, Mapping):
         return None
-    return _version(tag.get("weight_version", tag.get("min_global_steps")))
-
-
-def _version(value: Any) -> int | None:
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and -_MAX_VERSION <= value <= _MAX_VERSION else None
+    return to_int(tag.get("weight_version", tag.get("min_global_steps")))
 
 
 def contexts_of(tags: Sequence[Any]) -> list[SpanContext | None]:

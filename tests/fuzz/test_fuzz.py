@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.tags import TagFields
+from dataplane import conventions
 from tests.fuzz.targets import CORPUS, PARTITION, TARGETS, bounded, poisoned_pickle
 from tests.support.fake_router import reply
 
@@ -31,7 +31,7 @@ _values = st.recursive(
     ),
     max_leaves=6,
 )
-_fields = st.sampled_from([*TagFields.__struct_fields__, "other"])
+_fields = st.sampled_from([*conventions.schema().checked.__struct_fields__, "other"])
 _tags = st.one_of(_values, st.dictionaries(_fields, _values, max_size=5))
 _keys = st.one_of(st.text(max_size=6), st.builds("{}_g{}".format, st.integers(0, 2), st.integers(0, 3)), st.just("__s"))
 _rows = st.dictionaries(_keys, _tags, max_size=8)

@@ -11,10 +11,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataplane import conventions
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, group_rows
-from dataplane.tags import CONVENTIONS, Convention, LooseTagFields, TagFields
 
-NAMES = TagFields.__struct_fields__
+SCHEMA = conventions.schema()
+NAMES = SCHEMA.checked.__struct_fields__
 EXOTIC = (
     np.int64(3),
     np.float64(2.5),
@@ -51,7 +52,9 @@ keys = st.one_of(
     st.from_regex(r"[ab]_g[0-3]", fullmatch=True),
     st.from_regex(r"[ab](_[0-2]_[0-2])?", fullmatch=True),
 )
-rules = st.fixed_dictionaries({"convention": st.sampled_from(CONVENTIONS), "group_size": st.none() | st.integers(0, 5)})
+rules = st.fixed_dictionaries(
+    {"convention": st.sampled_from(conventions.names()), "group_size": st.none() | st.integers(0, 5)}
+)
 
 good_tags = st.fixed_dictionaries(
     {},
@@ -109,9 +112,9 @@ stretches = st.lists(
 )
 
 
-@given(stretches, st.sampled_from(CONVENTIONS[1:]))
+@given(stretches, st.sampled_from(conventions.names()[1:]))
 def test_rows_that_look_like_those_before_go_where_they_would_go_alone(
-    stretches: list[tuple[str, str, int, int, dict[str, Any]]], convention: Convention
+    stretches: list[tuple[str, str, int, int, dict[str, Any]]], convention: str
 ) -> None:
     rows = {
         form.format(uid=uid, n=number): tag
@@ -129,7 +132,7 @@ def test_rows_that_look_like_those_before_go_where_they_would_go_alone(
 @given(st.dictionaries(keys, good_tags, max_size=8), rules)
 def test_typed_loose_and_plain_tags_group_alike(rows: dict[str, Any], rule: dict[str, Any]) -> None:
     plain = group_rows("p", rows, **rule)
-    for kind in (TagFields, LooseTagFields):
+    for kind in (SCHEMA.checked, SCHEMA.loose):
         assert group_rows("p", {key: kind(**tag) for key, tag in rows.items()}, **rule) == plain
     assert all(group.malformed_keys == 0 for group in plain)
 
@@ -141,7 +144,7 @@ def test_the_wire_and_the_public_client_agree(rows: dict[str, Any]) -> None:
         frame = msgspec.msgpack.encode(rows)
     except (OverflowError, ValueError):
         return  # TransferQueue would send a pickle.
-    loose = msgspec.msgpack.decode(frame, type=dict[str, LooseTagFields])
+    loose = msgspec.msgpack.decode(frame, type=dict[str, SCHEMA.loose])
     assert without_tags(group_rows("p", loose)) == without_tags(group_rows("p", rows))
 
 

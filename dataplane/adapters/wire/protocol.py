@@ -8,13 +8,15 @@ Source: ``transfer_queue/utils/{zmq_utils,serial_utils}.py`` of the versions in 
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
+from dataplane import conventions
 from dataplane.adapters.wire.limits import (
     DEFAULT_MAX_ROWS,
     MAX_NAMES_BYTES,
@@ -23,7 +25,7 @@ from dataplane.adapters.wire.limits import (
     ReplyLimitExceeded,
 )
 from dataplane.errors import DataPlaneReadError
-from dataplane.tags import NO_MAPPING, LooseTagFields, Tag, TagFields, read_tag
+from dataplane.tags import NO_MAPPING, Tag, TagSchema
 
 __all__ = [
     "TESTED_VERSIONS",
@@ -70,16 +72,8 @@ class _Error(msgspec.Struct):
     message: str = "no reason given"
 
 
-class _Rows(msgspec.Struct):
-    partition_info: dict[str, dict[str, TagFields]]
-
-
-class _LooseRows(msgspec.Struct):
-    partition_info: dict[str, dict[str, LooseTagFields]]
-
-
-class _RawRows(msgspec.Struct):
-    partition_info: dict[str, dict[str, msgspec.Raw]]
+class _Rows(msgspec.Struct, Generic[_Row]):
+    partition_info: dict[str, dict[str, _Row]]
 
 
 class _UnreadPartitions(msgspec.Struct):
@@ -89,15 +83,32 @@ class _UnreadPartitions(msgspec.Struct):
 _encode = msgspec.msgpack.Encoder().encode
 _partitions = msgspec.msgpack.Decoder(Reply[_Partitions])
 _metrics = msgspec.msgpack.Decoder(Reply[MetricsBody])
-_rows = msgspec.msgpack.Decoder(Reply[_Rows])
-_loose_rows = msgspec.msgpack.Decoder(Reply[_LooseRows])
-_raw_rows = msgspec.msgpack.Decoder(Reply[_RawRows])
+_raw_rows = msgspec.msgpack.Decoder(Reply[_Rows[msgspec.Raw]])
 _unread = msgspec.msgpack.Decoder(Reply[msgspec.Raw])
 _unread_partitions = msgspec.msgpack.Decoder(Reply[_UnreadPartitions])
 _error = msgspec.msgpack.Decoder(_Error)
-_tag = msgspec.msgpack.Decoder(TagFields)
-_loose_tag = msgspec.msgpack.Decoder(LooseTagFields)
 _anything = msgspec.msgpack.Decoder()
+
+
+class _TagDecoders(NamedTuple):
+    """What decodes tags into the structs of a schema: all rows of a reply at once, or one tag."""
+
+    schema: TagSchema
+    checked_rows: msgspec.msgpack.Decoder[Reply[_Rows[Tag]]]
+    loose_rows: msgspec.msgpack.Decoder[Reply[_Rows[Tag]]]
+    checked: msgspec.msgpack.Decoder[Tag]
+    loose: msgspec.msgpack.Decoder[Tag]
+
+
+@functools.lru_cache(maxsize=1)
+def _decoders_of(schema: TagSchema) -> _TagDecoders:
+    reply: Any = Reply
+    rows: Any = _Rows
+    return _TagDecoders(
+        schema,
+        *(msgspec.msgpack.Decoder(reply[rows[kind]]) for kind in (schema.checked, schema.loose)),
+        *(msgspec.msgpack.Decoder(kind) for kind in (schema.checked, schema.loose)),
+    )
 
 
 def encode_request(request_type: str, sender_id: str, body: Mapping[str, Any]) -> bytes:
@@ -150,6 +161,7 @@ def decode_runs(
     _check_size(frame, max_rows)
     raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
     rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
+    decoders = _decoders_of(conventions.schema())
     tags = cast("dict[str, Tag]", rows)  # Takes the decoded tags in the place of the encoded ones.
     tag: Tag = NO_MAPPING
     last: msgspec.Raw | None = None
@@ -157,7 +169,7 @@ def decode_runs(
     for key, encoded in rows.items():
         if encoded != last:
             last = encoded
-            tag = _decode_tag(encoded)
+            tag = _decode_tag(encoded, decoders)
             decoded += 1
         tags[key] = tag
     return Reply(raw.request_type, raw.sender_id, tags), decoded
@@ -170,7 +182,9 @@ def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MA
     One by one when some tag is no map with string keys.
     """
     _check_size(frame, max_rows)
-    for decoder in (_rows, _loose_rows) if frame.nbytes <= MAX_UNCHECKED_BYTES else (_rows,):
+    decoders = _decoders_of(conventions.schema())
+    whole = (decoders.checked_rows, decoders.loose_rows)
+    for decoder in whole if frame.nbytes <= MAX_UNCHECKED_BYTES else whole[:1]:
         try:
             reply = decoder.decode(frame)
         except _DECODE_ERRORS:
@@ -181,7 +195,7 @@ def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MA
             )
     raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
     rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
-    return Reply(raw.request_type, raw.sender_id, {key: _decode_tag(tag) for key, tag in rows.items()})
+    return Reply(raw.request_type, raw.sender_id, {key: _decode_tag(tag, decoders) for key, tag in rows.items()})
 
 
 def _check_size(frame: memoryview, max_rows: int) -> None:
@@ -247,16 +261,16 @@ def _rows_of(partitions: Mapping[str, Mapping[str, _Row]], partition_id: str, ma
     return rows or {}
 
 
-def _decode_tag(tag: msgspec.Raw) -> Tag:
+def _decode_tag(tag: msgspec.Raw, decoders: _TagDecoders) -> Tag:
     try:
-        return _tag.decode(tag)
+        return decoders.checked.decode(tag)
     except _DECODE_ERRORS:
         pass
     if len(memoryview(tag)) > MAX_TAG_BYTES:
         return NO_MAPPING
-    for decoder in (_loose_tag, _anything):
+    for decoder in (decoders.loose, _anything):
         try:
-            return _without_containers(read_tag(decoder.decode(tag)))
+            return _without_containers(decoders.schema.read(decoder.decode(tag)))
         except _DECODE_ERRORS:
             continue
     return NO_MAPPING

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dataplane.adapters.arguments import check_partition
 from dataplane.adapters.wire.connection import KnownSender, WireConnection
 from dataplane.adapters.wire.limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded
 from dataplane.adapters.wire.protocol import Reply, decode_partitions, decode_rows, decode_runs
 from dataplane.groups import (
-    CONVENTIONS,
-    Convention,
     DataPlaneCapabilities,
     DataPlaneGroupMeta,
     count_ready,
@@ -45,13 +42,12 @@ class WireMetadataReader:
             controller share a :class:`KnownSender`, so that all of them know when it goes on under another id.
         rules: How the tags of a partition are read, by partition.
         default_rules: The same for all other partitions.
-        convention: Shorthand for the convention in *default_rules*.
         max_reply_bytes: A larger reply is :class:`ReplyLimitExceeded`, a ``DataPlaneReadError``. A row takes about 60
             bytes; a list of partitions may take 4 MiB at most.
         max_rows: So is a listing of more rows.
 
     Raises:
-        ValueError: The address, the timeout or a convention is not valid.
+        ValueError: The address or the timeout is not valid.
     """
 
     def __init__(
@@ -62,19 +58,13 @@ class WireMetadataReader:
         controller_id: str | KnownSender | None = None,
         rules: Mapping[str, TagRules] | None = None,
         default_rules: TagRules = DEFAULT_TAG_RULES,
-        convention: Convention | None = None,
         max_reply_bytes: int = DEFAULT_MAX_REPLY_BYTES,
         max_rows: int = DEFAULT_MAX_ROWS,
     ) -> None:
         if timeout_s <= 0:
             raise ValueError(f"timeout_s must be positive, not {timeout_s}")
-        if convention is not None:
-            default_rules = replace(default_rules, convention=convention)
         self._rules = dict(rules or {})
         self._default_rules = default_rules
-        for rule in (default_rules, *self._rules.values()):
-            if rule.convention not in CONVENTIONS:
-                raise ValueError(f"unknown convention {rule.convention!r}, choose one of {', '.join(CONVENTIONS)}")
         self._timeout_s = timeout_s
         self._max_rows = max_rows
         self._rowwise: set[str] = set()  # partitions whose tags differ from row to row
