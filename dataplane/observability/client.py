@@ -25,7 +25,7 @@ from dataplane.errors import DataPlaneBadRequest
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, DataPlaneClient
 from dataplane.observability.call import Call, Event
 from dataplane.observability.effects import trainer_version
-from dataplane.observability.recorder import Observer, Recorder
+from dataplane.observability.recorder import CallRecorder, Observer
 from dataplane.observability.tally import Cell, cell_summary
 from dataplane.operations import OPERATIONS, Operation
 
@@ -97,7 +97,7 @@ class MetricsDataPlaneClient(DataPlaneClient):
         propagate: bool = False,
     ) -> None:
         self._inner = inner
-        self._recorder = Recorder(
+        self._recorder = CallRecorder(
             on_event, meter_provider=meter_provider, tracer_provider=tracer_provider, propagate=propagate
         )
 
@@ -163,25 +163,25 @@ class MetricsDataPlaneClient(DataPlaneClient):
             "total_keys": sum(op["keys"] for op in ops.values()),
             "total_bytes": sum(op["bytes"] for op in ops.values()),
             "errors_by_type": errors,
-            **recorder.outstanding.figures(),
+            **recorder.memory.outstanding.figures(),
             "outstanding_scope": "this process",
             "observer_failures": recorder.tally.observer_failures,
             "ops": ops,
         }
 
     @staticmethod  # without the client, a method that the client keeps is no cycle
-    def _call(recorder: Recorder, inner: Any, operation: Operation, /, *args: Any, **kwargs: Any) -> Any:
+    def _call(recorder: CallRecorder, inner: Any, operation: Operation, /, *args: Any, **kwargs: Any) -> Any:
         method = getattr(inner, operation.name)
-        call = Call(recorder, operation, args, kwargs)
+        call = recorder.begin(operation, args, kwargs)
         try:
             result = method(*call.args, **call.kwargs) if call.kwargs else method(*call.args)
         except BaseException as error:
-            call.fail(error)
+            recorder.fail(call, error)
             raise
         if type(result) is CoroutineType:
-            call.leave()
-            return _finish(call, result)
-        call.succeed(result)
+            recorder.leave(call)
+            return _finish(recorder, call, result)
+        recorder.succeed(call, result)
         return result
 
     def __getattr__(self, name: str) -> Any:
@@ -194,14 +194,14 @@ class MetricsDataPlaneClient(DataPlaneClient):
         return partial(type(self), propagate=recorder.propagate), (self._inner, recorder.on_event)
 
 
-async def _finish(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    call.enter()
+async def _finish(recorder: CallRecorder, call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    recorder.enter(call)
     try:
         result = await coroutine
     except BaseException as error:
-        call.fail(error)
+        recorder.fail(call, error)
         raise
-    call.succeed(result)
+    recorder.succeed(call, result)
     return result
 
 

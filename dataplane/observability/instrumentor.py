@@ -24,8 +24,7 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from dataplane.observability.call import Call, inside_a_call
-from dataplane.observability.recorder import Recorder
+from dataplane.observability.recorder import CallRecorder, inside_a_call
 from dataplane.operations import OPERATIONS, Argument, Operation
 
 __all__ = ["PROPAGATE_VARIABLE", "TransferQueueInstrumentor"]
@@ -86,7 +85,7 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     whether puts write their span into the tags (default: the environment variable ``TQ_EXPORTER_PROPAGATE``).
     """
 
-    _recorder: Recorder | None = None
+    _recorder: CallRecorder | None = None
     _replaced: list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]]
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -97,7 +96,7 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         propagate = kwargs.get("propagate")
         if propagate is None:
             propagate = os.environ.get(PROPAGATE_VARIABLE, "").strip().lower() in ("1", "true")
-        self._recorder = recorder = Recorder(
+        self._recorder = recorder = CallRecorder(
             meter_provider=kwargs.get("meter_provider"),
             tracer_provider=kwargs.get("tracer_provider"),
             propagate=propagate,
@@ -118,7 +117,7 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 setattr(owner, name, original)
         self._replaced = []
 
-    def _replace(self, recorder: Recorder) -> None:
+    def _replace(self, recorder: CallRecorder) -> None:
         for owner, name, operation in _targets():
             original = getattr(owner, "__dict__", {}).get(name)
             if original is None:  # another release of TransferQueue
@@ -128,7 +127,7 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             self._replaced.append((owner, name, original, observed))
 
     def _observed(
-        self, recorder: Recorder, operation: Operation, original: Callable[..., Any], *, method: bool
+        self, recorder: CallRecorder, operation: Operation, original: Callable[..., Any], *, method: bool
     ) -> Callable[..., Any]:
         own = 1 if method else 0  # self is no argument of the operation
 
@@ -139,26 +138,26 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         def observe(*args: Any, **kwargs: Any) -> Any:
             if pass_through():
                 return original(*args, **kwargs)
-            call = Call(recorder, operation, args[own:], kwargs)
+            call = recorder.begin(operation, args[own:], kwargs)
             try:
                 result = original(*args[:own], *call.args, **call.kwargs)
             except BaseException as error:
-                call.fail(error)
+                recorder.fail(call, error)
                 raise
-            call.succeed(result)
+            recorder.succeed(call, result)
             return result
 
         @functools.wraps(original)
         async def observe_async(*args: Any, **kwargs: Any) -> Any:
             if pass_through():
                 return await original(*args, **kwargs)
-            call = Call(recorder, operation, args[own:], kwargs)
+            call = recorder.begin(operation, args[own:], kwargs)
             try:
                 result = await original(*args[:own], *call.args, **call.kwargs)
             except BaseException as error:
-                call.fail(error)
+                recorder.fail(call, error)
                 raise
-            call.succeed(result)
+            recorder.succeed(call, result)
             return result
 
         return observe_async if inspect.iscoroutinefunction(original) else observe
