@@ -8,9 +8,8 @@ from typing import Any, Final
 from opentelemetry.metrics import Histogram
 
 from dataplane.interfaces import RESERVED_PARTITION
-from dataplane.observability.backlog import KEY_TYPES
 from dataplane.observability.call import Call
-from dataplane.observability.lineage import Lineage, Origin, linkable
+from dataplane.observability.lineage import KEY_TYPES, Lineage, Origin, linkable
 from dataplane.observability.outstanding import Outstanding
 from dataplane.observability.payload import count_bytes, count_keys
 from dataplane.observability.tally import partition_name

@@ -7,20 +7,18 @@ index by key is built when something is first looked up, so that a process which
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from opentelemetry.trace import SpanContext
 
-from dataplane.observability.backlog import KEY_TYPES, Backlog
 from dataplane.observability.trace_context import contexts_of, versions_of
 
-__all__ = [
-    "LIMIT",
-    "MAX_LINKS",
-    "Lineage",
-    "Origin",
-]
+__all__ = ["KEY_TYPES", "LIMIT", "MAX_LINKS", "Lineage", "Origin", "linkable"]
+
+KEY_TYPES: Final = (str, int)
+"""The types of keys that are remembered: a key of another type could hold data. The first key of a call decides."""
 
 LIMIT: Final = 10_000
 """How many keys are remembered."""
@@ -93,7 +91,8 @@ class Lineage:
     def reset(self) -> None:
         """Forget everything; also what a forked child does, whose lock another thread may hold."""
         self._lock = threading.Lock()
-        self._told = Backlog(fields=4)
+        self._told: deque[tuple[str, tuple[Any, ...], Any, SpanContext | None]] = deque()  # not in the index yet
+        self._keys_told = 0
         self._young: _Index = {}
         self._old: _Index = {}
         self._newest: int | None = None
@@ -106,8 +105,9 @@ class Lineage:
         """
         if type(tags) is not list:
             tags = ()
-        if (tags or context is not None) and self._told.note((partition, keys, tags, context)):
-            self._trim()
+        if tags or context is not None:
+            with self._lock:
+                self._note(partition, keys, tags, context)
 
     def remember(
         self,
@@ -124,14 +124,11 @@ class Lineage:
         origins = _origins(versions, contexts)
         with self._lock:
             self._newest = _newest(self._newest, *versions)
-        if type(keys[0]) not in KEY_TYPES:
-            return origins
-        for start in range(0, len(keys), self._limit):
-            part = slice(start, start + self._limit)
-            told = origins if len(origins) == 1 else _Origins(origins[part])
-            batch = tuple(keys[part])
-            if self._told.note((partition, batch, told, None)):
-                self._trim()
+            if type(keys[0]) in KEY_TYPES:
+                for start in range(0, len(keys), self._limit):
+                    part = slice(start, start + self._limit)
+                    told = origins if len(origins) == 1 else _Origins(origins[part])
+                    self._note(partition, tuple(keys[part]), told, None)
         return origins
 
     def remember_groups(self, partition: str, groups: object) -> None:
@@ -177,16 +174,18 @@ class Lineage:
             self._settle()
             return self._newest
 
-    def _trim(self) -> None:
-        with self._lock:
-            self._told.cut()
-            for _ in self._told.trim(self._limit):  # nobody ever asked: the oldest go unread
-                pass
+    def _note(self, partition: str, keys: tuple[Any, ...], told: Any, context: SpanContext | None) -> None:
+        self._told.append((partition, keys, told, context))
+        self._keys_told += len(keys)
+        if self._keys_told > self._limit:  # nothing was looked up for long: forget the oldest, many at once
+            while self._keys_told > self._limit * 3 // 4 and len(self._told) > 1:
+                self._keys_told -= len(self._told.popleft()[1])
 
     def _settle(self) -> None:
         """Bring the index up to date."""
-        self._told.cut()
-        for partition, keys, told, context in self._told.drain():
+        self._keys_told = 0
+        while self._told:
+            partition, keys, told, context = self._told.popleft()
             if type(told) is _Origins:
                 origins = told
             else:

