@@ -28,6 +28,7 @@ from dataplane.metrics import (
     Metric,
 )
 from dataplane.observability.tally import Cell, PartitionLabels, Tally
+from dataplane.semconv import ERROR_TYPE, SCHEMA_URL
 
 __all__ = ["SCOPE", "Instruments", "instruments_for", "scope_version", "sdk_configured"]
 
@@ -66,7 +67,7 @@ class Instruments:
         self._lock = threading.Lock()
         self._retired = Tally(self.labels)
         self._live = not isinstance(meter_provider, NoOpMeterProvider)
-        meter = metrics.get_meter(SCOPE, scope_version() or "", meter_provider)
+        meter = metrics.get_meter(SCOPE, scope_version() or "", meter_provider, SCHEMA_URL)
         self.duration = meter.create_histogram(
             CLIENT_OPERATION_DURATION.name,
             CLIENT_OPERATION_DURATION.unit,
@@ -131,7 +132,7 @@ class Instruments:
                 key = (cell.operation.name, cell.label, cell.error_type)
                 sums[key] = sums.get(key, 0) + cell.count
         for (operation, label, error_type), total in sums.items():
-            yield Observation(total, _attributes(operation, label, {"error.type": error_type}))
+            yield Observation(total, _attributes(operation, label, {ERROR_TYPE: error_type}))
 
     def _keys(self) -> Iterator[Observation]:
         return _moved((cell, cell.keys) for cell in self._cells())

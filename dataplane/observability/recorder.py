@@ -35,6 +35,7 @@ from dataplane.observability.instruments import (
 from dataplane.observability.tally import Cell, Tally, partition_name
 from dataplane.observability.trace_context import stamp, traceparent
 from dataplane.operations import Operation
+from dataplane.semconv import ERROR_TYPE, MESSAGING_BATCH_MESSAGE_COUNT, SCHEMA_URL
 
 __all__ = ["CallRecorder", "Observer", "inside_a_call"]
 
@@ -86,7 +87,7 @@ class CallRecorder:
             broken, self.instruments = error, Instruments(metrics.NoOpMeterProvider())
         self.record_duration = self.instruments.duration.record
         try:
-            self.tracer = trace.get_tracer(SCOPE, scope_version(), tracer_provider)
+            self.tracer = trace.get_tracer(SCOPE, scope_version(), tracer_provider, SCHEMA_URL)
         except Exception as error:
             broken, self.tracer = error, trace.NoOpTracer()
         self.memory = Memory(self.instruments.lag)
@@ -163,7 +164,7 @@ class CallRecorder:
         try:
             kind = _error_kind(error, call.operation)
             if call.span is not None:
-                call.span.set_attribute("error.type", kind)
+                call.span.set_attribute(ERROR_TYPE, kind)
                 call.span.set_status(StatusCode.ERROR)
                 call.span.record_exception(error)
         except Exception as failure:
@@ -196,7 +197,7 @@ class CallRecorder:
         if call.span is not None:
             try:
                 if call.operation.direction is not None:
-                    call.span.set_attribute("messaging.batch.message_count", call.n_keys)
+                    call.span.set_attribute(MESSAGING_BATCH_MESSAGE_COUNT, call.n_keys)
                 call.span.end()
             except Exception as error:
                 self._failed(error)

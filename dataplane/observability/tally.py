@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from typing import Any, Final
+from typing import Any
 
-from dataplane.metrics import CLIENT_OPERATION_DURATION
+from dataplane.metrics import CLIENT_OPERATION_DURATION, MAX_PARTITIONS, OTHER_PARTITION
 from dataplane.operations import OPERATIONS, Operation
+from dataplane.semconv import (
+    ERROR_TYPE,
+    MESSAGING_DESTINATION_NAME,
+    MESSAGING_OPERATION_NAME,
+    MESSAGING_OPERATION_TYPE,
+    MESSAGING_SYSTEM,
+    TRANSFER_QUEUE,
+)
 
-__all__ = ["MAX_PARTITIONS", "OTHER_PARTITION", "Cell", "PartitionLabels", "Tally", "partition_name"]
-
-MAX_PARTITIONS: Final = 100
-"""How many partition names become attribute values."""
-
-OTHER_PARTITION: Final = "other"
-"""Where the names past :data:`MAX_PARTITIONS` go."""
+__all__ = ["Cell", "PartitionLabels", "Tally", "cell_summary", "partition_name"]
 
 _MAX_NAME = 128
 _BOUNDS_NS = tuple(round(bound * 1e9) for bound in CLIENT_OPERATION_DURATION.boundaries)
@@ -87,17 +89,17 @@ class Cell:
         self.lock = threading.Lock()
         self.keys = self.bytes = self.nanoseconds = self.misses = 0
         self.buckets = [0] * (len(_BOUNDS_NS) + 1)
-        attributes = {"messaging.system": "transfer_queue", "messaging.operation.name": operation.name}
+        attributes = {MESSAGING_SYSTEM: TRANSFER_QUEUE, MESSAGING_OPERATION_NAME: operation.name}
         self.lag_attributes = {"operation": operation.name}
         if label is not None:
-            attributes["messaging.destination.name"] = label
+            attributes[MESSAGING_DESTINATION_NAME] = label
             self.lag_attributes["partition"] = label
         self.span_kind = operation.span_kind
         self.span_attributes = dict(attributes)
         if operation.messaging_type is not None:
-            self.span_attributes["messaging.operation.type"] = operation.messaging_type
+            self.span_attributes[MESSAGING_OPERATION_TYPE] = operation.messaging_type
         if error_type is not None:
-            attributes["error.type"] = error_type
+            attributes[ERROR_TYPE] = error_type
         self.attributes = attributes
         self.span_name = operation.name if label is None else f"{operation.name} {label}"
 
