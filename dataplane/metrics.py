@@ -1,6 +1,6 @@
 """How a metric is declared, and the metrics that the instrumented client emits.
 
-The exporter's catalogue (:mod:`exporter.catalogue.metrics`) adds its own to these; no metric is named anywhere else.
+The exporter's catalogue (:mod:`exporter.catalogue.metrics`) adds the exporter's. No metric is declared elsewhere.
 """
 
 from __future__ import annotations

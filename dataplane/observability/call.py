@@ -65,7 +65,7 @@ class Call:
     scope: Token[Context] | None = None
 
     def read_arguments(self) -> Any:
-        """Set what the arguments tell of the keys, and return the partition as the caller gave it.
+        """Set what the arguments say of the keys, and return the partition as the caller gave it.
 
         Raises:
             Exception: What a caller's own type of argument raises.
@@ -96,7 +96,7 @@ class Call:
         return partition
 
     def event(self, nanoseconds: int, error_type: str | None) -> Event:
-        """Return what an event callback is told of a call that took *nanoseconds*; None is no error."""
+        """Return the event of a call that took *nanoseconds*, and failed with *error_type* unless that is None."""
         return {
             "op": self.operation.event,
             "partition_id": self.name,

@@ -1,4 +1,4 @@
-"""What a successful call tells, by its effect on keys: bytes moved, keys outstanding, links and version lag."""
+"""What a successful call adds to telemetry, by its effect on keys: bytes, keys outstanding, links, version lag."""
 
 from __future__ import annotations
 

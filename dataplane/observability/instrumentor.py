@@ -59,7 +59,7 @@ _FUNCTIONS: Final[Mapping[str, Operation]] = {
     "kv_list": OPERATIONS["list_metadata"],
     "kv_clear": _CLEAR,
 }
-"""Functions of ``transfer_queue`` and what they are to the client; each has an ``async_`` twin."""
+"""Functions of ``transfer_queue`` and the client's operation of each; each has an ``async_`` twin."""
 
 _METHODS: Final[Mapping[str, Operation]] = {
     "get_meta": _like(_CLAIM, partition=Argument(2, ("partition_id",))),
@@ -78,8 +78,8 @@ _METHODS: Final[Mapping[str, Operation]] = {
 class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instruments ``transfer_queue``'s ``kv_*`` functions and its client's ``get_meta, get_data, put, clear_samples``.
 
-    TransferQueue is not imported for it: the functions are replaced when the program imports it, or at once when it
-    has. What a program took out of the module before (``from transfer_queue import kv_put``) stays as it was.
+    This does not import TransferQueue: the functions are replaced when the program imports it, or at once when it has
+    been imported. A name that a program imported before (``from transfer_queue import kv_put``) is not replaced.
 
     ``instrument()`` takes ``meter_provider`` and ``tracer_provider`` instead of the global ones, and ``propagate``:
     whether puts write their span into the tags (default: the environment variable ``TQ_EXPORTER_PROPAGATE``).
@@ -112,7 +112,7 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _uninstrument(self, **kwargs: Any) -> None:
         self._recorder = None
         for owner, name, original, observed in self._replaced:
-            # Whoever replaced ours later keeps it; it passes calls through from now on.
+            # A function that has replaced ours since stays; ours passes calls through from now on.
             if owner.__dict__.get(name) is observed:
                 setattr(owner, name, original)
         self._replaced = []

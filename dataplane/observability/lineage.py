@@ -1,7 +1,7 @@
 """Where keys came from: the producer's span and the weight version, remembered for the newest keys.
 
-A put, a claim or a listing tells both; a later call names bare keys. Remembering is one append per batch. The
-index by key is built when something is first looked up, so that a process which only produces never pays for it.
+A put, a claim or a listing says both; a later call only names keys. Remembering is one append per batch. The index by
+key is built when something is first looked up, so that a process which only produces never builds one.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Origin:
 
     @property
     def blank(self) -> bool:
-        """Whether it tells nothing: its keys are as unknown as if it were not there."""
+        """Whether neither is known: its keys count as unknown."""
         return self.version is None and self.context is None
 
     def over(self, before: Origin) -> Origin:
-        """Return what this tells, completed by what was known *before*."""
+        """Return this origin, with what it does not know taken from *before*."""
         version = before.version if self.version is None else self.version
         return Origin(version, self.context or before.context)
 
@@ -62,9 +62,9 @@ def _newest(*versions: int | None) -> int | None:
 def _index(
     index: dict[Any, Origin], older: Mapping[Any, Origin], keys: Sequence[Any], origins: Sequence[Origin]
 ) -> None:
-    """Note the *origins* of *keys*. What one does not tell, what was known of its key does.
+    """Note the *origins* of *keys*. What a new origin does not know stays as it was known before.
 
-    Who adds a field to a rollout rarely repeats its version, and a listing may know nothing of spans.
+    A put that adds a field to a rollout rarely repeats its version, and a listing may know nothing of spans.
     """
     if len(origins) == 1:
         fresh = {} if origins[0].blank else dict.fromkeys(keys, origins[0])
@@ -100,8 +100,8 @@ class Lineage:
     def wrote(self, partition: str, keys: tuple[Any, ...], tags: object, context: SpanContext | None) -> None:
         """Note that a put wrote *keys* (of :data:`KEY_TYPES`) with *tags* in the span *context*.
 
-        The tags are kept and read when something is first looked up: whoever changes them in place until then
-        changes what is remembered.
+        The tags are kept and read when something is first looked up. A change of them in place before that changes what
+        is remembered.
         """
         if type(tags) is not list:
             tags = ()
@@ -132,7 +132,7 @@ class Lineage:
         return origins
 
     def remember_groups(self, partition: str, groups: object) -> None:
-        """Note what a listing tells of the newest keys: the groups at its end."""
+        """Note what a listing says of the newest keys: the groups at its end."""
         if not isinstance(groups, list) or not groups:
             return
         newest: list[Any] = []
@@ -169,7 +169,7 @@ class Lineage:
         return [origin for origin in found if origin is not None], misses
 
     def newest_version(self) -> int | None:
-        """Return the newest version seen, but for puts that left unread because nothing was looked up so long."""
+        """Return the newest version seen; puts that were forgotten before any look-up do not count."""
         with self._lock:
             self._settle()
             return self._newest

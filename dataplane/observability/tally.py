@@ -1,4 +1,4 @@
-"""Counts of one client's calls: locked cells that the shared instruments and a snapshot read."""
+"""Counts of one client's calls: cells with a lock each, read by the shared instruments and by a snapshot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BOUNDS_NS = tuple(round(bound * 1e9) for bound in CLIENT_OPERATION_DURATION.bou
 def partition_name(value: object) -> str | None:
     """Return what telemetry calls the partition *value*: itself when it is a short string, None for None.
 
-    Of anything that is no string or integer only the type is told; its text could be long, slow or raise.
+    Anything that is no string or integer is named by its type: its text could be long, slow or raise.
     """
     if value is None:
         return None
@@ -48,6 +48,7 @@ class PartitionLabels:
         self.reset()
 
     def reset(self) -> None:
+        """Start from nothing; also what a forked child does, whose lock another thread may hold."""
         self._lock = threading.Lock()
         self._names: set[str] = set()
 
@@ -122,7 +123,7 @@ class Cell:
         return sum(self.buckets)
 
     def merge(self, other: Cell) -> None:
-        """Add what *other* counted; nobody else uses either."""
+        """Add what *other* counted. Not locked: no call may use either of them any more."""
         self.nanoseconds += other.nanoseconds
         self.keys += other.keys
         self.bytes += other.bytes
@@ -134,7 +135,7 @@ class Tally:
     """The cells of one client.
 
     Attributes:
-        seen: The cells of successful calls, by operation's name and partition; :meth:`success` adds to it.
+        seen: The cells of successful calls, by the operation's name and the partition; :meth:`success` adds to it.
     """
 
     def __init__(self, labels: PartitionLabels) -> None:
@@ -169,6 +170,7 @@ class Tally:
 
     @property
     def observer_failures(self) -> int:
+        """How often telemetry itself failed."""
         return self._observer_failures
 
     def cells(self) -> list[Cell]:
