@@ -94,7 +94,7 @@ class MetadataReader(Protocol):
 
         Raises:
             DataPlaneUnavailable: The controller is gone, or this reader is closed.
-            DataPlaneTimeout: It is there and silent.
+            DataPlaneTimeout: The controller is there and does not answer.
         """
         ...
 
@@ -175,7 +175,7 @@ class DataPlaneClient(ABC):
 
         Args:
             meta: What :meth:`claim_meta` returned.
-            select_fields: Fields to read; None reads ``meta.fields``. Never "all that there is".
+            select_fields: Fields to read; None reads ``meta.fields``, never all fields of the partition.
 
         Raises:
             DataPlaneBadRequest: No field is selected, or a key or field is unknown.
@@ -268,7 +268,7 @@ class DataPlaneClient(ABC):
 
 @contextmanager
 def _reported_as(operation: str) -> Iterator[None]:
-    """Name the method that the caller called in the errors of the one that it is made of."""
+    """Report errors under *operation*, the method that was called, not under the one that it calls inside."""
     try:
         yield
     except DataPlaneError as error:

@@ -1,4 +1,4 @@
-"""What a tag tells of its row: the weight version, and the producer's span as W3C Trace Context's text."""
+"""What a tag says of its row: the weight version, and the producer's span in W3C Trace Context's text form."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def versions_of(tags: Sequence[Any]) -> list[int | None]:
 
 
 def _tagged_version(tag: Any) -> int | None:
-    """As the tag conventions have it: NeMo RL's tag, else the oldest step of a verl trajectory."""
+    """Return the version as the tag conventions define it: NeMo RL's tag, else the oldest step of a verl trajectory."""
     if not isinstance(tag, Mapping):
         return None
     return to_int(tag.get("weight_version", tag.get("min_global_steps")))
@@ -67,7 +67,7 @@ def traceparent(span: trace.Span) -> str:
 def stamp(tags: object, n_keys: int, text: str) -> object:
     """Return copies of *tags* that carry *text* as their ``traceparent``; *n_keys* new tags where there are none.
 
-    What is neither a dict nor a list of dicts comes back as it is: it is the call's own business to refuse it.
+    What is neither a dict nor a list of dicts comes back as it is: the client itself refuses it.
     """
     if tags is None and n_keys:
         return [{TRACEPARENT: text} for _ in range(n_keys)]

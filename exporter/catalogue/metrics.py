@@ -12,6 +12,7 @@ from typing import Final
 
 from dataplane.groups import GROUP_STATES
 from dataplane.metrics import CLIENT_METRICS, ERROR_TYPE_VALUES, Metric
+from dataplane.semconv import ERROR_TYPE
 from exporter.model.snapshot import DISCOVERY_STATES, LAG_BOUNDS, LAG_BUCKETS, RESIDENCE_BOUNDS, SOURCE_REASONS, SOURCES
 
 __all__ = [
@@ -74,7 +75,7 @@ PING_DURATION = Metric(
     "histogram",
     "s",
     "Round trip of one ping through the controller's request queue; failed pings carry error.type.",
-    {"error.type": ERROR_TYPE_VALUES},
+    {ERROR_TYPE: ERROR_TYPE_VALUES},
     ping_bounds(0.25),
 )
 ERRORS = Metric(
@@ -82,7 +83,7 @@ ERRORS = Metric(
     "counter",
     "{error}",
     "Failures of the exporter's own operations on the data plane. A data plane that was never found counts none.",
-    {"operation": (*EXPORTER_OPERATIONS, OTHER_OPERATION), "error.type": ERROR_TYPE_VALUES},
+    {"operation": (*EXPORTER_OPERATIONS, OTHER_OPERATION), ERROR_TYPE: ERROR_TYPE_VALUES},
 )
 CONTROLLER_RESTARTS = Metric(
     "dataplane.controller.restarts",

@@ -15,6 +15,7 @@ from opentelemetry.metrics import Histogram as HistogramInstrument
 
 from dataplane.errors import OTHER_ERROR_TYPE
 from dataplane.metrics import ERROR_TYPE_VALUES, Metric
+from dataplane.semconv import ERROR_TYPE
 from exporter.catalogue import metrics as catalogue
 from exporter.catalogue.metrics import EXPORTER_OPERATIONS, OTHER_OPERATION, UndeclaredError, check_attributes
 
@@ -46,14 +47,14 @@ class InstrumentRecorder:
 
     def ping(self, duration_s: float, error_type: str | None) -> None:
         """A ping took *duration_s* seconds, and failed with *error_type* unless that is None."""
-        attributes = {} if error_type is None else {"error.type": _known_error(error_type)}
+        attributes = {} if error_type is None else {ERROR_TYPE: _known_error(error_type)}
         self._ping.record(duration_s, attributes)
 
     def error(self, operation: str, error_type: str) -> None:
         """An operation on the data plane failed. What is in neither closed list counts as ``_OTHER``."""
         if operation not in EXPORTER_OPERATIONS:
             operation = OTHER_OPERATION
-        self._errors.add(1, {"operation": operation, "error.type": _known_error(error_type)})
+        self._errors.add(1, {"operation": operation, ERROR_TYPE: _known_error(error_type)})
 
     def poll(self, source: str, outcome: Outcome) -> None:
         """A poll ended.
@@ -97,7 +98,7 @@ class InstrumentRecorder:
 
     def _start_at_zero(self, pushed: tuple[Signal, ...]) -> None:
         for operation, error_type in product(EXPORTER_OPERATIONS, ERROR_TYPE_VALUES):
-            self._errors.add(0, {"operation": operation, "error.type": error_type})
+            self._errors.add(0, {"operation": operation, ERROR_TYPE: error_type})
         self._restarts.add(0)
         self._refused_logins.add(0)
         for source, outcome in product(_values(catalogue.POLLS, "source"), _values(catalogue.POLLS, "outcome")):

@@ -24,7 +24,7 @@ from exporter.telemetry.otlp import MetricPush, SpanPush, metric_exporter, span_
 from exporter.telemetry.outcomes import ExportLog, Outcomes
 from exporter.telemetry.prometheus import ScrapeReader
 from exporter.telemetry.render import render
-from exporter.telemetry.resource import SCOPE_NAME, build_resource, build_scope
+from exporter.telemetry.resource import build_resource, build_scope
 from exporter.telemetry.targets import PushTarget, push_interval_s, push_target
 from exporter.version import Build, this_build
 
@@ -89,7 +89,7 @@ class Telemetry:
         self.tracer: Tracer = NoOpTracer()
         if traces_target is not None:
             self._tracer_provider = self._build_tracer_provider(traces_target, resource)
-            self.tracer = self._tracer_provider.get_tracer(SCOPE_NAME, build.version)
+            self.tracer = self._tracer_provider.get_tracer(scope.name, scope.version, schema_url=scope.schema_url)
         for target in targets:
             if target is not None:
                 logger.info("pushing %s to %s over %s", target.signal, target.receiver, target.protocol)

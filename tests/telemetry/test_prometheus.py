@@ -148,6 +148,14 @@ def test_nothing_else_is_exposed():
     assert {line.split()[2] for line in lines if line.startswith("# TYPE")} == EXPOSED | {"target_info"}
 
 
+def test_no_series_carries_the_scope_or_its_schema():
+    with telemetry() as built:
+        built.recorder.ping(0.001, None)
+        families = list(parse_classic(built.scrape(None)[0].decode()))
+    labels = {label for family in families for sample in family.samples for label in sample.labels}
+    assert not {label for label in labels if "scope" in label or "schema" in label}
+
+
 @pytest.mark.parametrize("accept", [None, OPENMETRICS])
 def test_odd_partition_names_come_back_as_they_were(accept: str | None):
     with telemetry() as built:

@@ -61,7 +61,7 @@ class _Partitions(msgspec.Struct):
 
 
 class MetricsBody(msgspec.Struct):
-    """What a storage unit says of itself, as far as it is used. Capacity None is unlimited."""
+    """The figures of a storage unit that are used. Capacity None is unlimited."""
 
     active_keys: int
     capacity: int | None = None
@@ -151,7 +151,7 @@ def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:
 def decode_runs(
     frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS
 ) -> tuple[Reply[Mapping[str, Tag]], int]:
-    """Decode rows as :func:`decode_rows` does, fast where neighbours' tags are mostly the same to the byte.
+    """Decode rows as :func:`decode_rows` does, faster when most tags equal the one before, byte for byte.
 
     Such tags are decoded once and shared.
 
@@ -201,7 +201,7 @@ def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MA
 def _check_size(frame: memoryview, max_rows: int) -> None:
     """Refuse a listing of more rows than *max_rows*, or of more than one partition, before it takes memory.
 
-    Skipped where the frame is too short for a look to pay: what is decoded is counted again.
+    Skipped for a short frame, where it would not pay; the decoded rows are counted again.
     """
     if frame.nbytes <= _BYTES_PER_ROW * max_rows:
         return
@@ -215,7 +215,7 @@ def _check_size(frame: memoryview, max_rows: int) -> None:
     _check_rows(rows, max_rows)
 
 
-# Bytes that a row is taken to need at least. The shortest needs fewer; it also makes the smallest objects.
+# The least bytes per row that are assumed. The shortest row needs fewer, but also makes the smallest objects.
 _BYTES_PER_ROW: Final = 8
 
 
@@ -280,7 +280,7 @@ _CONTAINER: Final = msgspec.msgpack.Ext(0, b"")
 
 
 def _without_containers(tag: Tag) -> Tag:
-    """Return *tag* without lists and maps, which no field is and which take much memory: just as unreadable."""
+    """Return *tag* with lists and maps replaced: no field is one, and they take much memory."""
     values = msgspec.structs.asdict(tag)
     found = {name: _CONTAINER for name, value in values.items() if type(value) in (list, dict)}
     return msgspec.structs.replace(tag, **found) if found else tag
@@ -297,7 +297,7 @@ def _decode(frame: memoryview, expected: str, decoder: msgspec.msgpack.Decoder[R
 
 
 def _refusal(frame: memoryview, expected: str, error: Exception | None) -> DataPlaneReadError:
-    """Return what to say of a reply that is not the expected one."""
+    """Return the error for a reply that is not the expected one."""
     if frame.nbytes == len(_PICKLE_MARKER) and frame.tobytes() == _PICKLE_MARKER:
         return DataPlaneReadError(
             "unreadable partition: the reply is a pickle, which is never loaded; some tag holds a value that msgpack "
@@ -316,7 +316,7 @@ def _refusal(frame: memoryview, expected: str, error: Exception | None) -> DataP
 
 
 def _short(text: str) -> str:
-    """Return what of a peer's own words goes into a message, which is logged and kept."""
+    """Return a peer's text as it goes into an error message, which is logged and kept."""
     return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…"
 
 

@@ -120,11 +120,11 @@ class WireMetadataReader:
         return count_ready(self._groups(partition_id, "depth"))
 
     def get_capabilities(self) -> DataPlaneCapabilities:
-        """A reader writes nothing, so it claims nothing."""
+        """Return none: a reader writes nothing, and the controller lists whole partitions."""
         return DataPlaneCapabilities()
 
     def close(self) -> None:
-        """See :meth:`dataplane.interfaces.MetadataReader.close`. Ends a waiting call of another thread, too."""
+        """See :meth:`dataplane.interfaces.MetadataReader.close`. Also ends a call that waits in another thread."""
         self._connection.close()
 
     def _partitions(self, operation: str, timeout_s: float) -> list[str]:
@@ -133,7 +133,7 @@ class WireMetadataReader:
         )
 
     def _decode(self, frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
-        """Decode a listing in the way that suits the partition's tags, as far as its earlier listings tell."""
+        """Decode a listing in the faster of two ways, which the partition's earlier listings showed."""
         if partition_id in self._rowwise:
             return decode_rows(frame, partition_id, self._max_rows)
         reply, decoded = decode_runs(frame, partition_id, self._max_rows)
