@@ -7,9 +7,9 @@ import itertools
 import pytest
 import torch
 
+from dataplane import conventions
 from dataplane.groups import group_rows
 from dataplane.interfaces import KVBatchMeta
-from dataplane.tags import CONVENTIONS, TagFields
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,6 @@ def test_stamped_tensors_become_python_scalars(values: torch.Tensor | list[torch
 
 @pytest.mark.parametrize("value", [torch.tensor(3), torch.tensor([1.0, 2.0])], ids=["scalar", "vector"])
 def test_a_tensor_in_a_tag_loses_no_row(value: torch.Tensor) -> None:
-    for convention, name in itertools.product(CONVENTIONS, TagFields.__struct_fields__):
+    for convention, name in itertools.product(conventions.names(), conventions.schema().checked.__struct_fields__):
         (group,) = group_rows("p", {"k": {name: value}}, convention=convention)
         assert group.keys == ["k"], (convention, name)
