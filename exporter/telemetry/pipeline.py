@@ -81,7 +81,7 @@ class Telemetry:
             readers.append(PeriodicExportingMetricReader(push, interval_s * 1000))
         self._meter_provider = MeterProvider(readers, resource, shutdown_on_exit=False)
         self.recorder = InstrumentRecorder(
-            self._meter_provider.get_meter(scope.name, scope.version),
+            self._meter_provider.get_meter(scope.name, scope.version, scope.schema_url),
             ping_slo_s=config.ping.slo,
             pushed=[target.signal for target in targets if target is not None],
         )
