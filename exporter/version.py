@@ -1,4 +1,4 @@
-"""Which exporter this is."""
+"""Version and origin of this exporter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DISTRIBUTION: Final = "tq-exporter"
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Which exporter this is. ``commit`` is None in a working tree."""
+    """Version and origin of this exporter. ``commit`` is None in a working tree."""
 
     version: str
     commit: str | None = None
@@ -28,7 +28,7 @@ class Build:
 
 
 def this_build() -> Build:
-    """Return what the installed package says of itself."""
+    """Return the build of the installed package."""
     try:
         distribution = metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
@@ -37,7 +37,7 @@ def this_build() -> Build:
 
 
 def _built_from() -> str | None:
-    """Return the commit that the wheel was built from; setup.py wrote it down."""
+    """Return the commit that the wheel was built from, as recorded by setup.py."""
     try:
         return resources.files("exporter").joinpath("COMMIT").read_text("ascii").strip() or None
     except OSError:
@@ -45,7 +45,7 @@ def _built_from() -> str | None:
 
 
 def _installed_from(distribution: metadata.Distribution) -> str | None:
-    """Return the commit that pip wrote down when it installed from a repository (PEP 610)."""
+    """Return the commit that pip recorded when it installed from a repository (PEP 610)."""
     origin = distribution.read_text("direct_url.json")
     if origin is None:
         return None

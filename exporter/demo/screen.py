@@ -1,4 +1,4 @@
-"""What the demo shows: live tables in a terminal, a line now and then elsewhere. It shows what the exporter sees.
+"""The demo's output: live tables in a terminal, else a line every few seconds. It shows what the exporter sees.
 
 The input is the exporter's snapshot, None while the exporter does not answer.
 """
@@ -25,10 +25,10 @@ _MUTE: Final = "the exporter does not answer"
 
 
 class Screen(Protocol):
-    """Where the demo speaks. ``show`` is called about once a second."""
+    """Output of the demo. ``show`` is called about once a second."""
 
     def say(self, text: str) -> None:
-        """Tell something that happened."""
+        """Print a line about an event."""
         ...
 
     def show(self, snapshot: Snapshot | None) -> None:
@@ -36,7 +36,7 @@ class Screen(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
         ...
 
 
@@ -67,7 +67,7 @@ class PlainScreen:
 
 
 class LiveScreen:
-    """Tables that are drawn over and over, under what was said."""
+    """Tables that are redrawn below the printed lines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

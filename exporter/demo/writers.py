@@ -1,7 +1,7 @@
-"""Keys and tags as the frameworks write them, one writer per tag convention. Pure: no tensors, no clock.
+"""Keys and tags as the frameworks write them: one writer per tag convention. Pure: no tensors, no clock.
 
-A rollout generates one :class:`Prompt` at a time. A writer plans its writes ahead as :class:`Step` s, spread
-over the generation's duration, and stamps the tags when a step's moment has come.
+A rollout generates one :class:`Prompt` at a time. A writer plans its writes ahead as :class:`Step` s over the duration
+of the generation, and makes the tags when a step is due.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Step:
     """One write of a group.
 
     Attributes:
-        at: When, as a share of the generation's duration, 0..1.
+        at: When it is due, as a fraction of the generation's duration, 0..1.
         keys: The rows it writes.
-        rows: Which of the prompt's completions they are; empty for a write of tags alone.
+        rows: Which of the prompt's completions the keys are; empty for a write of tags alone.
         status: The prompt's status from then on, where the convention has one.
     """
 
@@ -59,12 +59,12 @@ class Step:
 
 
 class TagWriter(Protocol):
-    """How one framework names partition and keys, and what it writes into tags."""
+    """The partition, keys and tags of one framework."""
 
     partition: str
 
     def plan(self, prompt: Prompt, rng: random.Random) -> list[Step]:
-        """Return the writes of *prompt*'s group in the order of their time."""
+        """Return the writes of *prompt*'s group in the order in which they are due."""
         ...
 
     def tags(
@@ -97,7 +97,7 @@ def draw_prompt(rng: random.Random, weight_version: int, max_tokens: int) -> Pro
 
 
 class Recovery:
-    """Every tag of the ``recovery`` convention. Some groups arrive in two puts and are incomplete in between."""
+    """Writes every tag of the ``recovery`` convention. Some groups arrive in two puts and are incomplete in between."""
 
     partition = "train"
 
@@ -130,7 +130,7 @@ class Recovery:
 
 
 class NemoRL:
-    """NeMo RL's asynchronous rollouts: one put per prompt group, nothing but the weight version in the tags."""
+    """NeMo RL's asynchronous rollouts: one put per prompt group, with only the weight version in the tags."""
 
     partition = "rollout_data"
 
@@ -148,7 +148,7 @@ class NemoRL:
 
 
 class Verl:
-    """verl: a prompt row that changes its status by writes of tags alone, and one put per session's trajectory."""
+    """verl: a prompt row whose status changes by writes of tags alone, and one put for each session's trajectory."""
 
     partition = "train"
 

@@ -37,14 +37,14 @@ class ScrapeReader(PrometheusMetricReader):
             accept: The request's ``Accept`` header; None gives the classic text format.
 
         Raises:
-            UndeclaredError: The snapshot holds what the catalogue does not declare.
+            UndeclaredError: The snapshot has a value that the catalogue does not declare.
         """
         encode, content_type = choose_encoder(accept or "")
-        with self._lock:  # two collections at once would each yield the other's series again
+        with self._lock:  # two collections at once would each return the other's series, too
             return encode(self._scrape_registry), content_type
 
     def _collect_always(self) -> None:
-        """Collect; a disabled SDK has nothing to hand over and must not take the snapshot's metrics with it."""
+        """Collect. A disabled SDK collects nothing, but the metrics of the snapshot must still be exposed."""
         self._received = False
         self.collect()
         if not self._received:

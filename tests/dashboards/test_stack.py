@@ -83,7 +83,7 @@ def test_a_demo_that_cannot_start_is_told_and_leaves_nothing(folder: Path):
     mark = uuid4().hex
     stack = start(folder, "--listen", "127.0.0.1:nonsense", **{MARK: mark})
     assert stack.wait(120) == 1
-    assert "demo ended by itself" in (folder / "out").read_text()
+    assert "demo exited unexpectedly" in (folder / "out").read_text()
     assert processes_of(mark) == []
     assert [path.name for path in folder.iterdir()] == ["out"]
 

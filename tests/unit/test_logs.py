@@ -73,7 +73,7 @@ def test_the_same_failure_is_summed_up() -> None:
             passed.append((second, TextFormatter().format(made)[len("1970-01-01T00:16:40.000Z ") :]))
     assert [second for second, _ in passed] == [0, 60, 120]
     assert passed[0][1] == "WARNING exporter.x: no answer within 4.0 s"
-    assert passed[1][1].endswith("no answer within 4.60 s (11 more like this since the last)")
+    assert passed[1][1].endswith("no answer within 4.60 s (11 similar lines suppressed since the last one)")
 
 
 def test_another_failure_is_news() -> None:
