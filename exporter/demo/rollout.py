@@ -92,6 +92,7 @@ class Rollout(Actor):
         self._weight_version = version
 
     def work(self, client: MetricsDataPlaneClient) -> None:
+        """See :meth:`Actor.work`."""
         while len(self._in_flight) < CONCURRENCY:
             self._begin()
         wait_s = self._in_flight[0].due - self._clock()
@@ -116,6 +117,7 @@ class Rollout(Actor):
         self._in_flight.clear()
 
     def summary(self) -> str:
+        """See :meth:`Actor.summary`."""
         return f"put {self._put} groups, gave up {self._lost}"
 
     def _begin(self) -> None:

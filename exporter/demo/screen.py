@@ -54,15 +54,18 @@ class PlainScreen:
         self._due = 0.0
 
     def say(self, text: str) -> None:
+        """See :meth:`Screen.say`."""
         self._console.print(text, markup=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot | None) -> None:
+        """See :meth:`Screen.show`."""
         now = time.monotonic()
         if now >= self._due:
             self._due = now + _PLAIN_EVERY_S
             self.say(line(snapshot))
 
     def close(self) -> None:
+        """See :meth:`Screen.close`."""
         pass
 
 
@@ -74,15 +77,18 @@ class LiveScreen:
         self._live: Live | None = None
 
     def say(self, text: str) -> None:
+        """See :meth:`Screen.say`."""
         self._console.print(text, markup=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot | None) -> None:
+        """See :meth:`Screen.show`."""
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
         self._live.update(tables(snapshot), refresh=True)
 
     def close(self) -> None:
+        """See :meth:`Screen.close`."""
         if self._live is not None:
             self._live.stop()
             self._live = None

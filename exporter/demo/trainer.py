@@ -42,6 +42,7 @@ class Trainer(Actor):
         self._tracer = trace.get_tracer("exporter.demo")
 
     def work(self, client: MetricsDataPlaneClient) -> None:
+        """See :meth:`Actor.work`."""
         if self._published is not client:
             # A data plane that this client has just attached to may know no version, or an older one.
             client.publish_weight_version(self._weight_version)
@@ -67,9 +68,11 @@ class Trainer(Actor):
             rollout.update_weights.remote(self._weight_version)
 
     def lost(self) -> None:
+        """See :meth:`Actor.lost`."""
         self._published = None
 
     def summary(self) -> str:
+        """See :meth:`Actor.summary`."""
         return f"trained {self._trained} groups up to version {self._weight_version}, evicted {self._evicted}"
 
     def _train(self, client: MetricsDataPlaneClient, groups: list[DataPlaneGroupMeta]) -> None:

@@ -73,6 +73,8 @@ class TagWriter(Protocol):
         """Return one tag per key of *step*.
 
         Args:
+            prompt: The prompt whose group is written.
+            step: One of the writes that :meth:`plan` returned.
             now: Seconds since the epoch.
             weight_version: The weights at the time of the write.
             row_bytes: Tensor bytes of one row.
@@ -102,6 +104,7 @@ class Recovery:
     partition = "train"
 
     def plan(self, prompt: Prompt, rng: random.Random) -> list[Step]:
+        """See :meth:`TagWriter.plan`."""
         rows = tuple(range(prompt.size))
         if rng.random() >= _IN_TWO_PUTS:
             return [self._step(prompt, 1.0, rows)]
@@ -111,6 +114,7 @@ class Recovery:
     def tags(
         self, prompt: Prompt, step: Step, *, now: float, weight_version: int, row_bytes: int
     ) -> list[dict[str, Any]]:
+        """See :meth:`TagWriter.tags`."""
         tag = {
             "group_id": prompt.uid,
             "weight_version": prompt.weight_version,
@@ -122,6 +126,7 @@ class Recovery:
         return [dict(tag) for _ in step.keys]
 
     def samples(self, group: DataPlaneGroupMeta) -> list[str]:
+        """See :meth:`TagWriter.samples`."""
         return group.keys
 
     @staticmethod
@@ -135,15 +140,18 @@ class NemoRL:
     partition = "rollout_data"
 
     def plan(self, prompt: Prompt, rng: random.Random) -> list[Step]:
+        """See :meth:`TagWriter.plan`."""
         rows = tuple(range(prompt.size))
         return [Step(1.0, tuple(f"{prompt.uid}_g{row}" for row in rows), rows)]
 
     def tags(
         self, prompt: Prompt, step: Step, *, now: float, weight_version: int, row_bytes: int
     ) -> list[dict[str, Any]]:
+        """See :meth:`TagWriter.tags`."""
         return [{"weight_version": prompt.weight_version} for _ in step.keys]
 
     def samples(self, group: DataPlaneGroupMeta) -> list[str]:
+        """See :meth:`TagWriter.samples`."""
         return group.keys
 
 
@@ -153,6 +161,7 @@ class Verl:
     partition = "train"
 
     def plan(self, prompt: Prompt, rng: random.Random) -> list[Step]:
+        """See :meth:`TagWriter.plan`."""
         prompt_row = (prompt.uid,)
         steps = [Step(0.0, prompt_row, status="pending"), Step(0.1, prompt_row, status="running")]
         fails_after = rng.randrange(prompt.size) if rng.random() < _FAILS else None
@@ -165,6 +174,7 @@ class Verl:
     def tags(
         self, prompt: Prompt, step: Step, *, now: float, weight_version: int, row_bytes: int
     ) -> list[dict[str, Any]]:
+        """See :meth:`TagWriter.tags`."""
         if not step.rows:
             return [{"is_prompt": True, "status": step.status, "global_steps": prompt.weight_version}]
         return [
@@ -182,6 +192,7 @@ class Verl:
         ]
 
     def samples(self, group: DataPlaneGroupMeta) -> list[str]:
+        """See :meth:`TagWriter.samples`."""
         return [key for key in group.keys if key != group.group_id]
 
 
