@@ -127,7 +127,7 @@ class _Formatter(logging.Formatter):
 
 
 class TextFormatter(_Formatter):
-    """Writes ``2030-01-31T12:00:00.000Z WARNING exporter.model.state: the ping poll failed: …``."""
+    """Writes ``2030-01-31T12:00:00.000Z WARNING exporter.model.source_health: the ping poll failed: …``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See :meth:`logging.Formatter.format`."""
