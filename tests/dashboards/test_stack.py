@@ -1,4 +1,4 @@
-"""``make stack``: the demo with Prometheus and Alertmanager beside it, all of it gone at the end."""
+"""``make stack``: the demo with Prometheus and Alertmanager beside it, and no process left at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the snapshot says is outstanding: this process's own puts less its own clears."""
+"""The outstanding keys in the snapshot: this process's own puts minus its own clears."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_producer_that_nobody_asks_keeps_no_more_than_the_limit() -> None:
 
 
 class _Joined(list[object]):
-    """A list that another thread extends between the copy of its contents and their removal."""
+    """A list that another thread extends between the copy and the removal of its content."""
 
     def __getitem__(self, index: Any) -> Any:
         part = super().__getitem__(index)
@@ -101,7 +101,7 @@ def test_a_put_while_the_puts_before_are_settled_is_not_lost() -> None:
 
 @dataclass
 class _Model:
-    """The same by the book: a dict per partition."""
+    """A plain reference implementation: a dict per partition."""
 
     shares: dict[tuple[str, str], int] = field(default_factory=dict)
     peak: int = 0

@@ -50,7 +50,7 @@ def test_the_sdist_builds_the_same_wheel(installation: Installation, tmp_path: P
     [sdist] = tmp_path.glob("*.tar.gz")
     with tarfile.open(sdist) as packed:
         packed.extractall(tmp_path)
-    # Neither git nor the variable: the archive itself says which commit it is.
+    # Without git and without the variable: the archive itself records its commit.
     unpacked = tmp_path / sdist.name.removesuffix(".tar.gz")
     subprocess.run([*build, "--wheel", str(unpacked)], env=clean_environment(), check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
@@ -66,7 +66,7 @@ def contents(wheel: Path) -> dict[str, bytes]:
 def test_it_follows_the_file_of_a_training_process_through_a_controllers_restart(
     installation: Installation, cluster: TQCluster, tmp_path: Path
 ) -> None:
-    """The sidecar's whole story: the training process writes the record, an exporter that has no Ray reads it."""
+    """The whole sidecar set-up: the training process writes the record, and an exporter without Ray reads it."""
     record = tmp_path / "shared" / "endpoint.json"
     cluster.put("train", ["g1-0", "g2-0"])
     arguments = ("--discovery-file", str(record), "--ping-interval", "300ms", "--metadata-interval", "500ms")

@@ -1,4 +1,4 @@
-"""The log: its two forms, what it leaves out, and what it must never write."""
+"""The log: its two formats, suppressed repetitions, and masked secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def record(
 
 @pytest.fixture
 def _restored() -> Iterator[None]:
-    """Put the process's logging back as it was."""
+    """Restore the process's logging."""
     loggers = [logging.getLogger(name) for name in ("", "exporter", "dataplane")]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     raising = logging.raiseExceptions

@@ -1,4 +1,4 @@
-"""Basic authentication: who gets in, and what a wrong password costs."""
+"""Basic authentication: who is admitted, and the cost of a wrong password."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def basic(user: str, password: bytes | str) -> str:
 
 
 class Checks:
-    """Counts the real bcrypt checks, and can hold them."""
+    """Counts the real bcrypt checks, and can block them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hashes: list[bytes] = []
@@ -106,7 +106,7 @@ def test_an_unknown_user_costs_one_check_of_a_real_hash(checks: Checks) -> None:
         assert not gate.check(USERS, basic(name, "open sesame"), "10.0.0.1")
         assert not gate.check(USERS, basic(name, "open sesame"), "10.0.0.1")
         first, second = checks.hashes[before:]
-        assert first == second  # the same each time, so that costs that differ tell nothing
+        assert first == second  # the same each time, so that timing reveals nothing
         assert first in USERS.values()
 
 
@@ -145,7 +145,7 @@ def test_wrong_passwords_run_one_at_a_time_and_few_wait(checks: Checks) -> None:
         wait_until(lambda: len(refused) == 80 - auth.MAX_WAITING, "all but the waiting are refused", 30.0)
         assert len(checks.hashes) == 1  # the others wait for it
         assert max(gate._waiting.values()) <= auth.MAX_WAITING_PER_CLIENT
-        # Whoever is known waits for nobody.
+        # A client with a known password does not wait.
         assert gate.check(USERS, basic("alice", "open sesame"), "10.0.1.1")
     finally:
         checks.go.set()

@@ -1,4 +1,4 @@
-"""Who has to go when there are too many connections."""
+"""Which connection is closed when there are too many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporter.web.connections import Connections
 
 
 class Line:
-    """Connections of which a test sees both ends."""
+    """Connections with both ends accessible to the test."""
 
     def __init__(self, limit: int) -> None:
         self.connections = Connections(limit)

@@ -1,4 +1,4 @@
-"""Nothing secret in the log of the real exporter, at debug level, while everything that could say it goes wrong."""
+"""The real exporter's log contains no secret, at debug level, while everything that could log one fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECRETS = {
 
 
 def everything(secret: str) -> list[str]:
-    """The forms in which a secret may be written."""
+    """Return the forms in which a secret may be written."""
     quoted = secret.replace("/", "%2F").replace(" ", "%20").replace("@", "%40").replace(":", "%3A")
     return [secret, quoted, base64.b64encode(secret.encode()).decode().rstrip("=")]
 
@@ -63,7 +63,7 @@ def test_the_log_of_failing_exports_has_no_secret(tmp_path: Path, protocol: str,
         "RAY_AUTH_TOKEN_PATH": str(token_file),
     }
     flags = ["--log-level", "debug", "--log-format", log_format, "--web.config.file", str(web)]
-    # A Ray that is none: the look-up fails, with what it says about it.
+    # No Ray runs there: the look-up fails and logs why.
     with (
         socket.create_server(("127.0.0.1", 0)) as mute,
         ExporterProcess(
