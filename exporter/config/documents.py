@@ -45,7 +45,7 @@ def read_document(file: Path, flag: str, *, quote: bool = True) -> Document:
         quote: Whether an error may quote the file's content; False where that may be secret.
 
     Raises:
-        ConfigError: The file cannot be read or is no YAML mapping.
+        ConfigError: The file cannot be read or is not a YAML mapping.
     """
     try:
         source = file.read_text(encoding="utf-8")

@@ -57,7 +57,7 @@ def read_file(file: Path) -> dict[str, Given]:
     """Return the settings and ``partitions`` in a YAML file; a key without a value counts as unset.
 
     Raises:
-        ConfigError: The file cannot be read, is no YAML, or has a key that is unknown or cannot be used.
+        ConfigError: The file cannot be read, is not YAML, or has a key that is unknown or cannot be used.
     """
     document = read_document(file, "--config")
     return dict(_read_mapping(document, document.tree, Config))

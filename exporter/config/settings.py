@@ -83,7 +83,7 @@ class Setting:
 
 
 def is_section(kind: Any) -> bool:
-    """Return whether a key of this type holds further keys."""
+    """Return whether a key of this type is a section with further keys."""
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 

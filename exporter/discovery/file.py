@@ -34,7 +34,7 @@ class FileDiscovery:
         """See :meth:`exporter.discovery.Discovery.look`. A record that was removed means that the data plane has ended.
 
         Raises:
-            DataPlaneReadError: The file cannot be read or holds no discovery record.
+            DataPlaneReadError: The file cannot be read or is not a discovery record.
         """
         try:
             with self._path.open("rb") as file:

@@ -181,7 +181,7 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 
 
 def _hint(noise: bytes) -> str:
-    # Ray itself says only "Failed to connect"; the reason is in what its core writes.
+    # Ray's exception says only "Failed to connect"; its core writes the reason to standard error.
     if not _TOKEN_TROUBLE.search(noise):
         return ""
     return "; Ray refused the token: give this process the cluster's RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"

@@ -68,7 +68,7 @@ class Absent:
     """There is no controller.
 
     Attributes:
-        ended: True when the controller that was there before was ended on purpose, as far as can be told.
+        ended: True when the previous controller was ended on purpose, as far as is known.
         detail: Why there is none, for the log and the page.
     """
 

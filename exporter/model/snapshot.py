@@ -170,8 +170,8 @@ class StorageState:
     Attributes:
         index: Its number, 0..n-1.
         unit_id: TransferQueue's id of it.
-        capacity: Samples that it may hold, None when unlimited or unknown.
-        keys: Samples that it holds.
+        capacity: Largest number of samples, None when unlimited or unknown.
+        keys: Number of samples.
         memory_bytes: Resident memory of its process.
     """
 

@@ -45,7 +45,7 @@ class Threshold:
         name: The series is ``tq:threshold:`` followed by this name.
         default: Its value unless the user sets another.
         meaning: What is compared with it, and in which unit.
-        highest: The largest value that makes sense, inclusive; none is negative.
+        highest: The largest valid value, inclusive. The smallest is 0.
     """
 
     name: str

@@ -78,7 +78,7 @@ def push_interval_s(otlp: Otlp, environ: Mapping[str, str]) -> float:
     """Return the seconds between two pushes of the metrics: ``OTEL_METRIC_EXPORT_INTERVAL`` is the default.
 
     Raises:
-        ConfigError: That variable is no positive number of milliseconds.
+        ConfigError: That variable is not a positive number of milliseconds.
     """
     given = environ.get("OTEL_METRIC_EXPORT_INTERVAL")
     if not given or otlp.interval != _DEFAULTS.interval:

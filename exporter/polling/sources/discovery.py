@@ -76,7 +76,7 @@ class DiscoverySource(Source[LookUp]):
             error.args = (f"could not connect: {error}",)
             error.operation = self.operation
             raise
-        except Exception:  # a record may hold anything, and the public client may raise anything
+        except Exception:  # a record may contain anything, and the public client may raise anything
             logger.error("could not connect to the controller that was found: %s", endpoint)
             raise
 
