@@ -1,4 +1,4 @@
-"""``python -m dashboards.build [FOLDER]``: build the dashboards, write their JSON (default: where it is committed)."""
+"""``python -m dashboards.build [FOLDER]``: write the dashboards' JSON (default: to the folder that is committed)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def render() -> dict[str, str]:
     """Return the name and text of every dashboard's file.
 
     Raises:
-        QueryError: A query names what nothing emits.
+        QueryError: A query names something that nothing emits.
     """
     files = {}
     for module in _BOARDS:

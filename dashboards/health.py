@@ -1,4 +1,4 @@
-"""The dashboard *Exporter and TQ health*: the controller, the storage units, whether to trust the exporter."""
+"""The dashboard *Exporter and TQ health*: the controller, the storage units, and the health of the exporter."""
 
 from __future__ import annotations
 

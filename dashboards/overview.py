@@ -1,4 +1,4 @@
-"""The dashboard *Overview*: within a minute, is it generation, training or the queue?"""
+"""The dashboard *Overview*: shows at a glance whether generation, training or the queue is the bottleneck."""
 
 from __future__ import annotations
 

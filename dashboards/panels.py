@@ -1,7 +1,7 @@
-"""Panels, variables and dashboards as this project makes them, on Grafana's own builder types.
+"""Builds this project's panels, variables and dashboards with Grafana's own builder types.
 
-In a query, ``@`` stands for the target that is chosen (``job``, ``instance``), ``@p`` for its chosen partitions too,
-and ``@c`` for the same partitions as the client's calls name them.
+In a query, ``@`` stands for the selected target (``job``, ``instance``), ``@p`` for the target and the selected
+partitions, and ``@c`` for the same with the label that the client's calls use.
 Every query is checked against the catalogue when a panel is made. Needs the development tools.
 """
 
@@ -24,7 +24,7 @@ from exporter.shipped.thresholds import PREFIX
 __all__ = ["Query", "board", "gauge_heatmap", "histogram_heatmap", "series", "states", "value"]
 
 Builder = Any
-"""A builder of the SDK; its own type variables do not say which."""
+"""A panel builder of the SDK, whose own types do not tell which kind."""
 
 _CHECKER: Final = Checker(rules.recorded())
 _SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -35,7 +35,7 @@ _GREEN, _RED = "green", "red"
 
 
 class Query(NamedTuple):
-    """A query and how its series are called."""
+    """A query and the name of its series."""
 
     expression: str
     legend: str
@@ -56,13 +56,13 @@ def series(
 
     Args:
         title: What is shown.
-        description: What it is, and what to do when it looks bad.
+        description: Its meaning, and what to do when it looks bad.
         queries: The series.
         unit: Grafana's id of the unit.
-        threshold: Name of the threshold that alerts compare this with; drawn as a red dashed line.
+        threshold: Name of the threshold that alerts compare it with; drawn as a red dashed line.
         stacked: Whether the series add up to something.
-        width: Of 24.
-        link: Title and URL that a click on a series offers.
+        width: Columns, of 24.
+        link: Title and URL of the link on each series.
     """
     panel = timeseries.Panel().title(title).description(description).datasource(_SOURCE).unit(unit)
     panel = panel.span(width).height(8).min(0).fill_opacity(30 if stacked else 8).line_width(1)
@@ -95,7 +95,7 @@ def value(
     width: int = 3,
     named: bool = False,
 ) -> Builder:
-    """Return the latest value, or with *named* the names of the series that there are."""
+    """Return a panel of the latest value, or with *named* of the names of the present series."""
     panel = stat.Panel().title(title).description(description).datasource(_SOURCE).unit(unit).span(width).height(4)
     panel = panel.no_value("none").graph_mode(common_models.BigValueGraphMode.NONE)
     panel = panel.color_mode(common_models.BigValueColorMode.VALUE)
@@ -113,7 +113,7 @@ def states(
     texts: tuple[str, str],
     width: int = 4,
 ) -> Builder:
-    """Return figures that are 0 or 1 as words, *texts* for 0 and 1, green where they are *good*."""
+    """Return a panel that shows 0 and 1 as the two *texts*, green where the value is *good*."""
     colours = {good: _GREEN, 1 - good: _RED}
     mapped = {
         str(number): models.ValueMappingResult(text=texts[number], color=colours[number], index=number)
@@ -150,11 +150,11 @@ def board(
         uid: Its fixed id, also the name of its file.
         title: Its name.
         description: What it answers.
-        of: The metric whose jobs and instances can be chosen.
+        of: The metric whose jobs and instances can be selected.
         rows: Titles and panels.
         partitions: The label that names partitions, None for a dashboard without them.
-        partition_metric: The metric whose partitions can be chosen.
-        traces: Whether it links to a data source of traces.
+        partition_metric: The metric whose partitions can be selected.
+        traces: Whether it links to a trace data source.
     """
     made = (
         dashboard.Dashboard(title).uid(uid).description(description).tags([_TAG]).refresh("30s").time("now-1h", "now")
@@ -168,7 +168,7 @@ def board(
     if partitions is not None:
         chosen = f"label_values({partition_metric}{{{_TARGET}}}, {partitions})"
         made = made.with_variable(_choice("partition", "Partition", chosen))
-    # A client's job and instance are not those of the exporter that saw the restart.
+    # The client's job and instance differ from those of the exporter that saw the restart.
     seen_by = "" if of.startswith("messaging_") else f"{{{_TARGET}}}"
     restarts = f"changes(dataplane_controller_restarts_total{seen_by}[1m]) > 0"
     _CHECKER.labels(restarts)

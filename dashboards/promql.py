@@ -1,6 +1,6 @@
-"""Checks a query against the catalogue: which metrics it names, which labels, and which values of them.
+"""Checks a query against the catalogue: its metrics, labels and label values.
 
-Needs the development tools. A query that names what nobody emits returns nothing, for ever, and looks like good news.
+A query for something that nobody emits always returns nothing, which looks like good news. Needs the development tools.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ class QueryError(ValueError):
 
 
 class Checker:
-    """Knows every series that there can be.
+    """Knows every series that can exist.
 
     Args:
-        recorded: The recording rules, name to expression. They are checked first, in order, and may use those before.
+        recorded: The recording rules, name to expression. They are checked first, in order; each may use those before
+            it.
     """
 
     def __init__(self, recorded: Mapping[str, str] | None = None) -> None:
@@ -52,7 +53,7 @@ class Checker:
         """Check *expression* and return the labels that its result may have.
 
         Raises:
-            QueryError: See there.
+            QueryError: The query does not parse, or names something that nothing emits.
         """
         text = _RATE_INTERVAL.sub("5m", expression)
         try:

@@ -1,4 +1,4 @@
-"""The dashboard *Staleness and flow*: what is in the queue, how old it is, and how it moves."""
+"""The dashboard *Staleness and flow*: the groups in the queue, their age and lag, arrivals and departures."""
 
 from __future__ import annotations
 

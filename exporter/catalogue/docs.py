@@ -1,4 +1,4 @@
-"""The catalogue in words: as Markdown (``docs/metrics.md``), as a table for a terminal, and as JSON.
+"""Renders the catalogue as Markdown (``docs/metrics.md``), as a table for a terminal, and as JSON.
 
 ``python -m exporter.catalogue.docs > docs/metrics.md`` writes the page.
 """
@@ -21,45 +21,45 @@ _INTRO: Final = """\
 
 # Metrics
 
-The same metrics come out of `/metrics` (Prometheus or OpenMetrics text) and over OTLP. A Collector that
+The exporter serves the same metrics at `/metrics` (Prometheus or OpenMetrics text) and over OTLP. A Collector that
 receives them over OTLP gives them the same names as a scrape does.
 
 How to read them:
 
-- **Absent is not zero.** What is unknown has no series. A partition that is gone, or that could not be read for
+- **Absent is not zero.** An unknown value has no series. A partition that is gone, or that could not be read for
   three polls, has no gauges; `dataplane_up`, timestamps and counters stay.
-- **Ages are for you to compute**: `time() - …_timestamp_seconds`.
+- **Compute ages in the query**: `time() - …_timestamp_seconds`.
 - **Arrivals and departures are lower bounds.** A group that comes and goes between two polls is not seen, and
   the first poll counts nothing. The counters of a partition that is gone stay for ten minutes; when it comes
   back later they start at 0 again, as `rate()` expects.
 - **Staleness** is the reference version minus the group's version, never below 0.
   `dataplane_partition_staleness_reference` says where the reference comes from.
-- **`weight_version` is the one label that moves with time.** A scrape has at most 18 values of it per
-  partition, but every weight update brings a new one: set `weight_versions: 0` to go without. Alerts use `lag`.
+- **`weight_version` is the only label whose values change over time.** A scrape has at most 18 values of it per
+partition, but every weight update adds a new one. Set `weight_versions: 0` to omit it. Alerts use `lag`.
 - At most 100 partitions have a label of their own; the rest is summed under `other`.
-- `error_type=""` is the series of what succeeded: ask for `error_type!=""` to see failures.
-- `target_info` carries what identifies this exporter: `service_name`, `service_version`, the `run` that is
-  configured, and `OTEL_RESOURCE_ATTRIBUTES`.
+- `error_type=""` is the series of successes; select `error_type!=""` for failures.
+- `target_info` identifies this exporter: `service_name`, `service_version`, the configured `run`, and
+`OTEL_RESOURCE_ATTRIBUTES`.
 """
 
 _OUTRO: Final = """\
-## What discovery has to know
+## Metrics that depend on the discovery
 
-With a fixed address (`--controller`) the exporter knows the address alone. Then `dataplane_controller_info` has
-only the label `address`, there are no `dataplane_storage_*` metrics, and a new controller is told from a
-changed sender whose groups are all different, so a restart of an empty data plane goes unnoticed. A discovery
-file and Ray give all of it.
+With a fixed address (`--controller`) the exporter knows only the address. Then `dataplane_controller_info` has only the
+label `address`, and there are no `dataplane_storage_*` metrics. The exporter recognises a new controller by a changed
+sender id together with entirely different groups, so a restart of an empty data plane goes unnoticed. A discovery file
+and Ray have none of these limits.
 
 ## Push
 
 Metrics are pushed every 15 s when `--otlp` (or `otlp.endpoint`, or `OTEL_EXPORTER_OTLP_ENDPOINT`) names a
-receiver, and the spans of the exporter's own polls with them. Port 4317 means gRPC, every other HTTP;
-`otlp.protocol` or `OTEL_EXPORTER_OTLP_PROTOCOL` says otherwise. `OTEL_METRICS_EXPORTER=none` or
-`OTEL_TRACES_EXPORTER=none` leaves one of the two out. Headers, certificates, compression, the sampler and the
-resource are set by the standard `OTEL_*` variables; the standard timeout and interval count unless ours are
-configured. With `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta` the counters that are read from the
-queue's state stay cumulative. `OTEL_SDK_DISABLED=true` stops the push and the traces; `/metrics` then lacks the
-counters of errors and polls and the ping histogram.
+receiver, and the spans of the exporter's own polls with them. Port 4317 means gRPC, every other HTTP; `otlp.protocol`
+or `OTEL_EXPORTER_OTLP_PROTOCOL` overrides this. `OTEL_METRICS_EXPORTER=none` or `OTEL_TRACES_EXPORTER=none` turns one
+of the two off. Headers, certificates, compression, the sampler and the resource are set by the standard `OTEL_*`
+variables; the standard timeout and interval apply unless ours are configured. With
+`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta` the counters that are computed from the queue's state stay
+cumulative. `OTEL_SDK_DISABLED=true` stops the push and the traces; `/metrics` then lacks the counters of errors and
+polls and the ping histogram.
 """
 
 _SECTIONS: Final[tuple[tuple[str, Callable[[Metric], bool]], ...]] = (

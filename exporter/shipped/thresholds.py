@@ -1,7 +1,7 @@
-"""The thresholds of the alerts: what each means, its default, and the rule group that hands them to Prometheus.
+"""The thresholds of the alerts: meaning and default of each, and the rule group that gives them to Prometheus.
 
-A threshold is a recording rule whose expression is ``vector(x)``. Alerts and dashboards compare with that series, so
-another value changes one file and no alert. ``python -m exporter.shipped.thresholds`` prints the file with the
+A threshold is a recording rule whose expression is ``vector(x)``. Alerts and dashboards compare with that series, so a
+new value changes one file and no alert. ``python -m exporter.shipped.thresholds`` prints the file with the
 defaults.
 """
 
@@ -27,14 +27,14 @@ __all__ = [
 ]
 
 PREFIX: Final = "tq:threshold:"
-"""What the names of the recorded series begin with."""
+"""Prefix of the recorded series' names."""
 
 FILE: Final = "thresholds.yaml"
-"""The rule file that holds them."""
+"""The rule file with the thresholds."""
 
 
 class ThresholdError(ValueError):
-    """A setting that names no threshold or gives it an impossible value; the text says what to write instead."""
+    """A setting with an unknown threshold or an invalid value. The text says what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Threshold:
     """One number that alerts compare with.
 
     Attributes:
-        name: The series is ``tq:threshold:`` and this.
-        default: Its value unless set.
+        name: The series is ``tq:threshold:`` followed by this name.
+        default: Its value unless the user sets another.
         meaning: What is compared with it, and in which unit.
-        highest: The largest value that makes sense, inclusive; none is negative.
+        highest: The largest valid value, inclusive. The smallest is 0.
     """
 
     name: str
@@ -55,34 +55,36 @@ class Threshold:
 
 
 THRESHOLDS: Final = (
-    Threshold("unavailable_fast_ratio", 0.2, "share of calls that find the data plane gone, over 5 and 2 minutes", 1.0),
-    Threshold("unavailable_slow_ratio", 0.05, "the same over 1 hour and 5 minutes", 1.0),
-    Threshold("timeout_fast_ratio", 0.2, "share of calls that get no answer in time, over 5 and 2 minutes", 1.0),
-    Threshold("timeout_slow_ratio", 0.05, "the same over 1 hour and 5 minutes", 1.0),
-    Threshold("client_failures", 3.0, "failed client calls within an hour, below which their share says nothing"),
-    Threshold("ping_slo_seconds", 0.25, "longest good ping; keep it equal to the exporter's ping.slo"),
-    Threshold("ping_slo_objective", 0.9, "share of pings that must be good, over 10 minutes", 1.0),
+    Threshold("unavailable_fast_ratio", 0.2, "ratio of calls that fail as unavailable, over 5 and 2 minutes", 1.0),
+    Threshold("unavailable_slow_ratio", 0.05, "the same, over 1 hour and 5 minutes", 1.0),
+    Threshold("timeout_fast_ratio", 0.2, "ratio of calls that time out, over 5 and 2 minutes", 1.0),
+    Threshold("timeout_slow_ratio", 0.05, "the same, over 1 hour and 5 minutes", 1.0),
+    Threshold("client_failures", 3.0, "failed client calls within an hour below which the error ratios do not alert"),
+    Threshold("ping_slo_seconds", 0.25, "ping latency objective; keep it equal to the exporter's ping.slo"),
+    Threshold("ping_slo_objective", 0.9, "ratio of pings that must meet the objective, over 10 minutes", 1.0),
     Threshold("stalled_seconds", 900.0, "age of the oldest ready group while nothing departs; above your longest step"),
     Threshold("starved_groups_per_second", 0.0, "arrivals at or below which an empty queue means a starved trainer"),
     Threshold(
         "starved_slow_ratio",
         0.25,
-        "rate of arrivals over 10 minutes to that over 6 hours, below which they are slow",
+        "arrival rate over 10 minutes relative to that over 6 hours, below which arrivals are slow",
         1.0,
     ),
     Threshold("uncommitted_age_seconds", 3600.0, "age of an uncommitted group; above your longest generation"),
     Threshold("incomplete_age_seconds", 1800.0, "age of a committed group that lacks keys"),
-    Threshold("staleness_versions", 4.0, "largest lag that is still wanted; your max_staleness_versions"),
-    Threshold("storage_used_ratio", 0.9, "keys of a storage unit over its capacity", 1.0),
-    Threshold("storage_full_in_seconds", 3600.0, "time until a storage unit is full at the growth of 30 minutes"),
-    Threshold("storage_full_above_ratio", 0.5, "share in use below which the forecast says nothing", 1.0),
+    Threshold("staleness_versions", 4.0, "largest acceptable lag; your max_staleness_versions"),
+    Threshold("storage_used_ratio", 0.9, "keys of a storage unit relative to its capacity", 1.0),
+    Threshold(
+        "storage_full_in_seconds", 3600.0, "time until a storage unit is full, at the growth of the last 30 minutes"
+    ),
+    Threshold("storage_full_above_ratio", 0.5, "used ratio below which the forecast does not alert", 1.0),
     Threshold("restarts_per_hour", 3.0, "new controllers within an hour"),
-    Threshold("metadata_failed_ratio", 0.5, "share of metadata polls that fail, over 10 minutes", 1.0),
-    Threshold("controller_busy_ratio", 0.02, "share of its time that the controller spends on the exporter", 1.0),
-    Threshold("otlp_failed_ratio", 0.5, "share of OTLP pushes that fail, over 15 minutes", 1.0),
+    Threshold("metadata_failed_ratio", 0.5, "ratio of metadata polls that fail, over 10 minutes", 1.0),
+    Threshold("controller_busy_ratio", 0.02, "ratio of the controller's time that is spent on the exporter", 1.0),
+    Threshold("otlp_failed_ratio", 0.5, "ratio of OTLP pushes that fail, over 15 minutes", 1.0),
     Threshold("malformed_rows", 0.0, "rows of a partition with an unreadable tag"),
 )
-"""Every threshold there is."""
+"""Every threshold."""
 
 _BY_NAME: Final = {threshold.name: threshold for threshold in THRESHOLDS}
 
@@ -96,10 +98,10 @@ groups:
 
 
 def parse_settings(settings: list[str]) -> dict[str, float]:
-    """Return the values that *settings*, each ``name=value``, give; the last one of a name wins.
+    """Return the values in *settings*, each ``name=value``. The last value of a name wins.
 
     Raises:
-        ThresholdError: No such name, or no number that makes sense for it.
+        ThresholdError: The name is unknown, or the value is not a number in its range.
     """
     values = {}
     for setting in settings:
@@ -108,7 +110,7 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
         threshold = _BY_NAME.get(name)
         if threshold is None:
             raise ThresholdError(
-                f"{name!r} is no threshold; {did_you_mean(name, _BY_NAME, 'tq-exporter rules --list')}"
+                f"{name!r} is not a threshold; {did_you_mean(name, _BY_NAME, 'tq-exporter rules --list')}"
             )
         try:
             value = float(text)
@@ -122,7 +124,7 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
 
 
 def render_rules(values: Mapping[str, float] | None = None) -> str:
-    """Return the rule file, with *values* in place of the defaults of the thresholds that they name."""
+    """Return the rule file, with *values* in place of the defaults."""
     chosen = {threshold.name: threshold.default for threshold in THRESHOLDS} | dict(values or {})
     return _HEAD + "".join(
         f"      # {threshold.meaning}\n"
@@ -139,7 +141,7 @@ def render_table() -> str:
 
 
 def _shown(value: float) -> str:
-    """Return *value* as short as it can be and be read as the same."""
+    """Return the shortest text that reads back as *value*."""
     return repr(value).removesuffix(".0")
 
 

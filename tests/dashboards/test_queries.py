@@ -1,4 +1,4 @@
-"""The checker refuses what nothing emits, and every rule passes it."""
+"""The checker rejects queries for what nothing emits, and every rule passes it."""
 
 from __future__ import annotations
 
