@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from dataplane.discovery.record import Endpoint
+from dataplane.net.addresses import join_host_port
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config
 from exporter.discovery import build_discovery
@@ -67,8 +68,7 @@ def run(config: Config) -> int:
         try:
             web.start()
             poller.start()
-            shown = f"[{host}]" if ":" in host else host
-            logger.info("serving metrics on %s://%s:%d/metrics", web.scheme, shown, port)
+            logger.info("serving metrics on %s://%s/metrics", web.scheme, join_host_port(host, port))
             # Python runs signal handlers on this thread, and a signal that another thread caught does not wake it.
             while not stop.wait(_SIGNAL_S):
                 pass
