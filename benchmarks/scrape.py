@@ -50,7 +50,8 @@ def main() -> int:
     parser.add_argument("--versions", type=int, default=10_000, help="weight versions that go by (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    figures = {**measure_keys(*options.keys, options.scrapes, options.blocks), **measure_versions(options.versions)}
+    few, many = options.keys
+    figures = {**measure_keys(few, many, options.scrapes, options.blocks), **measure_versions(options.versions)}
     met = {
         "p99_ratio": figures["p99_ratio"] <= MAX_P99_RATIO,
         "series_constant": bool(figures["series_constant"]),
@@ -137,12 +138,14 @@ class _Served:
         self._web = WebServer(
             Listen("127.0.0.1", 0), scrape=self._telemetry.scrape, snapshot=lambda: snapshot, alive=lambda: True
         )
-        host, port = self._web.start()
+        host, port = self._web.listen()
+        self._web.start()
         self._url = f"http://{host}:{port}/metrics"
 
     def scrape(self) -> bytes:
         with urllib.request.urlopen(self._url, timeout=30) as response:
-            return response.read()
+            body: bytes = response.read()
+            return body
 
     def stop(self) -> None:
         self._web.stop()
@@ -181,7 +184,6 @@ def _snapshot(groups: dict[str, list[DataPlaneGroupMeta]], flow: FlowTracker | N
                 max_versions=VERSIONS,
             )
         )
-    flow.end_poll()
     return Snapshot(1.7e9, 1.7e9 - 60, "found", True, True, partitions=tuple(states), flows=flow.flows())
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from tests.page.support import Served
 
@@ -49,7 +49,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
         *,
         width: int = 1440,
         height: int = 900,
-        theme: str = "light",
+        theme: Literal["light", "dark"] = "light",
         quiet: bool = True,
         until: str = "live",
         **options: Any,
@@ -61,7 +61,12 @@ def open_page(browser: Browser) -> Iterator[Open]:
         page.set_default_timeout(60_000)
         complaints: list[str] = []
         host = urlsplit(url).netloc
-        page.on("request", lambda seen: urlsplit(seen.url).netloc == host or complaints.append(f"asked {seen.url}"))
+
+        def check_host(seen: Request) -> None:
+            if urlsplit(seen.url).netloc != host:
+                complaints.append(f"asked {seen.url}")
+
+        page.on("request", check_host)
         page.on("pageerror", lambda error: complaints.append(f"failed: {error}"))
         if quiet:  # a connection that is refused is always on the console
             page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.model.state import MISSED_POLLS
+from exporter.model.source_health import MISSED_POLLS
 from tests.soak.stand_in import Run
 from tests.support.exporter_process import ExporterProcess
 

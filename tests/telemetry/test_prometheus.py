@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
@@ -31,7 +33,7 @@ PROMETHEUS_ACCEPTS = (
 EXPOSED = {prometheus_name(metric) for metric in EXPORTER_METRICS} - {"tq_exporter_otlp_exports_total"}
 
 
-def test_no_accept_header_gives_the_classic_format():
+def test_no_accept_header_gives_the_classic_format() -> None:
     with telemetry() as built:
         body, content_type = built.scrape(None)
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
@@ -40,7 +42,7 @@ def test_no_accept_header_gives_the_classic_format():
 
 
 @pytest.mark.parametrize("accept", [OPENMETRICS, PROMETHEUS_ACCEPTS])
-def test_openmetrics_when_asked_for(accept: str):
+def test_openmetrics_when_asked_for(accept: str) -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         body, content_type = built.scrape(accept)
@@ -52,7 +54,7 @@ def test_openmetrics_when_asked_for(accept: str):
     assert families["target"].type == "info"
 
 
-def test_both_formats_hold_the_same_series():
+def test_both_formats_hold_the_same_series() -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         classic = _samples(parse_classic(built.scrape(None)[0].decode()))
@@ -61,7 +63,7 @@ def test_both_formats_hold_the_same_series():
 
 
 @pytest.mark.parametrize("accept", [None, OPENMETRICS])
-def test_no_series_and_no_family_appears_twice(accept: str | None):
+def test_no_series_and_no_family_appears_twice(accept: str | None) -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         built.scrape(accept)
@@ -73,7 +75,7 @@ def test_no_series_and_no_family_appears_twice(accept: str | None):
     assert len(set(types)) == len(types)
 
 
-def test_every_catalogue_metric_is_there_under_its_name_with_its_help():
+def test_every_catalogue_metric_is_there_under_its_name_with_its_help() -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         text = built.scrape(None)[0].decode()
@@ -82,7 +84,7 @@ def test_every_catalogue_metric_is_there_under_its_name_with_its_help():
             assert f"# HELP {name} {metric.description}\n# TYPE {name} {metric.kind}\n" in text
 
 
-def test_nothing_else_is_exposed():
+def test_nothing_else_is_exposed() -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         lines = built.scrape(None)[0].decode().splitlines()
@@ -90,7 +92,7 @@ def test_nothing_else_is_exposed():
 
 
 @pytest.mark.parametrize("accept", [None, OPENMETRICS])
-def test_odd_partition_names_come_back_as_they_were(accept: str | None):
+def test_odd_partition_names_come_back_as_they_were(accept: str | None) -> None:
     with telemetry() as built:
         text = built.scrape(accept)[0].decode("utf-8")
     families = parse_openmetrics(text) if accept else parse_classic(text)
@@ -99,7 +101,7 @@ def test_odd_partition_names_come_back_as_they_were(accept: str | None):
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12), max_size=4, unique=True))
-def test_any_partition_name_survives_the_round_trip(names: list[str]):
+def test_any_partition_name_survives_the_round_trip(names: list[str]) -> None:
     snapshot = replace(empty_snapshot(), partitions=tuple(partition(name) for name in names))
     with telemetry(snapshot=snapshot) as built:
         # As Prometheus does, a line ends at \n and nowhere else.
@@ -109,7 +111,7 @@ def test_any_partition_name_survives_the_round_trip(names: list[str]):
     assert {_unescape(value) for value in read} == set(names)
 
 
-def test_the_target_carries_run_and_build():
+def test_the_target_carries_run_and_build() -> None:
     with telemetry() as built:
         (line,) = [line for line in built.scrape(None)[0].decode().splitlines() if line.startswith("target_info{")]
     assert 'run="grpo-7b"' in line
@@ -117,7 +119,7 @@ def test_the_target_carries_run_and_build():
     assert 'service_version="1.2.3"' in line
 
 
-def test_the_standard_variables_describe_the_target(monkeypatch):
+def test_the_standard_variables_describe_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "sidecar")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "run=from-env,k8s.pod.name=pod-7")
     with telemetry(Config()) as built:
@@ -129,7 +131,7 @@ def test_the_standard_variables_describe_the_target(monkeypatch):
         assert 'run="configured"' in built.scrape(None)[0].decode()
 
 
-def test_a_disabled_sdk_still_exposes_what_follows_from_the_snapshot(monkeypatch):
+def test_a_disabled_sdk_still_exposes_what_follows_from_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     with telemetry() as built:
         built.recorder.ping(0.001, None)
@@ -140,7 +142,7 @@ def test_a_disabled_sdk_still_exposes_what_follows_from_the_snapshot(monkeypatch
             assert "target_info{" in text
 
 
-def test_a_partition_that_is_gone_is_gone_from_the_next_scrape():
+def test_a_partition_that_is_gone_is_gone_from_the_next_scrape() -> None:
     snapshots = [rich_snapshot()]
     built = Telemetry(Config(), lambda: snapshots[0], environ={})
     assert 'dataplane_partition_depth{partition="train"}' in built.scrape(None)[0].decode()
@@ -151,7 +153,7 @@ def test_a_partition_that_is_gone_is_gone_from_the_next_scrape():
     built.shutdown(1.0)
 
 
-def test_concurrent_scrapes_each_get_all_of_it_once():
+def test_concurrent_scrapes_each_get_all_of_it_once() -> None:
     inside = threading.Semaphore(1)
     overlapped: list[str] = []
 
@@ -172,7 +174,7 @@ def test_concurrent_scrapes_each_get_all_of_it_once():
     assert all(sorted(body.splitlines()) == expected for body, _ in bodies)
 
 
-def test_promtool_accepts_it():
+def test_promtool_accepts_it() -> None:
     promtool = shutil.which("promtool")
     assert promtool, "promtool is missing: install the package prometheus"
     with telemetry() as built:
@@ -183,7 +185,7 @@ def test_promtool_accepts_it():
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
-def _samples(families) -> set[tuple[str, tuple[tuple[str, str], ...], float]]:
+def _samples(families: Iterable[Metric]) -> set[tuple[str, tuple[tuple[str, str], ...], float]]:
     return {
         (sample.name, tuple(sorted(sample.labels.items())), sample.value)
         for family in families

@@ -39,7 +39,9 @@ class Served:
         self.accepted.append(accept)
         return self.body, "text/plain; version=0.0.4"
 
-    def request(self, path: str, method: str = "GET", headers: dict[str, str] | None = None, host: str | None = None):
+    def request(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None, host: str | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(host or "127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, headers=headers or {})
@@ -61,7 +63,7 @@ def served() -> Iterator[Served]:
     running.web.stop()
 
 
-def test_metrics(served: Served):
+def test_metrics(served: Served) -> None:
     status, headers, body = served.request("/metrics?debug=1", headers={"Accept": "application/openmetrics-text"})
     assert (status, body) == (200, b"dataplane_up 1\n")
     assert headers["Content-Type"] == "text/plain; version=0.0.4"
@@ -69,21 +71,21 @@ def test_metrics(served: Served):
     assert served.accepted == ["application/openmetrics-text"]
 
 
-def test_health_is_the_loops_and_nothing_elses(served: Served):
+def test_health_is_the_loops_and_nothing_elses(served: Served) -> None:
     served.snapshot = replace(empty_snapshot(), discovery="lost", up=False)
     assert served.request("/healthz")[::2] == (200, b"ok\n")
     served.alive = False
     assert served.request("/healthz")[::2] == (503, b"the poll loop has stopped\n")
 
 
-def test_readiness_is_the_first_round(served: Served):
+def test_readiness_is_the_first_round(served: Served) -> None:
     served.snapshot = empty_snapshot()
     assert served.request("/readyz")[::2] == (503, b"the first round of polls is not done\n")
     served.snapshot = replace(empty_snapshot(), ready=True, up=False)
     assert served.request("/readyz")[::2] == (200, b"ready\n")
 
 
-def test_the_snapshot_as_json(served: Served):
+def test_the_snapshot_as_json(served: Served) -> None:
     status, headers, body = served.request("/api/v1/snapshot")
     assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, "application/json", "no-store")
     snapshot = json.loads(body)
@@ -95,7 +97,7 @@ def test_the_snapshot_as_json(served: Served):
     assert snapshot["storage"][1]["capacity"] is None
 
 
-def test_any_mapping_has_a_form_in_json(served: Served):
+def test_any_mapping_has_a_form_in_json(served: Served) -> None:
     first = served.snapshot.partitions[0]
     served.snapshot = replace(
         served.snapshot, partitions=(replace(first, groups=MappingProxyType(dict(first.groups))),)
@@ -103,7 +105,7 @@ def test_any_mapping_has_a_form_in_json(served: Served):
     assert json.loads(served.request("/api/v1/snapshot")[2])["partitions"][0]["groups"]["ready"] == 7
 
 
-def test_the_index_links_to_every_path(served: Served):
+def test_the_index_links_to_every_path(served: Served) -> None:
     status, headers, body = served.request("/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     for path in ("metrics", "healthz", "readyz", "api/v1/snapshot"):
@@ -112,7 +114,7 @@ def test_the_index_links_to_every_path(served: Served):
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/readyz", "/api/v1/snapshot", "/nothing"])
-def test_head_is_get_without_a_body(served: Served, path: str):
+def test_head_is_get_without_a_body(served: Served, path: str) -> None:
     status, headers, body = served.request(path)
     head = served.request(path, "HEAD")
     assert head[0] == status
@@ -122,14 +124,14 @@ def test_head_is_get_without_a_body(served: Served, path: str):
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/api/v1", "/../etc/passwd", "//[", "/%00"])
-def test_other_paths_are_not_found(served: Served, path: str):
+def test_other_paths_are_not_found(served: Served, path: str) -> None:
     status, headers, body = served.request(path)
     assert (status, body) == (404, b"Not Found\n")
     assert headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"])
-def test_other_methods_are_not_allowed(served: Served, method: str):
+def test_other_methods_are_not_allowed(served: Served, method: str) -> None:
     status, headers, body = served.request("/metrics", method)
     assert (status, headers["Allow"], body) == (405, "GET, HEAD", b"Method Not Allowed\n")
 
@@ -144,7 +146,9 @@ def test_other_methods_are_not_allowed(served: Served, method: str):
         (b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 300 + b"\r\n", b"431"),
     ],
 )
-def test_nonsense_gets_a_plain_answer_that_repeats_nothing_of_it(served: Served, request_line: bytes, status: bytes):
+def test_nonsense_gets_a_plain_answer_that_repeats_nothing_of_it(
+    served: Served, request_line: bytes, status: bytes
+) -> None:
     answer = served.raw(request_line)
     assert b"script" not in answer
     assert b"<" not in answer
@@ -152,11 +156,13 @@ def test_nonsense_gets_a_plain_answer_that_repeats_nothing_of_it(served: Served,
     assert served.request("/healthz")[0] == 200
 
 
-def test_the_server_does_not_say_what_it_is_made_of(served: Served):
+def test_the_server_does_not_say_what_it_is_made_of(served: Served) -> None:
     assert served.request("/")[1]["Server"].strip() == "tq-exporter"
 
 
-def test_a_defect_is_a_plain_500_and_a_traceback_in_the_log_alone(served: Served, caplog):
+def test_a_defect_is_a_plain_500_and_a_traceback_in_the_log_alone(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     served.snapshot = None  # type: ignore[assignment]
     status, _, body = served.request("/readyz")
     assert (status, body) == (500, b"Internal Server Error\n")
@@ -164,7 +170,7 @@ def test_a_defect_is_a_plain_500_and_a_traceback_in_the_log_alone(served: Served
     assert served.request("/healthz")[0] == 200
 
 
-def test_requests_are_logged_at_debug_alone(served: Served, caplog):
+def test_requests_are_logged_at_debug_alone(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         served.request("/metrics")
         served.request("/nothing")
@@ -174,7 +180,7 @@ def test_requests_are_logged_at_debug_alone(served: Served, caplog):
     assert "GET /metrics" in caplog.text
 
 
-def test_clients_that_hang_do_not_keep_a_scrape_out(served: Served):
+def test_clients_that_hang_do_not_keep_a_scrape_out(served: Served) -> None:
     with ExitStack() as stack:
         for index in range(3 * MAX_CONNECTIONS):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=20))
@@ -184,7 +190,7 @@ def test_clients_that_hang_do_not_keep_a_scrape_out(served: Served):
         assert sum(thread.name.startswith("Thread-") for thread in threading.enumerate()) <= 2 * MAX_CONNECTIONS
 
 
-def test_a_client_that_does_not_read_does_not_keep_a_scrape_out(served: Served):
+def test_a_client_that_does_not_read_does_not_keep_a_scrape_out(served: Served) -> None:
     served.body = b"x" * 16_000_000
     with ExitStack() as stack:
         for _ in range(MAX_CONNECTIONS + 4):
@@ -193,7 +199,7 @@ def test_a_client_that_does_not_read_does_not_keep_a_scrape_out(served: Served):
         assert len(served.request("/metrics")[2]) == 16_000_000
 
 
-def test_a_client_that_goes_away_leaves_no_trace_in_the_log(served: Served, caplog):
+def test_a_client_that_goes_away_leaves_no_trace_in_the_log(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     served.body = b"x" * 4_000_000
     with caplog.at_level(logging.INFO):
         for _ in range(3):
@@ -205,7 +211,7 @@ def test_a_client_that_goes_away_leaves_no_trace_in_the_log(served: Served, capl
     assert not caplog.records
 
 
-def test_it_listens_on_ipv6():
+def test_it_listens_on_ipv6() -> None:
     served = Served(Listen("::1", 0))
     try:
         assert served.host == "::1"
@@ -214,7 +220,7 @@ def test_it_listens_on_ipv6():
         served.web.stop()
 
 
-def test_any_ipv6_address_is_any_ipv4_address_too():
+def test_any_ipv6_address_is_any_ipv4_address_too() -> None:
     served = Served(Listen("::", 0))
     try:
         assert served.request("/healthz", host="::1")[0] == 200
@@ -223,7 +229,7 @@ def test_any_ipv6_address_is_any_ipv4_address_too():
         served.web.stop()
 
 
-def test_a_port_in_use_is_said_in_one_line(served: Served):
+def test_a_port_in_use_is_said_in_one_line(served: Served) -> None:
     taken = Listen("127.0.0.1", served.port)
     with pytest.raises(
         OSError, match=rf"cannot listen on 127\.0\.0\.1:{served.port}: Address already in use"
@@ -232,12 +238,12 @@ def test_a_port_in_use_is_said_in_one_line(served: Served):
     assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_an_address_that_is_not_here_is_said_in_one_line():
+def test_an_address_that_is_not_here_is_said_in_one_line() -> None:
     with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0: "):
         Served(Listen("192.0.2.1", 0))
 
 
-def test_stopping_frees_the_port_and_ends_what_is_open(served: Served):
+def test_stopping_frees_the_port_and_ends_what_is_open(served: Served) -> None:
     # The wait is shorter than the time after which an idle connection is closed anyhow.
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
         served.request("/healthz")  # by now the connection above has been accepted
@@ -248,7 +254,7 @@ def test_stopping_frees_the_port_and_ends_what_is_open(served: Served):
     Served(Listen("127.0.0.1", served.port)).web.stop()
 
 
-def test_stopping_twice_or_before_the_start_does_nothing(served: Served):
+def test_stopping_twice_or_before_the_start_does_nothing(served: Served) -> None:
     served.web.stop()
     served.web.stop()
     WebServer(LOOPBACK, scrape=served.scrape, snapshot=rich_snapshot, alive=lambda: True).stop()

@@ -84,8 +84,8 @@ def test_convention_is_a_shorthand_for_the_default_rules(connect: Connect) -> No
 
 @pytest.mark.parametrize(
     "options",
-    [{"timeout_s": 0}, {"convention": "nemo"}, {"rules": {"p": TagRules("x")}}],
-    ids=str,  # type: ignore[arg-type]
+    [{"timeout_s": 0}, {"convention": "nemo"}, {"rules": {"p": TagRules("x")}}],  # type: ignore[arg-type]
+    ids=str,
 )
 def test_bad_arguments_are_value_errors(connect: Connect, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"timeout_s|choose one of"):
@@ -270,7 +270,12 @@ def test_a_connection_lost_while_waiting_is_unavailable_long_before_the_deadline
 ) -> None:
     router.answer = silence
     reader = connect(timeout_s=600.0)
-    closer = threading.Thread(target=lambda: (wait_until(lambda: router.requests, "a request", 10.0), router.close()))
+
+    def close_after_a_request() -> None:
+        wait_until(lambda: router.requests, "a request", 10.0)
+        router.close()
+
+    closer = threading.Thread(target=close_after_a_request)
     closer.start()
     with pytest.raises(DataPlaneUnavailable, match="gone"):
         reader.ping()
