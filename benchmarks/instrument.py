@@ -261,14 +261,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--rounds", type=int, default=75, help="rounds of the in-memory part (default %(default)s)")
     parser.add_argument("--calls", type=int, default=500, help="calls per round (default %(default)s)")
+    parser.add_argument("--puts", type=int, default=16_000, help="puts of the threads together (default %(default)s)")
     parser.add_argument("--tq", action="store_true", help="also measure on a real TransferQueue")
     options = parser.parse_args(argv)
     times = cost_per_call(options.rounds, options.calls)
     met = report_cost(times)
-    met &= report_threads(threads=8, puts=16_000)
+    met &= report_threads(threads=8, puts=options.puts)
     if options.tq:
         added = statistics.median(times["put with SDK"]) - statistics.median(times["put bare"])
-        met &= report_tq(added, puts=400)
+        met &= report_tq(added, puts=options.puts // 40)
     return 0 if met else 1
 
 

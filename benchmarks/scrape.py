@@ -50,7 +50,8 @@ def main() -> int:
     parser.add_argument("--versions", type=int, default=10_000, help="weight versions that go by (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    figures = {**measure_keys(*options.keys, options.scrapes, options.blocks), **measure_versions(options.versions)}
+    few, many = options.keys
+    figures = {**measure_keys(few, many, options.scrapes, options.blocks), **measure_versions(options.versions)}
     met = {
         "p99_ratio": figures["p99_ratio"] <= MAX_P99_RATIO,
         "series_constant": bool(figures["series_constant"]),
@@ -143,7 +144,8 @@ class _Served:
 
     def scrape(self) -> bytes:
         with urllib.request.urlopen(self._url, timeout=30) as response:
-            return response.read()
+            body: bytes = response.read()
+            return body
 
     def stop(self) -> None:
         self._web.stop()

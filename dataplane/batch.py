@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -104,15 +104,15 @@ class KVBatchMeta:
         copy.fields = list(dict.fromkeys([*(self.fields or []), *field_names]))
         return copy
 
-    def stamp_tags(self, scalars: Mapping[str, Sequence[Any]]) -> None:
+    def stamp_tags(self, scalars: Mapping[str, Collection[Any]]) -> None:
         """Write one value per sample into each sample's tag, in place.
 
         Args:
-            scalars: Tag name to a sequence of ``size`` values (list, array or tensor). Those of arrays and tensors
+            scalars: Tag name to a column of ``size`` values (list, array or tensor). Those of arrays and tensors
                 become Python's own, which every reader of the tags understands.
 
         Raises:
-            ValueError: A sequence has another length; no tag is changed then.
+            ValueError: A column has another length; no tag is changed then.
         """
         for name, values in scalars.items():
             if len(values) != self.size:

@@ -67,9 +67,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With ``--dist loadfile``, send all files of a folder with a shared set-up to one worker, which makes it once."""
     from xdist.scheduler import LoadFileScheduling
 
-    class BySetUp(LoadFileScheduling):
+    class BySetUp(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
-            own = super()._split_scope(nodeid)
+            own: str = super()._split_scope(nodeid)
             return next((folder for folder in _TOGETHER if own.startswith(folder)), own)
 
     return BySetUp(config, log) if config.getoption("dist") == "loadfile" else None

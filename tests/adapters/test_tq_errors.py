@@ -40,7 +40,8 @@ def _make(name: str, message: str) -> Exception:
     """Return an instance of the class *name* with *message*, whatever arguments its constructor needs."""
     cls = _resolve(name)
     sub = type(cls.__name__, (cls,), {"__init__": lambda self: None, "__str__": lambda self: message})
-    return sub()
+    made: Exception = sub()
+    return made
 
 
 def _raise(error: Exception, operation: str, default: type[DataPlaneError] = DataPlaneReadError) -> DataPlaneError:

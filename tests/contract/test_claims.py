@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -144,9 +145,9 @@ def test_a_rank_may_claim(client: DataPlaneClient, rank: int) -> None:
     [("p", "train", [], 1), ("p", "train", "tokens", 1), ("p", None, ["tokens"], 1), ("p", "train", ["tokens"], 0)],
     ids=repr,
 )
-def test_a_wrong_claim_is_a_bad_request(client: DataPlaneClient, arguments: tuple[object, ...]) -> None:
+def test_a_wrong_claim_is_a_bad_request(client: DataPlaneClient, arguments: tuple[Any, Any, Any, int]) -> None:
     with pytest.raises(DataPlaneBadRequest):
-        client.claim_meta(*arguments, blocking=False)  # type: ignore[arg-type]
+        client.claim_meta(*arguments, blocking=False)
 
 
 @pytest.mark.parametrize("tasks", [[], "train", None], ids=repr)

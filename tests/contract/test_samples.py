@@ -164,7 +164,7 @@ _BAD: dict[str, Call] = {
     "no keys to write": lambda c: c.put_samples([], "p", tags=[]),
     "a key twice": lambda c: c.put_samples(["a", "a"], "p", rows(2)),
     "neither fields nor tags": lambda c: c.put_samples(["a"], "p"),
-    "fields as a dict": lambda c: c.put_samples(["a"], "p", {"tokens": torch.zeros(1)}),  # type: ignore[arg-type]
+    "fields as a dict": lambda c: c.put_samples(["a"], "p", {"tokens": torch.zeros(1)}),
     "too few rows": lambda c: c.put_samples(["a", "b"], "p", rows(1)),
     "fields of no batch": lambda c: c.put_samples(["a"], "p", TensorDict({}, batch_size=[])),
     "too few tags": lambda c: c.put_samples(["a", "b"], "p", tags=[{}]),

@@ -14,6 +14,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +91,7 @@ class Monitoring:
             with (self.folder / "log").open("ab") as log:
                 self._processes.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
         for port in (alertmanager, self._port):
-            wait_until(lambda port=port: self._is_ready(port), f"port {port} is ready")
+            wait_until(partial(self._is_ready, port), f"port {port} is ready")
 
     def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
         """Return the result of an instant query. An invalid query fails the test."""
@@ -229,6 +230,6 @@ class Job:
             client.put_samples([f"{group}/0", f"{group}/1"], "train", fields=fields, tags=[tag, tag])
         if self.training:
             groups = [found for found in client.list_metadata("train") if found.state == "ready"]
-            for group in groups if not self.generating else groups[:-3]:
-                client.get_samples(group.keys, "train", ["tokens"])
-                client.pop(group.keys, "train")
+            for ready in groups if not self.generating else groups[:-3]:
+                client.get_samples(ready.keys, "train", ["tokens"])
+                client.pop(ready.keys, "train")

@@ -19,7 +19,7 @@ def thresholds(folder: Path) -> dict[str, str]:
     return {rule["record"].removeprefix("tq:threshold:"): rule["expr"] for rule in groups[0]["rules"]}
 
 
-def test_rules_are_written_with_the_chosen_thresholds(tmp_path: Path, capsys):
+def test_rules_are_written_with_the_chosen_thresholds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "new" / "folder"
     assert main(["rules", "--set", "stalled_seconds=3600", "--set", "staleness_versions=2", "-o", str(folder)]) == 0
     written = capsys.readouterr().out.split()
@@ -33,7 +33,7 @@ def test_rules_are_written_with_the_chosen_thresholds(tmp_path: Path, capsys):
     assert checked.returncode == 0, checked.stderr
 
 
-def test_runbooks_can_be_served_elsewhere(tmp_path: Path):
+def test_runbooks_can_be_served_elsewhere(tmp_path: Path) -> None:
     assert main(["rules", "--runbooks", "https://wiki.example/books/", "--output", str(tmp_path)]) == 0
     written = yaml.safe_load((tmp_path / "alerts.yaml").read_text())
     urls = {rule["annotations"]["runbook_url"] for group in written["groups"] for rule in group["rules"]}
@@ -54,7 +54,9 @@ def test_runbooks_can_be_served_elsewhere(tmp_path: Path):
         ("storage_used_ratio=90", "from 0 to 1"),
     ],
 )
-def test_a_wrong_threshold_is_one_line_and_writes_nothing(setting: str, said: str, tmp_path: Path, capsys):
+def test_a_wrong_threshold_is_one_line_and_writes_nothing(
+    setting: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["rules", "--set", setting, "-o", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert said in error
@@ -62,20 +64,22 @@ def test_a_wrong_threshold_is_one_line_and_writes_nothing(setting: str, said: st
     assert not (tmp_path / "out").exists()
 
 
-def test_the_list_names_every_threshold(capsys):
+def test_the_list_names_every_threshold(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules", "--list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert [f"tq:threshold:{name}" for name in listed] == [name for name in rules.recorded() if "threshold" in name]
 
 
-def test_the_list_shows_a_default_in_all_its_digits(monkeypatch, capsys):
+def test_the_list_shows_a_default_in_all_its_digits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("exporter.shipped.thresholds.THRESHOLDS", (Threshold("long", 1234567.5, "…"),))
     assert main(["rules", "--list"]) == 0
     assert capsys.readouterr().out == "long  1234567.5  …\n"
 
 
 @pytest.mark.parametrize("command", ["rules", "dashboards"])
-def test_a_folder_must_be_given_and_writable(command: str, tmp_path: Path, capsys):
+def test_a_folder_must_be_given_and_writable(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command]) == 2
     assert "-o: give the folder" in capsys.readouterr().err
     (tmp_path / "file").touch()
@@ -83,9 +87,11 @@ def test_a_folder_must_be_given_and_writable(command: str, tmp_path: Path, capsy
     assert "give a folder that can be written" in capsys.readouterr().err
 
 
-def test_the_wheel_has_every_file_that_the_commands_write():
+def test_the_wheel_has_every_file_that_the_commands_write() -> None:
     package = Path(rules.__file__).parent
     settings = (package.parents[1] / "pyproject.toml").read_text()
-    patterns = re.findall(r'"([^"]+)"', re.search(r'^"exporter.shipped" = \[(.+)\]$', settings, re.MULTILINE)[1])
+    listed = re.search(r'^"exporter.shipped" = \[(.+)\]$', settings, re.MULTILINE)
+    assert listed is not None
+    patterns = re.findall(r'"([^"]+)"', listed[1])
     shipped = {path for pattern in patterns for path in package.glob(pattern)}
     assert {path for folder in package.iterdir() if folder.is_symlink() for path in folder.iterdir()} == shipped

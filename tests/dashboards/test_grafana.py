@@ -29,16 +29,16 @@ def name(value: Any) -> str | None:
     return f"{value['title']}".replace(" ", "-") if isinstance(value, dict) else None
 
 
-def test_the_committed_files_are_what_the_modules_build():
+def test_the_committed_files_are_what_the_modules_build() -> None:
     assert {file.name: file.read_text() for file in FOLDER.glob("*.json")} == render(), "make dashboards"
 
 
-def test_the_command_writes_them(tmp_path: Path):
+def test_the_command_writes_them(tmp_path: Path) -> None:
     assert main(["dashboards", "-o", str(tmp_path)]) == 0
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == render()
 
 
-def test_a_query_that_names_what_nothing_emits_stops_the_build(monkeypatch: pytest.MonkeyPatch):
+def test_a_query_that_names_what_nothing_emits_stops_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
     from dashboards.panels import Query, series
     from dashboards.promql import QueryError
 
@@ -47,7 +47,7 @@ def test_a_query_that_names_what_nothing_emits_stops_the_build(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("uid", "panel"), PANELS, ids=name)
-def test_every_panel_explains_itself(uid: str, panel: dict[str, Any]):
+def test_every_panel_explains_itself(uid: str, panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert len(panel["description"]) > 20
     assert panel["datasource"]["uid"] == "${datasource}"
@@ -58,28 +58,28 @@ def test_every_panel_explains_itself(uid: str, panel: dict[str, Any]):
 
 
 @pytest.mark.parametrize(("uid", "panel", "query"), QUERIES, ids=name)
-def test_every_query_passes(uid: str, panel: dict[str, Any], query: str):
+def test_every_query_passes(uid: str, panel: dict[str, Any], query: str) -> None:
     CHECKER.labels(query)
     if not query.startswith("tq:threshold:") and "tq_controller_" not in query and "tq_storage_" not in query:
         assert "$job" in query
         assert "$instance" in query
 
 
-def test_every_metric_is_shown():
+def test_every_metric_is_shown() -> None:
     shown = frozenset().union(*(CHECKER.metrics(query) for _, _, query in QUERIES))
     behind = frozenset().union(*(CHECKER.metrics(rules.recorded()[series]) for series in shown & set(rules.recorded())))
     families = {re.sub(r"_(bucket|sum|count)$", "", series) for series in shown | behind}
     assert {prometheus_name(metric) for metric in METRICS} <= families
 
 
-def test_every_threshold_of_a_panel_is_a_series_of_the_rules():
+def test_every_threshold_of_a_panel_is_a_series_of_the_rules() -> None:
     drawn = {query for _, _, query in QUERIES if query.startswith("tq:threshold:")}
     assert drawn <= set(rules.recorded())
     assert len(drawn) >= 10
 
 
 @pytest.mark.parametrize("uid", BOARDS)
-def test_every_dashboard_has_what_it_takes(uid: str):
+def test_every_dashboard_has_what_it_takes(uid: str) -> None:
     board = BOARDS[uid]
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
     assert {"datasource", "job", "instance"} <= set(variables)
@@ -96,12 +96,12 @@ def test_every_dashboard_has_what_it_takes(uid: str):
     assert len(ids) == len(set(ids))
 
 
-def test_the_overview_fits_on_one_screen():
+def test_the_overview_fits_on_one_screen() -> None:
     """A row of Grafana's grid takes 38 pixels: 24 of them are 912, which a screen of 1,080 shows."""
     assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in BOARDS["tq-overview"]["panels"]) <= 24
 
 
-def test_traces_are_a_click_away():
+def test_traces_are_a_click_away() -> None:
     panels = [panel for uid, panel in PANELS if uid == "tq-clients"]
     links = [link["url"] for panel in panels for link in panel["fieldConfig"]["defaults"].get("links", [])]
     assert links

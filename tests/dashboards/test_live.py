@@ -148,7 +148,7 @@ def spoil(cluster: TQCluster) -> None:
 
 def test_every_query_returns_data_in_the_scenario_that_it_is_meant_for(
     cluster: TQCluster, ray_connected: None, tmp_path: Path
-):
+) -> None:
     cluster.restart_tq(metrics=True)
     record = tmp_path / "endpoint.json"
     write_record(record, cluster)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dashboards.promql import Checker, QueryError
+from dataplane.metrics import Metric
 from exporter.catalogue.metrics import METRICS, prometheus_name
 from exporter.shipped import rules
 
@@ -29,12 +30,12 @@ CHECKER = Checker(rules.recorded())
         ("scalar(tq:threshold:nonsense)", "nothing emits"),
     ],
 )
-def test_a_wrong_query_is_refused(query: str, complaint: str):
+def test_a_wrong_query_is_refused(query: str, complaint: str) -> None:
     with pytest.raises(QueryError, match=complaint):
         CHECKER.labels(query)
 
 
-def test_the_labels_of_a_result():
+def test_the_labels_of_a_result() -> None:
     checker = Checker()
     assert checker.labels("dataplane_partition_depth") == {"job", "instance", "run", "partition"}
     assert checker.labels("sum by (job) (dataplane_partition_depth)") == {"job"}
@@ -44,7 +45,7 @@ def test_the_labels_of_a_result():
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=prometheus_name)
-def test_every_metric_can_be_queried(metric):
+def test_every_metric_can_be_queried(metric: Metric) -> None:
     suffix = "_count" if metric.kind == "histogram" else ""
     assert CHECKER.metrics(f"sum(rate({prometheus_name(metric)}{suffix}[$__rate_interval]))") == {
         prometheus_name(metric) + suffix
@@ -53,5 +54,5 @@ def test_every_metric_can_be_queried(metric):
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_every_alert_passes(name: str):
+def test_every_alert_passes(name: str) -> None:
     CHECKER.labels(ALERTS[name]["expr"])

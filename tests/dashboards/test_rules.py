@@ -35,16 +35,16 @@ def promtool_tests() -> list[dict[str, Any]]:
     return [test for file in UNIT_TESTS for test in yaml.safe_load(file.read_text())["tests"]]
 
 
-def test_promtool_accepts_them():
+def test_promtool_accepts_them() -> None:
     assert "SUCCESS" in run_promtool("check", "rules", *rules.FILES, folder=FOLDER / "prometheus")
 
 
 @pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.stem)
-def test_promtools_tests_pass(file: Path):
+def test_promtools_tests_pass(file: Path) -> None:
     run_promtool("test", "rules", file.name, folder=file.parent)
 
 
-def test_the_thresholds_are_those_that_the_module_declares():
+def test_the_thresholds_are_those_that_the_module_declares() -> None:
     assert rules.read("thresholds.yaml") == render_rules(), "python -m exporter.shipped.thresholds > the file"
 
 
@@ -72,12 +72,12 @@ ABOUT_THE_TARGET = {"TQExporterAbsent": {"absent target"}}
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_every_alert_is_tested_in_every_situation(name: str):
+def test_every_alert_is_tested_in_every_situation(name: str) -> None:
     exempt = NOT_OF_A_JOB.get(name, set()) | ABOUT_THE_TARGET.get(name, set())
     assert covered()[name] == set(SITUATIONS) - exempt
 
 
-def test_a_test_that_says_fires_sees_it_fire():
+def test_a_test_that_says_fires_sees_it_fire() -> None:
     for test in promtool_tests():
         expected = [case["exp_alerts"] for case in test.get("alert_rule_test", [])]
         if ": fires" in test["name"]:
@@ -87,7 +87,7 @@ def test_a_test_that_says_fires_sees_it_fire():
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_every_alert_says_what_it_must(name: str):
+def test_every_alert_says_what_it_must(name: str) -> None:
     alert = ALERTS[name]
     notes = alert["annotations"]
     assert alert["for"]
@@ -99,7 +99,7 @@ def test_every_alert_says_what_it_must(name: str):
     assert re.match(r"any$|(recovery|nemo-rl|verl)\b", notes["conventions"])
 
 
-def test_every_recorded_series_and_threshold_is_used():
+def test_every_recorded_series_and_threshold_is_used() -> None:
     used = frozenset().union(*(CHECKER.metrics(alert["expr"]) for alert in ALERTS.values()))
     used = used.union(*(CHECKER.metrics(expression) for expression in rules.recorded().values()))
     described = "".join(alert["annotations"]["description"] for alert in ALERTS.values())
@@ -109,13 +109,13 @@ def test_every_recorded_series_and_threshold_is_used():
 
 
 @pytest.mark.parametrize("name", [name for name, alert in ALERTS.items() if "tq:threshold:" in alert["expr"]])
-def test_no_alert_compares_with_a_number_of_its_own(name: str):
+def test_no_alert_compares_with_a_number_of_its_own(name: str) -> None:
     """Only 0 and 1 may be literal, as states or counts of nothing. Every other number must be a threshold."""
     numbers = re.findall(r"(?:[<>=]=?|\*)\s*([\d.]+)", ALERTS[name]["expr"])
     assert set(numbers) <= {"0", "1"}
 
 
-def test_exporters_that_share_a_prometheus_stay_apart():
+def test_exporters_that_share_a_prometheus_stay_apart() -> None:
     for name, expression in rules.recorded().items():
         if not name.startswith(PREFIX):
             assert {"job", "instance", "run"} <= CHECKER.labels(expression), name

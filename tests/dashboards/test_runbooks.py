@@ -18,12 +18,12 @@ CHECKER = Checker(rules.recorded())
 SECTIONS = ["What it means", "How to confirm", "Likely causes", "What to do", "How to silence"]
 
 
-def test_there_is_one_for_every_alert_and_no_other():
+def test_there_is_one_for_every_alert_and_no_other() -> None:
     assert {file.stem for file in FOLDER.glob("*.md")} == set(ALERTS)
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_it_has_the_sections(name: str):
+def test_it_has_the_sections(name: str) -> None:
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {name}\n")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
@@ -37,7 +37,7 @@ def test_it_has_the_sections(name: str):
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_its_query_names_what_there_is(name: str):
+def test_its_query_names_what_there_is(name: str) -> None:
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     queries = re.findall(r"```promql\n(.+?)```", text, re.DOTALL)
     assert queries
@@ -46,7 +46,7 @@ def test_its_query_names_what_there_is(name: str):
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_what_it_names_exists(name: str):
+def test_what_it_names_exists(name: str) -> None:
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     for other in re.findall(r"\b(?:DataPlane|TQExporter)[A-Z]\w+\b", text):
         assert other in ALERTS or other in ("DataPlaneNotReady", "DataPlaneWriteError", "DataPlaneTimeout"), other

@@ -56,7 +56,7 @@ def processes_of(mark: str) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_it_runs_says_where_and_leaves_nothing(folder: Path):
+def test_it_runs_says_where_and_leaves_nothing(folder: Path) -> None:
     mark = uuid4().hex
     stack = start(folder, "--duration", "10", **{MARK: mark})
     out = folder / "out"
@@ -81,7 +81,7 @@ def test_it_runs_says_where_and_leaves_nothing(folder: Path):
     assert [path.name for path in folder.iterdir()] == ["out"]
 
 
-def test_a_demo_that_cannot_start_is_told_and_leaves_nothing(folder: Path):
+def test_a_demo_that_cannot_start_is_told_and_leaves_nothing(folder: Path) -> None:
     mark = uuid4().hex
     stack = start(folder, "--listen", "127.0.0.1:nonsense", **{MARK: mark})
     assert stack.wait(120) == 1
@@ -90,7 +90,7 @@ def test_a_demo_that_cannot_start_is_told_and_leaves_nothing(folder: Path):
     assert [path.name for path in folder.iterdir()] == ["out"]
 
 
-def test_promtool_accepts_the_configuration(tmp_path: Path):
+def test_promtool_accepts_the_configuration(tmp_path: Path) -> None:
     rules.write(tmp_path / "rules")
     text = prometheus_config({"tq-exporter": ["127.0.0.1:1"]}, tmp_path / "rules", "127.0.0.1:2", run="demo")
     (tmp_path / "prometheus.yaml").write_text(text)
@@ -99,7 +99,7 @@ def test_promtool_accepts_the_configuration(tmp_path: Path):
     assert yaml.safe_load(text)["scrape_configs"][0]["static_configs"][0]["labels"] == {"run": "demo"}
 
 
-def test_the_configurations_that_ship_are_valid():
+def test_the_configurations_that_ship_are_valid() -> None:
     package = Path(rules.__file__).parent
     for command in (
         ["amtool", "check-config", "alertmanager/alertmanager.yaml"],

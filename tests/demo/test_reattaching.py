@@ -25,7 +25,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 class Attach:
     """Returns the given values in order; raises those that are exceptions."""
 
-    def __init__(self, *outcomes: Any) -> None:
+    def __init__(self, *outcomes: MetricsDataPlaneClient | Exception) -> None:
         self.outcomes = list(outcomes)
 
     def __call__(self) -> MetricsDataPlaneClient:

@@ -40,9 +40,9 @@ SNAPSHOT = Snapshot(
 
 
 def drawn(view: Any) -> str:
-    console = Console(file=io.StringIO(), width=220)
-    console.print(view)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    written = io.StringIO()
+    Console(file=written, width=220).print(view)
+    return written.getvalue()
 
 
 def test_one_line_tells_state_and_occupancy() -> None:

@@ -6,7 +6,9 @@ from dataplane.groups import DataPlaneGroupMeta
 from exporter.demo.window import ABANDONED_AFTER, choose
 
 
-def group(name: str, version: int | None, *, committed: bool = True, expected: int = 1, failed: bool = False):
+def group(
+    name: str, version: int | None, *, committed: bool = True, expected: int = 1, failed: bool = False
+) -> DataPlaneGroupMeta:
     return DataPlaneGroupMeta(
         "train", name, [name], version, committed=committed, expected_num_keys=expected, failed=failed
     )

@@ -50,8 +50,8 @@ def look_until_recorded(cluster: TQCluster, previous: Endpoint) -> Absent:
         answer = look(cluster.ray_address, previous)
         assert isinstance(answer, Absent)
         if "no record" not in answer.detail:
-            break
-    return answer
+            return answer
+    raise AssertionError(f"Ray has no record of the death: {answer}")
 
 
 def test_the_running_controller_is_found_with_all_it_says(cluster: TQCluster) -> None:

@@ -124,7 +124,8 @@ def pid_of(port: int) -> int | None:
 def answers(port: int) -> str:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            return answer.read().decode()
+            body: bytes = answer.read()
+            return body.decode()
     except OSError:
         return ""
 

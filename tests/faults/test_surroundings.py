@@ -168,7 +168,8 @@ def test_it_ends_in_order_when_nothing_can_be_printed() -> None:
 def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.status == 200
+            status: int = answer.status
+            return status == 200
     except OSError:
         return False
 

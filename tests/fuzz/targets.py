@@ -39,7 +39,8 @@ def poisoned_pickle() -> Iterator[None]:
         raise Unpickled
 
     names = ("load", "loads", "Unpickler", "_load", "_loads", "_Unpickler")
-    with mock.patch.multiple(pickle, **dict.fromkeys(names, refuse)):
+    replaced: dict[str, Any] = dict.fromkeys(names, refuse)
+    with mock.patch.multiple(pickle, **replaced):
         yield
 
 

@@ -9,12 +9,12 @@ from tests.golden.scenarios import FOLDER, SCENARIOS, expose
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_the_exposition_is_as_agreed(name: str):
+def test_the_exposition_is_as_agreed(name: str) -> None:
     agreed = (FOLDER / f"{name}.prom").read_text(encoding="utf-8")
     assert expose(name) == agreed, "run: python -m tests.golden.scenarios, and read the difference"
 
 
-def test_together_they_show_every_metric_but_the_pushs():
+def test_together_they_show_every_metric_but_the_pushs() -> None:
     text = "".join((FOLDER / f"{name}.prom").read_text(encoding="utf-8") for name in SCENARIOS)
     for metric in EXPORTER_METRICS:
         if metric.name != "tq_exporter.otlp.exports":  # absent while nothing is pushed

@@ -30,9 +30,9 @@ def make() -> Iterator[Make]:
         return made[-1]
 
     yield one
-    for worker in (worker for fixture in made for worker in fixture.poller._workers.values()):
-        worker.stop()
-        assert worker.join(10)
+    for slot in (slot for fixture in made for slot in fixture.poller._slots.values()):
+        slot.worker.stop()
+        assert slot.worker.join(10)
 
 
 def spend(at: Fixture, seconds: float) -> float:

@@ -21,7 +21,7 @@ class _NoDuplicates(yaml.SafeLoader):
     """Rejects a mapping with a duplicate key; Helm would use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key) for key, _ in node.value]
         assert len(keys) == len(set(keys)), f"a key is there twice: {sorted(keys)} at {node.start_mark}"
         return super().construct_mapping(node, deep)
 

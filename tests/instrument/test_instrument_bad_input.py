@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -52,7 +52,8 @@ class _Hostile:
 def test_any_partition_reaches_the_client_and_has_a_bounded_name(
     partition: Any, name: str | None, telemetry: Telemetry
 ) -> None:
-    inner, events = ScriptedClient(put_samples=None), []
+    inner = ScriptedClient(put_samples=None)
+    events: list[dict[str, Any]] = []
     client = telemetry.wrap(inner, events.append, propagate=True)
     client.put_samples(["a"], partition)
     assert inner.calls[0][1][1] is partition
@@ -71,8 +72,9 @@ def test_a_generator_of_keys_is_left_to_the_client(telemetry: Telemetry) -> None
             return list(sample_ids)
 
     client = telemetry.wrap(Inner(), propagate=True)
-    assert client.put_samples((key for key in "abc"), "train").sample_ids == ["a", "b", "c"]
-    assert client.get_samples((key for key in "ab"), "train", ["x"]) == ["a", "b"]
+    put, got = (cast("list[str]", (key for key in keys)) for keys in ("abc", "ab"))
+    assert client.put_samples(put, "train").sample_ids == ["a", "b", "c"]
+    assert client.get_samples(got, "train", ["x"]) == ["a", "b"]
     snapshot = client.snapshot()
     assert snapshot["ops"]["put"]["keys"] == snapshot["n_keys_outstanding"] == 3
     assert snapshot["observer_failures"] == 0
@@ -104,7 +106,8 @@ def test_a_generator_of_keys_is_left_to_the_client(telemetry: Telemetry) -> None
 def test_any_keys_reach_the_client_and_are_counted_where_that_is_free(
     operation: str, keys: Any, n_keys: int, telemetry: Telemetry
 ) -> None:
-    inner, events = ScriptedClient(), []
+    inner = ScriptedClient()
+    events: list[dict[str, Any]] = []
     client = telemetry.wrap(inner, events.append)
     args = (keys, "train", ["x"]) if operation == "get_samples" else (keys, "train")
     getattr(client, operation)(*args)

@@ -33,7 +33,8 @@ def test_every_operation_of_the_interface_is_covered() -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_returns_what_the_client_returned_and_is_counted_once(name: str, telemetry: Telemetry) -> None:
-    inner, events = ScriptedClient(**RESULTS), []
+    inner = ScriptedClient(**RESULTS)
+    events: list[dict[str, Any]] = []
     client = telemetry.wrap(inner, events.append)
 
     result = getattr(client, name)(*CALLS[name])

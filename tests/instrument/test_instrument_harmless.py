@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -29,7 +29,8 @@ def test_a_foreign_listing_that_can_be_read_once_is_left_to_its_caller(telemetry
         yield from "abc"
 
     client = telemetry.wrap(ScriptedClient(list_metadata=groups()))
-    assert list(client.list_metadata("train")) == ["a", "b", "c"]
+    listed: Iterable[object] = client.list_metadata("train")
+    assert list(listed) == ["a", "b", "c"]
 
 
 def test_of_a_long_listing_the_newest_keys_are_remembered(telemetry: Telemetry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class _Pair:
         (TensorDict({}, batch_size=[2]), 0),
         (NonTensorData("text"), 0),
         (lazy_stack([TensorDict({"x": torch.zeros(n)}) for n in (3, 5)]), 32),
-        (_Pair(x=torch.zeros(2, 2), note="n", batch_size=[2]), 16),
+        (_Pair(x=torch.zeros(2, 2), note="n", batch_size=[2]), 16),  # type: ignore[call-arg]
     ],
 )
 def test_bytes_of(payload: Any, size: int) -> None:
@@ -68,10 +69,16 @@ def test_a_payload_is_walked_once_and_no_tensor_is_touched(monkeypatch: pytest.M
     count_bytes(batch)  # its classes are cached now
     walks: list[object] = []
     children = dict(_payload._containers)
+
+    def noted(iterate: Callable[[Any], Iterable[Any]]) -> Callable[[Any], Iterable[Any]]:
+        def note_and_iterate(value: Any) -> Iterable[Any]:
+            walks.append(id(value))
+            return iterate(value)
+
+        return note_and_iterate
+
     for cls, iterate in children.items():
-        monkeypatch.setitem(
-            _payload._containers, cls, lambda value, iterate=iterate: walks.append(id(value)) or iterate(value)
-        )
+        monkeypatch.setitem(_payload._containers, cls, noted(iterate))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         assert count_bytes(batch) == 24 + 32 + 8
     assert profile.key_averages() == []  # no operator ran: nothing was copied, moved or computed

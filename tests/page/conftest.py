@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from tests.page.support import Served
 
@@ -35,7 +36,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium is not None, "no chromium here: .ci/tools installs it"
-    from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
@@ -53,7 +53,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
         *,
         width: int = 1440,
         height: int = 900,
-        theme: str = "light",
+        theme: Literal["light", "dark"] = "light",
         quiet: bool = True,
         until: str = "live",
         **options: Any,
@@ -65,7 +65,12 @@ def open_page(browser: Browser) -> Iterator[Open]:
         page.set_default_timeout(60_000)
         complaints: list[str] = []
         host = urlsplit(url).netloc
-        page.on("request", lambda seen: urlsplit(seen.url).netloc == host or complaints.append(f"asked {seen.url}"))
+
+        def check_host(seen: Request) -> None:
+            if urlsplit(seen.url).netloc != host:
+                complaints.append(f"asked {seen.url}")
+
+        page.on("request", check_host)
         page.on("pageerror", lambda error: complaints.append(f"failed: {error}"))
         if quiet:  # a refused connection is always logged on the console
             page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))

@@ -6,10 +6,12 @@ import json
 import time
 import urllib.request
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
+from dataplane.discovery.record import Endpoint
 from exporter.model.snapshot import ErrorCount, Incident, Snapshot
 from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, Served, cells, many, number, running, text, wait_for_text
@@ -39,9 +41,10 @@ def shown(name: str) -> str:
     return name or "(empty name)"
 
 
-def api(served: Served, path: str = "api/v1/snapshot") -> dict:
+def api(served: Served, path: str = "api/v1/snapshot") -> dict[str, Any]:
     with urllib.request.urlopen(served.url + path, timeout=20) as answer:
-        return json.load(answer)
+        decoded: dict[str, Any] = json.load(answer)
+        return decoded
 
 
 def bars(page: Page, table: str) -> dict[str, str]:
@@ -139,7 +142,7 @@ def test_names_are_inert_text(served: Served, open_page: Open) -> None:
         page.locator("#partitions .name").nth(index).click()
 
 
-def replace_endpoint(snapshot: Snapshot, **changes: str):
+def replace_endpoint(snapshot: Snapshot, **changes: str) -> Endpoint:
     from msgspec.structs import replace as replace_struct
 
     assert snapshot.endpoint is not None
@@ -154,7 +157,7 @@ def test_a_change_is_followed(served: Served, open_page: Open) -> None:
         )
         before = served.asked
         served.show(replace(served.snapshot, partitions=(part,)))
-        wait_for_text(page, "#ready", lambda said, groups=groups: said == f"{groups:,}")
+        wait_for_text(page, "#ready", f"{groups:,}".__eq__)
         # Turns of the page are counted, not seconds. The first one after the change shows it; on slow machines one or
         # two more.
         assert served.asked - before <= 3

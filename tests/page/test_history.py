@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -55,8 +56,9 @@ def snapshot(
     )
 
 
-def read(history: History, window: str = "recent") -> dict:
-    return json.loads(history.encode(window))
+def read(history: History, window: str = "recent") -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(history.encode(window))
+    return decoded
 
 
 def test_a_sample_is_what_the_snapshot_said(clock: StoppedClock, history: History) -> None:
@@ -146,7 +148,7 @@ def test_the_fullest_partitions_have_a_series_and_keep_it(clock: StoppedClock, h
 
 
 def incident(clock: StoppedClock, detail: str, source: str = "ping") -> Incident:
-    return Incident(clock.time(), source, source, "DataPlaneTimeout", detail)  # type: ignore[arg-type]
+    return Incident(clock.time(), source, source, "DataPlaneTimeout", detail)
 
 
 def test_failures_outlive_successes_and_repeats_are_counted(clock: StoppedClock, history: History) -> None:

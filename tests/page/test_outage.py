@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from exporter.model.history import plane_state
-from exporter.model.snapshot import Snapshot
+from exporter.model.snapshot import DiscoveryState, Snapshot
 from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, Served, cells, number, running, text, wait_for_text
 
@@ -17,7 +17,7 @@ REASON = "the controller at tcp://10.0.0.7:40123 is gone"
 FIGURES = ("#in-rate", "#ready", "#out-rate")
 
 
-def down(discovery: str) -> Snapshot:
+def down(discovery: DiscoveryState) -> Snapshot:
     """TransferQueue stopped answering a moment ago. The last listing is still in the snapshot."""
     now = running()
     ping = replace(now.sources[1], up=False, reason="failing", detail=REASON)
@@ -44,7 +44,9 @@ def assert_nothing_is_of_now(page: Page) -> None:
         ("lost", "Lost", "The data plane is gone, since "),
     ],
 )
-def test_transfer_queue_is_down(served: Served, open_page: Open, discovery: str, word: str, says: str) -> None:
+def test_transfer_queue_is_down(
+    served: Served, open_page: Open, discovery: DiscoveryState, word: str, says: str
+) -> None:
     page = open_page(served.url)
     assert number(page, "#ready") == 14
     served.show(down(discovery))
@@ -71,7 +73,7 @@ def test_transfer_queue_is_down(served: Served, open_page: Open, discovery: str,
         ("never_found", "Not found yet", "No data plane has answered since the exporter started, "),
     ],
 )
-def test_there_is_none(served: Served, open_page: Open, discovery: str, word: str, says: str) -> None:
+def test_there_is_none(served: Served, open_page: Open, discovery: DiscoveryState, word: str, says: str) -> None:
     sources = (replace(running().sources[0], detail="no such actor"),)
     served.show(Snapshot(time.time(), time.time() - 60, discovery=discovery, ready=True, sources=sources))
     page = open_page(served.url)
@@ -141,5 +143,5 @@ def test_a_hidden_page_asks_nothing(served: Served, open_page: Open) -> None:
 @pytest.mark.parametrize(
     ("up", "discovery", "state"), [(True, "found", "found"), (False, "found", "silent"), (False, "lost", "lost")]
 )
-def test_silent_is_found_without_an_answer(up: bool, discovery: str, state: str) -> None:
+def test_silent_is_found_without_an_answer(up: bool, discovery: DiscoveryState, state: str) -> None:
     assert plane_state(replace(running(), up=up, discovery=discovery)) == state

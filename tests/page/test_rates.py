@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import Page
 
 from tests.page.conftest import Open
 from tests.page.support import Served
@@ -11,7 +12,7 @@ Counter = list[float | None]
 
 
 def rates(
-    page, at: list[float], listed_at: list[float], counter: Counter, states: list[str], window_s: float
+    page: Page, at: list[float], listed_at: list[float], counter: Counter, states: list[str], window_s: float
 ) -> Counter:
     history = {"at": at, "state": states}
     ages = [when - listed for when, listed in zip(at, listed_at, strict=True)]

@@ -149,7 +149,7 @@ class TQCluster:
             "metrics": metrics,
         }
         self._timeout_s = timeout_s
-        self.controller: Controller | None = None  # type: ignore[assignment]
+        self._controller: Controller | None = None
         self._running_options: dict[str, Any] = {}
         self.storage_units: tuple[StorageUnit, ...] = ()
         self.metrics_endpoint: str | None = None
@@ -191,6 +191,12 @@ class TQCluster:
         return dict(RAY_ENV)
 
     @property
+    def controller(self) -> Controller:
+        """The running TransferQueue's controller; only while there is one."""
+        assert self._controller is not None, "TransferQueue is not running"
+        return self._controller
+
+    @property
     def pid(self) -> int:
         """The process that owns Ray and TransferQueue."""
         return self._process.pid
@@ -203,7 +209,7 @@ class TQCluster:
     def stop_tq(self) -> None:
         """Stop the controller and the storage units, even when they are frozen. Ray stays."""
         self._call("stop_tq")
-        self.controller, self.storage_units, self.metrics_endpoint = None, (), None  # type: ignore[assignment]
+        self._controller, self.storage_units, self.metrics_endpoint = None, (), None
 
     def restart_tq(self, **options: Any) -> None:
         """Replace TransferQueue by an empty one: a new controller, new storage units, new addresses."""
@@ -212,10 +218,10 @@ class TQCluster:
 
     def make_healthy(self) -> None:
         """Bring TransferQueue back to its first configuration, and empty it."""
-        if self.controller is None:
+        if self._controller is None:
             self.start_tq()
             return
-        pids = [self.controller.pid, *(unit.pid for unit in self.storage_units)]
+        pids = [self._controller.pid, *(unit.pid for unit in self.storage_units)]
         if self._running_options != self._tq_options or not all(is_running(pid) for pid in pids):
             self.restart_tq()
             return
@@ -291,7 +297,7 @@ class TQCluster:
         self.close()
 
     def _adopt(self, described: dict[str, Any]) -> None:
-        self.controller = Controller(**described["controller"])
+        self._controller = Controller(**described["controller"])
         self.storage_units = tuple(StorageUnit(**unit) for unit in described["storage_units"])
         self.metrics_endpoint = described["metrics_endpoint"]
 

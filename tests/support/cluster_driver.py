@@ -62,7 +62,7 @@ class Driver:
         info = conf.controller.zmq_info
         units = tq.interface._TQ_STORAGE["SimpleStorage"]
         zmq_infos = dict(conf.backend.SimpleStorage.zmq_info)
-        answer = {
+        answer: dict[str, Any] = {
             "controller": {
                 "id": info.id,
                 "address": info.to_addr("request_handle_socket"),
@@ -108,7 +108,8 @@ class Driver:
         tq.kv_batch_put(keys=keys, partition_id=partition_id, fields=data, tags=tags)
 
     def list_rows(self, partition_id: str | None) -> dict[str, dict[str, Any]]:
-        return tq.kv_list(partition_id=partition_id)
+        rows: dict[str, dict[str, Any]] = tq.kv_list(partition_id=partition_id)
+        return rows
 
     def clear_all(self) -> None:
         client = tq.get_client()
@@ -126,7 +127,8 @@ class Driver:
 
 
 def _pid(handle: Any) -> int:
-    return ray.get(handle.__ray_call__.remote(lambda _: os.getpid()), timeout=30)
+    pid: int = ray.get(handle.__ray_call__.remote(lambda _: os.getpid()), timeout=30)
+    return pid
 
 
 def _tokens(rows: int) -> torch.Tensor:

@@ -17,6 +17,8 @@ __all__ = ["Received", "grpc_receiver", "http_receiver"]
 
 WAIT_S = 30.0
 
+ExportRequest = metrics_service_pb2.ExportMetricsServiceRequest | trace_service_pb2.ExportTraceServiceRequest
+
 
 class Received:
     """The received protobuf requests. ``url`` is the receiver's base URL."""
@@ -58,7 +60,7 @@ def http_receiver() -> Iterator[Received]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if received.status == 200:
-                kinds = {
+                kinds: dict[str, type[ExportRequest]] = {
                     "/v1/metrics": metrics_service_pb2.ExportMetricsServiceRequest,
                     "/v1/traces": trace_service_pb2.ExportTraceServiceRequest,
                 }

@@ -84,11 +84,11 @@ def with_totals(snapshot: Snapshot, *, listed: bool = True) -> Snapshot:
             (LAG_BOUNDS, [flow.departure_lag for flow in flows]),
         )
     )
-    counts = (sum(getattr(flow, name) for flow in flows) for name in ("arrived", "departed", "lost"))
+    arrived, departed, lost = (sum(getattr(flow, name) for flow in flows) for name in ("arrived", "departed", "lost"))
     return replace(
         snapshot,
         total=total if parts or listed else None,
-        total_flow=PartitionFlow(ALL_PARTITIONS, *counts, residence, lag),
+        total_flow=PartitionFlow(ALL_PARTITIONS, arrived, departed, lost, residence, lag),
     )
 
 

@@ -31,7 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: not for the fast tier")
     if config.option.fast:
-        sys.modules.update(dict.fromkeys(HEAVY))  # None: cannot be imported
+        for name in HEAVY:
+            sys.modules[name] = None  # type: ignore[assignment]  # it cannot be imported then
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from exporter.config import Config, Otlp
 from exporter.model.snapshot import Snapshot
@@ -15,7 +16,7 @@ BUILD = Build("1.2.3", "0123abc", "3.11.7")
 
 
 @contextmanager
-def telemetry(config: Config | None = None, snapshot: Snapshot | None = None, **options) -> Iterator[Telemetry]:
+def telemetry(config: Config | None = None, snapshot: Snapshot | None = None, **options: Any) -> Iterator[Telemetry]:
     """Build and shut down a pipeline. Its OTLP interval never passes, so the push at shutdown is the only one."""
     snap = snapshot or rich_snapshot()
     built = Telemetry(config or Config(run="grpo-7b"), lambda: snap, build=BUILD, **{"environ": {}, **options})
@@ -25,5 +26,5 @@ def telemetry(config: Config | None = None, snapshot: Snapshot | None = None, **
         built.shutdown(timeout_s=5.0)
 
 
-def pushing_to(url: str, **otlp) -> Config:
+def pushing_to(url: str, **otlp: Any) -> Config:
     return Config(run="grpo-7b", otlp=Otlp(endpoint=url, **{"interval": 3600.0, **otlp}))

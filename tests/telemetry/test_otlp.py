@@ -8,11 +8,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.trace import NoOpTracer, set_span_in_context
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.catalogue.metrics import EXPORTER_METRICS, prometheus_label, prometheus_name
 from exporter.config import Otlp
+from exporter.model.snapshot import Snapshot
 from exporter.telemetry import Telemetry
 from exporter.telemetry.outcomes import ExportLog, Outcomes
 from exporter.telemetry.targets import push_target
@@ -26,8 +29,9 @@ DECLARED = {metric.name: metric for metric in EXPORTER_METRICS}
 
 
 @pytest.fixture(params=PROTOCOLS)
-def protocol(request) -> str:
-    return request.param
+def protocol(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def receiver(protocol: str) -> Iterator[Received]:
         yield received
 
 
-def test_the_push_says_what_the_scrape_says(receiver: Received, protocol: str):
+def test_the_push_says_what_the_scrape_says(receiver: Received, protocol: str) -> None:
     with telemetry(pushing_to(receiver.url, protocol=protocol)) as built:
         for _ in range(3):
             built.recorder.ping(0.002, None)
@@ -47,7 +51,7 @@ def test_the_push_says_what_the_scrape_says(receiver: Received, protocol: str):
     assert pushed["dataplane_partition_depth", frozenset({("partition", ODD_NAME)})] == 7
 
 
-def test_every_pushed_metric_is_declared_with_its_unit_and_kind(receiver: Received, protocol: str):
+def test_every_pushed_metric_is_declared_with_its_unit_and_kind(receiver: Received, protocol: str) -> None:
     with telemetry(pushing_to(receiver.url, protocol=protocol)) as built:
         built.recorder.ping(0.002, None)
     metrics = _metrics(receiver.last_metrics())
@@ -56,10 +60,10 @@ def test_every_pushed_metric_is_declared_with_its_unit_and_kind(receiver: Receiv
     for metric in metrics:
         declared = DECLARED[metric.name]
         assert (metric.unit, metric.description) == (declared.unit, declared.description)
-        assert kinds[metric.WhichOneof("data")] == declared.kind
+        assert kinds[str(metric.WhichOneof("data"))] == declared.kind
 
 
-def test_one_resource_and_one_scope_say_who_speaks(receiver: Received, protocol: str):
+def test_one_resource_and_one_scope_say_who_speaks(receiver: Received, protocol: str) -> None:
     with telemetry(pushing_to(receiver.url, protocol=protocol)):
         pass
     (resource_metrics,) = receiver.last_metrics().resource_metrics
@@ -71,7 +75,7 @@ def test_one_resource_and_one_scope_say_who_speaks(receiver: Received, protocol:
     assert scope_metrics.schema_url == "https://opentelemetry.io/schemas/1.40.0"
 
 
-def test_spans_are_pushed_with_their_parents(receiver: Received, protocol: str):
+def test_spans_are_pushed_with_their_parents(receiver: Received, protocol: str) -> None:
     with telemetry(pushing_to(receiver.url, protocol=protocol)) as built:
         poll = built.tracer.start_span("tq_exporter.poll")
         built.tracer.start_span("ping", set_span_in_context(poll)).end()
@@ -82,7 +86,7 @@ def test_spans_are_pushed_with_their_parents(receiver: Received, protocol: str):
     assert spans["ping"].parent_span_id == spans["tq_exporter.poll"].span_id
 
 
-def test_the_standard_headers_are_sent(receiver: Received, protocol: str, monkeypatch):
+def test_the_standard_headers_are_sent(receiver: Received, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=rl")
     with telemetry(pushing_to(receiver.url, protocol=protocol)):
         pass
@@ -90,7 +94,7 @@ def test_the_standard_headers_are_sent(receiver: Received, protocol: str, monkey
     assert receiver.headers[-1]["x-tenant"] == "rl"
 
 
-def test_the_standard_endpoint_is_enough(receiver: Received, protocol: str, monkeypatch):
+def test_the_standard_endpoint_is_enough(receiver: Received, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
@@ -99,7 +103,7 @@ def test_the_standard_endpoint_is_enough(receiver: Received, protocol: str, monk
     assert "dataplane_up" in {name for name, _ in _pushed(receiver.last_metrics())}
 
 
-def test_metrics_are_pushed_again_and_again():
+def test_metrics_are_pushed_again_and_again() -> None:
     with http_receiver() as receiver, telemetry(pushing_to(receiver.url, interval=0.05)) as built:
         receiver.last_metrics()
         receiver.metrics.clear()
@@ -111,13 +115,13 @@ def test_metrics_are_pushed_again_and_again():
     assert float(ok.rpartition(" ")[2]) >= 1
 
 
-def test_without_a_target_there_is_no_push_and_the_tracer_does_nothing():
+def test_without_a_target_there_is_no_push_and_the_tracer_does_nothing() -> None:
     with telemetry() as built:
         assert isinstance(built.tracer, NoOpTracer)
         assert "otlp_exports" not in built.scrape(None)[0].decode()
 
 
-def test_no_global_provider_is_set():
+def test_no_global_provider_is_set() -> None:
     code = (
         "from opentelemetry import metrics, trace\n"
         "from exporter.config import Config, Otlp\n"
@@ -131,7 +135,9 @@ def test_no_global_provider_is_set():
     assert out.split() == ["_ProxyMeterProvider", "ProxyTracerProvider", "False"]
 
 
-def test_a_receiver_that_refuses_is_counted_logged_once_and_never_stops_a_scrape(caplog):
+def test_a_receiver_that_refuses_is_counted_logged_once_and_never_stops_a_scrape(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with http_receiver() as receiver:
         receiver.status = 400
         with caplog.at_level(logging.DEBUG), telemetry(pushing_to(receiver.url)) as built:
@@ -153,8 +159,8 @@ def test_a_receiver_that_refuses_is_counted_logged_once_and_never_stops_a_scrape
             assert 'tq_exporter_otlp_exports_total{outcome="ok",signal="metrics"} 1.0' in text
 
 
-def test_a_push_that_cannot_be_rendered_is_counted_and_logged(caplog):
-    snapshots = [None]
+def test_a_push_that_cannot_be_rendered_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    snapshots: list[Snapshot] = [None]  # type: ignore[list-item]
     with http_receiver() as receiver:
         built = Telemetry(pushing_to(receiver.url), lambda: snapshots[0], build=BUILD, environ={})
         push = built._meter_provider._metric_readers[1]
@@ -176,7 +182,9 @@ class TestOutcomes:
         self.reasons = ExportLog()
         self.outcomes = Outcomes(target, lambda *counted: self.counted.append(counted), self.reasons, self.clock)
 
-    def test_a_long_outage_is_logged_every_five_minutes_and_counted_every_time(self, caplog):
+    def test_a_long_outage_is_logged_every_five_minutes_and_counted_every_time(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with caplog.at_level(logging.INFO):
             for _ in range(121):  # half an hour at 15 s
                 self.outcomes.failed()
@@ -188,7 +196,7 @@ class TestOutcomes:
         assert [record.levelname for record in caplog.records[-2:]] == ["INFO", "WARNING"]
         assert "failed, 1 in a row" in caplog.records[-1].getMessage()
 
-    def test_the_sdks_lines_become_the_reason_and_nothing_else(self, caplog):
+    def test_the_sdks_lines_become_the_reason_and_nothing_else(self, caplog: pytest.LogCaptureFixture) -> None:
         self.reasons.install()
         try:
             sdk = logging.getLogger("opentelemetry.exporter.otlp.proto.http.metric_exporter")
@@ -204,16 +212,16 @@ class TestOutcomes:
         assert "as before" in caplog.text
 
 
-def _metrics(request):
+def _metrics(request: ExportMetricsServiceRequest) -> list[Metric]:
     return [m for resource in request.resource_metrics for scope in resource.scope_metrics for m in scope.metrics]
 
 
-def _pushed(request) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def _pushed(request: ExportMetricsServiceRequest) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return the pushed values, under the names that a Collector gives them."""
     values = {}
     for metric in _metrics(request):
         name = prometheus_name(DECLARED[metric.name])
-        for point in getattr(metric, metric.WhichOneof("data")).data_points:
+        for point in getattr(metric, str(metric.WhichOneof("data"))).data_points:
             labels = {prometheus_label(a.key): a.value.string_value for a in point.attributes}
             if metric.WhichOneof("data") != "histogram":
                 value = getattr(point, point.WhichOneof("value"))

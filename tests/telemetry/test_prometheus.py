@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_classic
 
@@ -31,7 +33,7 @@ PROMETHEUS_ACCEPTS = (
 EXPOSED = {prometheus_name(metric) for metric in EXPORTER_METRICS} - {"tq_exporter_otlp_exports_total"}
 
 
-def test_no_accept_header_gives_the_classic_format():
+def test_no_accept_header_gives_the_classic_format() -> None:
     with telemetry() as built:
         body, content_type = built.scrape(None)
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
@@ -40,7 +42,7 @@ def test_no_accept_header_gives_the_classic_format():
 
 
 @pytest.mark.parametrize("accept", [OPENMETRICS, PROMETHEUS_ACCEPTS])
-def test_openmetrics_when_asked_for(accept: str):
+def test_openmetrics_when_asked_for(accept: str) -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         body, content_type = built.scrape(accept)
@@ -81,7 +83,7 @@ def test_openmetrics_when_asked_for(accept: str):
         (",;=, ;;", False),
     ],
 )
-def test_the_format_with_the_highest_quality_that_is_known(accept: str, openmetrics: bool):
+def test_the_format_with_the_highest_quality_that_is_known(accept: str, openmetrics: bool) -> None:
     with telemetry() as built:
         body, content_type = built.scrape(accept)
     kind = "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain; version="
@@ -92,13 +94,13 @@ def test_the_format_with_the_highest_quality_that_is_known(accept: str, openmetr
 @given(
     st.lists(st.sampled_from([*'",;=*/ .', "q=", "version=", "text/plain", "application/openmetrics-text", "1.0.0"]))
 )
-def test_no_accept_header_is_an_error(words: list[str]):
+def test_no_accept_header_is_an_error(words: list[str]) -> None:
     with telemetry() as built:
         built.scrape("".join(words))
 
 
 @pytest.mark.parametrize("accept", [None, OPENMETRICS])
-def test_only_the_names_that_are_asked_for(accept: str | None):
+def test_only_the_names_that_are_asked_for(accept: str | None) -> None:
     names = ["dataplane_up", "dataplane_errors_total", "target_info", "nothing"]
     with telemetry() as built:
         built.recorder.ping(0.001, None)
@@ -111,7 +113,7 @@ def test_only_the_names_that_are_asked_for(accept: str | None):
     assert same_type == content_type
 
 
-def test_both_formats_hold_the_same_series():
+def test_both_formats_hold_the_same_series() -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         classic = _samples(parse_classic(built.scrape(None)[0].decode()))
@@ -120,7 +122,7 @@ def test_both_formats_hold_the_same_series():
 
 
 @pytest.mark.parametrize("accept", [None, OPENMETRICS])
-def test_no_series_and_no_family_appears_twice(accept: str | None):
+def test_no_series_and_no_family_appears_twice(accept: str | None) -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         built.scrape(accept)
@@ -132,7 +134,7 @@ def test_no_series_and_no_family_appears_twice(accept: str | None):
     assert len(set(types)) == len(types)
 
 
-def test_every_catalogue_metric_is_there_under_its_name_with_its_help():
+def test_every_catalogue_metric_is_there_under_its_name_with_its_help() -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         text = built.scrape(None)[0].decode()
@@ -141,14 +143,14 @@ def test_every_catalogue_metric_is_there_under_its_name_with_its_help():
             assert f"# HELP {name} {metric.description}\n# TYPE {name} {metric.kind}\n" in text
 
 
-def test_nothing_else_is_exposed():
+def test_nothing_else_is_exposed() -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         lines = built.scrape(None)[0].decode().splitlines()
     assert {line.split()[2] for line in lines if line.startswith("# TYPE")} == EXPOSED | {"target_info"}
 
 
-def test_no_series_carries_the_scope_or_its_schema():
+def test_no_series_carries_the_scope_or_its_schema() -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
         families = list(parse_classic(built.scrape(None)[0].decode()))
@@ -157,7 +159,7 @@ def test_no_series_carries_the_scope_or_its_schema():
 
 
 @pytest.mark.parametrize("accept", [None, OPENMETRICS])
-def test_odd_partition_names_come_back_as_they_were(accept: str | None):
+def test_odd_partition_names_come_back_as_they_were(accept: str | None) -> None:
     with telemetry() as built:
         text = built.scrape(accept)[0].decode("utf-8")
     families = parse_openmetrics(text) if accept else parse_classic(text)
@@ -166,7 +168,7 @@ def test_odd_partition_names_come_back_as_they_were(accept: str | None):
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12), max_size=4, unique=True))
-def test_any_partition_name_survives_the_round_trip(names: list[str]):
+def test_any_partition_name_survives_the_round_trip(names: list[str]) -> None:
     snapshot = replace(empty_snapshot(), partitions=tuple(partition(name) for name in names))
     with telemetry(snapshot=snapshot) as built:
         # As in Prometheus, only \n ends a line.
@@ -176,7 +178,7 @@ def test_any_partition_name_survives_the_round_trip(names: list[str]):
     assert {_unescape(value) for value in read} == set(names)
 
 
-def test_the_target_carries_run_and_build():
+def test_the_target_carries_run_and_build() -> None:
     with telemetry() as built:
         (line,) = [line for line in built.scrape(None)[0].decode().splitlines() if line.startswith("target_info{")]
     assert 'run="grpo-7b"' in line
@@ -184,7 +186,7 @@ def test_the_target_carries_run_and_build():
     assert 'service_version="1.2.3"' in line
 
 
-def test_the_standard_variables_describe_the_target(monkeypatch):
+def test_the_standard_variables_describe_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "sidecar")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "run=from-env,k8s.pod.name=pod-7")
     with telemetry(Config()) as built:
@@ -196,7 +198,7 @@ def test_the_standard_variables_describe_the_target(monkeypatch):
         assert 'run="configured"' in built.scrape(None)[0].decode()
 
 
-def test_a_disabled_sdk_still_exposes_what_follows_from_the_snapshot(monkeypatch):
+def test_a_disabled_sdk_still_exposes_what_follows_from_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     with telemetry() as built:
         built.recorder.ping(0.001, None)
@@ -207,7 +209,7 @@ def test_a_disabled_sdk_still_exposes_what_follows_from_the_snapshot(monkeypatch
             assert "target_info{" in text
 
 
-def test_a_partition_that_is_gone_is_gone_from_the_next_scrape():
+def test_a_partition_that_is_gone_is_gone_from_the_next_scrape() -> None:
     snapshots = [rich_snapshot()]
     built = Telemetry(Config(), lambda: snapshots[0], environ={})
     assert 'dataplane_partition_depth{partition="train"}' in built.scrape(None)[0].decode()
@@ -218,7 +220,7 @@ def test_a_partition_that_is_gone_is_gone_from_the_next_scrape():
     built.shutdown(1.0)
 
 
-def test_concurrent_scrapes_each_get_all_of_it_once():
+def test_concurrent_scrapes_each_get_all_of_it_once() -> None:
     inside = threading.Semaphore(1)
     overlapped: list[str] = []
 
@@ -239,7 +241,7 @@ def test_concurrent_scrapes_each_get_all_of_it_once():
     assert all(sorted(body.splitlines()) == expected for body, _ in bodies)
 
 
-def test_promtool_accepts_it():
+def test_promtool_accepts_it() -> None:
     promtool = shutil.which("promtool")
     assert promtool, "promtool is missing: install the package prometheus"
     with telemetry() as built:
@@ -250,7 +252,7 @@ def test_promtool_accepts_it():
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
-def _samples(families) -> set[tuple[str, tuple[tuple[str, str], ...], float]]:
+def _samples(families: Iterable[Metric]) -> set[tuple[str, tuple[tuple[str, str], ...], float]]:
     return {
         (sample.name, tuple(sorted(sample.labels.items())), sample.value)
         for family in families

@@ -37,14 +37,14 @@ END_S = 10.0
 @pytest.mark.parametrize("interval", [0.05, 3600.0], ids=["a push in flight", "nothing in flight"])
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 @pytest.mark.parametrize("fault", ["silent", "mute handshake", "refused"])
-def test_it_ends_in_time(fault: str, protocol: str, interval: float):
+def test_it_ends_in_time(fault: str, protocol: str, interval: float) -> None:
     with _faulty(fault) as url:
         _, took = _run(url, protocol, interval)
     assert took < END_S
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_what_is_left_is_pushed(protocol: str):
+def test_what_is_left_is_pushed(protocol: str) -> None:
     with (http_receiver if protocol == "http/protobuf" else grpc_receiver)() as receiver:
         _run(receiver.url, protocol, 3600.0)
         names = {m.name for m in receiver.last_metrics().resource_metrics[0].scope_metrics[0].metrics}

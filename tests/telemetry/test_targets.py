@@ -7,17 +7,18 @@ import logging
 import pytest
 
 from exporter.config import ConfigError, Otlp
+from exporter.config.model import OtlpProtocol
 from exporter.telemetry.targets import PushTarget, push_interval_s, push_target
 
 CONFIGURED = Otlp(endpoint="http://collector:4318")
 
 
-def test_nothing_is_pushed_by_default():
+def test_nothing_is_pushed_by_default() -> None:
     assert push_target("metrics", Otlp(), {}) is None
     assert push_target("traces", Otlp(), {}) is None
 
 
-def test_a_configured_endpoint_pushes_both_signals():
+def test_a_configured_endpoint_pushes_both_signals() -> None:
     assert push_target("metrics", CONFIGURED, {}) == PushTarget(
         "metrics", "http/protobuf", "http://collector:4318/v1/metrics", 2.0, "collector:4318"
     )
@@ -44,13 +45,15 @@ def test_a_configured_endpoint_pushes_both_signals():
         (None, None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, "grpc"),
     ],
 )
-def test_the_protocol_is_configured_or_standard_or_told_by_the_port(endpoint, protocol, environ, expected):
+def test_the_protocol_is_configured_or_standard_or_told_by_the_port(
+    endpoint: str | None, protocol: OtlpProtocol | None, environ: dict[str, str], expected: str
+) -> None:
     target = push_target("metrics", Otlp(endpoint=endpoint, protocol=protocol), environ)
     assert target is not None
     assert target.protocol == expected
 
 
-def test_grpc_takes_the_endpoint_as_it_is():
+def test_grpc_takes_the_endpoint_as_it_is() -> None:
     target = push_target("metrics", Otlp(endpoint="http://c:4317"), {})
     assert target is not None
     assert target.endpoint == "http://c:4317"
@@ -65,14 +68,14 @@ def test_grpc_takes_the_endpoint_as_it_is():
         {"OTEL_METRICS_EXPORTER": "prometheus,otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"},
     ],
 )
-def test_standard_variables_alone_push_and_are_left_to_the_sdk(environ):
+def test_standard_variables_alone_push_and_are_left_to_the_sdk(environ: dict[str, str]) -> None:
     target = push_target("metrics", Otlp(), environ)
     assert target is not None
     assert target.endpoint is None
     assert target.receiver == "c:4318"
 
 
-def test_naming_the_exporter_is_enough():
+def test_naming_the_exporter_is_enough() -> None:
     target = push_target("traces", Otlp(), {"OTEL_TRACES_EXPORTER": "otlp"})
     assert target == PushTarget("traces", "http/protobuf", None, 2.0, "localhost:4318")
 
@@ -81,39 +84,42 @@ def test_naming_the_exporter_is_enough():
     "environ",
     [{"OTEL_METRICS_EXPORTER": "none"}, {"OTEL_METRICS_EXPORTER": "prometheus"}, {"OTEL_SDK_DISABLED": " TRUE "}],
 )
-def test_standard_variables_can_switch_the_push_off(environ):
+def test_standard_variables_can_switch_the_push_off(environ: dict[str, str]) -> None:
     assert push_target("metrics", CONFIGURED, environ) is None
 
 
-def test_switching_one_signal_off_leaves_the_other():
+def test_switching_one_signal_off_leaves_the_other() -> None:
     assert push_target("metrics", CONFIGURED, {"OTEL_TRACES_EXPORTER": "none"}) is not None
 
 
-def test_an_exporter_that_is_not_supported_is_said_so(caplog):
+def test_an_exporter_that_is_not_supported_is_said_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert push_target("metrics", CONFIGURED, {"OTEL_METRICS_EXPORTER": "console"}) is None
     assert "'console' is not supported" in caplog.text
 
 
 @pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"])
-def test_a_protocol_that_is_not_supported_ends_the_start(variable):
+def test_a_protocol_that_is_not_supported_ends_the_start(variable: str) -> None:
     with pytest.raises(ConfigError, match=f"{variable}: 'http/json' is not supported; write http/protobuf or grpc"):
         push_target("metrics", CONFIGURED, {variable: "http/json"})
 
 
-def test_the_standard_timeout_counts_unless_ours_is_configured():
+def test_the_standard_timeout_counts_unless_ours_is_configured() -> None:
     environ = {"OTEL_EXPORTER_OTLP_TIMEOUT": "7"}
-    assert push_target("metrics", CONFIGURED, environ).timeout is None
-    assert push_target("metrics", Otlp(endpoint="http://c:1", timeout=1.5), environ).timeout == 1.5
+    left_alone = push_target("metrics", CONFIGURED, environ)
+    configured = push_target("metrics", Otlp(endpoint="http://c:1", timeout=1.5), environ)
+    assert left_alone is not None
+    assert configured is not None
+    assert (left_alone.timeout, configured.timeout) == (None, 1.5)
 
 
-def test_the_receivers_name_carries_no_credentials():
+def test_the_receivers_name_carries_no_credentials() -> None:
     target = push_target("metrics", Otlp(endpoint="http://user:secret@c:4318"), {})
     assert target is not None
     assert target.receiver == "c:4318"
 
 
-def test_the_interval():
+def test_the_interval() -> None:
     assert push_interval_s(Otlp(), {}) == 15.0
     assert push_interval_s(Otlp(), {"OTEL_METRIC_EXPORT_INTERVAL": "2500"}) == 2.5
     assert push_interval_s(Otlp(interval=30.0), {"OTEL_METRIC_EXPORT_INTERVAL": "2500"}) == 30.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,19 +32,19 @@ from exporter.model.snapshot import RESIDENCE_BOUNDS
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-def test_it_holds_the_exporters_and_the_clients_metrics_once():
+def test_it_holds_the_exporters_and_the_clients_metrics_once() -> None:
     assert (*EXPORTER_METRICS, *CLIENT_METRICS) == METRICS
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)
 
 
-def test_no_exposed_name_is_used_twice():
+def test_no_exposed_name_is_used_twice() -> None:
     exposed = [name for metric in METRICS for name in _sample_names(metric)]
     assert len(set(exposed)) == len(exposed)
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_declarations_follow_the_conventions(metric: Metric):
+def test_declarations_follow_the_conventions(metric: Metric) -> None:
     assert re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", metric.name)
     assert metric.description.endswith(".")
     assert bool(metric.boundaries) == (metric.kind == "histogram")
@@ -58,7 +59,7 @@ def test_declarations_follow_the_conventions(metric: Metric):
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_the_sdk_exposes_the_name_that_the_catalogue_derives(metric: Metric):
+def test_the_sdk_exposes_the_name_that_the_catalogue_derives(metric: Metric) -> None:
     registry = CollectorRegistry()
     provider = MeterProvider(
         [PrometheusMetricReader(scope_info_enabled=False, registry=registry)], shutdown_on_exit=False
@@ -86,47 +87,47 @@ def test_the_sdk_exposes_the_name_that_the_catalogue_derives(metric: Metric):
         (Metric("a.b", "histogram", "{version}", "."), "a_b"),
     ],
 )
-def test_names_follow_the_collectors_rules(metric: Metric, name: str):
+def test_names_follow_the_collectors_rules(metric: Metric, name: str) -> None:
     assert prometheus_name(metric) == name
 
 
-def test_closed_sets_match_the_types_they_describe():
+def test_closed_sets_match_the_types_they_describe() -> None:
     assert tuple(field.name for field in dataclasses.fields(DataPlaneCapabilities)) == CAPABILITIES
     assert RESIDENCE_BOUNDS[-1] >= 3600
 
 
-def test_the_ping_histogram_has_a_bucket_at_the_objective():
+def test_the_ping_histogram_has_a_bucket_at_the_objective() -> None:
     assert 0.25 in catalogue.PING_DURATION.boundaries
     assert 0.3 in ping_bounds(0.3)
     assert list(ping_bounds(0.3)) == sorted(ping_bounds(0.3))
 
 
-def test_declared_attributes_pass():
+def test_declared_attributes_pass() -> None:
     check_attributes(catalogue.ERRORS, {"operation": "ping", "error.type": "_OTHER"})
     check_attributes(catalogue.PARTITION_KEYS, {"partition": "any name"})
     check_attributes(catalogue.ERRORS, {})
 
 
 @pytest.mark.parametrize("attributes", [{"operation": "reboot"}, {"group_id": "7"}])
-def test_undeclared_attributes_and_values_are_errors(attributes: dict[str, str]):
+def test_undeclared_attributes_and_values_are_errors(attributes: dict[str, str]) -> None:
     with pytest.raises(UndeclaredError, match=r"dataplane\.errors"):
         check_attributes(catalogue.ERRORS, attributes)
 
 
-def test_the_page_is_up_to_date():
+def test_the_page_is_up_to_date() -> None:
     assert DOCS.read_text(encoding="utf-8") == render_markdown(), (
         "run: python -m exporter.catalogue.docs > docs/metrics.md"
     )
 
 
 @pytest.mark.parametrize("render", [render_markdown, render_table])
-def test_every_form_names_every_metric_once(render):
+def test_every_form_names_every_metric_once(render: Callable[[], str]) -> None:
     words = re.findall(r"^(?:\| `)?([a-z_]+)(?=[` ])", render(), re.MULTILINE)
     for metric in METRICS:
         assert words.count(prometheus_name(metric)) == 1
 
 
-def test_json_has_every_field():
+def test_json_has_every_field() -> None:
     described = {metric["name"]: metric for metric in json.loads(render_json())}
     assert described.keys() == {metric.name for metric in METRICS}
     assert described["dataplane.errors"]["prometheus_name"] == "dataplane_errors_total"

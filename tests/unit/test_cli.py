@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import json
 import os
 import socket
@@ -14,7 +16,7 @@ from rich.console import Console
 
 from dataplane.discovery.record import Endpoint
 from exporter import cli
-from exporter.config import Config, load_config
+from exporter.config import Config, ConfigError, load_config
 from exporter.model.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState, StorageState, encode_snapshot
 from exporter.terminal.table import print_snapshot
 
@@ -149,10 +151,10 @@ def test_check_config_prints_a_configuration_that_can_be_read_again(tmp_path: Pa
 
 
 def test_what_is_not_installed_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(cli.ConfigError, match=r"discovery\.ray_address: needs ray and transfer_queue"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"discovery\.ray_address: needs ray and transfer_queue"):
         cli._check_packages(Config())
-    with pytest.raises(cli.ConfigError, match="reader: needs ray and transfer_queue"):
+    with pytest.raises(ConfigError, match="reader: needs ray and transfer_queue"):
         cli._check_packages(load_config({"--controller": CONTROLLER, "--reader": "client"}, {}))
     cli._check_packages(load_config({"--controller": CONTROLLER}, {}))
 
@@ -181,7 +183,7 @@ def test_once_succeeds_when_it_answered(monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
-    console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(width=160, record=True, file=io.StringIO())
     print_snapshot(snapshot(), console)
     shown = console.export_text()
     lines = [line.split() for line in shown.splitlines()]
@@ -193,7 +195,7 @@ def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
 
 
 def test_the_table_of_nothing_shows_no_zero() -> None:
-    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(width=120, record=True, file=io.StringIO())
     print_snapshot(Snapshot(taken_at=1_900_000_000.0, started_at=1_900_000_000.0), console)
     shown = console.export_text()
     assert "TransferQueue down (never found)" in shown

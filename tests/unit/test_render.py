@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.sdk.metrics.export import Gauge, Histogram, Metric, NumberDataPoint, Sum
+from opentelemetry.sdk.metrics.export import DataPointT, Histogram, HistogramDataPoint, NumberDataPoint, Sum
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
@@ -43,12 +43,12 @@ INSTRUMENTS = {
 }
 
 
-def test_a_full_snapshot_gives_every_metric_that_is_not_an_instrument():
+def test_a_full_snapshot_gives_every_metric_that_is_not_an_instrument() -> None:
     names = [metric.name for metric in render(rich_snapshot(), BUILD)]
     assert names == [metric.name for metric in EXPORTER_METRICS if metric.name not in INSTRUMENTS]
 
 
-def test_nothing_known_gives_what_is_always_known():
+def test_nothing_known_gives_what_is_always_known() -> None:
     points = _points(empty_snapshot())
     assert {name for name, _ in points} == {"dataplane.up", "dataplane.discovery.state", "tq_exporter.build.info"}
     assert points["dataplane.up", ()] == 0
@@ -56,7 +56,7 @@ def test_nothing_known_gives_what_is_always_known():
     assert points["dataplane.discovery.state", (("state", "lost"),)] == 0
 
 
-def test_values_are_those_of_the_snapshot():
+def test_values_are_those_of_the_snapshot() -> None:
     points = _points(rich_snapshot())
     train = ("partition", "train")
     assert points["dataplane.up", ()] == 1
@@ -83,7 +83,7 @@ def test_values_are_those_of_the_snapshot():
     assert points["dataplane.partition.groups.lost", (("partition", "gone"),)] == 8
 
 
-def test_an_empty_partition_shows_zeros_and_no_versions():
+def test_an_empty_partition_shows_zeros_and_no_versions() -> None:
     bare = PartitionState("val", TAKEN, groups=dict.fromkeys(GROUP_STATES, 0), keys=0)
     points = _points(replace(empty_snapshot(), partitions=(bare,)))
     names = {name for name, attributes in points if ("partition", "val") in attributes}
@@ -99,19 +99,19 @@ def test_an_empty_partition_shows_zeros_and_no_versions():
 @pytest.mark.parametrize(
     ("capacity", "keys"), [(None, 5), (100, None), (None, None), (0, 0)], ids=["unlimited", "unknown", "none", "zero"]
 )
-def test_utilization_is_absent_when_it_cannot_be_told(capacity: int | None, keys: int | None):
+def test_utilization_is_absent_when_it_cannot_be_told(capacity: int | None, keys: int | None) -> None:
     unit = StorageState(0, "u", capacity=capacity, keys=keys)
     points = _points(replace(empty_snapshot(), storage=(unit,)))
     assert not [name for name, _ in points if name == "dataplane.storage.utilization_ratio"]
 
 
-def test_a_controllers_unknown_facts_are_left_out():
+def test_a_controllers_unknown_facts_are_left_out() -> None:
     points = _points(replace(empty_snapshot(), endpoint=Endpoint("tcp://10.0.0.7:1")))
     info = [attributes for name, attributes in points if name == "dataplane.controller.info"]
     assert info == [(("address", "tcp://10.0.0.7:1"),)]
 
 
-def test_counters_and_histograms_count_from_the_start_and_all_points_carry_the_snapshots_time():
+def test_counters_and_histograms_count_from_the_start_and_all_points_carry_the_snapshots_time() -> None:
     for metric in render(rich_snapshot(), BUILD):
         for point in metric.data.data_points:
             assert point.time_unix_nano == int(TAKEN * 1e9)
@@ -121,54 +121,56 @@ def test_counters_and_histograms_count_from_the_start_and_all_points_carry_the_s
             assert metric.data.is_monotonic
 
 
-def test_a_clock_that_went_back_gives_no_counter_that_starts_after_its_end():
+def test_a_clock_that_went_back_gives_no_counter_that_starts_after_its_end() -> None:
     for metric in render(replace(rich_snapshot(), started_at=TAKEN + 100), BUILD):
         for point in metric.data.data_points:
             assert (getattr(point, "start_time_unix_nano", 0) or 0) <= point.time_unix_nano
 
 
-def test_a_histogram_keeps_buckets_sum_and_count():
+def test_a_histogram_keeps_buckets_sum_and_count() -> None:
     metric = next(m for m in render(rich_snapshot(), BUILD) if m.name == "dataplane.partition.residence.duration")
     point = metric.data.data_points[0]
+    assert isinstance(point, HistogramDataPoint)
     assert point.explicit_bounds == RESIDENCE_BOUNDS
     assert point.bucket_counts == (1,) * 14
     assert (point.count, point.sum) == (14, 54321.5)
 
 
-def test_rendering_is_pure():
+def test_rendering_is_pure() -> None:
     snap = rich_snapshot()
     assert render(snap, BUILD) == render(snap, BUILD)
     assert snap == rich_snapshot()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, None])
-def test_what_is_no_number_gives_no_point(value: float | None):
+def test_what_is_no_number_gives_no_point(value: float | None) -> None:
     sheet = Sheet(started_at=0.0, taken_at=1.0)
     sheet.add(catalogue.PARTITION_KEYS, value, partition="p")
     assert sheet.metrics() == []
 
 
-def test_an_integer_beyond_64_bits_becomes_a_float():
+def test_an_integer_beyond_64_bits_becomes_a_float() -> None:
     sheet = Sheet(started_at=0.0, taken_at=1.0)
     sheet.add(catalogue.PARTITION_KEYS, 2**70, partition="p")
     point = sheet.metrics()[0].data.data_points[0]
+    assert isinstance(point, NumberDataPoint)
     assert point.value == 2.0**70
     assert isinstance(point.value, float)
 
 
-def test_a_series_that_comes_twice_is_there_once():
+def test_a_series_that_comes_twice_is_there_once() -> None:
     points = [p for m in render(replace(rich_snapshot(), partitions=(partition("a"), partition("a"))), BUILD)
               if m.name == "dataplane.partition.keys" for p in m.data.data_points]  # fmt: skip
     assert len(points) == 1
 
 
-def test_half_a_surrogate_pair_does_not_reach_the_encoders():
+def test_half_a_surrogate_pair_does_not_reach_the_encoders() -> None:
     sheet = Sheet(started_at=0.0, taken_at=1.0)
     sheet.add(catalogue.PARTITION_KEYS, 1, partition="p\udc80")
     assert sheet.metrics()[0].data.data_points[0].attributes == {"partition": "p\\udc80"}
 
 
-def test_undeclared_is_an_error():
+def test_undeclared_is_an_error() -> None:
     sheet = Sheet(started_at=0.0, taken_at=1.0)
     with pytest.raises(UndeclaredError):
         sheet.add(catalogue.PARTITION_KEYS, 1, group_id="7")
@@ -267,15 +269,15 @@ _snapshots = st.builds(
 
 
 @given(_snapshots)
-def test_any_snapshot_gives_declared_finite_unique_series(snap: Snapshot):
+def test_any_snapshot_gives_declared_finite_unique_series(snap: Snapshot) -> None:
     declared = {metric.name: metric for metric in EXPORTER_METRICS}
     for metric in render(snap, BUILD):
-        series = [tuple(sorted(point.attributes.items())) for point in metric.data.data_points]
+        series = [tuple(sorted(_attributes(point).items())) for point in metric.data.data_points]
         assert series
         assert len(set(series)) == len(series)
         for point in metric.data.data_points:
-            catalogue.check_attributes(declared[metric.name], point.attributes)
-            "".join(point.attributes.values()).encode("utf-8")
+            catalogue.check_attributes(declared[metric.name], _attributes(point))
+            "".join(_attributes(point).values()).encode("utf-8")
             value = point.value if isinstance(point, NumberDataPoint) else point.sum
             assert math.isfinite(value)
             assert isinstance(value, float) or abs(value) < 2**63
@@ -284,12 +286,12 @@ def test_any_snapshot_gives_declared_finite_unique_series(snap: Snapshot):
 def _points(snap: Snapshot) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Return every number by metric name and sorted attributes."""
     return {
-        (metric.name, tuple(sorted(point.attributes.items()))): point.value
+        (metric.name, tuple(sorted(_attributes(point).items()))): point.value
         for metric in render(snap, BUILD)
-        if _is_number(metric)
         for point in metric.data.data_points
+        if isinstance(point, NumberDataPoint)
     }
 
 
-def _is_number(metric: Metric) -> bool:
-    return isinstance(metric.data, Gauge | Sum)
+def _attributes(point: DataPointT) -> dict[str, str]:
+    return {name: value for name, value in (point.attributes or {}).items() if isinstance(value, str)}

@@ -44,7 +44,7 @@ class Checks:
             assert self.go.wait(30)
             return real(password, hashed)
 
-        monkeypatch.setattr(auth.bcrypt, "checkpw", checkpw)
+        monkeypatch.setattr(bcrypt, "checkpw", checkpw)
 
 
 @pytest.fixture

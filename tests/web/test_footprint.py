@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dataplane.net.addresses import split_host_port
 from tests.soak.stand_in import Controllers, Run
 from tests.support.exporter_process import ExporterProcess
 
@@ -45,7 +46,7 @@ def test_it_stays_small(keys: int, limit_mb: int, tmp_path: Path) -> None:
             assert exporter.get(path)[0] == 200
         rss, threads = exporter.process.memory_info().rss, exporter.process.num_threads()
         with ExitStack() as stack:
-            address = tuple(exporter.url.removeprefix("http://").split(":"))
+            address = split_host_port(exporter.url.removeprefix("http://"))
             for _ in range(1000):
                 stack.enter_context(socket.create_connection(address, timeout=20))
             assert exporter.get("/metrics")[0] == 200

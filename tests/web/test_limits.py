@@ -87,7 +87,7 @@ class Target:
 def _is_whole(answer: bytes) -> bool:
     head, ends, body = answer.partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head)
-    return bool(ends and length) and len(body) >= int(length[1])
+    return bool(ends) and length is not None and len(body) >= int(length[1])
 
 
 def _at_hand(connection: socket.socket) -> bytes:

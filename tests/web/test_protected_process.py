@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import bcrypt
 import pytest
@@ -199,9 +200,10 @@ sys.exit(main(["run", *sys.argv[1:]]))
 def test_it_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = subprocess.Popen
 
-    def unprivileged(command: list[str], **options: object) -> subprocess.Popen[bytes]:
+    def unprivileged(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         at = command.index("run")
-        return real([sys.executable, "-c", _UNPRIVILEGED, *command[at + 1 :]], **options)  # type: ignore[call-overload]
+        started: subprocess.Popen[bytes] = real([sys.executable, "-c", _UNPRIVILEGED, *command[at + 1 :]], **options)
+        return started
 
     monkeypatch.setattr(subprocess, "Popen", unprivileged)
     with ExporterProcess(*NOWHERE) as exporter:

@@ -22,7 +22,7 @@ import pytest
 
 from exporter.config import Listen
 from exporter.model.snapshot import Snapshot
-from exporter.web import MAX_CONNECTIONS, Guard, WebServer, auth
+from exporter.web import MAX_CONNECTIONS, Guard, WebServer
 from exporter.web import guard as guard_module
 from exporter.web.routes import MAX_ANSWERS, Scrape
 from tests.support.snapshots import ODD_NAME, empty_snapshot, rich_snapshot
@@ -62,7 +62,9 @@ class Served:
     def refuse(self) -> None:
         self.refused += 1
 
-    def request(self, path: str, method: str = "GET", headers: dict[str, str] | None = None, host: str | None = None):
+    def request(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None, host: str | None = None
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = http.client.HTTPConnection(host or "127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, headers=headers or {})
@@ -84,7 +86,7 @@ def served() -> Iterator[Served]:
     running.web.stop()
 
 
-def test_metrics(served: Served):
+def test_metrics(served: Served) -> None:
     status, headers, body = served.request("/metrics?debug=1", headers={"Accept": "application/openmetrics-text"})
     assert (status, body) == (200, b"dataplane_up 1\n")
     assert headers["Content-Type"] == "text/plain; version=0.0.4"
@@ -92,21 +94,21 @@ def test_metrics(served: Served):
     assert served.accepted == ["application/openmetrics-text"]
 
 
-def test_health_is_the_loops_and_nothing_elses(served: Served):
+def test_health_is_the_loops_and_nothing_elses(served: Served) -> None:
     served.snapshot = replace(empty_snapshot(), discovery="lost", up=False)
     assert served.request("/healthz")[::2] == (200, b"ok\n")
     served.alive = False
     assert served.request("/healthz")[::2] == (503, b"the poll loop has stopped\n")
 
 
-def test_readiness_is_the_first_round(served: Served):
+def test_readiness_is_the_first_round(served: Served) -> None:
     served.snapshot = empty_snapshot()
     assert served.request("/readyz")[::2] == (503, b"the first round of polls is not done\n")
     served.snapshot = replace(empty_snapshot(), ready=True, up=False)
     assert served.request("/readyz")[::2] == (200, b"ready\n")
 
 
-def test_the_snapshot_as_json(served: Served):
+def test_the_snapshot_as_json(served: Served) -> None:
     status, headers, body = served.request("/api/v1/snapshot")
     assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, "application/json", "no-store")
     snapshot = json.loads(body)
@@ -118,7 +120,7 @@ def test_the_snapshot_as_json(served: Served):
     assert snapshot["storage"][1]["capacity"] is None
 
 
-def test_any_mapping_has_a_form_in_json(served: Served):
+def test_any_mapping_has_a_form_in_json(served: Served) -> None:
     first = served.snapshot.partitions[0]
     served.snapshot = replace(
         served.snapshot, partitions=(replace(first, groups=MappingProxyType(dict(first.groups))),)
@@ -126,7 +128,7 @@ def test_any_mapping_has_a_form_in_json(served: Served):
     assert json.loads(served.request("/api/v1/snapshot")[2])["partitions"][0]["groups"]["ready"] == 7
 
 
-def test_the_index_links_to_every_path(served: Served):
+def test_the_index_links_to_every_path(served: Served) -> None:
     status, headers, body = served.request("/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     for path in ("metrics", "healthz", "readyz", "api/v1/snapshot"):
@@ -135,7 +137,7 @@ def test_the_index_links_to_every_path(served: Served):
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/healthz", "/readyz", "/api/v1/snapshot", "/nothing"])
-def test_head_is_get_without_a_body(served: Served, path: str):
+def test_head_is_get_without_a_body(served: Served, path: str) -> None:
     status, headers, body = served.request(path)
     head = served.request(path, "HEAD")
     assert head[0] == status
@@ -145,14 +147,14 @@ def test_head_is_get_without_a_body(served: Served, path: str):
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics/x", "/healthz/", "/api/v1", "/../etc/passwd", "//[", "/%00"])
-def test_other_paths_are_not_found(served: Served, path: str):
+def test_other_paths_are_not_found(served: Served, path: str) -> None:
     status, headers, body = served.request(path)
     assert (status, body) == (404, b"Not Found\n")
     assert headers["Content-Type"] == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"])
-def test_other_methods_are_not_allowed(served: Served, method: str):
+def test_other_methods_are_not_allowed(served: Served, method: str) -> None:
     status, headers, body = served.request("/metrics", method)
     assert (status, headers["Allow"], body) == (405, "GET, HEAD", b"Method Not Allowed\n")
 
@@ -167,7 +169,9 @@ def test_other_methods_are_not_allowed(served: Served, method: str):
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"x: y\r\n" * 300 + b"\r\n", b"431"),
     ],
 )
-def test_nonsense_gets_a_plain_answer_that_repeats_nothing_of_it(served: Served, request_line: bytes, status: bytes):
+def test_nonsense_gets_a_plain_answer_that_repeats_nothing_of_it(
+    served: Served, request_line: bytes, status: bytes
+) -> None:
     answer = served.raw(request_line)
     assert b"script" not in answer
     assert b"<" not in answer
@@ -175,11 +179,13 @@ def test_nonsense_gets_a_plain_answer_that_repeats_nothing_of_it(served: Served,
     assert served.request("/healthz")[0] == 200
 
 
-def test_the_server_does_not_say_what_it_is_made_of(served: Served):
+def test_the_server_does_not_say_what_it_is_made_of(served: Served) -> None:
     assert served.request("/")[1]["Server"].strip() == "tq-exporter"
 
 
-def test_a_defect_is_a_plain_500_and_a_traceback_in_the_log_alone(served: Served, caplog):
+def test_a_defect_is_a_plain_500_and_a_traceback_in_the_log_alone(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
     served.snapshot = None  # type: ignore[assignment]
     status, _, body = served.request("/readyz")
     assert (status, body) == (500, b"Internal Server Error\n")
@@ -187,7 +193,7 @@ def test_a_defect_is_a_plain_500_and_a_traceback_in_the_log_alone(served: Served
     assert served.request("/healthz")[0] == 200
 
 
-def test_requests_are_logged_at_debug_alone(served: Served, caplog):
+def test_requests_are_logged_at_debug_alone(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         served.request("/metrics")
         served.request("/nothing")
@@ -197,7 +203,7 @@ def test_requests_are_logged_at_debug_alone(served: Served, caplog):
     assert "GET /metrics" in caplog.text
 
 
-def test_clients_that_hang_do_not_keep_a_scrape_out(served: Served):
+def test_clients_that_hang_do_not_keep_a_scrape_out(served: Served) -> None:
     with ExitStack() as stack:
         for index in range(3 * MAX_CONNECTIONS):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=20))
@@ -207,7 +213,7 @@ def test_clients_that_hang_do_not_keep_a_scrape_out(served: Served):
         assert threading.active_count() < 20
 
 
-def test_a_client_that_does_not_read_does_not_keep_a_scrape_out(served: Served):
+def test_a_client_that_does_not_read_does_not_keep_a_scrape_out(served: Served) -> None:
     served.body = b"x" * 16_000_000
     with ExitStack() as stack:
         for _ in range(MAX_CONNECTIONS + 4):
@@ -216,7 +222,7 @@ def test_a_client_that_does_not_read_does_not_keep_a_scrape_out(served: Served):
         assert len(served.request("/metrics")[2]) == 16_000_000
 
 
-def test_a_client_that_goes_away_leaves_no_trace_in_the_log(served: Served, caplog):
+def test_a_client_that_goes_away_leaves_no_trace_in_the_log(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     served.body = b"x" * 4_000_000
     with caplog.at_level(logging.INFO):
         for _ in range(3):
@@ -228,7 +234,7 @@ def test_a_client_that_goes_away_leaves_no_trace_in_the_log(served: Served, capl
     assert not caplog.records
 
 
-def test_it_listens_on_ipv6():
+def test_it_listens_on_ipv6() -> None:
     served = Served(Listen("::1", 0))
     try:
         assert served.host == "::1"
@@ -237,7 +243,7 @@ def test_it_listens_on_ipv6():
         served.web.stop()
 
 
-def test_any_ipv6_address_is_any_ipv4_address_too():
+def test_any_ipv6_address_is_any_ipv4_address_too() -> None:
     served = Served(Listen("::", 0))
     try:
         assert served.request("/healthz", host="::1")[0] == 200
@@ -246,7 +252,7 @@ def test_any_ipv6_address_is_any_ipv4_address_too():
         served.web.stop()
 
 
-def test_a_port_in_use_is_said_in_one_line(served: Served):
+def test_a_port_in_use_is_said_in_one_line(served: Served) -> None:
     taken = Listen("127.0.0.1", served.port)
     with pytest.raises(
         OSError, match=rf"cannot listen on 127\.0\.0\.1:{served.port}: Address already in use"
@@ -255,12 +261,12 @@ def test_a_port_in_use_is_said_in_one_line(served: Served):
     assert caught.value.errno == errno.EADDRINUSE
 
 
-def test_an_address_that_is_not_here_is_said_in_one_line():
+def test_an_address_that_is_not_here_is_said_in_one_line() -> None:
     with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:0: "):
         Served(Listen("192.0.2.1", 0))
 
 
-def test_stopping_frees_the_port_and_ends_what_is_open(served: Served):
+def test_stopping_frees_the_port_and_ends_what_is_open(served: Served) -> None:
     # The wait is shorter than the time after which an idle connection is closed anyway.
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
         served.request("/healthz")  # by now the connection above has been accepted
@@ -271,7 +277,7 @@ def test_stopping_frees_the_port_and_ends_what_is_open(served: Served):
     Served(Listen("127.0.0.1", served.port)).web.stop()
 
 
-def test_stopping_twice_or_before_the_start_does_nothing(served: Served):
+def test_stopping_twice_or_before_the_start_does_nothing(served: Served) -> None:
     served.web.stop()
     served.web.stop()
     WebServer(LOOPBACK, scrape=served.scrape, snapshot=rich_snapshot, alive=lambda: True).stop()
@@ -281,13 +287,13 @@ def test_stopping_twice_or_before_the_start_does_nothing(served: Served):
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
-def test_metrics_with_and_without_a_slash_at_the_end(served: Served, path: str):
+def test_metrics_with_and_without_a_slash_at_the_end(served: Served, path: str) -> None:
     status, headers, body = served.request(path)
     assert (status, body) == (200, b"dataplane_up 1\n")
     assert headers["Location"] is None
 
 
-def test_only_some_names(served: Served):
+def test_only_some_names(served: Served) -> None:
     served.request("/metrics?name[]=dataplane_up&x=y&name%5B%5D=target_info&name[]=")
     served.request("/metrics")
     assert served.names == [["dataplane_up", "target_info", ""], []]
@@ -308,13 +314,13 @@ def test_only_some_names(served: Served):
         ("*", b"404"),
     ],
 )
-def test_a_target_in_absolute_form(served: Served, target: str, status: bytes):
+def test_a_target_in_absolute_form(served: Served, target: str, status: bytes) -> None:
     # The target's host is the one that counts (RFC 9112, 3.2.2).
     answer = served.raw(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 " + status)
 
 
-def test_the_targets_host_counts_and_not_the_headers(served: Served):
+def test_the_targets_host_counts_and_not_the_headers(served: Served) -> None:
     answer = served.raw(b"GET http://localhost:81/sd HTTP/1.1\r\nHost: evil.example\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200")
     assert b'"localhost:81"' in answer
@@ -323,7 +329,7 @@ def test_the_targets_host_counts_and_not_the_headers(served: Served):
 
 @pytest.mark.parametrize("encodings", ["gzip", "deflate, gzip;q=0.5, br", "GZIP ; q=1.0", "identity;q=0.1,gzip"])
 @pytest.mark.parametrize("path", ["/metrics", "/api/v1/snapshot"])
-def test_a_long_answer_is_compressed_on_request(served: Served, path: str, encodings: str):
+def test_a_long_answer_is_compressed_on_request(served: Served, path: str, encodings: str) -> None:
     served.body = b"dataplane_up 1\n" * 1000
     plain = served.request(path)
     status, headers, body = served.request(path, headers={"Accept-Encoding": encodings})
@@ -337,13 +343,13 @@ def test_a_long_answer_is_compressed_on_request(served: Served, path: str, encod
 
 
 @pytest.mark.parametrize("encodings", ["", "gzip;q=0", "gzip; q=0.000", "br, gzip;q=0.0, deflate", "x-gzip-ish", "*"])
-def test_an_answer_is_not_compressed_unasked(served: Served, encodings: str):
+def test_an_answer_is_not_compressed_unasked(served: Served, encodings: str) -> None:
     served.body = b"dataplane_up 1\n" * 1000
     _, headers, body = served.request("/metrics", headers={"Accept-Encoding": encodings})
     assert (headers["Content-Encoding"], body) == (None, served.body)
 
 
-def test_a_short_answer_is_not_compressed(served: Served):
+def test_a_short_answer_is_not_compressed(served: Served) -> None:
     _, headers, body = served.request("/metrics", headers={"Accept-Encoding": "gzip"})
     assert (headers["Content-Encoding"], body) == (None, b"dataplane_up 1\n")
 
@@ -353,13 +359,15 @@ def test_a_short_answer_is_not_compressed(served: Served):
 
 @pytest.mark.parametrize("host", ["localhost:9464", "127.0.0.1", "[::1]:9464", "10.1.2.3:9464", None, ""])
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
-def test_a_host_that_is_this_server(served: Served, path: str, host: str | None):
+def test_a_host_that_is_this_server(served: Served, path: str, host: str | None) -> None:
     header = "" if host is None else f"Host: {host}\r\n"
     assert served.raw(f"GET {path} HTTP/1.0\r\n{header}\r\n".encode()).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/", "/nothing"])
-def test_a_host_that_is_another_gets_nothing_but_a_remedy(served: Served, path: str, caplog):
+def test_a_host_that_is_another_gets_nothing_but_a_remedy(
+    served: Served, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     status, _, body = served.request(path, headers={"Host": "evil.example:9464"})
     assert status == 421
     assert body == b"this host name is not in web.allowed_hosts: add it there, or use the IP address\n"
@@ -371,7 +379,7 @@ def test_a_host_that_is_another_gets_nothing_but_a_remedy(served: Served, path: 
 # Nobody waits for another.
 
 
-def test_slow_scrapes_hold_up_no_health_and_few_run_at_once(served: Served):
+def test_slow_scrapes_hold_up_no_health_and_few_run_at_once(served: Served) -> None:
     go, running = threading.Event(), threading.Semaphore(0)
 
     def slow(accept: str | None, names: Sequence[str]) -> tuple[bytes, str]:
@@ -392,7 +400,7 @@ def test_slow_scrapes_hold_up_no_health_and_few_run_at_once(served: Served):
         assert {one.result()[2] for one in late} == {b"late\n"}
 
 
-def test_nothing_is_made_for_who_has_gone(served: Served):
+def test_nothing_is_made_for_who_has_gone(served: Served) -> None:
     go, running = threading.Event(), threading.Semaphore(0)
 
     def slow(accept: str | None, names: Sequence[str]) -> tuple[bytes, str]:
@@ -418,7 +426,7 @@ def test_nothing_is_made_for_who_has_gone(served: Served):
     assert not running.acquire(blocking=False)
 
 
-def test_a_password_that_is_being_checked_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_password_that_is_being_checked_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     web = tmp_path / "web.yml"
     web.write_text(f"basic_auth_users: {{alice: '{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}'}}\n")
     served = Served(guard=Guard(web))
@@ -429,7 +437,7 @@ def test_a_password_that_is_being_checked_holds_up_nobody(tmp_path: Path, monkey
         assert go.wait(30)
         return False
 
-    monkeypatch.setattr(auth.bcrypt, "checkpw", checkpw)
+    monkeypatch.setattr("exporter.web.auth.bcrypt.checkpw", checkpw)
     wrong = {"Authorization": "Basic " + base64.b64encode(b"alice:wrong").decode()}
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -444,7 +452,7 @@ def test_a_password_that_is_being_checked_holds_up_nobody(tmp_path: Path, monkey
         served.web.stop()
 
 
-def test_a_disk_that_hangs_holds_up_one_connection_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_hangs_holds_up_one_connection_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     web = tmp_path / "web.yml"
     web.write_text("http_server_config: {headers: {X-Frame-Options: deny}}\n")
     served = Served(guard=Guard(web))
@@ -469,7 +477,7 @@ def test_a_disk_that_hangs_holds_up_one_connection_only(tmp_path: Path, monkeypa
         served.web.stop()
 
 
-def test_a_request_with_a_body_gets_its_answer(served: Served):
+def test_a_request_with_a_body_gets_its_answer(served: Served) -> None:
     body = b"z" * 300_000
     for length in (len(body), 10 * len(body)):  # all of it, or a part and then nothing for a while
         answer = served.raw(b"POST / HTTP/1.1\r\nHost: x.localhost\r\nContent-Length: %d\r\n\r\n" % length + body)
@@ -477,14 +485,14 @@ def test_a_request_with_a_body_gets_its_answer(served: Served):
         assert answer.endswith(b"Method Not Allowed\n")
 
 
-def test_a_connection_is_for_one_request(served: Served):
+def test_a_connection_is_for_one_request(served: Served) -> None:
     assert served.request("/healthz")[1]["Connection"] == "close"
     request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
     assert served.raw(request * 3).count(b"HTTP/1.1 200") == 1
     assert len(served.accepted) == 1
 
 
-def test_uvicorn_says_nothing_of_its_own(caplog):
+def test_uvicorn_says_nothing_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         served = Served()
         served.request("/healthz")

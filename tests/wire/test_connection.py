@@ -260,7 +260,12 @@ def test_a_connection_lost_while_waiting_is_unavailable_long_before_the_deadline
 ) -> None:
     router.answer = silence
     reader = connect(timeout_s=600.0)
-    closer = threading.Thread(target=lambda: (wait_until(lambda: router.requests, "a request", 10.0), router.close()))
+
+    def close_after_a_request() -> None:
+        wait_until(lambda: router.requests, "a request", 10.0)
+        router.close()
+
+    closer = threading.Thread(target=close_after_a_request)
     closer.start()
     with pytest.raises(DataPlaneUnavailable, match="gone"):
         reader.ping()

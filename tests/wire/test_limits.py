@@ -102,8 +102,9 @@ def test_values_that_grow_when_decoded_take_no_memory() -> None:
 
 def test_a_tag_that_is_too_large_harms_its_own_row_alone() -> None:
     odd = {"group_id": 7, "weight_version": "x" * MAX_TAG_BYTES}
-    for decode in (lambda frame: decode_runs(frame, "p")[0].body, lambda frame: decode_rows(frame, "p").body):
-        found = group_rows("p", decode(listing({"odd": odd, "good_g0": {"weight_version": 3}})), convention="nemo-rl")
+    frame = listing({"odd": odd, "good_g0": {"weight_version": 3}})
+    for decode in DECODERS:
+        found = group_rows("p", decode(frame, "p").body, convention="nemo-rl")
         assert [group.weight_version for group in found] == [None, 3]
 
 

@@ -58,8 +58,9 @@ def test_a_release_is_read_as_it_reads_itself(release_cluster: tuple[str, TQClus
     assert [unit.capacity for unit in numbers] == [_TOTAL_CAPACITY // len(units)] * len(units)
     assert sum(unit.keys for unit in numbers) == 12
     assert all(unit.memory_bytes is not None and unit.memory_bytes > 10 * 2**20 for unit in numbers)
-    for each in (reader, *units):
-        each.close()
+    for unit_reader in units:
+        unit_reader.close()
+    reader.close()
 
 
 def test_a_release_that_is_stopped_and_then_killed(release_cluster: tuple[str, TQCluster]) -> None:

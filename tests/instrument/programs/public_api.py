@@ -121,9 +121,10 @@ tq.kv_list("p")
 step("instrumented again")
 instrumentor.uninstrument()
 
+collected: Any = reader.get_metrics_data()
 steps["keys"] = {
     f"{point.attributes['operation']} {point.attributes['partition']}": point.value
-    for resource in reader.get_metrics_data().resource_metrics
+    for resource in collected.resource_metrics
     for scope in resource.scope_metrics
     for metric in scope.metrics
     if metric.name == "dataplane.client.keys"
@@ -131,7 +132,7 @@ steps["keys"] = {
 }
 steps["duration points"] = sum(
     len(metric.data.data_points)
-    for resource in reader.get_metrics_data().resource_metrics
+    for resource in collected.resource_metrics
     for scope in resource.scope_metrics
     for metric in scope.metrics
     if metric.name == "messaging.client.operation.duration"

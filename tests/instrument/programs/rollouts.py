@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import ray
 import torch
@@ -44,9 +45,10 @@ else:
     client.evict([f"p1_g{i}" for i in range(4)], "train")
     client.pop(["p2_g0"], "train")
 
+collected: Any = reader.get_metrics_data()
 lags = [
     {"operation": point.attributes["operation"], "count": point.count, "sum": point.sum}
-    for resource in reader.get_metrics_data().resource_metrics
+    for resource in collected.resource_metrics
     for scope in resource.scope_metrics
     for metric in scope.metrics
     if metric.name == "dataplane.client.consumed.lag"
