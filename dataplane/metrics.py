@@ -56,7 +56,7 @@ CLIENT_OPERATION_DURATION = Metric(
     "messaging.client.operation.duration",
     "histogram",
     "s",
-    "Duration of one data plane call as its caller sees it; its count is the number of calls.",
+    "Duration of one data plane call as seen by the caller. The count of the histogram is the number of calls.",
     {
         "messaging.system": ("transfer_queue",),
         "messaging.operation.name": CLIENT_OPERATIONS,
@@ -70,7 +70,7 @@ CLIENT_ERRORS = Metric(
     "dataplane.client.errors",
     "counter",
     "{error}",
-    "Data plane calls that raised, by operation, partition and error type.",
+    "Data plane calls that raised an error, by operation, partition and error type.",
     {"operation": CLIENT_OPERATIONS, "partition": None, "error.type": ERROR_TYPE_VALUES},
     source="client",
 )
@@ -94,7 +94,8 @@ CLIENT_CONSUMED_LAG = Metric(
     "dataplane.client.consumed.lag",
     "histogram",
     "{version}",
-    "Weight versions between the trainer and what was claimed, popped or evicted; one sample per version in a call.",
+    "Lag of the keys that were claimed, popped or evicted: weight versions behind the trainer. One sample per "
+    "version and call.",
     {"operation": ("claim_meta", "pop", "evict"), "partition": None},
     _LAG_BOUNDS,
     "client",
@@ -104,7 +105,7 @@ CLIENT_LINEAGE_MISSES = Metric(
     "dataplane.client.lineage.misses",
     "counter",
     "{key}",
-    "Keys whose producer and weight version this process did not know, so that they have no span link and no lag.",
+    "Keys whose producer and weight version are unknown to this process. They have no span link and no lag.",
     {"operation": ("get_data", "get_samples", "pop", "evict"), "partition": None},
     source="client",
 )
@@ -112,7 +113,7 @@ CLIENT_OBSERVER_FAILURES = Metric(
     "dataplane.client.observer.failures",
     "counter",
     "{failure}",
-    "Failures of telemetry itself (an event callback, an SDK) that calls were shielded from.",
+    "Failures of the telemetry itself (an event callback, an SDK). They never affect the observed calls.",
     source="client",
 )
 
