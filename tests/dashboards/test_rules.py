@@ -16,7 +16,7 @@ from exporter.shipped import rules
 from exporter.shipped.thresholds import PREFIX, THRESHOLDS, render_rules
 
 FOLDER = Path(rules.__file__).parent
-UNIT_TESTS = sorted((FOLDER / "tests").glob("*.yaml"))
+UNIT_TESTS = sorted((Path(__file__).parents[2] / "dashboards" / "tests").glob("*.yaml"))
 ALERTS = rules.alerts()
 CHECKER = Checker(rules.recorded())
 SITUATIONS = ("fires", "just below", "restart", "job not started", "job ended", "absent target")
