@@ -1,4 +1,4 @@
-"""Writes the commit into what is built; all else is in pyproject.toml."""
+"""Writes the commit into wheel and sdist. Everything else is in pyproject.toml."""
 
 import os
 import subprocess
@@ -12,11 +12,11 @@ _FILE = Path("exporter/COMMIT")
 
 
 def _commit() -> str:
-    """Return the commit of the source: from a build argument, from git, or as the source archive has it; else empty."""
+    """Return the commit: from a build argument, from git, or from the source archive; empty if there is none."""
     given = os.environ.get("TQ_EXPORTER_COMMIT")
     if given:
         return given
-    # Of a repository whose root this is, and not of one that the source merely lies in.
+    # Only if this folder is the root of the repository, not if it is somewhere inside another repository.
     if Path(".git").exists():
         command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
         try:
