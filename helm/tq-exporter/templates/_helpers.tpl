@@ -25,7 +25,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "tq-exporter.otherLabels" . }}
 {{- end }}
 
-{{/* The labels that select nothing. */}}
+{{/* Labels that no selector uses. */}}
 {{- define "tq-exporter.otherLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -35,7 +35,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* The labels of the pod of `helm test`, which must not be taken for the exporter. */}}
+{{/* Labels of the pod of `helm test`. The exporter's selectors must not match it. */}}
 {{- define "tq-exporter.testLabels" -}}
 app.kubernetes.io/name: {{ include "tq-exporter.name" . | trunc 58 | trimSuffix "-" }}-test
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -69,7 +69,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "tq-exporter.config" -}}
 {{- $discovery := default (dict) .Values.config.discovery }}
 {{- if not (or $discovery.ray_address $discovery.file $discovery.controller .Values.extraArgs .Values.extraEnv .Values.extraEnvFrom) }}
-{{- fail "config.discovery: say where TransferQueue is, with ray_address (ray://HEAD-SERVICE:10001), file or controller" }}
+{{- fail "config.discovery: set how to find TransferQueue: ray_address (ray://HEAD-SERVICE:10001), file or controller" }}
 {{- end }}
 {{- toYaml (merge (dict "listen" "0.0.0.0:9464") (omit .Values.config "listen")) }}
 {{- end }}
@@ -96,7 +96,7 @@ args:
   - {{ . | quote }}
   {{- end }}
 env:
-  # Services of this name in the namespace must not look like settings, nor may Ray report its use.
+  # Ray must not report usage statistics.
   - name: RAY_USAGE_STATS_ENABLED
     value: "0"
   - name: HOME
@@ -195,13 +195,13 @@ httpHeaders:
 {{- end }}
 {{- end }}
 
-{{/* What a ServiceMonitor's endpoint and a PodMonitor's have in common. */}}
+{{/* Common part of the endpoint of a ServiceMonitor and a PodMonitor. */}}
 {{- define "tq-exporter.endpoint" -}}
 path: /metrics
 interval: {{ .interval }}
 scrapeTimeout: {{ .scrapeTimeout }}
 scheme: {{ .scheme }}
-# The label `run` and the build of each exporter are in target_info.
+# The exporter's own `run` label and version are in target_info.
 honorLabels: false
 {{- with .tlsConfig }}
 tlsConfig:
