@@ -81,7 +81,7 @@ def _controller() -> list[Builder]:
         ),
         series(
             "Controller time spent on the exporter",
-            "Fraction of its time that the controller spends on the exporter. Above the line: runbook TQExporterOverBudget.",
+            "Fraction of the controller's time. Above the line: runbook TQExporterOverBudget.",
             [Query("tq_exporter_controller_busy_ratio{@}", "{{instance}}")],
             unit="percentunit",
             threshold="controller_busy_ratio",
