@@ -7,19 +7,23 @@
 #   docker build --target on-training --build-arg TRAINING_IMAGE=registry.example/train:tag .
 #                                                          on top of a training image, which already has the cluster's Ray
 #
-# Pass --build-arg COMMIT=$(git rev-parse --short=12 HEAD): tq-exporter --version prints it.
+# Pass --build-arg COMMIT=$(git rev-parse --short=12 HEAD), and for a release --build-arg VERSION=0.1.0. tq-exporter
+# --version prints both. The build has no access to the git repository, so it cannot find them itself.
 
 ARG PYTHON_VERSION=3.11.14
 ARG TRAINING_IMAGE=scratch
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS wheel
+ARG VERSION=""
 ARG COMMIT=""
 WORKDIR /source
-COPY pyproject.toml setup.py README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY dataplane dataplane
 COPY exporter exporter
 COPY dashboards dashboards
-RUN TQ_EXPORTER_COMMIT="${COMMIT}" pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+RUN SETUPTOOLS_SCM_PRETEND_VERSION_FOR_TQ_EXPORTER="${VERSION}" \
+    SETUPTOOLS_SCM_PRETEND_METADATA_FOR_TQ_EXPORTER="{node = 'g${COMMIT}'}" \
+    pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS environment
 COPY constraints.txt /constraints.txt

@@ -4,15 +4,20 @@ DURATION ?=
 DEMO_ARGS ?=
 TESTS ?= tests
 FAULTS ?= tests/faults
+PYTHONS ?= 3.10 3.11 3.12 3.13
+# The tests wait more than they compute, so three workers keep two cores busy. All tests of a file run on one worker.
+# tests/conftest.py sets the order of the files.
+WORKERS ?= 3
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test faults soak fuzz check format docs screenshots bench audit dist clean tools
+.PHONY: help demo stack dashboards test test-fast test-python test-nightly faults soak fuzz check format docs screenshots bench audit dist clean tools
 
 help: ## Show the targets.
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,12 +33,21 @@ stack: $(INSTALLED) tools ## Run the demo with Prometheus and Alertmanager; DURA
 tools:
 	@.ci/tools
 
-test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs only these.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs only these, WORKERS=2 needs less memory.
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+
+test-nightly: $(INSTALLED) ## Run only the property tests, with 30 times as many new random examples.
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses auto $(TESTS)
+
+test-fast: $(INSTALLED) ## Run the tests that need no Ray, torch or browser; TESTS=tests/unit runs only these.
+	$(BIN)/python -m pytest --fast --timeout 60 --numprocesses 2 --dist loadfile $(TESTS)
+
+test-python: ## Run the fast tests on each installed Python; PYTHONS=3.12 runs one.
+	@.ci/python $(PYTHONS)
 
 faults: $(INSTALLED) tools ## Run the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py repeats only these rows.
 	$(if $(filter tests/faults,$(FAULTS)),rm -rf build/faults)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --all-loads --fault-records build/faults $(FAULTS)
+	$(BIN)/python -m pytest $(PARALLEL) --all-loads --fault-records build/faults $(FAULTS)
 	$(BIN)/python -m tests.faults.report build/faults > build/reliability.md
 	mv build/reliability.md docs/reliability.md
 
@@ -88,5 +102,5 @@ dist: $(INSTALLED) ## Build wheel, sdist and the list of the wheel's dependencie
 	build/clean/bin/tq-exporter --version
 
 clean: ## Remove the virtual environments and all generated files.
-	rm -rf $(VENV) .venv-helm .audit .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* .audit .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

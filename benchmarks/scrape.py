@@ -137,7 +137,8 @@ class _Served:
         self._web = WebServer(
             Listen("127.0.0.1", 0), scrape=self._telemetry.scrape, snapshot=lambda: snapshot, alive=lambda: True
         )
-        host, port = self._web.start()
+        host, port = self._web.listen()
+        self._web.start()
         self._url = f"http://{host}:{port}/metrics"
 
     def scrape(self) -> bytes:
@@ -181,7 +182,6 @@ def _snapshot(groups: dict[str, list[DataPlaneGroupMeta]], flow: FlowTracker | N
                 max_versions=VERSIONS,
             )
         )
-    flow.end_poll()
     return Snapshot(1.7e9, 1.7e9 - 60, "found", True, True, partitions=tuple(states), flows=flow.flows())
 
 

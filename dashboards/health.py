@@ -200,6 +200,17 @@ def _polls() -> list[Builder]:
             unit="cps",
         ),
         series(
+            "Refused logins",
+            "Requests per second with a wrong user name or password. The exporter's log names the address.",
+            [
+                Query(
+                    "sum by (instance) (rate(tq_exporter_http_refused_logins_total{@}[$__rate_interval]))",
+                    "{{instance}}",
+                )
+            ],
+            unit="cps",
+        ),
+        series(
             "OTLP pushes",
             "Pushes per second, by outcome. No data: OTLP is not configured. Failing: runbook TQExporterOTLPFailing.",
             [

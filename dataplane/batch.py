@@ -47,7 +47,7 @@ class KVBatchMeta:
         return len(self.sample_ids)
 
     def subset(self, indices: Sequence[int]) -> KVBatchMeta:
-        """Return the samples at *indices*, in that order. It has tags of its own, as every batch made of others."""
+        """Return the samples at *indices*, in that order. Its tags are copies, as in every batch made from others."""
         lengths, tags = self.sequence_lengths, self.tags
         return replace(
             self,

@@ -7,44 +7,27 @@ loop of the exporter; it never raises on a malformed tag, it reports the field a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
-from dataplane.tags import (
-    CONVENTIONS,
-    KEY_RULES,
-    NO_MAPPING,
-    Convention,
-    KeyRule,
-    Tag,
-    detect_convention,
-    is_bare,
-    is_reserved_key,
-    read_tags,
-    to_bool,
-    to_count,
-    to_int,
-    to_seconds,
-    to_sorted_dict,
-    to_text,
-)
+from dataplane import conventions
+from dataplane.conventions import Convention, Group, KeyRule
+from dataplane.tags import NO_MAPPING, Tag, is_reserved_key, to_sorted_dict, to_text
 
 __all__ = [
-    "CONVENTIONS",
     "GROUP_STATES",
-    "Convention",
     "DataPlaneCapabilities",
     "DataPlaneGroupMeta",
     "GroupState",
     "count_ready",
     "group_rows",
     "group_tags",
-    "is_reserved_key",
 ]
 
 GroupState = Literal["ready", "incomplete", "uncommitted", "failed"]
@@ -58,17 +41,17 @@ class DataPlaneGroupMeta(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         partition_id: The partition that holds the group.
-        group_id: The ``group_id`` tag, else what the tag convention reads from the key, else the key.
+        group_id: What the tag states, else what the tag convention reads from the key, else the key.
         keys: The group's keys, sorted.
         weight_version: The oldest weight version among the rows (a mixed group is as stale as its oldest
             row), None when no row has a readable one.
         created_at: The oldest creation time in seconds since the epoch, None when unknown.
-        committed: True when every row says that its data is written.
+        committed: True when all of its data is written, as far as the tag convention tells.
         expected_num_keys: How many keys the complete group has, None when undeclared.
         size_bytes: Sum over the rows that declare a size, None when none does.
         tags: A copy of the first row's tags with its keys in sorted order. The wire reader keeps only the
-            tags that this module reads.
-        failed: True when the producer marked the group as failed (verl's ``failure``).
+            tags that some convention reads.
+        failed: True when the producer gave the group up.
         malformed_keys: How many of the rows carried a tag that could not be read.
     """
 
@@ -125,7 +108,7 @@ def group_rows(
     partition_id: str,
     rows: Mapping[str, object],
     *,
-    convention: Convention = "auto",
+    convention: str = conventions.AUTO,
     group_size: int | None = None,
 ) -> list[DataPlaneGroupMeta]:
     """Turn a partition's rows into groups, in the order in which their first rows are listed.
@@ -133,13 +116,16 @@ def group_rows(
     Args:
         partition_id: The partition that the rows come from.
         rows: Key to tag. A tag is a mapping or what :mod:`dataplane.tags` made of one; anything else is malformed.
-        convention: How producers stamp their tags; ``auto`` decides from the rows.
+        convention: One of :func:`dataplane.conventions.names`; ``auto`` decides from the rows.
         group_size: Expected number of keys for groups that declare none.
 
     Returns:
         One entry per group. Rows whose key starts with ``__`` belong to none.
+
+    Raises:
+        ValueError: There is no such convention.
     """
-    tags = read_tags(rows)
+    tags = conventions.schema().read_all(rows)
     return group_tags(partition_id, tags, originals=rows, convention=convention, group_size=group_size)
 
 
@@ -148,7 +134,7 @@ def group_tags(
     tags: Mapping[str, Tag],
     *,
     originals: Mapping[str, object] | None = None,
-    convention: Convention = "auto",
+    convention: str = conventions.AUTO,
     group_size: int | None = None,
 ) -> list[DataPlaneGroupMeta]:
     """Do what :func:`group_rows` does with tags that are read already.
@@ -156,37 +142,46 @@ def group_tags(
     Args:
         originals: Where the groups' ``tags`` are copied from, by key; None copies what was read of them.
     """
-    guess = detect_convention(list(islice(tags.values(), _GUESSED_FROM))) if convention == "auto" else convention
+    chosen = conventions.get(convention)
+    guess = chosen or conventions.detect(list(islice(tags.values(), _GUESSED_FROM)))
     parts = _parts(tags, guess)
-    if convention == "auto":
-        convention = detect_convention(parts.tags)
-        if convention != guess:
-            parts = _parts(tags, convention)
-    is_committed = _committed_check(parts.tags, convention)
+    if chosen is None:
+        chosen = conventions.detect(parts.tags)
+        if chosen is not guess:
+            parts = _parts(tags, chosen)
+    account, new_group = chosen.accounting(parts.tags), chosen.group_type
 
-    groups: dict[str, _Group] = {}
-    for group_id, tag, keys in zip(parts.ids, parts.tags, parts.keys, strict=True):
-        _add(_join(groups, group_id, keys), tag, len(keys), convention, is_committed)
-    source = tags if originals is None else originals
-    return [_finish(partition_id, group, source[group.keys[0]], group_size) for group in groups.values()]
-
-
-_CommittedCheck = Callable[[Tag], bool] | None
-
-
-class _Group(msgspec.Struct, gc=False):
-    """One group while its rows are read; its keys are in listed order."""
-
-    id: str
-    keys: list[str]
-    version: int | None = None
-    created_at: float | None = None
-    committed: bool = True
-    expected: int | None = None
-    size: int | None = None
-    failed: bool = False
-    malformed: int = 0
-    prompt_status: str | None = None
+    groups: dict[str, Group] = {}
+    for group_id, tag, keys, readable in zip(*parts, strict=True):
+        group = groups.get(group_id)
+        if group is None:
+            group = groups[group_id] = new_group(group_id, keys)
+        else:
+            group.keys.extend(keys)
+        account(group, tag, len(keys), readable)
+    settle, source = chosen.settle, tags if originals is None else originals
+    found = []
+    for group in groups.values():
+        settle(group)
+        first = source[group.keys[0]]
+        if len(group.keys) > 1:
+            group.keys.sort()
+        found.append(
+            DataPlaneGroupMeta(
+                partition_id,
+                group.id,
+                group.keys,
+                group.version,
+                group.created_at,
+                group.committed,
+                group_size if group.expected is None else group.expected,
+                group.size,
+                to_sorted_dict(first),
+                group.failed,
+                group.malformed,
+            )
+        )
+    return found
 
 
 # Rows from which the convention is guessed. Whether the guess is right shows once all rows have been looked at.
@@ -196,12 +191,14 @@ _GUESSED_FROM: Final = 64
 class _Parts(NamedTuple):
     """Rows that stand together, are of one group and have equal tags: each part's group id, tag and keys.
 
-    A group may have several parts. No part is empty or has reserved keys.
+    A part is not readable when its tag is no mapping, or states its group in a way that cannot be read. A group may
+    have several parts. No part is empty or has reserved keys.
     """
 
     ids: list[str]
     tags: list[Tag]
     keys: list[list[str]]
+    readable: list[bool]
 
 
 def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
@@ -211,18 +208,20 @@ def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
     So each part is first taken to have as many rows, and the same endings of its keys, as the part before, which two
     comparisons of lists confirm.
     """
-    rule = KEY_RULES.get(convention)
+    rule, group_tag = convention.key_rule, attrgetter(convention.group_tag)
     keys, values = list(tags), list(tags.values())
-    parts = _Parts([], [], [])
-    count = 1  # of the last part with a group_id tag
+    parts = _Parts([], [], [], [])
+    count = 1  # of the last part whose tag states its group
     endings: list[str] = []  # of the last part without one
     start = 0
     while start < len(keys):
         key, tag = keys[start], values[start]
-        stated = None if tag.group_id is UNSET else to_text(tag.group_id)
+        raw = group_tag(tag)
+        stated = None if raw is UNSET else to_text(raw)
         if stated is not None:
             group_id = stated
-            stop = start + (count if values[start : start + count].count(tag) == count else 1)
+            alike = count > 1 and values[start : start + count].count(tag) == count
+            stop = start + (count if alike else 1)
             while stop < len(keys) and (values[stop] is tag or values[stop] == tag):
                 stop += 1
             count = stop - start
@@ -239,6 +238,7 @@ def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
             parts.ids.append(group_id)
             parts.tags.append(tag)
             parts.keys.append(part)
+            parts.readable.append(tag is not NO_MAPPING and (stated is not None or raw is UNSET))
         start = stop
     return parts
 
@@ -250,7 +250,10 @@ def _end_of_group(
     key, tag = keys[start], values[start]
     if group_id == key:
         return start + 1, endings
-    prefix = group_id + rule.separator
+    read_group_id, separator = rule
+    prefix = group_id + separator
+    if len(endings) < 2 and (start + 1 == len(keys) or values[start + 1] != tag):
+        return start + 1, [key[len(prefix) :]]
     stop = start + len(endings)
     alike = (
         bool(endings)
@@ -262,7 +265,7 @@ def _end_of_group(
         stop < len(keys)
         and (values[stop] is tag or values[stop] == tag)
         and keys[stop].startswith(prefix)
-        and rule.group_id(keys[stop], tag) == group_id
+        and read_group_id(keys[stop], tag) == group_id
     ):
         stop += 1
     if not alike or stop > guessed:
@@ -274,108 +277,3 @@ def _without_reserved(keys: list[str]) -> list[str]:
     if "__" not in "".join(keys):  # faster than a look at each, and nearly always so
         return keys
     return [key for key in keys if not is_reserved_key(key)]
-
-
-def _join(groups: dict[str, _Group], group_id: str, keys: list[str]) -> _Group:
-    """Add *keys*, which become the group's own, to the group of that id."""
-    group = groups.get(group_id)
-    if group is None:
-        group = groups[group_id] = _Group(group_id, keys)
-    else:
-        group.keys.extend(keys)
-    return group
-
-
-def _committed_check(tags: Sequence[Tag], convention: Convention) -> _CommittedCheck:
-    """Return what a row's tag must fulfil to be committed, None where nothing is asked of single rows.
-
-    A row that lacks what other rows of its partition have is a write in progress, or one that failed. A ``recovery``
-    partition in which no row says ``committed`` is of a producer that never does: newer NeMo RL writes ``group_id`` and
-    ``weight_version`` alone. There, listed is committed.
-    """
-    if convention == "recovery":
-        if any(tag.committed is not UNSET for tag in tags):
-            return lambda tag: to_bool(tag.committed) is True
-        return lambda tag: not is_bare(tag)
-    if convention == "nemo-rl" and any(tag.weight_version is not UNSET for tag in tags):
-        return lambda tag: tag.weight_version is not UNSET
-    return None
-
-
-def _add(group: _Group, tag: Tag, count: int, convention: Convention, is_committed: _CommittedCheck) -> None:
-    """Account for *count* rows of *group* with the same tag."""
-    readable = tag is not NO_MAPPING
-    version = tag.weight_version
-    if is_committed is not None and not is_committed(tag):
-        group.committed = False
-    if convention == "recovery":
-        readable = readable and (tag.committed is UNSET or to_bool(tag.committed) is not None)
-    elif convention == "verl":
-        version = UNSET if tag.min_global_steps is None else tag.min_global_steps  # None: verl does not know.
-        status = tag.status if type(tag.status) is str else ""
-        if status in _UNFINISHED:
-            group.committed = False
-        elif status == "failure":
-            group.failed = True
-        if tag.is_prompt is True:
-            group.prompt_status = status
-        readable = readable and (status != "" or tag.status is UNSET)
-
-    if version is not UNSET:
-        number = to_int(version)
-        if number is None:
-            readable = False
-        elif group.version is None or number < group.version:
-            group.version = number
-
-    expected = tag.num_keys if tag.expected_num_keys is UNSET else tag.expected_num_keys
-    if expected is not UNSET:
-        number = to_count(expected)
-        if number is None:
-            readable = False
-        elif group.expected is None or number > group.expected:
-            group.expected = number
-
-    if tag.created_at is not UNSET:
-        seconds = to_seconds(tag.created_at)
-        if seconds is None:
-            readable = False
-        elif group.created_at is None or seconds < group.created_at:
-            group.created_at = seconds
-
-    if tag.size_bytes is not UNSET:
-        number = to_count(tag.size_bytes)
-        if number is None:
-            readable = False
-        else:
-            group.size = (group.size or 0) + number * count
-
-    if type(tag.group_id) is not str and tag.group_id is not UNSET and to_text(tag.group_id) is None:
-        readable = False
-    if not readable:
-        group.malformed += count
-
-
-_UNFINISHED = frozenset({"", "pending", "running"})
-
-
-def _finish(partition_id: str, group: _Group, first: object, group_size: int | None) -> DataPlaneGroupMeta:
-    committed, failed = group.committed, group.failed
-    # The trainer that takes a verl group clears the prompt row first; what is left are finished trajectories.
-    if group.prompt_status is not None:
-        committed, failed = group.prompt_status == "finished", group.prompt_status == "failure"
-    if len(group.keys) > 1:
-        group.keys.sort()
-    return DataPlaneGroupMeta(
-        partition_id,
-        group.id,
-        group.keys,
-        group.version,
-        group.created_at,
-        committed,
-        group_size if group.expected is None else group.expected,
-        group.size,
-        to_sorted_dict(first),
-        failed,
-        group.malformed,
-    )

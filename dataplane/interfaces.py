@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from dataplane import conventions
 from dataplane.batch import KVBatchMeta
 from dataplane.errors import (
     DataPlaneBadRequest,
@@ -24,7 +25,7 @@ from dataplane.errors import (
     DataPlaneUnavailable,
     DataPlaneWriteError,
 )
-from dataplane.groups import Convention, DataPlaneCapabilities, DataPlaneGroupMeta, count_ready
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -61,12 +62,18 @@ class TagRules:
     """How a partition's tags are read.
 
     Attributes:
-        convention: One of :data:`dataplane.groups.CONVENTIONS`.
+        convention: One of :func:`dataplane.conventions.names`.
         group_size: Expected keys of a group that declares none, None when groups may have any size.
+
+    Raises:
+        ValueError: There is no such convention.
     """
 
-    convention: Convention = "auto"
+    convention: str = conventions.AUTO
     group_size: int | None = None
+
+    def __post_init__(self) -> None:
+        conventions.check(self.convention)
 
 
 DEFAULT_TAG_RULES = TagRules()
@@ -87,7 +94,7 @@ class MetadataReader(Protocol):
 
         Raises:
             DataPlaneUnavailable: The controller is gone, or this reader is closed.
-            DataPlaneTimeout: It is there and silent.
+            DataPlaneTimeout: The controller is there and does not answer.
         """
         ...
 
@@ -168,7 +175,7 @@ class DataPlaneClient(ABC):
 
         Args:
             meta: What :meth:`claim_meta` returned.
-            select_fields: Fields to read; None reads ``meta.fields``. Never "all that there is".
+            select_fields: Fields to read; None reads ``meta.fields``, never all fields of the partition.
 
         Raises:
             DataPlaneBadRequest: No field is selected, or a key or field is unknown.
@@ -261,7 +268,7 @@ class DataPlaneClient(ABC):
 
 @contextmanager
 def _reported_as(operation: str) -> Iterator[None]:
-    """Name the method that the caller called in the errors of the one that it is made of."""
+    """Report errors under *operation*, the method that was called, not under the one that it calls inside."""
     try:
         yield
     except DataPlaneError as error:

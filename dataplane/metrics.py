@@ -1,6 +1,6 @@
 """How a metric is declared, and the metrics that the instrumented client emits.
 
-The exporter's catalogue (:mod:`exporter.catalogue.metrics`) adds its own to these; no metric is named anywhere else.
+The exporter's catalogue (:mod:`exporter.catalogue.metrics`) adds the exporter's. No metric is declared elsewhere.
 """
 
 from __future__ import annotations
@@ -11,8 +11,25 @@ from typing import Final, Literal
 
 from dataplane.errors import ERROR_TYPES, OTHER_ERROR_TYPE
 from dataplane.operations import OPERATIONS
+from dataplane.semconv import (
+    ERROR_TYPE,
+    MESSAGING_CLIENT_OPERATION_DURATION,
+    MESSAGING_DESTINATION_NAME,
+    MESSAGING_OPERATION_NAME,
+    MESSAGING_SYSTEM,
+    TRANSFER_QUEUE,
+)
 
-__all__ = ["CLIENT_METRICS", "CLIENT_OPERATIONS", "ERROR_TYPE_VALUES", "Kind", "Metric"]
+__all__ = [
+    "CLIENT_METRICS",
+    "CLIENT_OPERATIONS",
+    "ERROR_TYPE_VALUES",
+    "LAG_BOUNDS",
+    "MAX_PARTITIONS",
+    "OTHER_PARTITION",
+    "Kind",
+    "Metric",
+]
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -21,6 +38,16 @@ ERROR_TYPE_VALUES: Final = (*ERROR_TYPES, OTHER_ERROR_TYPE)
 
 CLIENT_OPERATIONS: Final = tuple(OPERATIONS)
 """The closed value set of the client's operations: the names of its public methods."""
+
+
+LAG_BOUNDS: Final = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
+"""Upper bounds of a lag histogram, weight versions; up to 8 they are the edges of the attribute ``lag``."""
+
+MAX_PARTITIONS: Final = 100
+"""How many partition names become attribute values, unless the exporter is configured otherwise."""
+
+OTHER_PARTITION: Final = "other"
+"""The attribute value under which partitions past the limit are summed."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +60,7 @@ class Metric:
         unit: UCUM unit; empty for gauges that are 1 or 0 by definition.
         description: One sentence for operators.
         attributes: Attribute name to its closed set of values, or to None where the values come from the data
-            and are bounded by construction (partition names: at most 100 and ``other``).
+            and are bounded in another way (partition names: :data:`MAX_PARTITIONS` and :data:`OTHER_PARTITION`).
         boundaries: Upper bounds of a histogram's buckets, in ``unit``.
         source: Who emits it: ``exporter`` or ``client``.
     """
@@ -50,18 +77,17 @@ class Metric:
 _DURATION_BOUNDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-_LAG_BOUNDS = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
 
 CLIENT_OPERATION_DURATION = Metric(
-    "messaging.client.operation.duration",
+    MESSAGING_CLIENT_OPERATION_DURATION,
     "histogram",
     "s",
     "Duration of one data plane call as seen by the caller. The count of the histogram is the number of calls.",
     {
-        "messaging.system": ("transfer_queue",),
-        "messaging.operation.name": CLIENT_OPERATIONS,
-        "messaging.destination.name": None,
-        "error.type": ERROR_TYPE_VALUES,
+        MESSAGING_SYSTEM: (TRANSFER_QUEUE,),
+        MESSAGING_OPERATION_NAME: CLIENT_OPERATIONS,
+        MESSAGING_DESTINATION_NAME: None,
+        ERROR_TYPE: ERROR_TYPE_VALUES,
     },
     _DURATION_BOUNDS,
     "client",
@@ -71,7 +97,7 @@ CLIENT_ERRORS = Metric(
     "counter",
     "{error}",
     "Data plane calls that raised an error, by operation, partition and error type.",
-    {"operation": CLIENT_OPERATIONS, "partition": None, "error.type": ERROR_TYPE_VALUES},
+    {"operation": CLIENT_OPERATIONS, "partition": None, ERROR_TYPE: ERROR_TYPE_VALUES},
     source="client",
 )
 CLIENT_KEYS = Metric(
@@ -97,7 +123,7 @@ CLIENT_CONSUMED_LAG = Metric(
     "Lag of the keys that were claimed, popped or evicted: weight versions behind the trainer. One sample per "
     "version and call.",
     {"operation": ("claim_meta", "pop", "evict"), "partition": None},
-    _LAG_BOUNDS,
+    LAG_BOUNDS,
     "client",
 )
 

@@ -1,4 +1,4 @@
-"""The client's operations as telemetry sees them: names, span kinds, and where a call's partition and keys are."""
+"""The client's operations in telemetry: names, span kinds, and which arguments are the partition and the keys."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Operation:
         event: Its short name in events and in a snapshot.
         effect: What a call does to keys: ``write``, ``claim``, ``read`` (with their data), ``clear`` or ``list``
             them; None when it concerns none.
-        default_error: What a failure is that the translation table does not know.
+        default_error: The class of a failure that the translation table does not know.
         partition: The parameter that names the partition.
         keys: The parameter that names the keys.
         batch: The parameter that is a batch and so names partition and keys.
@@ -89,7 +89,7 @@ class Operation:
 
     @property
     def direction(self) -> str | None:
-        """Which way the keys flow that a call moves: ``read``, ``write`` or ``clear``."""
+        """The direction of the keys that a call moves: ``read``, ``write`` or ``clear``; None when it moves none."""
         return {"write": "write", "claim": "read", "read": "read", "clear": "clear"}.get(self.effect or "")
 
 

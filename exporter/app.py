@@ -49,12 +49,14 @@ def run(config: Config) -> int:
     with _signals_set(stop):
         web = WebServer(
             config.listen,
-            scrape=lambda accept: telemetry.scrape(accept),  # noqa: PLW0108 - made below
+            scrape=lambda accept, names: telemetry.scrape(accept, names),  # noqa: PLW0108 - made below
             snapshot=lambda: poller.snapshot,
             alive=lambda: poller.alive(),  # noqa: PLW0108
             history=history,
             guard=guard,
             page=not config.web.disable_page,
+            allowed_hosts=config.web.allowed_hosts,
+            refused_login=lambda: telemetry.recorder.refused_login(),  # noqa: PLW0108
         )
         host, port = web.listen()  # before anything else starts: a port in use must leave no trace
         try:

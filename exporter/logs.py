@@ -23,6 +23,7 @@ _OURS: Final = ("exporter", "dataplane")
 _HEADER_VARIABLES: Final = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS_|TRACES_|LOGS_)?HEADERS")
 _URL_VARIABLES: Final = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS_|TRACES_|LOGS_)?ENDPOINT|TQ_EXPORTER_OTLP")
 _IN_URL: Final = re.compile(r"(?<=://)[^/\s@]+@")
+_NUMBER: Final = re.compile(r"(?:[0-9a-f]*:){2,}[0-9a-f.]+|\d+", re.IGNORECASE)  # an IPv6 address is one, too
 _MASK: Final = "***"
 
 
@@ -161,9 +162,9 @@ class JsonFormatter(_Formatter):
 class RepeatFilter(logging.Filter):
     """Lets a warning or error through when it is news, then at most once in :data:`REPEAT_S` seconds with a count.
 
-    Two lines are the same when they differ in their numbers only. A line of lower severity from the same logger
-    means that something changed there, such as a recovery: every warning after it is news again, so that the
-    last line of a logger always tells how things stand.
+    Two lines are the same when they differ in their numbers and addresses only. A line of lower severity from the
+    same logger means that something changed there, such as a recovery: every warning after it is news again, so that
+    the last line of a logger always tells how things stand.
     """
 
     _KEPT = 256
@@ -183,7 +184,7 @@ class RepeatFilter(logging.Filter):
             for key in [key for key in self._seen if key[0] == record.name]:
                 del self._seen[key]
             return True
-        key = (record.name, re.sub(r"\d+", "0", record.getMessage()))
+        key = (record.name, _NUMBER.sub("0", record.getMessage()))
         last, left_out = self._seen.get(key, (None, 0))
         if last is not None and 0 <= record.created - last < REPEAT_S:
             self._seen[key] = (last, left_out + 1)

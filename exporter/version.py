@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 from dataclasses import dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from typing import Final
-
-import msgspec
 
 __all__ = ["DISTRIBUTION", "Build", "this_build"]
 
 DISTRIBUTION: Final = "tq-exporter"
+_COMMIT_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Which exporter this is. ``commit`` is None in a working tree."""
+    """Which exporter this is. ``commit`` is None in a working tree, and where the build did not know it."""
 
     version: str
     commit: str | None = None
@@ -30,34 +30,16 @@ class Build:
 def this_build() -> Build:
     """Return what the installed package says of itself."""
     try:
-        distribution = metadata.distribution(DISTRIBUTION)
+        return Build(metadata.version(DISTRIBUTION), _commit())
     except metadata.PackageNotFoundError:
         return Build("unknown")
-    return Build(distribution.version, _built_from() or _installed_from(distribution))
 
 
-def _built_from() -> str | None:
-    """Return the commit that the wheel was built from; setup.py wrote it down."""
+def _commit() -> str | None:
+    """Return the commit that the package was built from."""
     try:
-        return resources.files("exporter").joinpath("COMMIT").read_text("ascii").strip() or None
-    except OSError:
+        # setuptools-scm writes this module into what it builds; a working tree has none.
+        node: str | None = importlib.import_module("exporter._commit").COMMIT
+    except ModuleNotFoundError:
         return None
-
-
-def _installed_from(distribution: metadata.Distribution) -> str | None:
-    """Return the commit that pip wrote down when it installed from a repository (PEP 610)."""
-    origin = distribution.read_text("direct_url.json")
-    if origin is None:
-        return None
-    try:
-        return msgspec.json.decode(origin, type=_Origin).vcs_info.commit_id
-    except msgspec.DecodeError:
-        return None
-
-
-class _VcsInfo(msgspec.Struct):
-    commit_id: str | None = None
-
-
-class _Origin(msgspec.Struct):
-    vcs_info: _VcsInfo = msgspec.field(default_factory=_VcsInfo)
+    return (node or "").removeprefix("g")[:_COMMIT_DIGITS] or None

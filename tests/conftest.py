@@ -4,13 +4,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dataplane.interfaces import DataPlaneClient
 from tests.support.cluster import RAY_ENV, TQCluster
 
+pytest_plugins = ("tests.support.tiers",)
+
+_FIRST: Final = (
+    "tests/soak/",
+    "tests/dashboards/test_live.py",
+    "tests/faults/test_processes.py",
+    "tests/faults/test_ray.py",
+    "tests/faults/",
+    "tests/discovery/",
+    "tests/demo/",
+    "tests/dashboards/test_stack.py",
+    "tests/packaging/",
+    "tests/helm/",
+    "tests/page/",
+    "tests/wire/",
+    "tests/adapters/",
+    "tests/end_to_end/",
+    "tests/harmless/",
+)
+"""What takes long, the longest first: a long file that begins last keeps one worker busy while the others are done."""
+
+_TOGETHER: Final = ("tests/packaging/", "tests/helm/")
+"""Folders whose files share a long set-up: an installation with pip, all installations of the chart."""
+
 os.environ.update(RAY_ENV)  # Ray reads them when it is imported, which any import of a test may do
+
+# No verdict of a property test depends on the speed of the machine, and CI draws the same examples each time.
+settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("nightly", settings.get_profile("ci"), derandomize=False, max_examples=3000, print_blob=True)
+settings.load_profile("ci")  # --hypothesis-profile=nightly replaces it
 
 SHARED_CAPACITY = 20_000
 """Rows with fields that the shared cluster's storage holds; one more in a put fails it. Rows of tags are free."""
@@ -20,6 +51,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fault matrix")
     group.addoption("--all-loads", action="store_true", help="run each fault under every load, not under one")
     group.addoption("--fault-records", metavar="DIR", help="write down what each row of the fault matrix saw")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first. Within a file the order stays."""
+
+    def place(item: pytest.Item) -> int:
+        return next((place for place, start in enumerate(_FIRST) if item.nodeid.startswith(start)), len(_FIRST))
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadfile``, send all files of a folder with a shared set-up to one worker, which makes it once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class BySetUp(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            own = super()._split_scope(nodeid)
+            return next((folder for folder in _TOGETHER if own.startswith(folder)), own)
+
+    return BySetUp(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +86,13 @@ def shared_cluster() -> Iterator[TQCluster]:
 def cluster(shared_cluster: TQCluster) -> TQCluster:
     """A real TransferQueue with two storage units and no data. A test may kill, freeze or replace any part of it."""
     shared_cluster.make_healthy()
+    return shared_cluster
+
+
+@pytest.fixture
+def ray_alone(shared_cluster: TQCluster) -> TQCluster:
+    """The shared cluster's Ray without TransferQueue, for a test that would begin by ending it."""
+    shared_cluster.stop_tq()
     return shared_cluster
 
 

@@ -32,7 +32,7 @@ __all__ = ["NoOpDataPlaneClient", "UnknownSampleError"]
 
 
 class UnknownSampleError(DataPlaneBadRequest, KeyError):
-    """A key or partition that was never written or is cleared by now; also a KeyError, as of a dict."""
+    """A key or partition that was never written, or that has been cleared. Also a KeyError, as a dict raises."""
 
 
 @dataclass
@@ -78,6 +78,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
         grpo_group_size: int | None = None,
         enums: dict[str, list[str]] | None = None,
     ) -> None:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.register_partition`."""
         with self._changed:
             self._check_open("register_partition", partition_id)
             check_registration(partition_id, fields, consumer_tasks)
@@ -96,6 +97,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
         blocking: bool = True,
         timeout_s: float = 60.0,
     ) -> KVBatchMeta:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.claim_meta`."""
         with self._changed:
             self._check_open("claim_meta", partition_id)
             check_claim(partition_id, task_name, required_fields, batch_size, timeout_s)
@@ -119,10 +121,12 @@ class NoOpDataPlaneClient(DataPlaneClient):
                     )
 
     def get_data(self, meta: KVBatchMeta, select_fields: list[str] | None = None) -> TensorDict:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.get_data`."""
         fields = meta.fields if select_fields is None else select_fields
         return self._read("get_data", meta.sample_ids, meta.partition_id, fields)
 
     def check_consumption_status(self, partition_id: str, task_names: list[str]) -> bool:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.check_consumption_status`."""
         with self._changed:
             self._check_open("check_consumption_status", partition_id)
             check_tasks("check_consumption_status", partition_id, "task_names", task_names)
@@ -138,6 +142,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
         fields: TensorDict | None = None,
         tags: list[dict[str, Any]] | None = None,
     ) -> KVBatchMeta:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.put_samples`."""
         with self._changed:
             self._check_open("put_samples", partition_id)
             check_put(partition_id, sample_ids, fields, tags)
@@ -164,9 +169,11 @@ class NoOpDataPlaneClient(DataPlaneClient):
             )
 
     def get_samples(self, sample_ids: list[str], partition_id: str, select_fields: list[str]) -> TensorDict:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.get_samples`."""
         return self._read("get_samples", sample_ids, partition_id, select_fields)
 
     def clear_samples(self, sample_ids: list[str] | None, partition_id: str) -> None:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.clear_samples`."""
         with self._changed:
             self._check_open("clear_samples", partition_id)
             if sample_ids is not None:
@@ -181,17 +188,20 @@ class NoOpDataPlaneClient(DataPlaneClient):
                     consumed.discard(key)
 
     def ping(self, timeout_s: float | None = None) -> float:
+        """See :meth:`~dataplane.interfaces.MetadataReader.ping`."""
         started = time.perf_counter()
         with self._changed:
             self._check_open("ping", None)
         return time.perf_counter() - started
 
     def list_partitions(self) -> list[str]:
+        """See :meth:`~dataplane.interfaces.MetadataReader.list_partitions`."""
         with self._changed:
             self._check_open("list_partitions", None)
             return list(self._partitions)
 
     def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
+        """See :meth:`~dataplane.interfaces.MetadataReader.list_metadata`."""
         with self._changed:
             self._check_open("list_metadata", partition_id)
             check_partition("list_metadata", partition_id)
@@ -201,9 +211,11 @@ class NoOpDataPlaneClient(DataPlaneClient):
         return group_rows(partition_id, tags, convention=rules.convention, group_size=rules.group_size)
 
     def get_capabilities(self) -> DataPlaneCapabilities:
+        """See :meth:`~dataplane.interfaces.MetadataReader.get_capabilities`."""
         return DataPlaneCapabilities(supports_atomic_batch_put=True, supports_verified_clear=True)
 
     def close(self) -> None:
+        """See :meth:`~dataplane.interfaces.MetadataReader.close`."""
         with self._changed:
             self._closed = True
             self._partitions.clear()
@@ -256,7 +268,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
 
 
 def _to_rows(column: Any) -> list[Any]:
-    """Split a TensorDict's column into copies of its rows: tensors, or whatever its non-tensor rows are."""
+    """Split a TensorDict's column into copies of its rows: tensors, or the objects of a non-tensor column."""
     import torch
 
     if isinstance(column, torch.Tensor):

@@ -1,1 +1,1 @@
-"""Where a data plane is: the record of it, and how the training side publishes one."""
+"""Where a data plane is: the record, how the training side publishes it, and the named actor that is asked for it."""

@@ -1,6 +1,6 @@
-"""Publish where the data plane is, for an exporter that has no Ray: the training side's half of the discovery file.
+"""Write the discovery file on the training side, for an exporter that has no Ray.
 
-The exporter's half is ``--discovery-file``; the record is :class:`dataplane.discovery.record.Endpoint`.
+The exporter reads it with ``--discovery-file``; the record is :class:`dataplane.discovery.record.Endpoint`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from dataplane.discovery.record import CONTROLLER_ACTOR, CONTROLLER_NAMESPACE, Endpoint, encode_endpoint, endpoint_of
+from dataplane.discovery.actor import ask_controller, find_controller
+from dataplane.discovery.record import Endpoint, encode_endpoint, endpoint_of
+from dataplane.errors import DataPlaneUnavailable
 
 __all__ = ["DEFAULT_INTERVAL_S", "EndpointPublisher", "publish_endpoint"]
 
@@ -37,13 +39,13 @@ def publish_endpoint(
     controller is, follows its replacement within *interval_s*, and is always whole: it is replaced, never
     rewritten. A controller that does not answer leaves the last record, so that the exporter can say ``lost``.
 
-    The record is removed at a clean end, from which the exporter learns that the run has ended: at
+    The record is removed at a clean end, which tells the exporter that the run has ended: at
     :meth:`EndpointPublisher.close`, at the end of a ``with`` block, or at the exit of the interpreter. It stays
     after an uncaught exception, and after a signal that ends the process.
 
     Args:
-        path: The file, in a folder that the exporter sees, too. Missing folders are made.
-        interval_s: Seconds between two looks at the controller.
+        path: The file, in a folder that the exporter can read. Missing folders are made.
+        interval_s: Seconds between two questions to the controller.
         run: Identity of the training run, for ``dataplane_controller_info``.
 
     Raises:
@@ -90,7 +92,7 @@ class EndpointPublisher:
         self._stop(remove=error is None)
 
     def _at_exit(self) -> None:
-        # The interpreter notes there what no one caught.
+        # The interpreter sets last_value when an exception was not caught.
         self._stop(remove=getattr(sys, "last_value", None) is None)
 
     def _stop(self, *, remove: bool) -> None:
@@ -129,7 +131,7 @@ class EndpointPublisher:
             self._closed.wait(self._interval_s)
 
     def _write(self, record: bytes) -> None:
-        # Beside the file, so that replacing it is atomic; by its own name, so that two publishers do not meet in it.
+        # In the same folder, so that replacing is atomic; with a unique name, so that no other publisher writes to it.
         temporary = self.path.with_name(f".{self.path.name}.{self._pid}.{threading.get_ident()}")
         with self._lock:
             if self._closed.is_set():
@@ -145,7 +147,7 @@ class EndpointPublisher:
         self._complaint = ""
 
     def _complain(self, complaint: str) -> None:
-        """Log what keeps the record from being current, once for each reason."""
+        """Log why the record is not current, once per reason."""
         if complaint != self._complaint:
             self._complaint = complaint
             _log.warning("the discovery record %s is not current: %s", self.path, complaint)
@@ -153,15 +155,9 @@ class EndpointPublisher:
 
 def _look() -> Endpoint | None:
     """Ask this process's Ray for the controller; None while there is none or it has no configuration yet."""
-    import ray
-
-    if not ray.is_initialized():
-        # Any other call would start a Ray.
-        return None
     try:
-        controller: Any = ray.get_actor(CONTROLLER_ACTOR, namespace=CONTROLLER_NAMESPACE)
-    except ValueError:
+        controller = find_controller()
+    except (DataPlaneUnavailable, ValueError):
         return None
-    answers = [controller.get_zmq_server_info.remote(), controller.get_config.remote()]
-    server, conf = ray.get(answers, timeout=_ANSWER_TIMEOUT_S)
+    server, conf = ask_controller(controller, _ANSWER_TIMEOUT_S)
     return None if conf is None else endpoint_of(controller._actor_id.hex(), server, conf)

@@ -9,24 +9,17 @@ import platform
 import re
 import time
 from importlib import metadata
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 __all__ = [
-    "CONTROLLER_ACTOR",
-    "CONTROLLER_NAMESPACE",
     "Endpoint",
     "StorageUnitEndpoint",
     "decode_endpoint",
     "encode_endpoint",
     "endpoint_of",
 ]
-
-CONTROLLER_ACTOR: Final = "TransferQueueController"
-"""The name that TransferQueue gives its controller actor in Ray, in :data:`CONTROLLER_NAMESPACE`."""
-
-CONTROLLER_NAMESPACE: Final = "transfer_queue"
 
 
 class StorageUnitEndpoint(msgspec.Struct, frozen=True):
@@ -38,7 +31,7 @@ class StorageUnitEndpoint(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the controller is and what it said of itself.
+    """Where the controller is, and what it says of itself.
 
     Attributes:
         address: The controller's request socket, ``tcp://IP:PORT``.
@@ -83,7 +76,7 @@ def decode_endpoint(data: bytes | str) -> Endpoint:
 
 
 def endpoint_of(actor_id: str, server: Any, conf: Any) -> Endpoint:
-    """Return the record of a controller from its own words.
+    """Return the record of a controller, made from its own answers.
 
     Args:
         actor_id: Ray's id of the actor.

@@ -1,4 +1,4 @@
-"""The errors a data plane client raises, and nothing else it raises.
+"""The errors that a data plane client raises; it raises no others.
 
 Every class derives from :class:`DataPlaneError`, so one ``except`` catches all of them, and says which
 operation failed and on which partition. They pickle, because Ray carries exceptions between processes.
@@ -82,7 +82,7 @@ class DataPlaneBadRequest(DataPlaneError):
 
 
 OTHER_ERROR_TYPE = "_OTHER"
-"""The ``error.type`` of an exception that is none of ours, as OpenTelemetry's conventions name it."""
+"""The ``error.type`` of an exception that is not a :class:`DataPlaneError`, as OpenTelemetry's conventions name it."""
 
 ERROR_TYPES: tuple[str, ...] = tuple(
     cls.__name__

@@ -1,1 +1,1 @@
-"""The network below the adapters: addresses, names and connections, with a deadline on each."""
+"""The network below the adapters: resolving host names and probing connections, each within a deadline."""

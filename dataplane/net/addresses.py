@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-__all__ = ["is_ip", "join_host_port", "parse_address", "split_host_port"]
+__all__ = ["is_host_name", "is_ip", "join_host_port", "parse_address", "split_host_port"]
 
 _HOST = re.compile(r"\w[\w.-]*")
 
@@ -22,7 +22,7 @@ def split_host_port(text: str) -> tuple[str, int]:
         well_formed = ":" in host and is_ip(host)
     else:
         numeric = not host.strip("0123456789.")
-        well_formed = is_ip(host) if numeric else _HOST.fullmatch(host) is not None
+        well_formed = is_ip(host) if numeric else is_host_name(host)
     if not well_formed or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError(f"not an address of the form HOST:PORT: {text!r}")
     return host, int(port)
@@ -46,6 +46,11 @@ def parse_address(address: str) -> tuple[str, int]:
     if port == 0 or not address.startswith("tcp://"):
         raise ValueError(f"not an address of the form tcp://HOST:PORT: {address!r}")
     return host, port
+
+
+def is_host_name(host: str) -> bool:
+    """Return whether *host* looks like a host name, without scheme and port."""
+    return _HOST.fullmatch(host) is not None
 
 
 def is_ip(host: str) -> bool:

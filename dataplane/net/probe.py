@@ -1,6 +1,7 @@
-"""Gone or hung? What a TCP connection tells about a peer that did not answer.
+"""Whether a peer that did not answer is gone or hangs, judged by a TCP connection to it.
 
-TransferQueue's own calls only ever hang, so a deadline alone cannot tell a dead controller from a stopped one.
+TransferQueue's own calls hang when their peer is gone, so a deadline alone cannot tell a dead controller from a stopped
+one.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ __all__ = ["ConnectionProbe", "Verdict", "is_unknown_name"]
 
 Verdict = Literal["connected", "gone", "unknown"]
 
-# What the network says when nobody listens at the address. ENOTCONN is a connection that was reset before we looked
-# at it. ETIMEDOUT is not here: a full accept queue looks so too.
+# The error codes when nobody listens at the address. ENOTCONN: the connection was reset before we looked at it.
+# ETIMEDOUT is left out: a full accept queue gives it too.
 _NOBODY_THERE: Final = frozenset(
     {errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 )
 
 
 class ConnectionProbe:
-    """Holds one idle TCP connection to an address and reads from it whether the peer is still there.
+    """Holds one idle TCP connection to an address, whose state says whether the peer is still there.
 
     One connection, reused for every verdict: each new one to a stopped process takes a slot of its accept queue,
     and once that is full (about a hundred) the process looks dead, to its own clients too. A connection that the
-    kernel accepted counts as connected although the process never answers, since that is what a stopped process
-    looks like. It is a bare TCP connection, which gives the reason of a failure; a live ZMQ peer drops it after its
-    handshake interval (30 s), and the next verdict opens another.
+    kernel accepted counts as connected although the process never answers: a stopped process looks like that. It is a
+    bare TCP connection, which gives the reason of a failure. A live ZMQ peer drops it after its handshake interval
+    (30 s), and the next verdict opens another.
 
     Nothing is sent, so no request of the peer is disturbed. Thread-safe. Connects at the first verdict, not before.
 
@@ -75,7 +76,7 @@ class ConnectionProbe:
             if self._socket is not None and self._established:
                 if self._survives(wait_s if suspect else 0.0):
                     return "connected"
-                self._drop()  # Disconnected; whether it is back is what a new connection tells.
+                self._drop()  # Disconnected; a new connection shows whether the peer is back.
             return self._connect(deadline)
 
     def close(self) -> None:
@@ -145,7 +146,7 @@ def _start_connect(host: str, port: int) -> tuple[socket.socket, int]:
     family, kind, protocol, _, target = socket.getaddrinfo(host, port, wanted, socket.SOCK_STREAM, flags=numeric)[0]
     sock = socket.socket(family, kind, protocol)
     sock.setblocking(False)
-    # So that a host that vanished without a word is noticed within half a minute.
+    # So that a host that vanished without closing is noticed within half a minute.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, option):

@@ -17,8 +17,8 @@ class Resolver:
     """Turns a host into a numeric address. Thread-safe.
 
     The system's resolver cannot be interrupted and may take half a minute when no name server answers. So it is asked
-    on a thread of its own, for which a caller waits as long as it can afford. There is one such thread at a time,
-    however often and from however many threads the name is asked for; it ends when the system gives up.
+    on a thread of its own, and a caller waits for it within its own deadline. There is at most one such thread at a
+    time; it ends when the system gives up.
 
     Args:
         host: A host name, or an IPv4 or IPv6 address, which needs no look-up and no thread.
@@ -36,7 +36,7 @@ class Resolver:
         """Return the numeric address, None when it is not known within *wait_s* seconds: ask again.
 
         Raises:
-            OSError: The system's resolver says that there is none, or that it cannot tell.
+            OSError: There is no such host, or the system's resolver failed.
         """
         if self._numeric is not None:
             return self._numeric
@@ -48,7 +48,7 @@ class Resolver:
             return None
         with self._lock:
             if self._look_up is look_up:
-                self._look_up = None  # the next caller wants to know what is true then
+                self._look_up = None  # the next caller needs a fresh answer
         if look_up.error is not None:
             raise look_up.error
         return look_up.address
@@ -67,7 +67,7 @@ class _LookUp:
         threading.Thread(target=self._run, name="dataplane-resolver", daemon=True).start()
 
     def is_old(self) -> bool:
-        """Whether the answer came when nobody waited for it any more, and too long ago to be used now."""
+        """Return whether the answer came too long ago to be used, at a time when nobody waited for it."""
         return self._ended_at is not None and time.monotonic() - self._ended_at > _KEPT_S
 
     def _run(self) -> None:

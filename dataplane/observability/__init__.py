@@ -1,4 +1,4 @@
-"""The instrumented client. TransferQueue itself is instrumented by :mod:`dataplane.observability.instrumentor`."""
+"""The instrumented client. To instrument TransferQueue itself, see :mod:`dataplane.observability.instrumentor`."""
 
 from dataplane.observability.client import MetricsDataPlaneClient, log_event
 

@@ -4,8 +4,8 @@
 
 Each call becomes a span, a duration, counts of keys and bytes by direction and, when it fails, an error with a
 typed ``error.type``; see :mod:`dataplane.metrics` for the metrics. They go to the OpenTelemetry providers that the
-process has configured. The wrapper configures none, so without an SDK it costs a few microseconds and keeps
-:meth:`MetricsDataPlaneClient.snapshot` and the event callback.
+process has configured. The wrapper configures none: without an SDK a call costs a few microseconds more, and
+:meth:`MetricsDataPlaneClient.snapshot` and the event callback still work.
 
 Observation never changes a call: its result or exception is the wrapped client's own, whatever telemetry does.
 """
@@ -25,9 +25,10 @@ from dataplane.errors import DataPlaneBadRequest
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, DataPlaneClient
 from dataplane.observability.call import Call, Event
 from dataplane.observability.effects import trainer_version
-from dataplane.observability.recorder import Observer, Recorder
+from dataplane.observability.recorder import CallRecorder, Observer
 from dataplane.observability.tally import Cell, cell_summary
 from dataplane.operations import OPERATIONS, Operation
+from dataplane.tags import MAX_EXACT_INT
 
 __all__ = ["MetricsDataPlaneClient", "log_event"]
 
@@ -36,7 +37,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class _Observed:
-    """A method of the wrapper. It is there when the wrapped object has it, with that method's own parameters."""
+    """A method of the wrapper. It exists when the wrapped object has it, and takes that method's own parameters."""
 
     def __init__(self, declared: Callable[..., Any]) -> None:
         self.operation = OPERATIONS[declared.__name__]
@@ -49,8 +50,8 @@ class _Observed:
             return self
         getattr(client._inner, self.__name__)
         observed = partial(client._call, client._recorder, client._inner, self.operation)
-        if getattr(type(client), self.__name__) is self:  # a subclass's own method may have asked for this one
-            client.__dict__[self.__name__] = observed  # found there, before this descriptor, from now on
+        if getattr(type(client), self.__name__) is self:  # not so when the method of a subclass calls this one
+            client.__dict__[self.__name__] = observed  # from now on it is found there, without this descriptor
         return observed
 
     def __call__(self, client: MetricsDataPlaneClient, *args: Any, **kwargs: Any) -> Any:
@@ -71,8 +72,8 @@ class MetricsDataPlaneClient(DataPlaneClient):
     Thread-safe. Pickles when *inner* and *on_event* do; the copy counts from zero and uses the global providers of
     the process that it arrives in. In a forked child all counts start from zero.
 
-    A call that *inner* makes through another wrapper belongs to the outer call: the inner wrapper tells its
-    ``on_event`` and its snapshot, and emits nothing else.
+    A call that *inner* makes through another wrapper belongs to the outer call: the inner wrapper calls its
+    ``on_event`` and counts in its snapshot, and emits no metrics and spans.
 
     Args:
         inner: The client to observe.
@@ -97,7 +98,7 @@ class MetricsDataPlaneClient(DataPlaneClient):
         propagate: bool = False,
     ) -> None:
         self._inner = inner
-        self._recorder = Recorder(
+        self._recorder = CallRecorder(
             on_event, meter_provider=meter_provider, tracer_provider=tracer_provider, propagate=propagate
         )
 
@@ -118,7 +119,7 @@ class MetricsDataPlaneClient(DataPlaneClient):
     close = _observed(DataPlaneClient.close)
 
     def publish_weight_version(self, version: int) -> None:
-        """Tell the exporter, and this process's own lag metric, the trainer's current weight version.
+        """Publish the trainer's current weight version, for the exporter and for this process's own lag metric.
 
         Writes one row with a tag and no data into a partition reserved for it. The exporter hides that partition
         from every count; a framework that lists all partitions sees it.
@@ -127,7 +128,7 @@ class MetricsDataPlaneClient(DataPlaneClient):
             DataPlaneBadRequest: *version* is not an integer, or larger than a metric holds exactly (2**53).
             DataPlaneError: What the wrapped client raises when a put fails.
         """
-        if isinstance(version, bool) or not isinstance(version, int) or abs(version) > 2**53:
+        if isinstance(version, bool) or not isinstance(version, int) or abs(version) > MAX_EXACT_INT:
             raise DataPlaneBadRequest(
                 f"a weight version is an int within 2**53, not {version!r:.80}",
                 operation="publish_weight_version",
@@ -141,7 +142,7 @@ class MetricsDataPlaneClient(DataPlaneClient):
 
         ``bytes_outstanding``, ``peak_bytes_outstanding`` and ``n_keys_outstanding`` are what *this process* put
         through this client and did not clear through it (``outstanding_scope`` says so). They say nothing of
-        occupancy as soon as another process puts or clears, and of about the newest 100,000 keys.
+        occupancy as soon as another process puts or clears. About the newest 100,000 keys are kept.
 
         ``total_ops`` counts all calls, ``total_keys`` and ``total_bytes`` what successful ones wrote, read and
         cleared. ``ops`` has the same per operation with its errors by type and its durations as counts per
@@ -163,29 +164,31 @@ class MetricsDataPlaneClient(DataPlaneClient):
             "total_keys": sum(op["keys"] for op in ops.values()),
             "total_bytes": sum(op["bytes"] for op in ops.values()),
             "errors_by_type": errors,
-            **recorder.outstanding.figures(),
+            **recorder.memory.outstanding.figures(),
             "outstanding_scope": "this process",
             "observer_failures": recorder.tally.observer_failures,
             "ops": ops,
         }
 
-    @staticmethod  # without the client, a method that the client keeps is no cycle
-    def _call(recorder: Recorder, inner: Any, operation: Operation, /, *args: Any, **kwargs: Any) -> Any:
+    @staticmethod  # a method that the client keeps must not refer to the client: it would be a reference cycle
+    def _call(recorder: CallRecorder, inner: Any, operation: Operation, /, *args: Any, **kwargs: Any) -> Any:
         method = getattr(inner, operation.name)
-        call = Call(recorder, operation, args, kwargs)
+        call = recorder.begin(operation, args, kwargs)
         try:
             result = method(*call.args, **call.kwargs) if call.kwargs else method(*call.args)
         except BaseException as error:
-            call.fail(error)
+            recorder.fail(call, error)
             raise
         if type(result) is CoroutineType:
-            call.leave()
-            return _finish(call, result)
-        call.succeed(result)
+            recorder.leave(call)
+            return _finish(recorder, call, result)
+        recorder.succeed(call, result)
         return result
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_inner", "_recorder") or name.startswith("__"):  # asked for before __init__ ran
+        if name in ("_inner", "_recorder") or name.startswith(
+            "__"
+        ):  # looked up before __init__ ran, as unpickling does
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._inner, name)
 
@@ -194,14 +197,14 @@ class MetricsDataPlaneClient(DataPlaneClient):
         return partial(type(self), propagate=recorder.propagate), (self._inner, recorder.on_event)
 
 
-async def _finish(call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    call.enter()
+async def _finish(recorder: CallRecorder, call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    recorder.enter(call)
     try:
         result = await coroutine
     except BaseException as error:
-        call.fail(error)
+        recorder.fail(call, error)
         raise
-    call.succeed(result)
+    recorder.succeed(call, result)
     return result
 
 

@@ -24,8 +24,7 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 
-from dataplane.observability.call import Call, inside_a_call
-from dataplane.observability.recorder import Recorder
+from dataplane.observability.recorder import CallRecorder, inside_a_call
 from dataplane.operations import OPERATIONS, Argument, Operation
 
 __all__ = ["PROPAGATE_VARIABLE", "TransferQueueInstrumentor"]
@@ -60,7 +59,7 @@ _FUNCTIONS: Final[Mapping[str, Operation]] = {
     "kv_list": OPERATIONS["list_metadata"],
     "kv_clear": _CLEAR,
 }
-"""Functions of ``transfer_queue`` and what they are to the client; each has an ``async_`` twin."""
+"""Functions of ``transfer_queue`` and the client's operation of each; each has an ``async_`` twin."""
 
 _METHODS: Final[Mapping[str, Operation]] = {
     "get_meta": _like(_CLAIM, partition=Argument(2, ("partition_id",))),
@@ -79,14 +78,14 @@ _METHODS: Final[Mapping[str, Operation]] = {
 class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instruments ``transfer_queue``'s ``kv_*`` functions and its client's ``get_meta, get_data, put, clear_samples``.
 
-    TransferQueue is not imported for it: the functions are replaced when the program imports it, or at once when it
-    has. What a program took out of the module before (``from transfer_queue import kv_put``) stays as it was.
+    This does not import TransferQueue: the functions are replaced when the program imports it, or at once when it has
+    been imported. A name that a program imported before (``from transfer_queue import kv_put``) is not replaced.
 
     ``instrument()`` takes ``meter_provider`` and ``tracer_provider`` instead of the global ones, and ``propagate``:
     whether puts write their span into the tags (default: the environment variable ``TQ_EXPORTER_PROPAGATE``).
     """
 
-    _recorder: Recorder | None = None
+    _recorder: CallRecorder | None = None
     _replaced: list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]]
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -97,7 +96,7 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         propagate = kwargs.get("propagate")
         if propagate is None:
             propagate = os.environ.get(PROPAGATE_VARIABLE, "").strip().lower() in ("1", "true")
-        self._recorder = recorder = Recorder(
+        self._recorder = recorder = CallRecorder(
             meter_provider=kwargs.get("meter_provider"),
             tracer_provider=kwargs.get("tracer_provider"),
             propagate=propagate,
@@ -113,12 +112,12 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _uninstrument(self, **kwargs: Any) -> None:
         self._recorder = None
         for owner, name, original, observed in self._replaced:
-            # Whoever replaced ours later keeps it; it passes calls through from now on.
+            # A function that has replaced ours since stays; ours passes calls through from now on.
             if owner.__dict__.get(name) is observed:
                 setattr(owner, name, original)
         self._replaced = []
 
-    def _replace(self, recorder: Recorder) -> None:
+    def _replace(self, recorder: CallRecorder) -> None:
         for owner, name, operation in _targets():
             original = getattr(owner, "__dict__", {}).get(name)
             if original is None:  # another release of TransferQueue
@@ -128,7 +127,7 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             self._replaced.append((owner, name, original, observed))
 
     def _observed(
-        self, recorder: Recorder, operation: Operation, original: Callable[..., Any], *, method: bool
+        self, recorder: CallRecorder, operation: Operation, original: Callable[..., Any], *, method: bool
     ) -> Callable[..., Any]:
         own = 1 if method else 0  # self is no argument of the operation
 
@@ -139,26 +138,26 @@ class TransferQueueInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         def observe(*args: Any, **kwargs: Any) -> Any:
             if pass_through():
                 return original(*args, **kwargs)
-            call = Call(recorder, operation, args[own:], kwargs)
+            call = recorder.begin(operation, args[own:], kwargs)
             try:
                 result = original(*args[:own], *call.args, **call.kwargs)
             except BaseException as error:
-                call.fail(error)
+                recorder.fail(call, error)
                 raise
-            call.succeed(result)
+            recorder.succeed(call, result)
             return result
 
         @functools.wraps(original)
         async def observe_async(*args: Any, **kwargs: Any) -> Any:
             if pass_through():
                 return await original(*args, **kwargs)
-            call = Call(recorder, operation, args[own:], kwargs)
+            call = recorder.begin(operation, args[own:], kwargs)
             try:
                 result = await original(*args[:own], *call.args, **call.kwargs)
             except BaseException as error:
-                call.fail(error)
+                recorder.fail(call, error)
                 raise
-            call.succeed(result)
+            recorder.succeed(call, result)
             return result
 
         return observe_async if inspect.iscoroutinefunction(original) else observe

@@ -1,7 +1,7 @@
 """The OpenTelemetry instruments, one set per meter provider, shared by all clients of the process.
 
-Counters cost a call nothing but a locked cell: observable counters read the cells when a reader collects. Only
-durations and lags pay an SDK's price, since histograms cannot be observed.
+A call only adds to a cell: observable counters read the cells when a reader collects. Durations and lags are recorded
+in the SDK at each call, since a histogram cannot be observed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dataplane.metrics import (
     Metric,
 )
 from dataplane.observability.tally import Cell, PartitionLabels, Tally
+from dataplane.semconv import ERROR_TYPE, SCHEMA_URL
 
 __all__ = ["SCOPE", "Instruments", "instruments_for", "scope_version", "sdk_configured"]
 
@@ -44,10 +45,11 @@ def scope_version() -> str | None:
 
 
 def sdk_configured() -> bool:
-    """Whether a global provider of metrics or traces may be set.
+    """Return whether a global provider of metrics or traces may be set.
 
-    The public question takes longer than all else that a call costs without an SDK. Where the names are not what they
-    were, the answer is yes, and the API's own instruments find out; the same in :meth:`Instruments.live`.
+    The public function takes longer than everything else that a call costs without an SDK, so this reads private names.
+    Where OpenTelemetry has renamed them the answer is yes, and the API's own instruments do nothing without an SDK. The
+    same in :meth:`Instruments.live`.
     """
     try:
         return _metrics_api._METER_PROVIDER is not None or trace._TRACER_PROVIDER is not None
@@ -66,7 +68,7 @@ class Instruments:
         self._lock = threading.Lock()
         self._retired = Tally(self.labels)
         self._live = not isinstance(meter_provider, NoOpMeterProvider)
-        meter = metrics.get_meter(SCOPE, scope_version() or "", meter_provider)
+        meter = metrics.get_meter(SCOPE, scope_version() or "", meter_provider, SCHEMA_URL)
         self.duration = meter.create_histogram(
             CLIENT_OPERATION_DURATION.name,
             CLIENT_OPERATION_DURATION.unit,
@@ -90,7 +92,7 @@ class Instruments:
             meter.create_observable_counter(metric.name, [_callback(observe)], metric.unit, metric.description)
 
     def live(self) -> bool:
-        """Whether somebody may read the metrics."""
+        """Return whether somebody may read the metrics."""
         if self._explicit:
             return self._live
         try:
@@ -99,10 +101,10 @@ class Instruments:
             return True
 
     def feed(self, owner: object, tally: Tally) -> None:
-        """Count *tally* in, and go on counting what it held after its *owner* is gone."""
+        """Add *tally* to the counters. What it counted stays in them when its *owner* is gone."""
         with self._lock:
             self._tallies.add(tally)
-        # May run inside any allocation of any thread, so it takes no lock.
+        # The finalizer may run inside any allocation of any thread, so it takes no lock.
         weakref.finalize(owner, self._gone.append, tally).atexit = False
 
     def reset(self) -> None:
@@ -131,7 +133,7 @@ class Instruments:
                 key = (cell.operation.name, cell.label, cell.error_type)
                 sums[key] = sums.get(key, 0) + cell.count
         for (operation, label, error_type), total in sums.items():
-            yield Observation(total, _attributes(operation, label, {"error.type": error_type}))
+            yield Observation(total, _attributes(operation, label, {ERROR_TYPE: error_type}))
 
     def _keys(self) -> Iterator[Observation]:
         return _moved((cell, cell.keys) for cell in self._cells())
@@ -196,7 +198,7 @@ def instruments_for(meter_provider: MeterProvider | None) -> Instruments:
 
 
 def reset_after_fork() -> None:
-    """Give a forked child locks that nobody holds and counts of its own."""
+    """Give a forked child new locks and counts that start at zero."""
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
     for instruments in (*_global, *_explicit.values()):

@@ -1,26 +1,24 @@
 """Where keys came from: the producer's span and the weight version, remembered for the newest keys.
 
-A put, a claim or a listing tells both; a later call names bare keys. Remembering is one append per batch. The
-index by key is built when something is first looked up, so that a process which only produces never pays for it.
+A put, a claim or a listing says both; a later call only names keys. Remembering is one append per batch. The index by
+key is built when something is first looked up, so that a process which only produces never builds one.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from opentelemetry.trace import SpanContext
 
-from dataplane.observability.backlog import KEY_TYPES, Backlog
 from dataplane.observability.trace_context import contexts_of, versions_of
 
-__all__ = [
-    "LIMIT",
-    "MAX_LINKS",
-    "Lineage",
-    "Origin",
-]
+__all__ = ["KEY_TYPES", "LIMIT", "MAX_LINKS", "Lineage", "Origin", "linkable"]
+
+KEY_TYPES: Final = (str, int)
+"""The types of keys that are remembered: a key of another type could hold data. The first key of a call decides."""
 
 LIMIT: Final = 10_000
 """How many keys are remembered."""
@@ -40,11 +38,11 @@ class Origin:
 
     @property
     def blank(self) -> bool:
-        """Whether it tells nothing: its keys are as unknown as if it were not there."""
+        """Whether neither is known: its keys count as unknown."""
         return self.version is None and self.context is None
 
     def over(self, before: Origin) -> Origin:
-        """Return what this tells, completed by what was known *before*."""
+        """Return this origin, with what it does not know taken from *before*."""
         version = before.version if self.version is None else self.version
         return Origin(version, self.context or before.context)
 
@@ -64,9 +62,9 @@ def _newest(*versions: int | None) -> int | None:
 def _index(
     index: dict[Any, Origin], older: Mapping[Any, Origin], keys: Sequence[Any], origins: Sequence[Origin]
 ) -> None:
-    """Note the *origins* of *keys*. What one does not tell, what was known of its key does.
+    """Note the *origins* of *keys*. What a new origin does not know stays as it was known before.
 
-    Who adds a field to a rollout rarely repeats its version, and a listing may know nothing of spans.
+    A put that adds a field to a rollout rarely repeats its version, and a listing may know nothing of spans.
     """
     if len(origins) == 1:
         fresh = {} if origins[0].blank else dict.fromkeys(keys, origins[0])
@@ -93,7 +91,8 @@ class Lineage:
     def reset(self) -> None:
         """Forget everything; also what a forked child does, whose lock another thread may hold."""
         self._lock = threading.Lock()
-        self._told = Backlog(fields=4)
+        self._told: deque[tuple[str, tuple[Any, ...], Any, SpanContext | None]] = deque()  # not in the index yet
+        self._keys_told = 0
         self._young: _Index = {}
         self._old: _Index = {}
         self._newest: int | None = None
@@ -101,13 +100,14 @@ class Lineage:
     def wrote(self, partition: str, keys: tuple[Any, ...], tags: object, context: SpanContext | None) -> None:
         """Note that a put wrote *keys* (of :data:`KEY_TYPES`) with *tags* in the span *context*.
 
-        The tags are kept and read when something is first looked up: whoever changes them in place until then
-        changes what is remembered.
+        The tags are kept and read when something is first looked up. A change of them in place before that changes what
+        is remembered.
         """
         if type(tags) is not list:
             tags = ()
-        if (tags or context is not None) and self._told.note((partition, keys, tags, context)):
-            self._trim()
+        if tags or context is not None:
+            with self._lock:
+                self._note(partition, keys, tags, context)
 
     def remember(
         self,
@@ -124,18 +124,15 @@ class Lineage:
         origins = _origins(versions, contexts)
         with self._lock:
             self._newest = _newest(self._newest, *versions)
-        if type(keys[0]) not in KEY_TYPES:
-            return origins
-        for start in range(0, len(keys), self._limit):
-            part = slice(start, start + self._limit)
-            told = origins if len(origins) == 1 else _Origins(origins[part])
-            batch = tuple(keys[part])
-            if self._told.note((partition, batch, told, None)):
-                self._trim()
+            if type(keys[0]) in KEY_TYPES:
+                for start in range(0, len(keys), self._limit):
+                    part = slice(start, start + self._limit)
+                    told = origins if len(origins) == 1 else _Origins(origins[part])
+                    self._note(partition, tuple(keys[part]), told, None)
         return origins
 
     def remember_groups(self, partition: str, groups: object) -> None:
-        """Note what a listing tells of the newest keys: the groups at its end."""
+        """Note what a listing says of the newest keys: the groups at its end."""
         if not isinstance(groups, list) or not groups:
             return
         newest: list[Any] = []
@@ -172,21 +169,23 @@ class Lineage:
         return [origin for origin in found if origin is not None], misses
 
     def newest_version(self) -> int | None:
-        """Return the newest version seen, but for puts that left unread because nothing was looked up so long."""
+        """Return the newest version seen; puts that were forgotten before any look-up do not count."""
         with self._lock:
             self._settle()
             return self._newest
 
-    def _trim(self) -> None:
-        with self._lock:
-            self._told.cut()
-            for _ in self._told.trim(self._limit):  # nobody ever asked: the oldest go unread
-                pass
+    def _note(self, partition: str, keys: tuple[Any, ...], told: Any, context: SpanContext | None) -> None:
+        self._told.append((partition, keys, told, context))
+        self._keys_told += len(keys)
+        if self._keys_told > self._limit:  # nothing was looked up for long: forget the oldest, many at once
+            while self._keys_told > self._limit * 3 // 4 and len(self._told) > 1:
+                self._keys_told -= len(self._told.popleft()[1])
 
     def _settle(self) -> None:
         """Bring the index up to date."""
-        self._told.cut()
-        for partition, keys, told, context in self._told.drain():
+        self._keys_told = 0
+        while self._told:
+            partition, keys, told, context = self._told.popleft()
             if type(told) is _Origins:
                 origins = told
             else:

@@ -1,8 +1,8 @@
 """How many bytes of tensors a payload holds, and how many keys an argument names.
 
 A payload is what a client writes or reads: a TensorDict, a mapping of fields, a sequence of tensors. It is
-walked once; no tensor is copied, moved, stacked or synchronised, and nothing is imported: a payload of tensors
-can only exist where torch is loaded already.
+walked once. No tensor is copied, moved, stacked or synchronised. Nothing is imported: where there are tensors, torch is
+loaded already.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def count_bytes(payload: object) -> int:
     """Return the bytes of the tensors and arrays in *payload*.
 
     A nested tensor counts its values without its offsets. Leaves that are no tensors (strings, dicts, objects)
-    count nothing: they have no size that can be told without encoding them.
+    count nothing: their size is only known when they are encoded.
     """
     children = _containers.get(type(payload))
     return _sum((payload,), 0) if children is None else _sum(children(payload), 1)
 
 
 def count_keys(keys: object) -> int:
-    """Return how many keys *keys* names; 0 when only consuming it would tell."""
+    """Return how many keys *keys* names; 0 for an iterator, which would have to be consumed."""
     if type(keys) is list or type(keys) is tuple:
         return len(keys)
     if keys is None:
@@ -61,7 +61,7 @@ def _sum(values: Iterable[Any], depth: int) -> int:
 
 
 def _jagged(value: Any) -> int:
-    # Asked itself, a jagged tensor takes 14 to 50 us per question; its values are a plain tensor.
+    # A method of a jagged tensor takes 14 to 50 us; its values are a plain tensor.
     try:
         values = value._values
     except AttributeError:
@@ -89,7 +89,7 @@ _CONTAINERS: Mapping[tuple[str, str], Callable[[Any], Iterable[Any]] | None] = {
     ("tensordict", "TensorDictBase"): methodcaller("values"),
 }
 
-# How a value of each class is counted, as far as seen.
+# How a value of each class seen so far is counted.
 _leaves: dict[type, Callable[[Any], int]] = {}
 _containers: dict[type, Callable[[Any], Iterable[Any]]] = {}
 _others: set[type] = set()

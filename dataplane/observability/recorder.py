@@ -1,8 +1,7 @@
 """Records calls: the one place that turns a call and its outcome into a span, metrics and an event.
 
-The wrapper and the instrumentor open a :class:`~dataplane.observability.call.Call` before a call and tell it how the
-call ended. Nothing there raises: a failure of telemetry is logged once, counted, and the call goes on as if nobody had
-looked.
+The wrapper and the instrumentor tell it when a call begins and how it ends. Nothing here raises: a failure of telemetry
+is logged once and counted, and the call goes on as if it were not observed.
 """
 
 from __future__ import annotations
@@ -12,32 +11,56 @@ import logging
 import os
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
+from time import perf_counter_ns
+from typing import Any
 
+from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import TracerProvider
+from opentelemetry.trace import Span, StatusCode, TracerProvider
 
-from dataplane.observability.call import Event
+from dataplane.errors import OTHER_ERROR_TYPE, DataPlaneError, error_type
+from dataplane.errors.translation import error_class
+from dataplane.observability.call import Call, Event
+from dataplane.observability.effects import EFFECTS, Memory
 from dataplane.observability.instruments import (
     SCOPE,
     Instruments,
     instruments_for,
     reset_after_fork,
     scope_version,
+    sdk_configured,
 )
-from dataplane.observability.lineage import Lineage
-from dataplane.observability.outstanding import Outstanding
-from dataplane.observability.tally import Tally
+from dataplane.observability.tally import Cell, Tally, partition_name
+from dataplane.observability.trace_context import stamp, traceparent
+from dataplane.operations import Operation
+from dataplane.semconv import ERROR_TYPE, MESSAGING_BATCH_MESSAGE_COUNT, SCHEMA_URL
 
-__all__ = ["Observer", "Recorder"]
+__all__ = ["CallRecorder", "Observer", "inside_a_call"]
 
 Observer = Callable[[Event], object]
 
 _logger = logging.getLogger("dataplane.observability")
 
+# The call that this thread or task is inside of. A call made by an observed call is part of it.
+_current: ContextVar[Call | None] = ContextVar("dataplane_call", default=None)
 
-class Recorder:
+
+def inside_a_call() -> bool:
+    """Return whether this thread or task is inside of an observed call."""
+    outer = _current.get()
+    return outer is not None and outer.active
+
+
+class CallRecorder:
     """Records the calls of one client.
+
+    Attributes:
+        memory: What the client remembers of its calls.
+        tally: The counts of its calls.
+        nested_tally: The counts of its calls that another client's observed call makes. They are in this client's
+            snapshot; the metrics count the outer call instead.
 
     Args:
         on_event: Called with one event per call.
@@ -56,9 +79,7 @@ class Recorder:
     ) -> None:
         self.on_event = on_event
         self.propagate = propagate
-        self.own_providers = meter_provider is not None or tracer_provider is not None
-        self.outstanding = Outstanding()
-        self.lineage = Lineage()
+        self._own_providers = meter_provider is not None or tracer_provider is not None
         broken: Exception | None = None
         try:
             self.instruments = instruments_for(meter_provider)
@@ -66,35 +87,167 @@ class Recorder:
             broken, self.instruments = error, Instruments(metrics.NoOpMeterProvider())
         self.record_duration = self.instruments.duration.record
         try:
-            self.tracer = trace.get_tracer(SCOPE, scope_version(), tracer_provider)
+            self.tracer = trace.get_tracer(SCOPE, scope_version(), tracer_provider, SCHEMA_URL)
         except Exception as error:
             broken, self.tracer = error, trace.NoOpTracer()
+        self.memory = Memory(self.instruments.lag)
         self.tally = Tally(self.instruments.labels)
-        # Calls inside another client's observed call: in this client's snapshot, and counted by the outer one.
         self.nested_tally = Tally(self.instruments.labels)
         self.instruments.feed(self, self.tally)
         if broken is not None:
-            self.failed(broken)
+            self._failed(broken)
         _recorders.add(self)
 
-    def failed(self, error: BaseException) -> None:
-        """Note that telemetry itself failed: the first time in the log, always in the count."""
-        if self.tally.observer_failed() == 0:
-            with contextlib.suppress(Exception):  # a log handler that fails has nowhere to say so
-                _logger.warning(
-                    "Observing a data plane call failed; calls go on. Further failures are only counted.",
-                    exc_info=error,
-                )
+    def begin(self, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Begin a call and enter it. It ends with one of :meth:`succeed` and :meth:`fail`."""
+        call = Call(operation, args, kwargs)
+        try:
+            partition = call.read_arguments()
+            outer = _current.get()
+            call.nested = outer is not None and outer.active
+            tally = self.nested_tally if call.nested else self.tally
+            cell = tally.seen[operation.name].get(partition) if partition is None or type(partition) is str else None
+            if cell is not None:
+                call.name = partition
+            else:
+                call.name = partition_name(partition)
+                cell = tally.success(operation, call.name)
+            call.cell = cell
+            if not call.nested and (self._own_providers or sdk_configured()):
+                call.metered = self.instruments.live()
+                span = self.tracer.start_span(cell.span_name, None, cell.span_kind, cell.span_attributes)
+                if span.is_recording():
+                    call.span = span
+                if self.propagate and operation.effect == "write" and span.get_span_context().is_valid:
+                    _write_traceparent(call, span)
+        except Exception as error:
+            self._failed(error)
+        call.token = _current.set(call)  # as :meth:`enter` does
+        if call.span is not None:
+            self._attach(call, call.span)
+        call.started = perf_counter_ns()
+        return call
+
+    def enter(self, call: Call) -> None:
+        """Make *call* the one that the current thread or task is inside of, and its span the current one."""
+        call.token = _current.set(call)
+        if call.span is not None:
+            self._attach(call, call.span)
+
+    def leave(self, call: Call) -> None:
+        """Detach *call* from the current context; the inverse of :meth:`enter`."""
+        try:
+            if call.token is not None:
+                _current.reset(call.token)
+                call.token = None
+            if call.scope is not None:
+                otel_context.detach(call.scope)
+                call.scope = None
+        except Exception as error:
+            self._failed(error)
+
+    def succeed(self, call: Call, result: object) -> None:
+        """Record that *call* returned *result*."""
+        elapsed = perf_counter_ns() - call.started
+        effect = EFFECTS[call.operation.effect]
+        if effect is not None:
+            try:
+                effect(call, result, self.memory)
+            except Exception as error:
+                self._failed(error)
+        self._end(call, elapsed, call.cell, None)
+
+    def fail(self, call: Call, error: BaseException) -> None:
+        """Record that *call* raised *error*."""
+        elapsed = perf_counter_ns() - call.started
+        kind = OTHER_ERROR_TYPE
+        try:
+            kind = _error_kind(error, call.operation)
+            if call.span is not None:
+                call.span.set_attribute(ERROR_TYPE, kind)
+                call.span.set_status(StatusCode.ERROR)
+                call.span.record_exception(error)
+        except Exception as failure:
+            self._failed(failure)
+        tally = self.nested_tally if call.nested else self.tally
+        self._end(call, elapsed, tally.failure(call.operation, call.name, kind), kind)
 
     def reset(self) -> None:
         """Start from nothing, as a forked child does."""
         self.tally.reset()
         self.nested_tally.reset()
-        self.outstanding.reset()
-        self.lineage.reset()
+        self.memory.reset()
+
+    def _attach(self, call: Call, span: Span) -> None:
+        # Only a span that is recorded is made current: any other changes nothing for the spans inside of it.
+        try:
+            call.scope = otel_context.attach(trace.set_span_in_context(span))
+        except Exception as error:
+            self._failed(error)
+
+    def _end(self, call: Call, elapsed: int, cell: Cell | None, kind: str | None) -> None:
+        call.active = False
+        if cell is not None:
+            cell.add(elapsed, call.n_keys, call.n_bytes, call.misses)
+            if call.metered:
+                try:
+                    self.record_duration(elapsed / 1e9, cell.attributes)
+                except Exception as error:
+                    self._failed(error)
+        if call.span is not None:
+            try:
+                if call.operation.direction is not None:
+                    call.span.set_attribute(MESSAGING_BATCH_MESSAGE_COUNT, call.n_keys)
+                call.span.end()
+            except Exception as error:
+                self._failed(error)
+        try:  # as :meth:`leave` does
+            if call.token is not None:
+                _current.reset(call.token)
+            if call.scope is not None:
+                otel_context.detach(call.scope)
+        except Exception as error:
+            self._failed(error)
+        if self.on_event is not None:
+            try:
+                self.on_event(call.event(elapsed, kind))
+            except Exception as error:
+                self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """Note that telemetry itself failed: the first time in the log, always in the count."""
+        if self.tally.observer_failed() == 0:
+            with contextlib.suppress(Exception):  # there is nowhere to report a log handler that fails
+                _logger.warning(
+                    "Observing a data plane call failed; calls go on. Further failures are only counted.",
+                    exc_info=error,
+                )
 
 
-_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+def _write_traceparent(call: Call, span: Span) -> None:
+    operation = call.operation
+    tags = operation.tags
+    if tags is None:
+        return
+    before = tags.of(call.args, call.kwargs)
+    fields = operation.fields
+    if before is None and (fields is None or fields.of(call.args, call.kwargs) is None):
+        return  # a put of nothing, which the client refuses: with our tags it would be a write
+    after = stamp(before, 0 if operation.one_tag else call.n_keys, traceparent(span))
+    if after is not before:
+        call.args, call.kwargs = tags.replace(call.args, call.kwargs, after)
+
+
+def _error_kind(error: BaseException, operation: Operation) -> str:
+    """Return the ``error.type`` of *error*; of an error that is not ours, that of its translation."""
+    if isinstance(error, DataPlaneError):
+        return error_type(error)
+    if not isinstance(error, Exception):
+        return OTHER_ERROR_TYPE
+    return error_type(error_class(error, operation.name, operation.default_error))
+
+
+_recorders: weakref.WeakSet[CallRecorder] = weakref.WeakSet()
 
 
 def _after_fork() -> None:

@@ -1,21 +1,23 @@
-"""Counts of one client's calls: locked cells that the shared instruments and a snapshot read."""
+"""Counts of one client's calls: cells with a lock each, read by the shared instruments and by a snapshot."""
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from typing import Any, Final
+from typing import Any
 
-from dataplane.metrics import CLIENT_OPERATION_DURATION
+from dataplane.metrics import CLIENT_OPERATION_DURATION, MAX_PARTITIONS, OTHER_PARTITION
 from dataplane.operations import OPERATIONS, Operation
+from dataplane.semconv import (
+    ERROR_TYPE,
+    MESSAGING_DESTINATION_NAME,
+    MESSAGING_OPERATION_NAME,
+    MESSAGING_OPERATION_TYPE,
+    MESSAGING_SYSTEM,
+    TRANSFER_QUEUE,
+)
 
-__all__ = ["MAX_PARTITIONS", "OTHER_PARTITION", "Cell", "PartitionLabels", "Tally", "partition_name"]
-
-MAX_PARTITIONS: Final = 100
-"""How many partition names become attribute values."""
-
-OTHER_PARTITION: Final = "other"
-"""Where the names past :data:`MAX_PARTITIONS` go."""
+__all__ = ["Cell", "PartitionLabels", "Tally", "cell_summary", "partition_name"]
 
 _MAX_NAME = 128
 _BOUNDS_NS = tuple(round(bound * 1e9) for bound in CLIENT_OPERATION_DURATION.boundaries)
@@ -24,7 +26,7 @@ _BOUNDS_NS = tuple(round(bound * 1e9) for bound in CLIENT_OPERATION_DURATION.bou
 def partition_name(value: object) -> str | None:
     """Return what telemetry calls the partition *value*: itself when it is a short string, None for None.
 
-    Of anything that is no string or integer only the type is told; its text could be long, slow or raise.
+    Anything that is no string or integer is named by its type: its text could be long, slow or raise.
     """
     if value is None:
         return None
@@ -46,6 +48,7 @@ class PartitionLabels:
         self.reset()
 
     def reset(self) -> None:
+        """Start from nothing; also what a forked child does, whose lock another thread may hold."""
         self._lock = threading.Lock()
         self._names: set[str] = set()
 
@@ -87,30 +90,32 @@ class Cell:
         self.lock = threading.Lock()
         self.keys = self.bytes = self.nanoseconds = self.misses = 0
         self.buckets = [0] * (len(_BOUNDS_NS) + 1)
-        attributes = {"messaging.system": "transfer_queue", "messaging.operation.name": operation.name}
+        attributes = {MESSAGING_SYSTEM: TRANSFER_QUEUE, MESSAGING_OPERATION_NAME: operation.name}
         self.lag_attributes = {"operation": operation.name}
         if label is not None:
-            attributes["messaging.destination.name"] = label
+            attributes[MESSAGING_DESTINATION_NAME] = label
             self.lag_attributes["partition"] = label
         self.span_kind = operation.span_kind
         self.span_attributes = dict(attributes)
         if operation.messaging_type is not None:
-            self.span_attributes["messaging.operation.type"] = operation.messaging_type
+            self.span_attributes[MESSAGING_OPERATION_TYPE] = operation.messaging_type
         if error_type is not None:
-            attributes["error.type"] = error_type
+            attributes[ERROR_TYPE] = error_type
         self.attributes = attributes
         self.span_name = operation.name if label is None else f"{operation.name} {label}"
 
     def add(self, nanoseconds: int, keys: int, n_bytes: int, misses: int) -> None:
         """Count one call."""
         bucket = bisect_left(_BOUNDS_NS, nanoseconds)
-        with self.lock:
+        self.lock.acquire()  # a with statement takes 0.1 us longer, a thirtieth of what a whole call may take
+        try:
             self.buckets[bucket] += 1
             self.nanoseconds += nanoseconds
             self.keys += keys
             self.bytes += n_bytes
-            if misses:
-                self.misses += misses
+            self.misses += misses
+        finally:
+            self.lock.release()
 
     @property
     def count(self) -> int:
@@ -118,7 +123,7 @@ class Cell:
         return sum(self.buckets)
 
     def merge(self, other: Cell) -> None:
-        """Add what *other* counted; nobody else uses either."""
+        """Add what *other* counted. Not locked: no call may use either of them any more."""
         self.nanoseconds += other.nanoseconds
         self.keys += other.keys
         self.bytes += other.bytes
@@ -130,7 +135,7 @@ class Tally:
     """The cells of one client.
 
     Attributes:
-        seen: The cells of successful calls, by operation's name and partition; :meth:`success` adds to it.
+        seen: The cells of successful calls, by the operation's name and the partition; :meth:`success` adds to it.
     """
 
     def __init__(self, labels: PartitionLabels) -> None:
@@ -165,6 +170,7 @@ class Tally:
 
     @property
     def observer_failures(self) -> int:
+        """How often telemetry itself failed."""
         return self._observer_failures
 
     def cells(self) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""What a tag tells of its row: the weight version, and the producer's span as W3C Trace Context's text."""
+"""What a tag says of its row: the weight version, and the producer's span in W3C Trace Context's text form."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from dataplane.tags import to_int
 
 __all__ = ["TRACEPARENT", "contexts_of", "stamp", "traceparent", "versions_of"]
 
@@ -30,21 +32,15 @@ def versions_of(tags: Sequence[Any]) -> list[int | None]:
     except (KeyError, TypeError):
         return [_tagged_version(tag) for tag in tags]
     if len(distinct) == 1:
-        return [_version(distinct.pop())]
-    return [_version(tag["weight_version"]) for tag in tags]
+        return [to_int(distinct.pop())]
+    return [to_int(tag["weight_version"]) for tag in tags]
 
 
 def _tagged_version(tag: Any) -> int | None:
-    """As the tag conventions have it: NeMo RL's tag, else the oldest step of a verl trajectory."""
+    """Return the version as the tag conventions define it: NeMo RL's tag, else the oldest step of a verl trajectory."""
     if not isinstance(tag, Mapping):
         return None
-    return _version(tag.get("weight_version", tag.get("min_global_steps")))
-
-
-def _version(value: Any) -> int | None:
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and -_MAX_VERSION <= value <= _MAX_VERSION else None
+    return to_int(tag.get("weight_version", tag.get("min_global_steps")))
 
 
 def contexts_of(tags: Sequence[Any]) -> list[SpanContext | None]:
@@ -71,7 +67,7 @@ def traceparent(span: trace.Span) -> str:
 def stamp(tags: object, n_keys: int, text: str) -> object:
     """Return copies of *tags* that carry *text* as their ``traceparent``; *n_keys* new tags where there are none.
 
-    What is neither a dict nor a list of dicts comes back as it is: it is the call's own business to refuse it.
+    What is neither a dict nor a list of dicts comes back as it is: the client itself refuses it.
     """
     if tags is None and n_keys:
         return [{TRACEPARENT: text} for _ in range(n_keys)]

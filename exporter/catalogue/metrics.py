@@ -12,6 +12,7 @@ from typing import Final
 
 from dataplane.groups import GROUP_STATES
 from dataplane.metrics import CLIENT_METRICS, ERROR_TYPE_VALUES, Metric
+from dataplane.semconv import ERROR_TYPE
 from exporter.model.snapshot import DISCOVERY_STATES, LAG_BOUNDS, LAG_BUCKETS, RESIDENCE_BOUNDS, SOURCE_REASONS, SOURCES
 
 __all__ = [
@@ -74,7 +75,7 @@ PING_DURATION = Metric(
     "histogram",
     "s",
     "Round-trip time of one ping through the controller's request queue. Failed pings have an error.type.",
-    {"error.type": ERROR_TYPE_VALUES},
+    {ERROR_TYPE: ERROR_TYPE_VALUES},
     ping_bounds(0.25),
 )
 ERRORS = Metric(
@@ -82,7 +83,7 @@ ERRORS = Metric(
     "counter",
     "{error}",
     "Failed operations of the exporter on the data plane. Nothing is counted before a data plane is first found.",
-    {"operation": (*EXPORTER_OPERATIONS, OTHER_OPERATION), "error.type": ERROR_TYPE_VALUES},
+    {"operation": (*EXPORTER_OPERATIONS, OTHER_OPERATION), ERROR_TYPE: ERROR_TYPE_VALUES},
 )
 CONTROLLER_RESTARTS = Metric(
     "dataplane.controller.restarts",
@@ -362,6 +363,12 @@ REPLIES_REFUSED = Metric(
     "Replies of the controller that were refused because they exceed a limit: metadata.max_reply_bytes or "
     "metadata.max_rows. The partition then has no metrics.",
     {"limit": ("reply_bytes", "rows")},
+)
+HTTP_REFUSED_LOGINS = Metric(
+    "tq_exporter.http.refused_logins",
+    "counter",
+    "{request}",
+    "HTTP requests to the exporter that were refused for a wrong user name or password.",
 )
 CONTROLLER_BUSY = Metric(
     "tq_exporter.controller.busy_ratio",

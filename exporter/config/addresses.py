@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from dataplane.net.addresses import is_ip, join_host_port, parse_address, split_host_port
+from dataplane.net.addresses import is_host_name, is_ip, join_host_port, parse_address, split_host_port
 from exporter.config.values import BadValue, Form, show
 
 __all__ = [
     "ControllerAddress",
+    "HostNames",
     "Listen",
     "ListenAddress",
     "OtlpUrl",
@@ -80,6 +81,20 @@ def _otlp_url(value: object) -> str:
     raise BadValue(f"{show(shown)} is not the URL of an OTLP receiver", remedy)
 
 
+def _host_names(value: object) -> tuple[str, ...]:
+    """Return host names, from a list or a text with commas between them; ``*.`` may begin a name, ``*`` is any."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadValue(f"{show(value)} is not a list of host names", "write - NAME lines below it")
+    stripped = tuple(name.strip() for name in names)
+    for name in stripped:
+        if name != "*" and not is_host_name(name.removeprefix("*.")):
+            raise BadValue(
+                f"{show(name)} is not a host name", "write it without scheme and port, such as exporter.example"
+            )
+    return stripped
+
+
 def mask_url(url: str) -> str:
     """Return *url* without the user name, the password and the query that it may carry."""
     masked = re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", url, flags=re.IGNORECASE | re.DOTALL)
@@ -89,4 +104,5 @@ def mask_url(url: str) -> str:
 ListenAddress = Annotated[Listen, Meta(extra={"form": Form("ADDRESS:PORT", _listen, str)})]
 ControllerAddress = Annotated[str, Meta(extra={"form": Form("tcp://IP:PORT", controller_address)})]
 RayAddress = Annotated[str, Meta(extra={"form": Form("ADDRESS", ray_address)})]
+HostNames = Annotated[tuple[str, ...], Meta(extra={"form": Form("NAME,NAME", _host_names, list)})]
 OtlpUrl = Annotated[str, Meta(extra={"form": Form("URL", _otlp_url, mask_url)})]

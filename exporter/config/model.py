@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from dataplane.groups import Convention
-from exporter.config.addresses import ControllerAddress, Listen, ListenAddress, OtlpUrl, RayAddress
-from exporter.config.values import Duration, FilePath, Size, Text
+from dataplane import conventions
+from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress
+from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
 
 __all__ = [
     "Config",
@@ -34,6 +34,15 @@ LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
+def _convention(value: object) -> str:
+    try:
+        conventions.check(text(value))
+    except ValueError:
+        raise BadValue(f"{show(value)} is not known", f"choose one of {', '.join(conventions.names())}") from None
+    return str(value)
+
+
+ConventionName = Annotated[str, Meta(extra={"form": Form("NAME", _convention)})]
 Count = Annotated[int, Meta(ge=1)]
 Interval = Annotated[Duration, Meta(ge=0.1, le=86400)]
 Timeout = Annotated[Duration, Meta(ge=0.01, le=3600)]
@@ -102,7 +111,7 @@ class Partition(msgspec.Struct, frozen=True):
         group_size: Keys of a complete group, None when its rows declare it or groups may have any size.
     """
 
-    convention: Convention = "auto"
+    convention: ConventionName = conventions.AUTO
     group_size: Count | None = None
 
 
@@ -128,10 +137,13 @@ class Web(msgspec.Struct, frozen=True):
     Attributes:
         config_file: TLS, users and headers, in the web configuration format of Prometheus's exporters.
         disable_page: Leave out the live page at ``/``.
+        allowed_hosts: Host names that clients may use beside loopback, IP addresses, the machine's own name and the one
+            listened on.
     """
 
     config_file: FilePath | None = None
     disable_page: bool = False
+    allowed_hosts: HostNames = ()
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -169,7 +181,7 @@ class Config(msgspec.Struct, frozen=True):
     metadata: Metadata = Metadata()
     storage: Storage = Storage()
     partitions: dict[str, Partition] = {}
-    default_convention: Convention = "auto"
+    default_convention: ConventionName = conventions.AUTO
     max_partitions: Annotated[int, Meta(ge=1, le=1000)] = 100
     weight_versions: Annotated[int, Meta(ge=0, le=16)] = 16
     otlp: Otlp = Otlp()

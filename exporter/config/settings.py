@@ -31,6 +31,7 @@ _FLAGS: Final = {
     "otlp.endpoint": ("--otlp", "push to this OTLP receiver"),
     "web.config_file": ("--web.config.file", "TLS, users and headers: docs/security.md"),
     "web.disable_page": ("--web.disable-page", "leave out the live page at /"),
+    "web.allowed_hosts": ("--web.allowed-hosts", "further host names that clients may use for this exporter"),
     "log.format": ("--log-format", "how log lines look"),
     "log.level": ("--log-level", "the least severe lines to log"),
 }

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dataplane.discovery.actor import find_controller
 from dataplane.errors import DataPlaneError
 from dataplane.interfaces import DataPlaneClient
 from exporter.demo.actor import THREADS, log_to
@@ -138,7 +139,7 @@ class Cluster:
             except DataPlaneError as error:  # a dead controller's name may still be taken
                 if time.monotonic() > deadline or self._stop.wait(1.0):
                     raise ClusterError(f"TransferQueue did not start: {error}") from error
-        handles = {"controller": ray.get_actor("TransferQueueController", namespace="transfer_queue")}
+        handles = {"controller": find_controller()}
         for index in range(STORAGE_UNITS):
             handles[f"storage unit {index}"] = ray.get_actor(f"TransferQueueStorageUnit#{index}")
         pids = ray.get([handle.__ray_call__.remote(_pid) for handle in handles.values()], timeout=30)

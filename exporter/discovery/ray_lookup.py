@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from dataplane.discovery.record import CONTROLLER_ACTOR, CONTROLLER_NAMESPACE, Endpoint, encode_endpoint, endpoint_of
+from dataplane.discovery.actor import ask_controller, find_controller
+from dataplane.discovery.record import Endpoint, encode_endpoint, endpoint_of
 from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
 from exporter.discovery.ray_driver import NoRayError, connect, discovery_error, import_needed, one_line
 from exporter.model.results import Absent
@@ -73,12 +74,11 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
         return Absent(ended=False, detail=str(error))
     import_needed("transfer_queue")  # the actor's class is unpickled with it
     try:
-        controller = ray.get_actor(CONTROLLER_ACTOR, namespace=CONTROLLER_NAMESPACE)
+        controller = find_controller()
     except ValueError:
         return _absent(previous)
-    calls = [controller.get_zmq_server_info.remote(), controller.get_config.remote()]
     try:
-        server, conf = ray.get(calls, timeout=max(0.1, until - time.monotonic() - _RESERVE_S))
+        server, conf = ask_controller(controller, max(0.1, until - time.monotonic() - _RESERVE_S))
     except ray.exceptions.GetTimeoutError as error:
         if _actor(controller._actor_id.hex()).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
             return Absent(ended=False, detail="the controller waits for resources")

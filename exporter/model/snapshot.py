@@ -13,6 +13,7 @@ import msgspec
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
+from dataplane.metrics import LAG_BOUNDS, OTHER_PARTITION
 
 __all__ = [
     "ALL_PARTITIONS",
@@ -53,12 +54,6 @@ SOURCE_REASONS: Final[tuple[SourceReason, ...]] = ("ok", "failing", "budget", "s
 LAG_BUCKETS: Final = ("0", "1", "2", "3", "4", "5-8", "9+", "unknown")
 RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
 """Upper bounds of the residence histogram, seconds: from below one poll interval to four hours."""
-
-LAG_BOUNDS: Final = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
-"""Upper bounds of the departure lag histogram, weight versions; up to 8 they are the edges of ``lag``."""
-
-OTHER_PARTITION: Final = "other"
-"""The label under which partitions past the limit are summed."""
 
 ALL_PARTITIONS: Final = "all"
 """What :attr:`Snapshot.total` is called."""

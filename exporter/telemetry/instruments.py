@@ -15,6 +15,7 @@ from opentelemetry.metrics import Histogram as HistogramInstrument
 
 from dataplane.errors import OTHER_ERROR_TYPE
 from dataplane.metrics import ERROR_TYPE_VALUES, Metric
+from dataplane.semconv import ERROR_TYPE
 from exporter.catalogue import metrics as catalogue
 from exporter.catalogue.metrics import EXPORTER_OPERATIONS, OTHER_OPERATION, UndeclaredError, check_attributes
 
@@ -40,19 +41,20 @@ class InstrumentRecorder:
         self._polls = _counter(meter, catalogue.POLLS)
         self._skipped = _counter(meter, catalogue.POLLS_SKIPPED)
         self._refused = _counter(meter, catalogue.REPLIES_REFUSED)
+        self._refused_logins = _counter(meter, catalogue.HTTP_REFUSED_LOGINS)
         self._exports = _counter(meter, catalogue.OTLP_EXPORTS)
         self._start_at_zero(tuple(pushed))
 
     def ping(self, duration_s: float, error_type: str | None) -> None:
         """A ping took *duration_s* seconds, and failed with *error_type* unless that is None."""
-        attributes = {} if error_type is None else {"error.type": _known_error(error_type)}
+        attributes = {} if error_type is None else {ERROR_TYPE: _known_error(error_type)}
         self._ping.record(duration_s, attributes)
 
     def error(self, operation: str, error_type: str) -> None:
         """An operation on the data plane failed. What is in neither closed list counts as ``_OTHER``."""
         if operation not in EXPORTER_OPERATIONS:
             operation = OTHER_OPERATION
-        self._errors.add(1, {"operation": operation, "error.type": _known_error(error_type)})
+        self._errors.add(1, {"operation": operation, ERROR_TYPE: _known_error(error_type)})
 
     def poll(self, source: str, outcome: Outcome) -> None:
         """A poll ended.
@@ -82,6 +84,10 @@ class InstrumentRecorder:
         """
         self._add(self._refused, catalogue.REPLIES_REFUSED, {"limit": limit})
 
+    def refused_login(self) -> None:
+        """A request to the exporter came with a wrong user name or password."""
+        self._refused_logins.add(1)
+
     def export(self, signal: Signal, outcome: Outcome) -> None:
         """A batch was pushed over OTLP.
 
@@ -92,8 +98,9 @@ class InstrumentRecorder:
 
     def _start_at_zero(self, pushed: tuple[Signal, ...]) -> None:
         for operation, error_type in product(EXPORTER_OPERATIONS, ERROR_TYPE_VALUES):
-            self._errors.add(0, {"operation": operation, "error.type": error_type})
+            self._errors.add(0, {"operation": operation, ERROR_TYPE: error_type})
         self._restarts.add(0)
+        self._refused_logins.add(0)
         for source, outcome in product(_values(catalogue.POLLS, "source"), _values(catalogue.POLLS, "outcome")):
             self._polls.add(0, {"source": source, "outcome": outcome})
         for source in _values(catalogue.POLLS_SKIPPED, "source"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -24,7 +24,7 @@ from exporter.telemetry.otlp import MetricPush, SpanPush, metric_exporter, span_
 from exporter.telemetry.outcomes import ExportLog, Outcomes
 from exporter.telemetry.prometheus import ScrapeReader
 from exporter.telemetry.render import render
-from exporter.telemetry.resource import SCOPE_NAME, build_resource, build_scope
+from exporter.telemetry.resource import build_resource, build_scope
 from exporter.telemetry.targets import PushTarget, push_interval_s, push_target
 from exporter.version import Build, this_build
 
@@ -81,7 +81,7 @@ class Telemetry:
             readers.append(PeriodicExportingMetricReader(push, interval_s * 1000))
         self._meter_provider = MeterProvider(readers, resource, shutdown_on_exit=False)
         self.recorder = InstrumentRecorder(
-            self._meter_provider.get_meter(scope.name, scope.version),
+            self._meter_provider.get_meter(scope.name, scope.version, scope.schema_url),
             ping_slo_s=config.ping.slo,
             pushed=[target.signal for target in targets if target is not None],
         )
@@ -89,18 +89,19 @@ class Telemetry:
         self.tracer: Tracer = NoOpTracer()
         if traces_target is not None:
             self._tracer_provider = self._build_tracer_provider(traces_target, resource)
-            self.tracer = self._tracer_provider.get_tracer(SCOPE_NAME, build.version)
+            self.tracer = self._tracer_provider.get_tracer(scope.name, scope.version, schema_url=scope.schema_url)
         for target in targets:
             if target is not None:
                 logger.info("pushing %s to %s over %s", target.signal, target.receiver, target.protocol)
 
-    def scrape(self, accept: str | None) -> tuple[bytes, str]:
+    def scrape(self, accept: str | None, names: Sequence[str] = ()) -> tuple[bytes, str]:
         """Return the metrics as text and their content type, from the snapshot now in force; no I/O.
 
         Args:
-            accept: The request's ``Accept`` header: OpenMetrics when it asks for that, else the classic format.
+            accept: The request's ``Accept`` header: OpenMetrics when it prefers that, else the classic format.
+            names: Names of the only samples to return; all when there are none.
         """
-        return self._scrape_reader.scrape(accept)
+        return self._scrape_reader.scrape(accept, names)
 
     def shutdown(self, timeout_s: float) -> None:
         """Push what is left and stop. Returns within *timeout_s* seconds also when the receiver does not answer."""

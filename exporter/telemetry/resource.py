@@ -7,11 +7,12 @@ from typing import Final
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, OTELResourceDetector, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from dataplane.semconv import SCHEMA_URL
 from exporter.version import DISTRIBUTION, Build
 
-__all__ = ["SCOPE_NAME", "build_resource", "build_scope"]
+__all__ = ["build_resource", "build_scope"]
 
-SCOPE_NAME: Final = "tq_exporter"
+_SCOPE_NAME: Final = "tq_exporter"
 
 
 def build_resource(build: Build, run: str | None) -> Resource:
@@ -31,4 +32,4 @@ def build_resource(build: Build, run: str | None) -> Resource:
 
 def build_scope(build: Build) -> InstrumentationScope:
     """Return the instrumentation scope of every metric and span."""
-    return InstrumentationScope(SCOPE_NAME, build.version)
+    return InstrumentationScope(_SCOPE_NAME, build.version, SCHEMA_URL)

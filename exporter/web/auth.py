@@ -1,23 +1,28 @@
-"""HTTP basic authentication against bcrypt hashes, at a price that no client can run up.
+"""HTTP basic authentication against bcrypt hashes, with bounded CPU cost.
 
 A bcrypt check is slow on purpose. So a pair that was right is remembered, one check runs at a time, and only a few
 may wait: wrong passwords, however many, cost one core at most, and never delay a client whose pair is known.
+
+The check itself runs on a thread beside the event loop, everything else on the loop's own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
 import secrets
-import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import bcrypt
+
+from exporter.web.threads import in_daemon_thread
 
 __all__ = ["HEALTH_PATHS", "HEALTH_SCHEME", "BasicAuth", "TooManyChecksError", "health_token"]
 
@@ -47,10 +52,9 @@ class BasicAuth:
         self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, None] = OrderedDict()
         self._waiting: Counter[str] = Counter()
-        self._lock = threading.Lock()
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = asyncio.Lock()
 
-    def check(self, users: Mapping[str, bytes], authorization: str | None, client: str) -> bool:
+    async def check(self, users: Mapping[str, bytes], authorization: str | None, client: str) -> bool:
         """Return whether *authorization* is the header of one of *users*.
 
         An unknown user takes as long as a wrong password.
@@ -69,12 +73,14 @@ class BasicAuth:
         user, password = given
         hashed = users.get(user)
         proof = self._proof(user, hashed or b"", password)
-        if self._is_remembered(proof):
+        if proof in self._remembered:
             return True
         with self._turn(client):
-            if self._is_remembered(proof):  # the same pair came twice, and waited
-                return True
-            if not _matches(password, hashed or self._stand_in(user, users)) or hashed is None:
+            async with self._one_at_a_time:
+                if proof in self._remembered:  # the same pair came twice, and waited
+                    return True
+                matches = await in_daemon_thread(partial(_matches, password, hashed or self._stand_in(user, users)))
+            if not matches or hashed is None:
                 return False
             self._remember(proof)
             return True
@@ -85,15 +91,10 @@ class BasicAuth:
         parts = (user.encode("utf-8", "surrogateescape"), hashed, password)
         return hmac.digest(self._key, b"".join(hashlib.sha256(part).digest() for part in parts), "sha256")
 
-    def _is_remembered(self, proof: bytes) -> bool:
-        with self._lock:
-            return proof in self._remembered
-
     def _remember(self, proof: bytes) -> None:
-        with self._lock:
-            self._remembered[proof] = None
-            while len(self._remembered) > MAX_REMEMBERED:
-                self._remembered.popitem(last=False)
+        self._remembered[proof] = None
+        while len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
 
     def _stand_in(self, user: str, users: Mapping[str, bytes]) -> bytes:
         """Return the hash to check an unknown user against: always the same one, so that its cost tells nothing."""
@@ -103,18 +104,15 @@ class BasicAuth:
 
     @contextmanager
     def _turn(self, client: str) -> Iterator[None]:
-        with self._lock:
-            if self._waiting.total() >= MAX_WAITING or self._waiting[client] >= MAX_WAITING_PER_CLIENT:
-                raise TooManyChecksError
-            self._waiting[client] += 1
+        if self._waiting.total() >= MAX_WAITING or self._waiting[client] >= MAX_WAITING_PER_CLIENT:
+            raise TooManyChecksError
+        self._waiting[client] += 1
         try:
-            with self._one_at_a_time:
-                yield
+            yield
         finally:
-            with self._lock:
-                self._waiting[client] -= 1
-                if not self._waiting[client]:
-                    del self._waiting[client]
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client]
 
 
 def health_token(users: Mapping[str, bytes]) -> str:

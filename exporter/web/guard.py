@@ -69,6 +69,11 @@ class Guard:
         if self._protection.users and self._protection.tls is None:
             logger.warning("%s asks for passwords without TLS: they cross the network readable", file)
 
+    @property
+    def has_file(self) -> bool:
+        """Whether :meth:`current` looks at files."""
+        return self._file is not None
+
     def current(self) -> Protection:
         """Return what holds for a connection that begins now. Never fails, and waits for no other thread's reading."""
         # Where the files' disk hangs, one connection hangs with it and the others go on with what is known.

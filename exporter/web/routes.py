@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from exporter.catalogue.docs import render_markdown
 from exporter.model.history import WINDOWS, History
 from exporter.model.snapshot import Snapshot, encode_snapshot
 from exporter.web.assets import ASSETS, PAGE_HEADERS
+from exporter.web.replies import compressed, plain
 from exporter.web.service_discovery import encode_targets
+from exporter.web.threads import in_daemon_thread
 
-__all__ = ["Reply", "Routes", "Scrape", "plain"]
+__all__ = ["Scrape", "make_router"]
 
-logger = logging.getLogger(__name__)
+MAX_ANSWERS: Final = 4
+"""Answers that are made at the same time. More would make none of them faster, and the polls beside them slower."""
 
-Scrape = Callable[[str | None], tuple[bytes, str]]
-"""Gives the exposition and its content type for an ``Accept`` header."""
+Scrape = Callable[[str | None, Sequence[str]], tuple[bytes, str]]
+"""Gives the exposition and its content type for an ``Accept`` header and the only sample names wanted, if any."""
 
 _INDEX: Final = b"""<!doctype html>
 <html lang="en">
@@ -39,31 +47,21 @@ _INDEX: Final = b"""<!doctype html>
 
 _HTML: Final = "text/html; charset=utf-8"
 _JSON: Final = "application/json"
+_STOPPED: Final = "the poll loop has stopped"
+_NOT_READY: Final = "the first round of polls is not done"
 
 
-class Reply(NamedTuple):
-    """Status, content type, body and further headers of one answer."""
-
-    status: HTTPStatus
-    content_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-def plain(status: HTTPStatus, text: str | None = None) -> Reply:
-    """Return a reply of one line of text, by default the status's own phrase."""
-    return Reply(status, "text/plain; charset=utf-8", f"{text or status.phrase}\n".encode())
-
-
-class Request(NamedTuple):
-    """What of a request's headers an answer depends on."""
-
-    accept: str | None
-    host: str | None
-
-
-class Routes:
-    """The paths and their answers.
+def make_router(
+    scrape: Scrape,
+    snapshot: Callable[[], Snapshot],
+    alive: Callable[[], bool],
+    *,
+    history: History | None,
+    address: Callable[[], str],
+    scheme: str,
+    page: bool,
+) -> Router:
+    """Return the paths and their answers.
 
     Args:
         scrape: Gives the exposition.
@@ -75,89 +73,67 @@ class Routes:
         page: Whether ``/`` is the live page; otherwise it is a list of links.
     """
 
-    def __init__(
-        self,
-        scrape: Scrape,
-        snapshot: Callable[[], Snapshot],
-        alive: Callable[[], bool],
-        *,
-        history: History | None = None,
-        address: Callable[[], str] = lambda: "localhost",
-        scheme: str = "http",
-        page: bool = True,
-    ) -> None:
-        self._scrape = scrape
-        self._snapshot = snapshot
-        self._alive = alive
-        self._address = address
-        self._scheme = scheme
-        self._by_path: dict[str, Callable[[Request], Reply]] = {
-            "/": _index,
-            "/metrics": self._metrics,
-            "/healthz": self._health,
-            "/readyz": self._readiness,
-            "/sd": self._targets,
-            "/api/v1/snapshot": self._snapshot_json,
-        }
-        if page:
-            self._by_path["/"] = _asset("index.html")
-            self._by_path["/docs/metrics"] = _metrics_docs
-            self._by_path.update({f"/page/{name}": _asset(name) for name in ASSETS if name != "index.html"})
-            if history is not None:
-                for window in WINDOWS:
-                    self._by_path[f"/api/v1/history/{window}"] = _history(history, window)
+    def metrics(request: Request) -> Response:
+        body, content_type = scrape(request.headers.get("accept"), request.query_params.getlist("name[]"))
+        return _typed(body, content_type)
 
-    def answer(self, path: str, accept: str | None, host: str | None = None) -> Reply:
-        """Return the reply to a request for *path*; a defect in what it calls is logged and becomes a plain 500.
+    def targets(request: Request) -> Response:
+        host = request.headers.get("host")
+        return _typed(encode_targets(snapshot(), host=host, address=address(), scheme=scheme), _JSON)
 
-        Args:
-            path: The URL's path, without its query.
-            accept: The request's ``Accept`` header.
-            host: The request's ``Host`` header.
-        """
-        route = self._by_path.get(path)
-        if route is None:
-            return plain(HTTPStatus.NOT_FOUND)
-        try:
-            return route(Request(accept, host))
-        except Exception:
-            logger.exception("answering %s failed", path)
-            return plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+    # Health is answered on the event loop itself: no scrape, however slow, is in its way.
+    async def health(_request: Request) -> Response:
+        return plain(HTTPStatus.OK, "ok") if alive() else plain(HTTPStatus.SERVICE_UNAVAILABLE, _STOPPED)
 
-    def _metrics(self, request: Request) -> Reply:
-        body, content_type = self._scrape(request.accept)
-        return Reply(HTTPStatus.OK, content_type, body)
+    async def readiness(_request: Request) -> Response:
+        return plain(HTTPStatus.OK, "ready") if snapshot().ready else plain(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_READY)
 
-    def _health(self, _request: Request) -> Reply:
-        if self._alive():
-            return plain(HTTPStatus.OK, "ok")
-        return plain(HTTPStatus.SERVICE_UNAVAILABLE, "the poll loop has stopped")
-
-    def _readiness(self, _request: Request) -> Reply:
-        if self._snapshot().ready:
-            return plain(HTTPStatus.OK, "ready")
-        return plain(HTTPStatus.SERVICE_UNAVAILABLE, "the first round of polls is not done")
-
-    def _snapshot_json(self, _request: Request) -> Reply:
-        return Reply(HTTPStatus.OK, _JSON, encode_snapshot(self._snapshot()))
-
-    def _targets(self, request: Request) -> Reply:
-        body = encode_targets(self._snapshot(), host=request.host, address=self._address(), scheme=self._scheme)
-        return Reply(HTTPStatus.OK, _JSON, body)
+    answers: dict[str, _Answer] = {
+        "/": lambda _: _typed(_INDEX, _HTML),
+        "/metrics": metrics,
+        "/metrics/": metrics,
+        "/sd": targets,
+        "/api/v1/snapshot": lambda _: _typed(encode_snapshot(snapshot()), _JSON),
+    }
+    if page:
+        answers["/"] = _asset("index.html")
+        answers["/docs/metrics"] = lambda _: _typed(render_markdown().encode(), "text/plain; charset=utf-8")
+        answers.update({f"/page/{name}": _asset(name) for name in ASSETS if name != "index.html"})
+        if history is not None:
+            answers.update({f"/api/v1/history/{window}": _history(history, window) for window in WINDOWS})
+    turns = asyncio.Semaphore(MAX_ANSWERS)
+    routes = [Route("/healthz", health), Route("/readyz", readiness)]
+    routes += [Route(path, _beside_the_loop(answer, turns)) for path, answer in answers.items()]
+    return Router(routes, redirect_slashes=False, default=_not_found)
 
 
-def _index(_request: Request) -> Reply:
-    return Reply(HTTPStatus.OK, _HTML, _INDEX)
+_Answer = Callable[[Request], Response]
 
 
-def _asset(name: str) -> Callable[[Request], Reply]:
+def _beside_the_loop(answer: _Answer, turns: asyncio.Semaphore) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint that makes its answer on another thread, a few at the same time."""
+
+    async def endpoint(request: Request) -> Response:
+        async with turns:
+            if request.state.slot.freed:  # the client has gone while it waited
+                return Response()
+            return await in_daemon_thread(lambda: compressed(answer(request), request))
+
+    return endpoint
+
+
+def _typed(body: bytes, content_type: str) -> Response:
+    return Response(body, headers={"Content-Type": content_type})
+
+
+def _asset(name: str) -> _Answer:
     asset = ASSETS[name]
-    return lambda _request: Reply(HTTPStatus.OK, asset.content_type, asset.body, PAGE_HEADERS)
+    return lambda _: Response(asset.body, headers={"Content-Type": asset.content_type, **dict(PAGE_HEADERS)})
 
 
-def _history(history: History, window: str) -> Callable[[Request], Reply]:
-    return lambda _request: Reply(HTTPStatus.OK, _JSON, history.encode(window))
+def _history(history: History, window: str) -> _Answer:
+    return lambda _: _typed(history.encode(window), _JSON)
 
 
-def _metrics_docs(_request: Request) -> Reply:
-    return Reply(HTTPStatus.OK, "text/plain; charset=utf-8", render_markdown().encode())
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    await plain(HTTPStatus.NOT_FOUND)(scope, receive, send)

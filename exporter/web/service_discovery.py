@@ -5,30 +5,14 @@ TransferQueue picks a free port for its metrics each time it starts; whoever rea
 
 from __future__ import annotations
 
-import re
 import socket
-from typing import Final
 
 import msgspec
 
 from exporter.model.snapshot import Snapshot
+from exporter.web.hosts import is_host
 
-__all__ = ["encode_targets", "is_host"]
-
-_HOST: Final = re.compile(
-    r"(?P<name>[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:.]{2,45}\])"
-    r"(:(?P<port>[0-9]{1,5}))?"
-)
-_MAX_HOST = 255
-
-
-def is_host(text: str | None, *, port_needed: bool = False) -> bool:
-    """Return whether *text* is a host name, IPv4 or bracketed IPv6 address with an optional port, and nothing else."""
-    found = None if text is None or len(text) > _MAX_HOST else _HOST.fullmatch(text)
-    if found is None:
-        return False
-    port = found["port"]
-    return not port_needed if port is None else 0 < int(port) <= 65535
+__all__ = ["encode_targets"]
 
 
 def encode_targets(snapshot: Snapshot, *, host: str | None, address: str, scheme: str) -> bytes:

@@ -32,7 +32,7 @@ def test_rules_say_how_tags_are_read() -> None:
     for partition_id in ("p", "q"):
         client.put_samples(["a_g0"], partition_id, tags=[{"weight_version": 1}])
     (pinned,), (default,) = client.list_metadata("p"), client.list_metadata("q")
-    assert (pinned.group_id, pinned.state, pinned.expected_num_keys) == ("a_g0", "uncommitted", 2)
+    assert (pinned.group_id, pinned.state, pinned.expected_num_keys) == ("a_g0", "incomplete", 2)
     assert (default.group_id, default.state) == ("a", "ready")
 
 

@@ -22,11 +22,10 @@ _CFG = {"timeout_s": 5.0}
 
 
 @pytest.fixture
-def empty_ray(shared_cluster: TQCluster, ray_connected: None) -> TQCluster:
-    """Ray without TransferQueue."""
-    shared_cluster.stop_tq()
+def empty_ray(ray_alone: TQCluster, ray_connected: None) -> TQCluster:
+    """Ray without TransferQueue, as this process knows it."""
     wait_until_no_controller()
-    return shared_cluster
+    return ray_alone
 
 
 def _attach(**cfg: Any) -> DataPlaneClient:

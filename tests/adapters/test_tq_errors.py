@@ -59,6 +59,7 @@ def _raise(error: Exception, operation: str, default: type[DataPlaneError] = Dat
 _PAIRS = [(row, name) for row in ROWS for name in row.types]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("row", "name"), _PAIRS, ids=[f"{name} {row.phrase}".strip() for row, name in _PAIRS])
 def test_every_row_by_raising_what_it_names(row: Row, name: str) -> None:
     operation = row.operation or "put_samples"
@@ -68,6 +69,7 @@ def test_every_row_by_raising_what_it_names(row: Row, name: str) -> None:
     assert (raised.operation, raised.partition_id, raised.__cause__) == (operation, "p", error)
 
 
+@pytest.mark.full
 def test_every_name_in_the_table_is_a_real_class() -> None:
     if sys.version_info >= (3, 11):  # these two are classes of their own on 3.10 only
         assert asyncio.TimeoutError is TimeoutError is concurrent.futures.TimeoutError
@@ -76,6 +78,7 @@ def test_every_name_in_the_table_is_a_real_class() -> None:
             assert issubclass(_resolve(name), Exception), name
 
 
+@pytest.mark.full
 def test_every_exception_of_transfer_queue_is_in_the_table() -> None:
     import transfer_queue
 
@@ -96,6 +99,7 @@ def test_every_exception_of_transfer_queue_is_in_the_table() -> None:
     assert found <= known
 
 
+@pytest.mark.full
 def test_no_row_hides_behind_an_earlier_one() -> None:
     for row, name in _PAIRS:
         if row.error is not None:
@@ -136,6 +140,7 @@ def test_the_cause_decides_what_the_wrapper_does_not_say() -> None:
     assert type(_raise(wrapper, "get_samples")) is DataPlaneReadError
 
 
+@pytest.mark.full
 def test_a_task_error_of_ray_is_unwrapped() -> None:
     from ray.exceptions import RayTaskError
 
@@ -146,7 +151,8 @@ def test_a_task_error_of_ray_is_unwrapped() -> None:
         (DataPlaneNotReady("ours"), DataPlaneNotReady),
     ):
         wrapped = RayTaskError("get_config", "Traceback …", cause)
-        for error in (wrapped, wrapped.as_instanceof_cause()):
+        nested = RayTaskError("attach", "Traceback …", wrapped)  # of a task that waited for another one
+        for error in (wrapped, wrapped.as_instanceof_cause(), nested, nested.as_instanceof_cause()):
             assert error_type(_raise(error, "get_samples")) == expected.__name__
 
 
@@ -155,6 +161,7 @@ def test_a_message_is_one_line() -> None:
     assert str(raised) == "ConnectionError: The actor died."
 
 
+@pytest.mark.full
 def test_what_is_raised_pickles() -> None:
     for row, name in _PAIRS:
         raised = _raise(_make(name, row.phrase), row.operation or "put_samples")

@@ -22,6 +22,8 @@ from exporter.demo.stack import prometheus_config
 from exporter.shipped import rules
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.full  # it is the demo, on Ray
+
 START_S = 300.0
 MARK = "STACK_TEST_MARK"
 

@@ -52,6 +52,7 @@ def test_bad_flags_end_with_exit_code_2(arguments: list[str], said: str, capsys:
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_a_port_in_use_is_one_line_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -65,6 +66,7 @@ def test_a_port_in_use_is_one_line_with_the_remedy(capsys: pytest.CaptureFixture
     )
 
 
+@pytest.mark.full
 def test_a_folder_for_logs_that_cannot_be_made_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file"
     file.touch()

@@ -14,6 +14,8 @@ from exporter.demo.protocol import CONVENTIONS, DemoConvention, Options
 from exporter.demo.rollout import FIELDS, MAX_TOKENS, Rollout
 from exporter.demo.trainer import MAX_LAG, Trainer
 
+pytestmark = pytest.mark.full  # the rollouts make tensors
+
 
 class Clock:
     def __init__(self) -> None:

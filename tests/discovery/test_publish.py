@@ -70,17 +70,16 @@ def test_the_record_is_written_again_so_that_its_time_tells_that_the_writer_live
     record(published, lambda endpoint: (endpoint.written_at or 0) > (first.written_at or 0))
 
 
-def test_publishing_may_start_before_transfer_queue(cluster: TQCluster, tmp_path: Path) -> None:
-    cluster.stop_tq()
+def test_publishing_may_start_before_transfer_queue(ray_alone: TQCluster, tmp_path: Path) -> None:
     path = tmp_path / "endpoint.json"
-    cluster.run(_START, path=str(path))
+    ray_alone.run(_START, path=str(path))
     try:
         time.sleep(0.3)
         assert not path.exists()
-        cluster.restart_tq()
-        assert record(path).controller_id == cluster.controller.id
+        ray_alone.start_tq()
+        assert record(path).controller_id == ray_alone.controller.id
     finally:
-        cluster.run(_CLOSE)
+        ray_alone.run(_CLOSE)
 
 
 def test_close_removes_the_record_and_nothing_else(cluster: TQCluster, published: Path) -> None:

@@ -25,8 +25,8 @@ _RAY_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_A
 def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in _RAY_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    if "cluster" in request.fixturenames:
-        for name, value in request.getfixturevalue("cluster").env.items():
+    if "shared_cluster" in request.fixturenames:
+        for name, value in request.getfixturevalue("shared_cluster").env.items():
             monkeypatch.setenv(name, value)
 
 
@@ -73,38 +73,75 @@ def test_the_running_controller_is_found_with_all_it_says(cluster: TQCluster) ->
 
 def test_no_limit_has_no_capacity_and_metrics_are_found(cluster: TQCluster) -> None:
     cluster.restart_tq(capacity=None, metrics=True)
-    try:
-        endpoint = find(cluster)
-        assert endpoint.capacity is None
-        assert endpoint.metrics_endpoint == cluster.metrics_endpoint
-    finally:
-        cluster.restart_tq()
+    endpoint = find(cluster)
+    assert endpoint.capacity is None
+    assert endpoint.metrics_endpoint == cluster.metrics_endpoint
 
 
-def test_a_look_up_creates_nothing(cluster: TQCluster) -> None:
-    cluster.stop_tq()
+def test_a_look_up_creates_nothing(ray_alone: TQCluster) -> None:
     actors = "from ray._private import state\nresult = sorted(state.actors())"
-    before = cluster.run(actors)
-    answer = look(cluster.ray_address)
+    before = ray_alone.run(actors)
+    answer = look(ray_alone.ray_address)
     assert answer == Absent(ended=False, detail="Ray has no TransferQueue controller")
-    assert cluster.run(actors) == before
+    assert ray_alone.run(actors) == before
 
 
-def test_a_controller_without_configuration_is_starting(cluster: TQCluster) -> None:
-    cluster.stop_tq()
-    cluster.run(
+def test_a_controller_without_configuration_is_starting(ray_alone: TQCluster) -> None:
+    ray_alone.run(
         "from transfer_queue.controller import TransferQueueController\n"
         "named = TransferQueueController.options(name='TransferQueueController', namespace='transfer_queue')\n"
         "tq.early = named.remote()\n"
         "ray.get(tq.early.get_config.remote())"
     )
     try:
-        answer = look(cluster.ray_address)
+        answer = look(ray_alone.ray_address)
     finally:
-        cluster.run("ray.kill(tq.early); del tq.early")
+        ray_alone.run("ray.kill(tq.early); del tq.early")
     assert isinstance(answer, Absent)
     assert not answer.ended
     assert "starting" in answer.detail
+
+
+_DRIVER = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+import transfer_queue as tq
+tq.init()
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_driver_that_returns_is_an_end(ray_alone: TQCluster) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", _DRIVER, ray_alone.ray_address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert driver.stdout is not None
+        assert any(line == "ready\n" for line in driver.stdout)
+        endpoint = find(ray_alone)
+        driver.communicate("\n", timeout=60)
+        assert look_until_gone(ray_alone, endpoint).ended
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+def look_until_gone(cluster: TQCluster, previous: Endpoint) -> Absent:
+    """Look until Ray has ended what the driver owned."""
+    for _ in range(10):
+        try:
+            answer = look(cluster.ray_address, previous)
+        except (DataPlaneTimeout, DataPlaneUnavailable):
+            continue
+        if isinstance(answer, Absent) and "no record" not in answer.detail:
+            return answer
+        time.sleep(0.2)
+    raise AssertionError("the controller outlived its driver")
 
 
 def test_a_stopped_controller_is_a_timeout_within_the_deadline(cluster: TQCluster) -> None:
@@ -132,64 +169,21 @@ def test_closing_transfer_queue_is_an_end(cluster: TQCluster) -> None:
     assert answer.ended
 
 
-_DRIVER = """
-import sys, ray
-ray.init(address=sys.argv[1], log_to_driver=False)
-import transfer_queue as tq
-tq.init()
-print("ready", flush=True)
-sys.stdin.readline()
-"""
-
-
-def test_a_driver_that_returns_is_an_end(cluster: TQCluster) -> None:
-    cluster.stop_tq()
-    driver = subprocess.Popen(
-        [sys.executable, "-c", _DRIVER, cluster.ray_address],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert driver.stdout is not None
-        assert any(line == "ready\n" for line in driver.stdout)
-        endpoint = find(cluster)
-        driver.communicate("\n", timeout=60)
-        assert look_until_gone(cluster, endpoint).ended
-    finally:
-        driver.kill()
-        driver.wait()
-
-
-def look_until_gone(cluster: TQCluster, previous: Endpoint) -> Absent:
-    """Look until Ray has ended what the driver owned."""
-    for _ in range(10):
-        try:
-            answer = look(cluster.ray_address, previous)
-        except (DataPlaneTimeout, DataPlaneUnavailable):
-            continue
-        if isinstance(answer, Absent) and "no record" not in answer.detail:
-            return answer
-        time.sleep(0.2)
-    raise AssertionError("the controller outlived its driver")
-
-
-def test_a_wrong_token_is_named_with_its_remedy(cluster: TQCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_token_is_named_with_its_remedy(shared_cluster: TQCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 32)
     with pytest.raises(DataPlaneUnavailable, match=r"Ray refused the token: .*RAY_AUTH_TOKEN_PATH"):
-        look(cluster.ray_address)
+        look(shared_cluster.ray_address)
 
 
 def test_another_version_of_ray_is_named_with_its_remedy(
-    cluster: TQCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    shared_cluster: TQCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import ray\nray.__version__ = '2.0.0'\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(
         DataPlaneBadRequest, match=r"Version mismatch: .*; run the exporter with the cluster's versions"
     ):
-        look(cluster.ray_address)
+        look(shared_cluster.ray_address)
 
 
 def test_where_nothing_listens_there_is_no_ray() -> None:

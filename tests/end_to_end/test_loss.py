@@ -35,17 +35,6 @@ def test_a_stopped_controller_is_a_timeout_also_after_150_pings(cluster: TQClust
         exporter.wait_for(lambda seen: seen.value("dataplane_up") == 1, "recovery")
 
 
-def test_nothing_there_yet_is_no_error_and_what_comes_is_found(cluster: TQCluster) -> None:
-    cluster.stop_tq()
-    with ExporterProcess("--ray-address", cluster.ray_address, *FAST, env=cluster.env) as exporter:
-        seen = exporter.wait_for(lambda seen: exporter.get("/readyz")[0] == 200, "readiness")
-        assert (seen.value("dataplane_up"), discovery(seen)) == (0, "never_found")
-        assert all(value == 0 for _, value in seen.samples("dataplane_errors_total"))
-        cluster.start_tq()
-        seen = exporter.wait_for(lambda seen: seen.value("dataplane_up") == 1, "up", 90.0)
-        assert seen.value("dataplane_controller_restarts_total") == 0
-
-
 def test_a_run_that_ends_on_purpose_is_told_from_one_that_is_lost(cluster: TQCluster) -> None:
     with ExporterProcess("--ray-address", cluster.ray_address, *FAST, env=cluster.env) as exporter:
         exporter.wait_for(lambda seen: seen.value("dataplane_up") == 1, "up")
@@ -53,6 +42,16 @@ def test_a_run_that_ends_on_purpose_is_told_from_one_that_is_lost(cluster: TQClu
         seen = exporter.wait_for(lambda seen: discovery(seen) == "ended", "the end")
         assert seen.value("dataplane_up") == 0
         assert not seen.samples("dataplane_partition_groups")
+
+
+def test_nothing_there_yet_is_no_error_and_what_comes_is_found(ray_alone: TQCluster) -> None:
+    with ExporterProcess("--ray-address", ray_alone.ray_address, *FAST, env=ray_alone.env) as exporter:
+        seen = exporter.wait_for(lambda seen: exporter.get("/readyz")[0] == 200, "readiness")
+        assert (seen.value("dataplane_up"), discovery(seen)) == (0, "never_found")
+        assert all(value == 0 for _, value in seen.samples("dataplane_errors_total"))
+        ray_alone.start_tq()
+        seen = exporter.wait_for(lambda seen: seen.value("dataplane_up") == 1, "up", 90.0)
+        assert seen.value("dataplane_controller_restarts_total") == 0
 
 
 def test_the_training_side_never_notices_the_exporter(cluster: TQCluster) -> None:

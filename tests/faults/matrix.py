@@ -26,7 +26,7 @@ from tests.faults.load import RESIDENT, Load
 from tests.support.cluster import TQCluster
 from tests.support.exporter_process import ExporterProcess, Exposition
 
-__all__ = ["FAST", "HOLD_S", "INTERVAL_S", "RESTART_FREE", "Begin", "Phase", "Record", "Row"]
+__all__ = ["FAST", "HOLD_LISTINGS", "INTERVAL_S", "RESTART_FREE", "Begin", "Phase", "Record", "Row"]
 
 INTERVAL_S: Final = 2.0
 """The interval and deadline of a ping in a row: with less, a busy machine is taken for a silent controller."""
@@ -47,8 +47,8 @@ FAST: Final[Mapping[str, str]] = {
 
 RESTART_FREE: Final = "the exporter's process is another one than before"
 
-HOLD_S: Final = 4.5
-"""For how long what is expected must last: listings go stale after three missed polls of a second."""
+HOLD_LISTINGS: Final = 4
+"""For how many listings, made or skipped, what is expected must last: one goes stale when three more are missed."""
 
 _PATIENCE_S = 180.0
 """When a row gives up waiting for polls that do not come."""
@@ -144,7 +144,7 @@ class Row:
         partitions: bool,
         storage: Collection[str],
         within: int = 10,
-        lasting_s: float = HOLD_S,
+        lasting: int = HOLD_LISTINGS,
         also: Callable[[Exposition], bool] | None = None,
     ) -> Exposition:
         """Wait for exactly this state, see that it lasts, and return its last scrape.
@@ -161,7 +161,7 @@ class Row:
             partitions: Whether the gauges of partitions stay; False: none of any partition is exposed.
             storage: The storage units whose gauges stay; no other has any.
             within: For how many ping intervals it may take.
-            lasting_s: For how many seconds it must last.
+            lasting: For how many listings, made or skipped, it must last. One is due every second.
             also: What must hold besides.
         """
         must = set((errors or {}).items())
@@ -183,7 +183,7 @@ class Row:
                 if not is_so
             ]
 
-        _, seen = self._watch(seen_phase, missing, within, lasting_s, since=(self._mark, self._marked_at))
+        _, seen = self._watch(seen_phase, missing, within, lasting, since=(self._mark, self._marked_at))
         self._finish(seen_phase, seen)
         return seen
 
@@ -238,7 +238,7 @@ class Row:
                 if not is_so
             ]
 
-        settled, seen = self._watch(seen_phase, missing, None if restarts else 10, HOLD_S, since=mended)
+        settled, seen = self._watch(seen_phase, missing, None if restarts else 10, HOLD_LISTINGS, since=mended)
         assert seen_phase.lookups <= lookups, self._explain(f"found after {seen_phase.lookups} look-ups")
         late = self._grown(seen, settled)
         assert not late, f"counted after all was well: {late}"
@@ -253,7 +253,7 @@ class Row:
         phase: Phase,
         missing: Callable[[Exposition], list[str]],
         within: int | None,
-        lasting_s: float,
+        lasting: int,
         *,
         since: tuple[Exposition, float],
     ) -> tuple[Exposition, Exposition]:
@@ -263,7 +263,7 @@ class Row:
         while True:
             seen = self._look(phase)
             now = time.monotonic()
-            intervals = self._intervals(before, seen)
+            intervals = self._turns(before, seen, "ping")
             lacks = missing(seen)
             if lacks:
                 assert settled is None, self._explain(f"it did not last: {lacks}")
@@ -274,9 +274,11 @@ class Row:
                 phase.intervals = intervals
                 phase.lookups = int(self._delta(seen, before, "tq_exporter_polls_total", source="discovery"))
                 phase.seconds = round(now - started, 1)
-            elif now - settled[1] > lasting_s:
+            elif self._turns(settled[0], seen, "metadata") >= lasting:
                 return settled[0], seen
-            time.sleep(0.05)
+            else:
+                assert now - settled[1] < _PATIENCE_S, self._explain("no more listings are due")
+            time.sleep(0.1)
 
     def _look(self, phase: Phase) -> Exposition:
         for path, statuses in (("/healthz", phase.healthz), ("/readyz", phase.readyz)):
@@ -316,11 +318,11 @@ class Row:
             and all(value == 1 for value in up.values())
         )
 
-    def _intervals(self, before: Exposition, seen: Exposition) -> int:
-        """Ping intervals between two scrapes: each ends in a poll, or in one that is skipped."""
+    def _turns(self, before: Exposition, seen: Exposition, source: str) -> int:
+        """Intervals of *source* between two scrapes: each ends in a poll, or in one that is skipped."""
         return int(
-            self._delta(seen, before, "tq_exporter_polls_total", source="ping")
-            + self._delta(seen, before, "tq_exporter_polls_skipped_total", source="ping")
+            self._delta(seen, before, "tq_exporter_polls_total", source=source)
+            + self._delta(seen, before, "tq_exporter_polls_skipped_total", source=source)
         )
 
     def _since_start(self, seen: Exposition, name: str, **labels: str) -> float:

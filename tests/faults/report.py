@@ -26,7 +26,7 @@ _HEAD = """\
 What the exporter reports while parts of the system fail, and how it recovers. Every row is one run with a real Ray, a
 real TransferQueue and a real `tq-exporter run` process. The exporter pings every 2 s. It lists the partitions and polls
 the storage units every second. Every row is a test that passed: the exporter reported exactly what the test expects,
-and this state lasted for 4.5 s, which is longer than a listing stays fresh.
+and this state lasted for four more listings. A listing stays fresh until three listings in a row are missed.
 
     make faults                                     # run all rows and write this page
     pytest tests/faults                             # one load per fault, as in CI

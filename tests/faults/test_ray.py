@@ -11,16 +11,19 @@ import pytest
 
 from tests.faults.load import BUSY, FULL, IDLE
 from tests.faults.matrix import Begin
-from tests.faults.test_processes import GONE, GONE_AMID_A_ROUND, UNIT_GONE, UNITS
+from tests.faults.test_processes import GONE, GONE_AMID_A_ROUND, UNIT_GONE
 from tests.support.cluster import TQCluster, kill
 
 pytestmark = pytest.mark.timeout(600)
 
+UNITS = ("0",)
+"""One storage unit: each is a process whose start takes seconds of the CPU, and these tests start four Rays."""
+
 OUTLIVES_GCS_S = 15
 """For how long Ray's processes go on without their GCS here; a minute by default."""
 
-LONG_S = 20
-"""For how long TransferQueue must go on without its raylet."""
+LONG = 20
+"""For how many listings, one a second, TransferQueue must go on without its raylet."""
 
 
 class Home:
@@ -43,7 +46,7 @@ class Home:
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv("RAY_GCS_SERVER_PORT", str(self._port))
             environment.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", str(OUTLIVES_GCS_S))
-            return TQCluster()
+            return TQCluster(storage_units=len(UNITS))
 
     def kill(self, *names: str) -> None:
         """SIGKILL the processes of Ray that have one of these names; all of them and their owner when none is given."""
@@ -96,10 +99,11 @@ def home(only_home: Home) -> Home:
 def test_without_its_raylet_transfer_queue_goes_on(home: Home, begin: Begin) -> None:
     with begin(home.cluster, "--ray-address", home.cluster.ray_address) as row:
         home.kill("raylet")
-        row.expect(up=1, discovery="found", partitions=True, storage=UNITS, lasting_s=LONG_S)
-        row.note(f"Controller and storage units continue without the raylet, here for at least {LONG_S} s.")
+        row.expect(up=1, discovery="found", partitions=True, storage=UNITS, lasting=LONG)
+        row.note(f"Controller and storage units continue without the raylet, here for at least {LONG} s.")
         cluster = home.move_in()
-        row.recover(cluster, "a new Ray", restarts=1, errors=[*GONE.items(), GONE_AMID_A_ROUND, *UNIT_GONE.items()])
+        errors = [*GONE.items(), GONE_AMID_A_ROUND, *UNIT_GONE.items()]
+        row.recover(cluster, "a new Ray", restarts=1, errors=errors, storage=UNITS)
 
 
 @pytest.mark.fault("GCS killed", in_ci=IDLE)
@@ -121,7 +125,7 @@ def test_without_its_gcs_transfer_queue_goes_on_until_ray_ends_it(home: Home, be
             within=60,
         )
         cluster = home.move_in()
-        row.recover(cluster, "a new Ray", restarts=1)
+        row.recover(cluster, "a new Ray", restarts=1, storage=UNITS)
 
 
 @pytest.mark.fault("whole Ray gone and back", in_ci=BUSY)
@@ -132,4 +136,4 @@ def test_a_whole_ray_that_is_gone_is_lost_until_the_next_one(home: Home, begin: 
         tolerated = [GONE_AMID_A_ROUND]
         row.expect(up=0, discovery="lost", errors=errors, tolerated=tolerated, partitions=False, storage=())
         cluster = home.move_in()
-        row.recover(cluster, "a new Ray", restarts=1)
+        row.recover(cluster, "a new Ray", restarts=1, storage=UNITS)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
+from dataplane import conventions
 from dataplane.adapters.wire.protocol import decode_metrics, decode_partitions, decode_rows, decode_runs
 from dataplane.errors import DataPlaneReadError
-from dataplane.groups import CONVENTIONS, GROUP_STATES, DataPlaneGroupMeta, group_rows, group_tags
+from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, group_rows, group_tags
 from dataplane.tags import Tag
 
 __all__ = ["CORPUS", "PARTITION", "TARGETS", "bounded", "poisoned_pickle"]
@@ -63,7 +64,7 @@ def listing(data: bytes) -> None:
         return
     assert list(by_rows) == list(by_runs)
     assert len(by_rows) <= MAX_ROWS
-    for convention in CONVENTIONS:
+    for convention in conventions.names():
         groups = group_tags(PARTITION, by_rows, convention=convention)
         _check(groups, by_rows)
         assert _told(groups) == _told(group_tags(PARTITION, by_runs, convention=convention))
@@ -80,7 +81,7 @@ def grouping(data: bytes) -> None:
     if not isinstance(rows, dict):
         rows = {"a": rows, "b_g0": {"weight_version": rows}, "c": {"group_id": rows, "committed": rows, "status": rows}}
     rows = {key: tag for key, tag in rows.items() if isinstance(key, str)}
-    for convention in CONVENTIONS:
+    for convention in conventions.names():
         for group_size in (None, 2):
             _check(group_rows(PARTITION, rows, convention=convention, group_size=group_size), rows)
 

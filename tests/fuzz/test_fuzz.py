@@ -7,16 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.tags import TagFields
+from dataplane import conventions
 from tests.fuzz.targets import CORPUS, PARTITION, TARGETS, bounded, poisoned_pickle
 from tests.support.fake_router import reply
-
-few = settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
 
 _scalars = st.one_of(
     st.none(),
@@ -35,7 +31,7 @@ _values = st.recursive(
     ),
     max_leaves=6,
 )
-_fields = st.sampled_from([*TagFields.__struct_fields__, "other"])
+_fields = st.sampled_from([*conventions.schema().checked.__struct_fields__, "other"])
 _tags = st.one_of(_values, st.dictionaries(_fields, _values, max_size=5))
 _keys = st.one_of(st.text(max_size=6), st.builds("{}_g{}".format, st.integers(0, 2), st.integers(0, 3)), st.just("__s"))
 _rows = st.dictionaries(_keys, _tags, max_size=8)
@@ -68,25 +64,21 @@ def _survives(target: str, data: bytes) -> None:
         TARGETS[target](data)
 
 
-@few
 @given(_changed(_LISTINGS))
 def test_listings(data: bytes) -> None:
     _survives("listing", data)
 
 
-@few
 @given(_changed(_rows.map(msgspec.msgpack.encode)))
 def test_grouping(data: bytes) -> None:
     _survives("grouping", data)
 
 
-@few
 @given(_changed(_NAMES))
 def test_partitions(data: bytes) -> None:
     _survives("partitions", data)
 
 
-@few
 @given(_changed(_FIGURES))
 def test_metrics(data: bytes) -> None:
     _survives("metrics", data)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from exporter.config import load_config
+from exporter.web.hosts import AllowedHosts
 from tests.helm.helm import CHART, CI_VALUES, ROOT, Stage, ask
 
 OLDEST, NEWEST = "1.25.0", "1.37.0"
@@ -64,6 +67,23 @@ def test_what_helm_sends_is_what_was_rendered(installed: dict[str, Stage], name:
     }
     assert sent | hooks == {(item["kind"], item["metadata"]["name"]) for item in rendered(installed[name])}
     assert [kind for kind, _ in hooks] == ["Pod"], "the pod of helm test"
+
+
+@pytest.mark.parametrize("name", CI_VALUES)
+def test_the_exporter_answers_to_the_names_of_its_service(
+    installed: dict[str, Stage], name: str, tmp_path: Path
+) -> None:
+    config = installed[name].find("ConfigMap", installed[name].find("Service")["metadata"]["name"])
+    file = tmp_path / "exporter.yaml"
+    file.write_text(config["data"]["exporter.yaml"])
+    hosts = AllowedHosts(load_config({}, {}, file).web.allowed_hosts)
+    service, namespace = config["metadata"]["name"], config["metadata"]["namespace"]
+    for ending in ("", f".{namespace}", f".{namespace}.svc", f".{namespace}.svc.cluster.local"):
+        assert hosts.allow(f"{service}{ending}:9464")
+    assert not hosts.allow(f"{service}.evil.example")
+    assert hosts.allow("ingress.example") is (name == "full")
+    [pod] = [yaml.safe_load(text) for text in installed[name].hooks]
+    assert hosts.allow(urlsplit(pod["spec"]["containers"][0]["command"][-2]).netloc)
 
 
 def test_what_each_mode_makes(installed: dict[str, Stage]) -> None:

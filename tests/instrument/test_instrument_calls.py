@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from typing import Any
 
@@ -72,6 +73,22 @@ def test_a_failure_reaches_the_caller_as_it_is_and_is_counted_once_as_an_error(n
     assert snapshot["total_ops"] == snapshot["total_errors"] == 1
     assert snapshot["errors_by_type"] == {"DataPlaneUnavailable": 1}
     assert snapshot["total_keys"] == 0
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("failing", [True, False])
+def test_a_call_inside_a_call_is_told_by_the_outer_one_alone(name: str, failing: bool, telemetry: Telemetry) -> None:
+    outcomes = {name: DataPlaneUnavailable("gone")} if failing else RESULTS
+    inner = telemetry.wrap(ScriptedClient(**outcomes))
+    outer = telemetry.wrap(inner)
+    with pytest.raises(DataPlaneUnavailable) if failing else contextlib.nullcontext():
+        getattr(outer, name)(*CALLS[name])
+    (duration,) = telemetry.points("messaging.client.operation.duration").values()
+    assert duration.count == 1
+    assert sum(telemetry.points("dataplane.client.errors").values()) == failing
+    assert len(telemetry.spans) == 1
+    for client in (outer, inner):  # a snapshot is of one client
+        assert (client.snapshot()["total_ops"], client.snapshot()["total_errors"]) == (1, failing)
 
 
 def test_a_timeout_has_a_status_of_its_own(telemetry: Telemetry) -> None:

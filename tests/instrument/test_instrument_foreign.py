@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 
-from dataplane.errors import DataPlaneReadError
+from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.observability import MetricsDataPlaneClient
 from tests.instrument.conftest import Telemetry
 from tests.instrument.scripted import BATCH, ScriptedClient
@@ -155,6 +155,20 @@ def test_a_wrapper_in_a_wrapper_counts_once_and_tells_both_observers(telemetry: 
     assert (inner.snapshot()["total_ops"], outer.snapshot()["total_ops"]) == (2, 1)
     assert list(telemetry.points("dataplane.client.keys").values()) == [4]
     assert len(telemetry.spans) == 2
+
+
+def test_a_failing_wrapper_in_a_wrapper_counts_once_and_tells_both_observers(telemetry: Telemetry) -> None:
+    inner_events: list[dict[str, Any]] = []
+    outer_events: list[dict[str, Any]] = []
+    inner = telemetry.wrap(ScriptedClient(put_samples=DataPlaneUnavailable("gone")), inner_events.append)
+    outer = telemetry.wrap(inner, outer_events.append)
+    with pytest.raises(DataPlaneUnavailable):
+        outer.put_samples(["a", "b"], "train")
+    assert [event["error_type"] for event in (*inner_events, *outer_events)] == ["DataPlaneUnavailable"] * 2
+    assert (inner.snapshot()["total_errors"], outer.snapshot()["total_errors"]) == (1, 1)
+    assert list(telemetry.points("dataplane.client.errors").values()) == [1]
+    assert [point.count for point in telemetry.points("messaging.client.operation.duration").values()] == [1]
+    assert len(telemetry.spans) == 1
 
 
 def test_a_call_made_from_an_event_is_a_call_of_its_own(telemetry: Telemetry) -> None:

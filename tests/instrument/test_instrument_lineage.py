@@ -262,9 +262,9 @@ def test_a_batch_larger_than_the_memory_keeps_its_end() -> None:
 def test_keys_that_hold_data_are_not_kept(telemetry: Telemetry) -> None:
     client = telemetry.wrap(ScriptedClient())
     client.put_samples([torch.zeros(2)], "train", None, [{"weight_version": 1}])  # type: ignore[list-item]
-    recorder = client._recorder
-    assert not recorder.lineage._told
-    assert not recorder.outstanding._puts
+    memory = client._recorder.memory
+    assert not memory.lineage._told
+    assert not memory.outstanding._puts
 
 
 # Misses.

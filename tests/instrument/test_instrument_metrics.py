@@ -47,6 +47,15 @@ def _check_attributes(declared: Metric, attributes: dict[str, Any]) -> None:
         assert values is None or value in values, (declared.name, name, value)
 
 
+def test_metrics_and_spans_name_the_schema_of_their_names(telemetry: Telemetry) -> None:
+    telemetry.wrap(ScriptedClient()).ping()
+    data: Any = telemetry._reader.get_metrics_data()
+    schemas = {scope.schema_url for resource in data.resource_metrics for scope in resource.scope_metrics}
+    scope = telemetry.span("ping").instrumentation_scope
+    assert scope is not None
+    assert schemas == {scope.schema_url} == {"https://opentelemetry.io/schemas/1.40.0"}
+
+
 def test_durations_have_buckets_from_100_microseconds_to_a_minute(telemetry: Telemetry) -> None:
     telemetry.wrap(ScriptedClient()).ping()
     (point,) = telemetry.points("messaging.client.operation.duration").values()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import torch
@@ -75,28 +74,46 @@ def test_a_producer_that_nobody_asks_keeps_no_more_than_the_limit() -> None:
     outstanding = Outstanding(limit=1000)
     for i in range(1000):
         outstanding.put("train", tuple(f"k{i}_{j}" for j in range(10)), 10)
-        assert outstanding._puts.keys <= 1000 + 10 * 64
-    assert outstanding._puts.keys >= 1000
-    assert len(list(outstanding._puts.drain())) <= 100 + 64
-    assert 1000 <= outstanding.figures()["peak_bytes_outstanding"] <= 1000 + 2 * 10 * 64
+        assert sum(len(keys) for _, keys, _ in outstanding._puts) <= 1000
+    figures = outstanding.figures()
+    assert 900 <= figures["n_keys_outstanding"] == figures["bytes_outstanding"] <= 1000
+    assert figures["peak_bytes_outstanding"] == 1010
 
 
-class _Joined(list[object]):
-    """A list that another thread extends between the copy of its contents and their removal."""
+def test_a_put_larger_than_the_limit_keeps_its_end() -> None:
+    outstanding = Outstanding(limit=100)
+    outstanding.put("train", tuple(range(250)), 250)
+    assert outstanding.figures() == {"bytes_outstanding": 100, "peak_bytes_outstanding": 250, "n_keys_outstanding": 100}
+    outstanding.clear("train", [0])
+    assert outstanding.figures()["n_keys_outstanding"] == 100
+    outstanding.clear("train", [249])
+    assert outstanding.figures()["n_keys_outstanding"] == 99
 
-    def __getitem__(self, index: Any) -> Any:
-        part = super().__getitem__(index)
-        if len(self) == 3:
-            self.extend(("train", ("late",), 5))
-        return part
+
+def test_the_largest_partition_forgets_first() -> None:
+    outstanding = Outstanding(limit=100)
+    outstanding.put("val", ("v",), 1)
+    for i in range(200):
+        outstanding.put("train", (f"k{i}",), 1)
+        outstanding.figures()
+    outstanding.clear("train", None)
+    assert outstanding.figures() == {"bytes_outstanding": 1, "peak_bytes_outstanding": 101, "n_keys_outstanding": 1}
 
 
-def test_a_put_while_the_puts_before_are_settled_is_not_lost() -> None:
+def test_keys_that_cannot_be_hashed_count_nothing() -> None:
     outstanding = Outstanding()
-    outstanding.put("train", ("a",), 7)
-    outstanding._puts._noted = _Joined(outstanding._puts._noted)
-    assert outstanding.figures()["bytes_outstanding"] == 7
-    assert outstanding.figures() == {"bytes_outstanding": 12, "peak_bytes_outstanding": 12, "n_keys_outstanding": 2}
+    outstanding.put("train", ("a", ["b"]), 8)
+    outstanding.put("train", ("c", "d"), 8)
+    outstanding.clear("train", ["c", ["d"]])
+    assert outstanding.figures() == {"bytes_outstanding": 4, "peak_bytes_outstanding": 16, "n_keys_outstanding": 1}
+
+
+def test_a_partition_whose_keys_are_all_cleared_leaves_nothing_behind() -> None:
+    outstanding = Outstanding()
+    for step in range(10):
+        outstanding.put(f"step_{step}", ("a",), 1)
+        outstanding.clear(f"step_{step}", ["a"])
+    assert outstanding._shares == {}
 
 
 @dataclass

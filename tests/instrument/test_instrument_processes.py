@@ -100,8 +100,8 @@ def test_a_forked_child_counts_its_own_calls_even_when_a_lock_was_held(telemetry
     locks = [
         cell.lock,
         recorder.tally._lock,
-        recorder.outstanding._lock,
-        recorder.lineage._lock,
+        recorder.memory.outstanding._lock,
+        recorder.memory.lineage._lock,
         recorder.instruments._lock,
     ]
     for lock in locks:

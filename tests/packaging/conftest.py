@@ -15,6 +15,7 @@ import pytest
 
 from tests.packaging.dockerfile import ROOT, read_stages
 
+VERSION = "4.5.6"
 COMMIT = "0123456789ab"
 
 
@@ -38,7 +39,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """Run the COPY and RUN steps of the stages ``wheel`` and ``environment``; paths lead into a folder of the test."""
     root = tmp_path_factory.mktemp("image")
     (root / "source").mkdir()
-    run_steps("wheel", root, root / "source", env={"COMMIT": COMMIT})
+    run_steps("wheel", root, root / "source", env={"VERSION": VERSION, "COMMIT": COMMIT})
     run_steps("environment", root, root)
     [wheel] = (root / "wheel").glob("*.whl")
     environment = root / "opt" / "tq-exporter" / "bin"

@@ -15,6 +15,7 @@ STAGES = read_stages()
 IMAGES = ("exporter", "exporter-ray", "on-training")
 
 
+@pytest.mark.full
 def test_the_linter_has_nothing_to_say() -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
     done = subprocess.run([str(hadolint), str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import shutil
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
-from tests.packaging.conftest import COMMIT, Installation, clean_environment, run
+from tests.packaging.conftest import COMMIT, VERSION, Installation, run
 from tests.packaging.dockerfile import ROOT
 from tests.support.cluster import TQCluster
 from tests.support.exporter_process import ExporterProcess
@@ -24,7 +23,7 @@ def test_the_environment_has_neither_ray_nor_torch_nor_transfer_queue(
 
 
 def test_it_says_which_commit_it_is(installation: Installation, tmp_path: Path) -> None:
-    assert f"commit {COMMIT}, " in run(installation.program, "--version", cwd=tmp_path)
+    assert f" {VERSION} (commit {COMMIT}, " in run(installation.program, "--version", cwd=tmp_path)
 
 
 def test_rules_and_dashboards_are_in_it(installation: Installation, tmp_path: Path) -> None:
@@ -42,19 +41,28 @@ def test_tests_stay_out_and_pages_go_in(installation: Installation) -> None:
     assert {"dataplane/py.typed", "exporter/py.typed"} <= names
 
 
-def test_the_sdist_builds_the_same_wheel(installation: Installation, tmp_path: Path) -> None:
-    source = installation.wheel.parents[1] / "source"
-    env = {**clean_environment(), "TQ_EXPORTER_COMMIT": COMMIT}
-    build = [sys.executable, "-m", "build", "--outdir", str(tmp_path)]
-    subprocess.run([*build, "--sdist", str(source)], env=env, check=True, capture_output=True)
-    [sdist] = tmp_path.glob("*.tar.gz")
-    with tarfile.open(sdist) as packed:
-        packed.extractall(tmp_path)
-    # Neither git nor the variable: the archive itself says which commit it is.
-    unpacked = tmp_path / sdist.name.removesuffix(".tar.gz")
-    subprocess.run([*build, "--wheel", str(unpacked)], env=clean_environment(), check=True, capture_output=True)
-    [wheel] = tmp_path.glob("*.whl")
-    assert contents(wheel) == contents(installation.wheel)
+def test_clone_and_sdist_build_the_same_wheel(installation: Installation, tmp_path: Path) -> None:
+    """Of a clone at a release's tag, as CI publishes it; a sdist has no repository and says the commit itself."""
+    clone = tmp_path / "clone"
+    shutil.copytree(
+        installation.wheel.parents[1] / "source", clone, ignore=shutil.ignore_patterns("build", "*.egg-info")
+    )
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
+    run(*git, "init", "--quiet", cwd=clone)
+    run(*git, "add", ".", cwd=clone)
+    run(*git, "commit", "--quiet", "--message", "Release", cwd=clone)
+    run(*git, "tag", "v7.8.9", cwd=clone)
+    commit = run("git", "rev-parse", "HEAD", cwd=clone)[:12]
+
+    run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", clone, cwd=tmp_path)  # the wheel from the sdist
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, clone, cwd=tmp_path)
+    assert {path.name for path in (tmp_path / "dist").iterdir()} == {
+        "tq_exporter-7.8.9.tar.gz",
+        "tq_exporter-7.8.9-py3-none-any.whl",
+    }
+    [from_sdist], [from_clone] = (tmp_path / "dist").glob("*.whl"), tmp_path.glob("*.whl")
+    assert contents(from_sdist) == contents(from_clone)
+    assert commit in contents(from_sdist)["exporter/_commit.py"].decode()
 
 
 def contents(wheel: Path) -> dict[str, bytes]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.page.support import Served
+
+if TYPE_CHECKING:  # not all tests here need a browser
+    from playwright.sync_api import Browser, Page
 
 FLAGS = [
     "--no-sandbox",  # tests run as root
@@ -22,7 +24,7 @@ FLAGS = [
     "--disable-sync",
 ]
 
-Open = Callable[..., Page]
+Open = Callable[..., "Page"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium is not None, "no chromium here: .ci/tools installs it"
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
         yield running

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-
-from playwright.sync_api import Page
+from typing import TYPE_CHECKING
 
 from exporter.clock import SystemClock
 from exporter.config import Listen
@@ -16,6 +15,9 @@ from exporter.model.snapshot import PartitionFlow, PartitionState, Snapshot
 from exporter.web import WebServer
 from tests.support.snapshots import flow, partition, rich_snapshot, with_totals
 from tests.support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 __all__ = ["UNKNOWN", "Served", "cells", "many", "number", "running", "text", "wait_for_text"]
 
@@ -43,7 +45,7 @@ class Served:
         """Listen, on the same port as before."""
         self.web = WebServer(
             Listen("127.0.0.1", self._port),
-            scrape=lambda accept: (b"", "text/plain"),
+            scrape=lambda accept, names: (b"", "text/plain"),
             snapshot=self._snapshot,
             alive=lambda: self.alive,
             history=self.history,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 from collections.abc import Iterator
+from email.message import Message
 
 import pytest
 
@@ -19,12 +20,12 @@ def server() -> Iterator[Served]:
     running.stop()
 
 
-def get(server: Served, path: str) -> tuple[int, dict[str, str], bytes]:
+def get(server: Served, path: str) -> tuple[int, Message, bytes]:
     connection = http.client.HTTPConnection(server.url.removeprefix("http://").rstrip("/"), timeout=20)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, dict(answer.headers), answer.read()
+        return answer.status, answer.headers, answer.read()
     finally:
         connection.close()
 

@@ -12,7 +12,8 @@ from msgspec.structs import replace as replace_struct
 
 from dataplane.discovery.record import Endpoint
 from exporter.model.snapshot import Snapshot
-from exporter.web.service_discovery import encode_targets, is_host
+from exporter.web.hosts import is_host
+from exporter.web.service_discovery import encode_targets
 from tests.support.exporter_process import ExporterProcess
 from tests.support.waiting import wait_until
 

@@ -42,7 +42,6 @@ class Authority:
         self,
         name: str,
         *sans: str,
-        lifetime: timedelta = timedelta(days=90),
         passphrase: bytes | None = None,
     ) -> Pair:
         """Sign a certificate for *name*; one for loopback when no other *sans* are given."""
@@ -51,7 +50,7 @@ class Authority:
         if not sans:
             names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
         certificate = (
-            _builder(_name(name), self._name, key, lifetime)
+            _builder(_name(name), self._name, key, timedelta(days=90))
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())

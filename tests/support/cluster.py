@@ -149,31 +149,41 @@ class TQCluster:
             "metrics": metrics,
         }
         self._timeout_s = timeout_s
-        self.folder = Path(tempfile.mkdtemp(prefix="tqx"))
-        self.log_path = self.folder / "driver.log"
         self.controller: Controller | None = None  # type: ignore[assignment]
         self._running_options: dict[str, Any] = {}
         self.storage_units: tuple[StorageUnit, ...] = ()
         self.metrics_endpoint: str | None = None
+        try:
+            self._start_ray(python, num_cpus=storage_units + 4)
+        except RuntimeError:  # Ray gives its own processes 30 s to start, which is not enough for a machine under load
+            self._start_ray(python, num_cpus=storage_units + 4)
+        if with_tq:
+            try:
+                self.start_tq()
+            except BaseException:
+                self.close()
+                raise
+
+    def _start_ray(self, python: str, num_cpus: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="tqx"))
+        self.log_path = self.folder / "driver.log"
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [python, "-u", str(_DRIVER)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **self.env},
+                env={**os.environ, **self.env, "RAY_gcs_server_port_wait_time_s": "120"},
                 cwd=self.folder,
                 start_new_session=True,
             )
         try:
-            started = self._call("ray_init", temp_dir=str(self.folder), num_cpus=storage_units + 4)
-            self.ray_address: str = started["ray_address"]
-            self.versions: dict[str, str] = started["versions"]
-            if with_tq:
-                self.start_tq()
+            started = self._call("ray_init", temp_dir=str(self.folder), num_cpus=num_cpus)
         except BaseException:
             self.close()
             raise
+        self.ray_address: str = started["ray_address"]
+        self.versions: dict[str, str] = started["versions"]
 
     @property
     def env(self) -> dict[str, str]:

@@ -68,6 +68,7 @@ def test_one_resource_and_one_scope_say_who_speaks(receiver: Received, protocol:
     assert attributes["run"] == "grpo-7b"
     (scope_metrics,) = resource_metrics.scope_metrics
     assert (scope_metrics.scope.name, scope_metrics.scope.version) == ("tq_exporter", "1.2.3")
+    assert scope_metrics.schema_url == "https://opentelemetry.io/schemas/1.40.0"
 
 
 def test_spans_are_pushed_with_their_parents(receiver: Received, protocol: str):
@@ -76,6 +77,7 @@ def test_spans_are_pushed_with_their_parents(receiver: Received, protocol: str):
         built.tracer.start_span("ping", set_span_in_context(poll)).end()
         poll.end()
     (resource_spans,) = receiver.last_traces().resource_spans
+    assert {scope.schema_url for scope in resource_spans.scope_spans} == {"https://opentelemetry.io/schemas/1.40.0"}
     spans = {span.name: span for scope in resource_spans.scope_spans for span in scope.spans}
     assert spans["ping"].parent_span_id == spans["tq_exporter.poll"].span_id
 

@@ -52,6 +52,65 @@ def test_openmetrics_when_asked_for(accept: str):
     assert families["target"].type == "info"
 
 
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        ("application/openmetrics-text", True),
+        ("Application/OpenMetrics-Text; version=1.0.0", True),
+        ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5", True),
+        ("text/plain;q=0.5, application/openmetrics-text;q=0.8", True),
+        ("text/plain;version=0.0.4;q=0.8, application/openmetrics-text;version=1.0.0;q=0.5", False),
+        ("application/openmetrics-text;q=0.3, */*", False),
+        ("application/openmetrics-text;q=0.3, text/*;q=0.4", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=0.000, text/html", False),
+        ('application/openmetrics-text; version="1.0.0"', False),
+        ("application/openmetrics-text; version=0.0.1", False),
+        ("application/openmetrics-text; version=2.0.0", False),
+        ("application/openmetrics-text; version=x", False),
+        ("application/openmetrics-text; version=", False),
+        ("application/openmetrics-text; version", False),
+        ('text/plain; version="1.0.0"', False),
+        ("text/plain; version=99", False),
+        ("application/openmetrics-text; q=high", False),
+        ("application/openmetrics-text; q=1.5", False),
+        ("application/openmetrics-text; q=nan", False),
+        ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;q=0.9", False),
+        ("text/html", False),
+        ("", False),
+        (",;=, ;;", False),
+    ],
+)
+def test_the_format_with_the_highest_quality_that_is_known(accept: str, openmetrics: bool):
+    with telemetry() as built:
+        body, content_type = built.scrape(accept)
+    kind = "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain; version="
+    assert content_type.startswith(kind)
+    assert body.endswith(b"# EOF\n") is openmetrics
+
+
+@given(
+    st.lists(st.sampled_from([*'",;=*/ .', "q=", "version=", "text/plain", "application/openmetrics-text", "1.0.0"]))
+)
+def test_no_accept_header_is_an_error(words: list[str]):
+    with telemetry() as built:
+        built.scrape("".join(words))
+
+
+@pytest.mark.parametrize("accept", [None, OPENMETRICS])
+def test_only_the_names_that_are_asked_for(accept: str | None):
+    names = ["dataplane_up", "dataplane_errors_total", "target_info", "nothing"]
+    with telemetry() as built:
+        built.recorder.ping(0.001, None)
+        everything, content_type = built.scrape(accept)
+        body, same_type = built.scrape(accept, names)
+    parse = parse_classic if accept is None else parse_openmetrics
+    wanted = {sample for sample in _samples(parse(everything.decode())) if sample[0] in names}
+    assert {sample[0] for sample in wanted} == set(names) - {"nothing"}
+    assert _samples(parse(body.decode())) == wanted
+    assert same_type == content_type
+
+
 def test_both_formats_hold_the_same_series():
     with telemetry() as built:
         built.recorder.ping(0.001, None)
@@ -87,6 +146,14 @@ def test_nothing_else_is_exposed():
         built.recorder.ping(0.001, None)
         lines = built.scrape(None)[0].decode().splitlines()
     assert {line.split()[2] for line in lines if line.startswith("# TYPE")} == EXPOSED | {"target_info"}
+
+
+def test_no_series_carries_the_scope_or_its_schema():
+    with telemetry() as built:
+        built.recorder.ping(0.001, None)
+        families = list(parse_classic(built.scrape(None)[0].decode()))
+    labels = {label for family in families for sample in family.samples for label in sample.labels}
+    assert not {label for label in labels if "scope" in label or "schema" in label}
 
 
 @pytest.mark.parametrize("accept", [None, OPENMETRICS])

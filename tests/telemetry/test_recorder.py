@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.trace import NoOpTracer
 
+from dataplane.adapters.noop import NoOpDataPlaneClient
+from dataplane.discovery.record import Endpoint
 from dataplane.metrics import ERROR_TYPE_VALUES
 from exporter.catalogue.metrics import EXPORTER_METRICS, EXPORTER_OPERATIONS, UndeclaredError, check_attributes
+from exporter.config import Config
+from exporter.discovery.address import AddressDiscovery
+from exporter.model.results import Failed, Found, Ok
 from exporter.model.snapshot import SOURCES
+from exporter.model.state import State
+from exporter.polling.sources.discovery import DiscoverySource, LookUp
+from exporter.polling.sources.ping import PingSource
 from exporter.telemetry import InstrumentRecorder
+from tests.support.clock import StoppedClock
 
 
 class Recording:
@@ -80,6 +91,24 @@ def test_pings_are_counted_apart_from_failed_ones_and_have_a_bucket_at_the_objec
     assert sum(ok.bucket_counts[: below + 1]) == 1
     assert ok.count == 2
     assert dict(failed.attributes) == {"error.type": "DataPlaneTimeout"}
+
+
+def test_the_error_counter_grows_with_every_failure_while_the_data_plane_is_lost(recording: Recording):
+    state = State(recording.recorder, StoppedClock(), max_partitions=100, max_versions=16)
+    made: dict[str, Any] = {"tracer": NoOpTracer(), "clock": StoppedClock()}
+    look_up = DiscoverySource(AddressDiscovery("tcp://127.0.0.1:1"), lambda endpoint: None, **made)  # type: ignore[arg-type,return-value]
+    ping = PingSource(NoOpDataPlaneClient(), Config(), **made)
+    look_up.fold(Ok(LookUp(Found(Endpoint("tcp://127.0.0.1:1"))), 0.1), state)
+    ping.fold(Ok(0.001, 0.001), state)
+    for number in range(1, 5):
+        ping.fold(Failed("ping", "DataPlaneUnavailable", "refused", 0.1), state)
+        look_up.fold(Failed("discover", "DataPlaneTimeout", "no Ray", 20.0), state)
+        assert state.lifecycle.discovery == "lost"
+        errors = recording.values("dataplane.errors")
+        assert errors["DataPlaneUnavailable", "ping"] == number
+        assert errors["DataPlaneTimeout", "discover"] == number
+        failed = next(point for point in recording.points("dataplane.ping.duration") if point.attributes)
+        assert failed.count == number
 
 
 def test_what_is_in_no_closed_list_counts_as_other(recording: Recording):

@@ -130,6 +130,28 @@ def test_a_partition_that_comes_back_in_time_goes_on_counting() -> None:
     poller.now += COUNTER_LINGER_S
     poller.poll({"train": {"b": 1}})
     assert poller.counts() == (1, 1, 0)
+    for _ in range(2):  # the time starts anew
+        poller.poll({})
+        assert poller.counts() == (1, 2, 0)
+
+
+def test_a_partition_that_left_before_it_was_listed_has_no_baseline_when_it_comes_back() -> None:
+    poller = Poller()
+    poller.tracker.begin_poll({"train"}, None, time=poller.now, now=poller.now)
+    poller.poll({})
+    poller.poll({"train": {"a": 1, "b": 1}})
+    assert poller.counts() == (2, 0, 0)
+
+
+def test_a_partition_that_left_and_comes_back_is_a_new_one() -> None:
+    poller = Poller()
+    poller.poll({"train": {"a": 9}})
+    poller.poll({})
+    assert poller.reference() is None
+    poller.poll({"train": {"a": 3}})
+    assert poller.reference() == (3, "newest_seen")
+    assert poller.tracker.first_seen("train") == {"a": poller.now}
+    assert poller.counts() == (1, 1, 0)
 
 
 def test_what_a_lost_controller_held_is_lost_and_not_departed() -> None:
@@ -148,6 +170,27 @@ def test_partitions_past_the_limit_are_counted_under_other() -> None:
     assert poller.counts("other") == (3, 0, 0)
     poller.poll({"p3": {}})
     assert poller.counts("other") == (3, 3, 0)
+
+
+def test_a_partition_that_comes_back_past_the_limit_goes_on_under_its_own_label() -> None:
+    poller = Poller(max_partitions=1)
+    poller.poll({"p1": {}})
+    poller.poll({"p2": {}})
+    poller.poll({"p1": {"a": 1}})
+    assert poller.counts("p1") == (1, 0, 0)
+    assert poller.tracker.label("p3") == "other"
+
+
+def test_a_partition_keeps_its_label_when_a_place_becomes_free_and_the_next_one_takes_it() -> None:
+    poller = Poller(max_partitions=1)
+    poller.poll({"p1": {}, "p2": {"a": 1}})
+    poller.poll({"p2": {"a": 1}})
+    poller.now += COUNTER_LINGER_S
+    poller.poll({"p2": {"a": 1}})
+    assert poller.tracker.label("p2") == "other"
+    poller.poll({"p2": {"a": 1, "b": 1}, "p3": {"c": 1}})
+    assert [flow.partition for flow in poller.tracker.flows()] == ["other", "p3"]
+    assert (poller.counts("other"), poller.counts("p3")) == ((1, 0, 0), (1, 0, 0))
 
 
 def test_ten_thousand_short_partitions_leave_nothing_behind() -> None:
@@ -185,6 +228,24 @@ def test_a_run_resumed_from_an_older_checkpoint_lowers_it_after_two_polls() -> N
     assert poller.reference() == (100, "newest_seen")
     poller.poll({"train": {"b": 3, "c": 4}})
     assert poller.reference() == (4, "newest_seen")
+
+
+def test_groups_of_the_older_checkpoint_count_also_when_none_arrives_in_the_second_poll() -> None:
+    poller = Poller()
+    poller.poll({"train": {"a": 100}})
+    poller.poll({"train": {"b": 3}})
+    poller.poll({"train": {"b": 3}})
+    assert poller.reference() == (3, "newest_seen")
+
+
+def test_a_late_group_is_forgotten_when_newer_ones_come_again() -> None:
+    poller = Poller()
+    poller.poll({"train": {"a": 100}})
+    poller.poll({"train": {"late": 3}})
+    poller.poll({"train": {"late": 3, "b": 100}})
+    for _ in range(3):
+        poller.poll({"train": {"late": 3}})
+    assert poller.reference() == (100, "newest_seen")
 
 
 def test_a_published_version_is_the_reference_of_every_partition() -> None:

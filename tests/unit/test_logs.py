@@ -76,6 +76,13 @@ def test_the_same_failure_is_summed_up() -> None:
     assert passed[1][1].endswith("no answer within 4.60 s (11 more like this since the last)")
 
 
+@pytest.mark.parametrize("addresses", [("10.0.0.1", "10.9.8.7"), ("fd00::1", "fd00::BEEF:cafe", "::ffff:10.0.0.1")])
+def test_the_same_failure_of_another_address_is_no_news(addresses: tuple[str, ...]) -> None:
+    repeats = RepeatFilter()
+    passed = [repeats.filter(record("refused a login of %s: wrong password", address)) for address in addresses]
+    assert passed == [True] + [False] * (len(addresses) - 1)
+
+
 def test_another_failure_is_news() -> None:
     repeats = RepeatFilter()
     assert [repeats.filter(record(text)) for text in ("refused", "silent", "refused", "silent")] == [

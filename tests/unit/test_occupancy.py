@@ -91,6 +91,32 @@ def test_the_oldest_group_per_state_tells_where_its_time_comes_from() -> None:
     }
 
 
+def test_merged_partitions_are_as_old_as_the_oldest_listing() -> None:
+    ages = [state_of([], listed_at=at) for at in (50.0, 40.0, 60.0)]
+    assert merge("other", ages, max_versions=16).listed_at == 40.0
+
+
+def test_the_leading_reference_is_that_of_merged_partitions() -> None:
+    references = [
+        VersionReference(0, "published"),
+        VersionReference(9, "newest_seen"),
+        VersionReference(7, "published"),
+    ]
+    known = [
+        summarise("p", [], listed_at=1.0, reference=reference, first_seen={}, max_versions=16)
+        for reference in references
+    ]
+    unknown = state_of([])
+    for parts, leading in (
+        ([unknown], (None, None)),
+        ([unknown, *known[:1], unknown], (0, "published")),
+        ([*known, unknown], (9, "newest_seen")),
+        ([unknown, *known[::-1]], (9, "newest_seen")),
+    ):
+        whole = merge("other", parts, max_versions=16)
+        assert (whole.reference_version, whole.reference) == leading
+
+
 @given(st.integers(0, 50))
 def test_every_lag_falls_into_one_of_the_declared_buckets(lag: int) -> None:
     assert lag_bucket(lag) in LAG_BUCKETS

@@ -38,6 +38,7 @@ INSTRUMENTS = {
     "tq_exporter.polls",
     "tq_exporter.polls.skipped",
     "tq_exporter.replies.refused",
+    "tq_exporter.http.refused_logins",
     "tq_exporter.otlp.exports",
 }
 

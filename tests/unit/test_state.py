@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from exporter.model.results import (
 )
 from exporter.model.snapshot import SourceState, StorageState
 from exporter.model.state import State
+from exporter.polling.sources.base import Source
 from exporter.polling.sources.discovery import DiscoverySource, LookUp
 from exporter.polling.sources.metadata import MetadataSource
 from exporter.polling.sources.ping import PingSource
@@ -78,6 +80,13 @@ class Fixture:
         for source in (self._ping, self._metadata, self._storage):
             self.state.health.schedule(source.name, source.interval_s, awaited=source.awaited)
 
+        self._sources: dict[str, Source[Any]] = {
+            source.name: source for source in (self._discovery, self._ping, self._metadata, self._storage)
+        }
+
+    def fold(self, source: str, failed: Failed) -> None:
+        self._sources[source].fold(failed, self.state)
+
     def run(self) -> None:
         """Find a data plane that answers and has been listed."""
         self.discover(found())
@@ -102,6 +111,10 @@ class Fixture:
 
     def storage(self, result: Result[StoragePoll]) -> None:
         self._storage.fold(result, self.state)
+
+    def errors(self) -> Counter[tuple[str, str]]:
+        """The errors that the snapshot shows, by operation and type."""
+        return Counter({(error.operation, error.error_type): error.count for error in self.state.snapshot().errors})
 
     def source(self, name: str) -> SourceState:
         return next(source for source in self.state.snapshot().sources if source.source == name)
@@ -152,6 +165,48 @@ def test_hung_is_down_but_not_lost(on: Fixture) -> None:
     assert (snapshot.discovery, snapshot.up) == ("found", False)
     assert on.recorder.errors == {("ping", "DataPlaneTimeout"): 1}
     assert on.recorder.pings[-1] == (4.0, "DataPlaneTimeout")
+
+
+FAILURES = {
+    "ping": UNAVAILABLE,
+    "discovery": Failed("discover", "DataPlaneTimeout", "no Ray", 20.0),
+    "metadata": Failed("list_metadata", "DataPlaneUnavailable", "refused", 0.1, limit="bytes"),
+    "storage": Failed("storage_metrics", "DataPlaneTimeout", "silent", 2.0),
+}
+
+
+@pytest.mark.parametrize("source", FAILURES)
+def test_failures_go_on_being_counted_while_lost(on: Fixture, source: str) -> None:
+    failed = FAILURES[source]
+    on.run()
+    on.fail()
+    assert on.state.lifecycle.discovery == "lost"
+    on.recorder.errors.clear()
+    before = on.errors()
+    for _ in range(3):
+        on.fold(source, failed)
+    assert on.state.lifecycle.discovery == "lost"
+    what = (failed.operation, failed.error_type)
+    assert on.recorder.errors == {what: 3}
+    assert on.errors() - before == {what: 3}
+    assert on.recorder.refusals == ({failed.limit: 3} if failed.limit else {})
+
+
+@pytest.mark.parametrize("source", FAILURES)
+@pytest.mark.parametrize("discovery", ["never_found", "ended"])
+def test_without_a_data_plane_a_failure_is_an_incident_and_no_error(on: Fixture, discovery: str, source: str) -> None:
+    if discovery == "ended":
+        on.run()
+        on.discover(ENDED)
+    assert on.state.lifecycle.discovery == discovery
+    failed = FAILURES[source]
+    on.fold(source, failed)
+    assert on.state.lifecycle.discovery == discovery
+    assert not on.recorder.errors
+    assert not on.recorder.refusals
+    assert not on.errors()
+    incident = on.state.snapshot().incidents[0]
+    assert (incident.source, incident.operation, incident.detail) == (source, failed.operation, failed.detail)
 
 
 def test_absent_after_it_was_found_is_lost(on: Fixture) -> None:
@@ -361,6 +416,12 @@ def test_the_busy_ratio_is_what_the_controller_spent_on_us(on: Fixture) -> None:
         on.clock.advance(10.0)
     ratio = on.state.snapshot().controller_busy_ratio
     assert ratio == pytest.approx(0.001, rel=0.02)
+
+
+def test_the_busy_ratio_is_never_above_one(on: Fixture) -> None:
+    on.state.controller_time.interval = 10.0
+    on.state.controller_time.spend(45.0)
+    assert on.state.snapshot().controller_busy_ratio == 1.0
 
 
 def test_incidents_are_bounded_and_newest_first(on: Fixture) -> None:

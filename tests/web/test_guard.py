@@ -75,6 +75,16 @@ def test_a_renewed_certificate_is_taken(files: Files) -> None:
     assert guard.current().tls is not before
 
 
+def test_a_renewed_authority_of_the_clients_is_taken(files: Files, tmp_path: Path) -> None:
+    further = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
+    files.write(users=False, further=further)
+    guard = Guard(files.path)
+    before = guard.current().tls
+    assert guard.current().tls is before
+    files.replace(files.authority.file, Authority(tmp_path, "other").file.read_bytes())
+    assert guard.current().tls is not before
+
+
 def test_a_link_that_is_turned_is_followed(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

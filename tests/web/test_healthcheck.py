@@ -24,7 +24,7 @@ class Exporter:
         self.snapshot: Snapshot = replace(empty_snapshot(), ready=True)
         self.web = WebServer(
             Listen("127.0.0.1", 0),
-            scrape=lambda accept: (b"", "text/plain"),
+            scrape=lambda accept, names: (b"", "text/plain"),
             snapshot=lambda: self.snapshot,
             alive=lambda: self.alive,
         )

@@ -91,9 +91,10 @@ def test_a_refusal_says_how_to_ask_and_nothing_else(protected: Protected) -> Non
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     head, _, body = done.stdout.replace("\r\n", "\n").partition("\n\n")
     assert body == "Unauthorized\n"
-    assert 'WWW-Authenticate: Basic realm="tq-exporter", charset="UTF-8"' in head
-    assert "Strict-Transport-Security: max-age=600" in head
-    assert "X-Frame-Options: deny" in head
+    headers = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:])
+    assert headers["www-authenticate"] == 'basic realm="tq-exporter", charset="utf-8"'
+    assert headers["strict-transport-security"] == "max-age=600"
+    assert headers["x-frame-options"] == "deny"
 
 
 def test_plain_http_gets_nothing(protected: Protected) -> None:

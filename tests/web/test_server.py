@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import gzip
 import http.client
 import json
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 
+import bcrypt
 import pytest
 
 from exporter.config import Listen
 from exporter.model.snapshot import Snapshot
-from exporter.web import MAX_CONNECTIONS, WebServer
+from exporter.web import MAX_CONNECTIONS, Guard, WebServer, auth
+from exporter.web import guard as guard_module
+from exporter.web.routes import MAX_ANSWERS, Scrape
 from tests.support.snapshots import ODD_NAME, empty_snapshot, rich_snapshot
 
 LOOPBACK = Listen("127.0.0.1", 0)
@@ -26,25 +33,41 @@ LOOPBACK = Listen("127.0.0.1", 0)
 class Served:
     """A running server whose answers a test can change."""
 
-    def __init__(self, listen: Listen = LOOPBACK) -> None:
+    def __init__(self, listen: Listen = LOOPBACK, guard: Guard | None = None) -> None:
         self.body = b"dataplane_up 1\n"
         self.accepted: list[str | None] = []
+        self.names: list[Sequence[str]] = []
+        self.slow: Scrape | None = None
+        self.refused = 0
         self.snapshot: Snapshot = rich_snapshot()
         self.alive = True
-        self.web = WebServer(listen, scrape=self.scrape, snapshot=lambda: self.snapshot, alive=lambda: self.alive)
+        self.web = WebServer(
+            listen,
+            scrape=self.scrape,
+            snapshot=lambda: self.snapshot,
+            alive=lambda: self.alive,
+            guard=guard,
+            refused_login=self.refuse,
+        )
         self.host, self.port = self.web.listen()
         self.web.start()
 
-    def scrape(self, accept: str | None) -> tuple[bytes, str]:
+    def scrape(self, accept: str | None, names: Sequence[str]) -> tuple[bytes, str]:
         self.accepted.append(accept)
+        self.names.append(names)
+        if self.slow is not None:
+            return self.slow(accept, names)
         return self.body, "text/plain; version=0.0.4"
+
+    def refuse(self) -> None:
+        self.refused += 1
 
     def request(self, path: str, method: str = "GET", headers: dict[str, str] | None = None, host: str | None = None):
         connection = http.client.HTTPConnection(host or "127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, headers=headers or {})
             response = connection.getresponse()
-            return response.status, dict(response.headers), response.read()
+            return response.status, response.headers, response.read()
         finally:
             connection.close()
 
@@ -117,11 +140,11 @@ def test_head_is_get_without_a_body(served: Served, path: str):
     head = served.request(path, "HEAD")
     assert head[0] == status
     assert head[2] == b""
-    assert {k: v for k, v in head[1].items() if k != "Date"} == {k: v for k, v in headers.items() if k != "Date"}
+    assert {k: v for k, v in head[1].items() if k != "date"} == {k: v for k, v in headers.items() if k != "date"}
     assert int(headers["Content-Length"]) == len(body)
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/api/v1", "/../etc/passwd", "//[", "/%00"])
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/x", "/healthz/", "/api/v1", "/../etc/passwd", "//[", "/%00"])
 def test_other_paths_are_not_found(served: Served, path: str):
     status, headers, body = served.request(path)
     assert (status, body) == (404, b"Not Found\n")
@@ -141,14 +164,14 @@ def test_other_methods_are_not_allowed(served: Served, method: str):
         (b"<script>alert(1)</script>\r\n\r\n", b"400"),
         (b"GET / HTTP/9.9\r\n\r\n", b"505"),
         (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414"),
-        (b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 300 + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"x: y\r\n" * 300 + b"\r\n", b"431"),
     ],
 )
 def test_nonsense_gets_a_plain_answer_that_repeats_nothing_of_it(served: Served, request_line: bytes, status: bytes):
     answer = served.raw(request_line)
     assert b"script" not in answer
     assert b"<" not in answer
-    assert answer.startswith(b"HTTP/1.0 " + status)
+    assert answer.startswith(b"HTTP/1.1 " + status)
     assert served.request("/healthz")[0] == 200
 
 
@@ -178,10 +201,10 @@ def test_clients_that_hang_do_not_keep_a_scrape_out(served: Served):
     with ExitStack() as stack:
         for index in range(3 * MAX_CONNECTIONS):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=20))
-            connection.sendall(b"GET /metrics HTTP/1.1\r\nX-Slow: " if index % 2 else b"")
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: " if index % 2 else b"")
         status, _, body = served.request("/metrics")
         assert (status, body) == (200, b"dataplane_up 1\n")
-        assert sum(thread.name.startswith("Thread-") for thread in threading.enumerate()) <= 2 * MAX_CONNECTIONS
+        assert threading.active_count() < 20
 
 
 def test_a_client_that_does_not_read_does_not_keep_a_scrape_out(served: Served):
@@ -189,7 +212,7 @@ def test_a_client_that_does_not_read_does_not_keep_a_scrape_out(served: Served):
     with ExitStack() as stack:
         for _ in range(MAX_CONNECTIONS + 4):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=20))
-            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert len(served.request("/metrics")[2]) == 16_000_000
 
 
@@ -199,7 +222,7 @@ def test_a_client_that_goes_away_leaves_no_trace_in_the_log(served: Served, capl
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+                connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 connection.recv(1)
         assert served.request("/healthz")[0] == 200
     assert not caplog.records
@@ -252,3 +275,220 @@ def test_stopping_twice_or_before_the_start_does_nothing(served: Served):
     served.web.stop()
     served.web.stop()
     WebServer(LOOPBACK, scrape=served.scrape, snapshot=rich_snapshot, alive=lambda: True).stop()
+
+
+# What is asked for.
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
+def test_metrics_with_and_without_a_slash_at_the_end(served: Served, path: str):
+    status, headers, body = served.request(path)
+    assert (status, body) == (200, b"dataplane_up 1\n")
+    assert headers["Location"] is None
+
+
+def test_only_some_names(served: Served):
+    served.request("/metrics?name[]=dataplane_up&x=y&name%5B%5D=target_info&name[]=")
+    served.request("/metrics")
+    assert served.names == [["dataplane_up", "target_info", ""], []]
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://localhost/metrics", b"200"),
+        ("HTTP://127.0.0.1:9464/metrics/?name[]=x", b"200"),
+        ("https://localhost/metrics", b"200"),
+        ("http://localhost", b"200"),
+        ("http://localhost/%6Detrics", b"200"),
+        ("http://localhost/nothing", b"404"),
+        ("http://evil.example/metrics", b"421"),
+        ("http://[/metrics", b"404"),
+        ("ftp://localhost/metrics", b"404"),
+        ("*", b"404"),
+    ],
+)
+def test_a_target_in_absolute_form(served: Served, target: str, status: bytes):
+    # The target's host is the one that counts (RFC 9112, 3.2.2).
+    answer = served.raw(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+def test_the_targets_host_counts_and_not_the_headers(served: Served):
+    answer = served.raw(b"GET http://localhost:81/sd HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"localhost:81"' in answer
+    assert b"evil" not in answer
+
+
+@pytest.mark.parametrize("encodings", ["gzip", "deflate, gzip;q=0.5, br", "GZIP ; q=1.0", "identity;q=0.1,gzip"])
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/snapshot"])
+def test_a_long_answer_is_compressed_on_request(served: Served, path: str, encodings: str):
+    served.body = b"dataplane_up 1\n" * 1000
+    plain = served.request(path)
+    status, headers, body = served.request(path, headers={"Accept-Encoding": encodings})
+    assert (status, headers["Content-Encoding"], headers["Vary"]) == (200, "gzip", "Accept-Encoding")
+    assert headers["Content-Type"] == plain[1]["Content-Type"]
+    assert int(headers["Content-Length"]) == len(body) < len(plain[2]) / 2
+    assert gzip.decompress(body) == plain[2]
+    assert (plain[1]["Content-Encoding"], plain[1]["Vary"]) == (None, "Accept-Encoding")
+    head = served.request(path, "HEAD", headers={"Accept-Encoding": encodings})
+    assert (head[1]["Content-Length"], head[2]) == (headers["Content-Length"], b"")
+
+
+@pytest.mark.parametrize("encodings", ["", "gzip;q=0", "gzip; q=0.000", "br, gzip;q=0.0, deflate", "x-gzip-ish", "*"])
+def test_an_answer_is_not_compressed_unasked(served: Served, encodings: str):
+    served.body = b"dataplane_up 1\n" * 1000
+    _, headers, body = served.request("/metrics", headers={"Accept-Encoding": encodings})
+    assert (headers["Content-Encoding"], body) == (None, served.body)
+
+
+def test_a_short_answer_is_not_compressed(served: Served):
+    _, headers, body = served.request("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert (headers["Content-Encoding"], body) == (None, b"dataplane_up 1\n")
+
+
+# For whom.
+
+
+@pytest.mark.parametrize("host", ["localhost:9464", "127.0.0.1", "[::1]:9464", "10.1.2.3:9464", None, ""])
+@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+def test_a_host_that_is_this_server(served: Served, path: str, host: str | None):
+    header = "" if host is None else f"Host: {host}\r\n"
+    assert served.raw(f"GET {path} HTTP/1.0\r\n{header}\r\n".encode()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/", "/nothing"])
+def test_a_host_that_is_another_gets_nothing_but_a_remedy(served: Served, path: str, caplog):
+    status, _, body = served.request(path, headers={"Host": "evil.example:9464"})
+    assert status == 421
+    assert body == b"this host name is not in web.allowed_hosts: add it there, or use the IP address\n"
+    assert served.accepted == []
+    assert "127.0.0.1: its host name is not in web.allowed_hosts" in caplog.text
+    assert "evil" not in caplog.text
+
+
+# Nobody waits for another.
+
+
+def test_slow_scrapes_hold_up_no_health_and_few_run_at_once(served: Served):
+    go, running = threading.Event(), threading.Semaphore(0)
+
+    def slow(accept: str | None, names: Sequence[str]) -> tuple[bytes, str]:
+        running.release()
+        assert go.wait(30)
+        return b"late\n", "text/plain"
+
+    served.slow = slow
+    with ThreadPoolExecutor(MAX_ANSWERS + 4) as pool:
+        late = [pool.submit(served.request, "/metrics") for _ in range(MAX_ANSWERS + 4)]
+        try:
+            assert all(running.acquire(timeout=30) for _ in range(MAX_ANSWERS))
+            assert served.request("/healthz")[0] == 200
+            assert served.request("/readyz")[0] == 200
+            assert not running.acquire(blocking=False)
+        finally:
+            go.set()
+        assert {one.result()[2] for one in late} == {b"late\n"}
+
+
+def test_nothing_is_made_for_who_has_gone(served: Served):
+    go, running = threading.Event(), threading.Semaphore(0)
+
+    def slow(accept: str | None, names: Sequence[str]) -> tuple[bytes, str]:
+        running.release()
+        assert go.wait(30)
+        return b"late\n", "text/plain"
+
+    served.slow = slow
+    with ThreadPoolExecutor(MAX_ANSWERS) as pool:
+        late = [pool.submit(served.request, "/metrics") for _ in range(MAX_ANSWERS)]
+        try:
+            assert all(running.acquire(timeout=30) for _ in range(MAX_ANSWERS))
+            for _ in range(10):
+                with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+                    connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert served.request("/healthz")[0] == 200  # by now they have been read, and found to be gone
+        finally:
+            go.set()
+        for one in late:
+            one.result()
+    assert served.request("/metrics")[0] == 200
+    assert running.acquire(timeout=30)
+    assert not running.acquire(blocking=False)
+
+
+def test_a_password_that_is_being_checked_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    web = tmp_path / "web.yml"
+    web.write_text(f"basic_auth_users: {{alice: '{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}'}}\n")
+    served = Served(guard=Guard(web))
+    go, running = threading.Event(), threading.Event()
+
+    def checkpw(password: bytes, hashed: bytes) -> bool:
+        running.set()
+        assert go.wait(30)
+        return False
+
+    monkeypatch.setattr(auth.bcrypt, "checkpw", checkpw)
+    wrong = {"Authorization": "Basic " + base64.b64encode(b"alice:wrong").decode()}
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            refused = pool.submit(served.request, "/metrics", headers=wrong)
+            assert running.wait(30)
+            assert served.request("/metrics")[0] == 401
+            go.set()
+            assert refused.result()[0] == 401
+        assert served.refused == 1
+    finally:
+        go.set()
+        served.web.stop()
+
+
+def test_a_disk_that_hangs_holds_up_one_connection_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    web = tmp_path / "web.yml"
+    web.write_text("http_server_config: {headers: {X-Frame-Options: deny}}\n")
+    served = Served(guard=Guard(web))
+    entered, go = threading.Event(), threading.Event()
+
+    def hang(path: Path) -> None:
+        entered.set()
+        assert go.wait(30)
+
+    monkeypatch.setattr(guard_module, "_sign", hang)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(served.request, "/healthz")
+            assert entered.wait(30)
+            for _ in range(3):
+                assert served.request("/healthz")[1]["X-Frame-Options"] == "deny"
+            assert not first.done()
+            go.set()
+            assert first.result()[0] == 200
+    finally:
+        go.set()
+        served.web.stop()
+
+
+def test_a_request_with_a_body_gets_its_answer(served: Served):
+    body = b"z" * 300_000
+    for length in (len(body), 10 * len(body)):  # all of it, or a part and then nothing for a while
+        answer = served.raw(b"POST / HTTP/1.1\r\nHost: x.localhost\r\nContent-Length: %d\r\n\r\n" % length + body)
+        assert answer.startswith(b"HTTP/1.1 405 ")
+        assert answer.endswith(b"Method Not Allowed\n")
+
+
+def test_a_connection_is_for_one_request(served: Served):
+    assert served.request("/healthz")[1]["Connection"] == "close"
+    request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert served.raw(request * 3).count(b"HTTP/1.1 200") == 1
+    assert len(served.accepted) == 1
+
+
+def test_uvicorn_says_nothing_of_its_own(caplog):
+    with caplog.at_level(logging.INFO):
+        served = Served()
+        served.request("/healthz")
+        served.raw(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        served.raw(b"nonsense\r\n\r\n")
+        served.web.stop()
+    assert [record for record in caplog.records if not record.name.startswith("exporter.web.access")] == []

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -164,20 +162,6 @@ def test_a_ca_file_without_a_certificate_is_named(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no\.yml: there is no such file; .* --web\.config\.file"):
         Guard(tmp_path / "no.yml")
-
-
-@pytest.mark.parametrize(
-    ("lifetime", "said"),
-    [(timedelta(days=-1), "has expired"), (timedelta(days=3), "expires soon"), (timedelta(days=30), None)],
-)
-def test_an_expired_certificate_is_used_and_warned_of(
-    authority: Authority, tmp_path: Path, lifetime: timedelta, said: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        guard = Guard(write(tmp_path, authority.issue("aged", lifetime=lifetime)))
-    assert guard.current().tls is not None
-    assert [said in record.getMessage() for record in caplog.records if said] == ([True] if said else [])
-    assert bool(caplog.records) == bool(said)
 
 
 def test_passwords_without_tls_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -77,19 +77,9 @@ def test_rules_apply_by_partition(connect: Connect) -> None:
     assert reader.list_metadata("val")[0].expected_num_keys == 3
 
 
-def test_convention_is_a_shorthand_for_the_default_rules(connect: Connect) -> None:
-    (group,) = connect(convention="recovery", default_rules=TagRules(group_size=2)).list_metadata("train")
-    assert (group.group_id, group.expected_num_keys) == ("u_g0", 2)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"timeout_s": 0}, {"convention": "nemo"}, {"rules": {"p": TagRules("x")}}],
-    ids=str,  # type: ignore[arg-type]
-)
-def test_bad_arguments_are_value_errors(connect: Connect, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"timeout_s|choose one of"):
-        connect(**options)
+def test_a_deadline_is_positive(connect: Connect) -> None:
+    with pytest.raises(ValueError, match="timeout_s"):
+        connect(timeout_s=0)
 
 
 def test_the_identity_is_recognisable_and_unique(router: FakeRouter, connect: Connect) -> None:

@@ -22,16 +22,15 @@ RELEASES = ("0.1.8", "0.1.9", "0.1.10", "0.1.11")
 
 @pytest.fixture(scope="module", params=RELEASES)
 def release_cluster(request: pytest.FixtureRequest) -> Iterator[tuple[str, TQCluster]]:
-    """A TransferQueue of one release on a Ray of its own; the installed release uses the run's shared one."""
+    """A TransferQueue of one release, with one storage unit, on its own Ray; the installed one on the shared Ray."""
     if request.param == installed_version("TransferQueue"):
         shared: TQCluster = request.getfixturevalue("shared_cluster")
         shared.restart_tq(capacity=_TOTAL_CAPACITY)
         yield request.param, shared
-        shared.restart_tq()
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(release(request.param)))
-        with TQCluster(capacity=_TOTAL_CAPACITY) as cluster:
+        with TQCluster(storage_units=1, capacity=_TOTAL_CAPACITY) as cluster:
             yield request.param, cluster
 
 
@@ -56,7 +55,7 @@ def test_a_release_is_read_as_it_reads_itself(release_cluster: tuple[str, TQClus
 
     units = [StorageUnitReader(unit.address, timeout_s=10.0, unit_id=unit.id) for unit in cluster.storage_units]
     numbers = [unit.read() for unit in units]
-    assert [unit.capacity for unit in numbers] == [_TOTAL_CAPACITY // 2] * 2
+    assert [unit.capacity for unit in numbers] == [_TOTAL_CAPACITY // len(units)] * len(units)
     assert sum(unit.keys for unit in numbers) == 12
     assert all(unit.memory_bytes is not None and unit.memory_bytes > 10 * 2**20 for unit in numbers)
     for each in (reader, *units):

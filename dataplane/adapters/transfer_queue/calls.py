@@ -1,4 +1,4 @@
-"""Calls with a deadline into a library that has none, and what a missing answer means.
+"""Calls of TransferQueue with a deadline, which it has none of, and what a missing answer means.
 
 TransferQueue's calls hang for good when their peer is gone. A coroutine on its client's own event loop can be
 cancelled, which gives its socket back and leaves nothing behind; a plain callable cannot, so it runs on one of a
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 # How much longer than a coroutine's deadline its caller waits: the loop needs a moment to cancel it.
 _CANCEL_GRACE_S = 1.0
-# How long a verdict may take for a peer that the probe is not connected to yet.
+# How long a verdict may take about a peer that the probe is not connected to yet.
 _VERDICT_WAIT_S = 0.5
 _VERDICTS_TOTAL_S = 2.0
 
@@ -80,14 +80,14 @@ class BoundedThreads:
                 future.set_result(result)
 
 
-# One for the process: a caller that makes a new client after each failure must not strand more threads. Closing has
-# its own, so that attempts to attach that hang keep nobody from it.
+# One for the process: a caller that makes a new client after each failure must not leave more threads behind. Closing
+# has threads of its own, so that hanging attempts to attach do not block it.
 _THREADS = BoundedThreads(4)
 _CLOSING = BoundedThreads(4)
 
 
 class TransferQueueCalls:
-    """Base of what talks to TransferQueue: deadline, translation, and the question whether a silent peer is gone.
+    """Base of what calls TransferQueue: deadline, error translation, and whether a silent peer is gone.
 
     Args:
         timeout_s: Default deadline of a call, in seconds.
@@ -109,7 +109,7 @@ class TransferQueueCalls:
     def _watch(
         self, loop: asyncio.AbstractEventLoop, controller_address: str, storage_addresses: Mapping[str, str]
     ) -> None:
-        """Name the loop that coroutines run on and the peers that the verdict after a timeout is about."""
+        """Set the loop that coroutines run on, and the peers that are probed after a timeout."""
         self._loop = loop
         self._controller_probe = ConnectionProbe(controller_address)
         self._storage_probes = {unit: ConnectionProbe(address) for unit, address in storage_addresses.items()}
@@ -187,7 +187,7 @@ class TransferQueueCalls:
         """Refuse new calls and end those in flight with DataPlaneUnavailable.
 
         Returns:
-            Whether this was the first call, whose caller gives back what there is to give back.
+            Whether this was the first call, whose caller then releases the resources.
         """
         with self._lock:
             if self._closed:
@@ -229,7 +229,7 @@ class TransferQueueCalls:
                 future.cancel()
             return future.result(timeout=max(0.0, timeout_s))
         finally:
-            future.cancel()  # no effect once it is done; else nobody waits for it any more
+            future.cancel()  # no effect once it is done
             with self._lock:
                 self._in_flight.discard(future)
 
@@ -252,7 +252,7 @@ class TransferQueueCalls:
                 partition_id=partition_id,
             )
         kind = error_class(error, operation, default_error)
-        # Ray's messages go on for paragraphs, which the cause still has.
+        # Ray's messages have many paragraphs; the cause keeps them.
         message = (str(cause).strip().splitlines() or [f"no answer within {deadline_s:g} s"])[0]
         if kind is DataPlaneTimeout:
             gone = self._who_is_gone(storage)
@@ -266,7 +266,7 @@ class TransferQueueCalls:
         return kind(message, operation=operation, partition_id=partition_id)
 
     def _who_is_gone(self, storage: bool) -> str | None:
-        """Name a peer of the silent call that is not there any more, and the remedy; None when each is, or may be."""
+        """Return which peer of the silent call is gone, and the remedy; None when none is known to be gone."""
         ends = time.monotonic() + _VERDICTS_TOTAL_S
         if self._controller_probe is not None and self._controller_probe.verdict(_VERDICT_WAIT_S) == "gone":
             return (

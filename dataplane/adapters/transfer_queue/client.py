@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 300.0
 # TransferQueue itself waits up to 15 s for the storage units that it ends.
 _END_TIMEOUT_S = 60.0
-# A claim is never cut shorter than this: one that is cut in flight may lose the samples that it consumed.
+# A claim gets at least this long: a claim that is cancelled in flight may lose the samples that it consumed.
 _MIN_CLAIM_REQUEST_S = 1.0
 
 
@@ -125,6 +125,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         grpo_group_size: int | None = None,
         enums: dict[str, list[str]] | None = None,
     ) -> None:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.register_partition`."""
         check_registration(partition_id, fields, consumer_tasks)
 
         async def call() -> None:
@@ -149,6 +150,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         blocking: bool = True,
         timeout_s: float = 60.0,
     ) -> KVBatchMeta:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.claim_meta`."""
         check_claim(partition_id, task_name, required_fields, batch_size, timeout_s)
         sampling = self._sampling_config(partition_id, task_name, dp_rank)
         if self._warns_of_claims:
@@ -187,10 +189,12 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             time.sleep(self._poll_interval_s)
 
     def get_data(self, meta: KVBatchMeta, select_fields: list[str] | None = None) -> TensorDict:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.get_data`."""
         fields = meta.fields if select_fields is None else select_fields
         return self._read("get_data", meta.sample_ids, meta.partition_id, fields)
 
     def check_consumption_status(self, partition_id: str, task_names: list[str]) -> bool:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.check_consumption_status`."""
         check_tasks("check_consumption_status", partition_id, "task_names", task_names)
 
         async def call() -> bool:
@@ -209,6 +213,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         fields: TensorDict | None = None,
         tags: list[dict[str, Any]] | None = None,
     ) -> KVBatchMeta:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.put_samples`."""
         check_put(partition_id, sample_ids, fields, tags)
 
         async def call() -> Any:
@@ -225,9 +230,11 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         )
 
     def get_samples(self, sample_ids: list[str], partition_id: str, select_fields: list[str]) -> TensorDict:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.get_samples`."""
         return self._read("get_samples", sample_ids, partition_id, select_fields)
 
     def clear_samples(self, sample_ids: list[str] | None, partition_id: str) -> None:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.clear_samples`."""
         if sample_ids is None:
             check_partition("clear_samples", partition_id)
         else:
@@ -260,7 +267,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             return handover.offer(self._tq, session.start(self._tq, conf, self._timeout_s, timeout_s))
 
         try:
-            # The look-up has the deadline too, and says more when it passes; so it comes first.
+            # The look-up has the same deadline and a better message when it passes, so this one ends a second later.
             attachment: session.Attachment = self._call_tq(ATTACH, call, DataPlaneUnavailable, timeout_s=timeout_s + 1)
         except DataPlaneError:
             handover.abandon()
@@ -315,7 +322,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             self._client()
             data = await self._tq.async_kv_batch_get(keys=sample_ids, partition_id=partition_id, select_fields=fields)
             missing = [name for name in fields if name not in data.keys()]  # noqa: SIM118
-            # TransferQueue leaves out what it does not know, and says nothing.
+            # TransferQueue leaves out what it does not know, without an error.
             if missing or data.batch_size[0] != len(sample_ids):
                 raise await self._explain_short_read(sample_ids, partition_id, missing)
             return data

@@ -15,7 +15,7 @@ DEFAULT_POLL_INTERVAL_S: Final = 0.5
 
 
 def tq_conf(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``transfer_queue.init`` takes for *cfg*: what it does not say stays at TransferQueue's default.
+    """Return what ``transfer_queue.init`` takes for *cfg*; a value that *cfg* leaves out keeps TransferQueue's default.
 
     ``mooncake_cpu`` is passed on and not tested: it needs Mooncake's own packages and servers.
 

@@ -1,4 +1,4 @@
-"""The read-only half of TransferQueue's public client: for the whole client, and alone without a Ray connection."""
+"""The read-only half of TransferQueue's public client: as a base of the whole client, and alone, without Ray."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dataplane.net.addresses import parse_address
 
 __all__ = ["MIN_CLOSE_S", "MetadataCalls", "TransferQueueMetadataReader", "import_tq"]
 
-# A close is never cut shorter than this: it waits for threads of TransferQueue, and asks nobody.
+# A close gets at least this long: it waits for threads of TransferQueue, and sends nothing.
 MIN_CLOSE_S: Final = 5.0
 
 
@@ -41,6 +41,7 @@ class MetadataCalls(TransferQueueCalls):
         return rows
 
     def ping(self, timeout_s: float | None = None) -> float:
+        """See :meth:`~dataplane.interfaces.MetadataReader.ping`."""
         if timeout_s is not None:
             check_wait("ping", timeout_s)
 
@@ -52,15 +53,19 @@ class MetadataCalls(TransferQueueCalls):
         return time.perf_counter() - started
 
     def list_partitions(self) -> list[str]:
+        """See :meth:`~dataplane.interfaces.MetadataReader.list_partitions`."""
+
         async def call() -> Any:
             return await self._client().async_get_partition_list()
 
         return list(self._call_tq("list_partitions", call, DataPlaneReadError))
 
     def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
+        """See :meth:`~dataplane.interfaces.MetadataReader.list_metadata`."""
         return self._groups("list_metadata", partition_id)
 
     def depth(self, partition_id: str) -> int:
+        """See :meth:`~dataplane.interfaces.MetadataReader.depth`."""
         return count_ready(self._groups("depth", partition_id))
 
     def get_capabilities(self) -> DataPlaneCapabilities:

@@ -1,8 +1,9 @@
-"""A process's attachment to TransferQueue: found, shared, started, and given back without harm.
+"""A process's attachment to TransferQueue: attach, share, start and release it, without harm to the job.
 
-``transfer_queue`` keeps its client and the controller's handle in module globals, one set per process, and its own
-``init`` and ``close`` create and kill what they do not find and do not own. So an attachment is made here from the
-parts: the named actor is looked up and never created, and giving back closes sockets and nothing else.
+``transfer_queue`` keeps its client and the controller's handle in module globals, one set per process. Its own ``init``
+creates a controller where it finds none, and its own ``close`` kills the controller, whoever made it. So an attachment
+is made here from the parts: the named actor is looked up and never created, and a release closes sockets and nothing
+else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
-from dataplane.errors import DataPlaneNotReady, DataPlaneUnavailable
+from dataplane.discovery.actor import ask_controller, find_controller
+from dataplane.errors import DataPlaneNotReady
 
 __all__ = [
     "Attachment",
@@ -32,7 +34,6 @@ __all__ = [
     "unique_client_id",
 ]
 
-_NAME, _NAMESPACE = "TransferQueueController", "transfer_queue"
 _POLL_S = 0.2
 _END_TASKS_S = 1.0
 
@@ -66,14 +67,10 @@ _making = threading.Lock()
 _lock = threading.Lock()
 # How many attachments use each client that this package made, by the client's id().
 _users: dict[int, int] = {}
-# Held while the controller is asked.
-_asking = threading.Lock()
-# The id of the actor that was asked last for its configuration, and Ray's reference to the answer.
-_asked: dict[Any, Any] = {}
 
 
 class Handover:
-    """Passes an attachment from the thread that makes it to one that may have given up waiting for it."""
+    """Passes an attachment from the thread that makes it to the waiting thread, which may give up before."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -81,7 +78,7 @@ class Handover:
         self._offered: tuple[ModuleType, Attachment] | None = None
 
     def offer(self, tq: ModuleType, attachment: Attachment) -> Attachment:
-        """Called by the maker. Gives the attachment back at once when nobody waits."""
+        """Hand the attachment over, called by its maker; release it at once when the waiter has given up."""
         with self._lock:
             self._offered = (tq, attachment)
             abandoned = self._abandoned
@@ -90,7 +87,7 @@ class Handover:
         return attachment
 
     def abandon(self) -> None:
-        """Called by the waiter when it gives up."""
+        """Give up waiting, called by the waiter; release what was offered already."""
         with self._lock:
             self._abandoned = True
             offered = self._offered
@@ -106,19 +103,15 @@ def attach(tq: ModuleType, timeout_s: float) -> Attachment:
         DataPlaneNotReady: The controller has no configuration yet: it is being started.
         Exception: What Ray and TransferQueue raise, ValueError from Ray when there is no controller.
     """
-    import ray
-
-    if not ray.is_initialized():
-        # Connecting is not ours to do: ray.get_actor would start a cluster, and a connect to a dead one can end
-        # the process.
-        raise DataPlaneUnavailable("Ray is not connected in this process: call ray.init(address=...) first")
-    return _attach_to_actor(tq, ray.get_actor(_NAME, namespace=_NAMESPACE), timeout_s, timeout_s)
+    return _attach_to_actor(tq, find_controller(), timeout_s, timeout_s)
 
 
 def start(tq: ModuleType, conf: dict[str, Any], answer_s: float, start_s: float) -> Attachment:
     """Start TransferQueue with *conf*, or attach when a controller runs already. Starts Ray when there is none.
 
     Args:
+        tq: The module ``transfer_queue``.
+        conf: What ``transfer_queue.init`` takes.
         answer_s: Deadline for an answer of a controller that exists, in seconds.
         start_s: How long a start may take, this process's or another's.
     """
@@ -129,7 +122,7 @@ def start(tq: ModuleType, conf: dict[str, Any], answer_s: float, start_s: float)
     deadline = time.monotonic() + start_s
     while True:
         try:
-            handle = ray.get_actor(_NAME, namespace=_NAMESPACE)
+            handle = find_controller()
         except ValueError:
             handle = None
         left_s = deadline - time.monotonic()
@@ -143,7 +136,7 @@ def start(tq: ModuleType, conf: dict[str, Any], answer_s: float, start_s: float)
 
 
 def release(tq: ModuleType, attachment: Attachment) -> None:
-    """Give an attachment back. The one that started TransferQueue ends it; any other closes its own sockets at most."""
+    """Release an attachment: end TransferQueue where this attachment started it, else close its own sockets at most."""
     client = attachment.client
     with _lock:
         if not attachment.owned:
@@ -186,7 +179,7 @@ def controller_info(tq: ModuleType, controller_id: str, host: str, port: int) ->
 def _attach_to_actor(tq: ModuleType, handle: Any, answer_s: float, config_s: float) -> Attachment:
     deadline = time.monotonic() + config_s
     while True:
-        config = _ask_for_config(handle, answer_s)
+        _, config = ask_controller(handle, answer_s)
         if config is not None:
             break
         if time.monotonic() + _POLL_S >= deadline:
@@ -194,23 +187,6 @@ def _attach_to_actor(tq: ModuleType, handle: Any, answer_s: float, config_s: flo
         time.sleep(_POLL_S)
     with _making:
         return _attach_to(tq, handle, config)
-
-
-def _ask_for_config(handle: Any, timeout_s: float) -> Any:
-    """Return the controller's configuration, None when it has none yet.
-
-    One question at a time: those that a stopped controller never answers stay in this process's memory, about 30 KB
-    each, so attempts to attach wait for the same answer.
-    """
-    import ray
-
-    with _asking:
-        answer = _asked.get(handle._actor_id)
-        # An answer that came after its asker had given up may be an old one.
-        if answer is None or ray.wait([answer], timeout=0)[0]:
-            _asked.clear()
-            answer = _asked[handle._actor_id] = handle.get_config.remote()
-    return ray.get(answer, timeout=timeout_s)
 
 
 def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
@@ -247,7 +223,6 @@ def _describe(client: Any, config: Any) -> Attachment:
 
 
 def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachment:
-    import ray
     from omegaconf import OmegaConf
 
     with _making:
@@ -255,7 +230,7 @@ def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachmen
         try:
             tq.init(OmegaConf.create(conf))
             client, handle = tq.interface._TQ_CLIENT, tq.interface._TQ_CONTROLLER
-            attachment = _describe(client, ray.get(handle.get_config.remote(), timeout=timeout_s))
+            attachment = _describe(client, ask_controller(handle, timeout_s)[1])
         except BaseException as error:
             _undo_init(tq, error)
             raise
@@ -282,7 +257,7 @@ def _end_tasks(client: Any) -> None:
 
 
 def _end(tq: ModuleType) -> None:
-    """End what the module remembers: the storage units that this process started, its client and its controller."""
+    """End what the module's globals hold: the storage units that this process started, its client and controller."""
     client = tq.interface._TQ_CLIENT
     if client is not None and client._loop.is_closed():
         tq.interface._TQ_CLIENT = None  # a client that is closed already would raise, and keep the controller alive
@@ -290,7 +265,7 @@ def _end(tq: ModuleType) -> None:
 
 
 def _undo_init(tq: ModuleType, error: BaseException) -> None:
-    """Leave nothing behind of a ``transfer_queue.init`` that raised *error*, and end nothing of another process."""
+    """Remove all that a ``transfer_queue.init`` which raised *error* left behind, and nothing of another process."""
     # They hold the storage units that were made before the failure, and an actor ends with its handles.
     traceback.clear_frames(error.__traceback__)
     if tq.interface._TQ_STORAGE is not None:  # only who makes the controller comes as far as the storage
@@ -306,7 +281,7 @@ def _undo_init(tq: ModuleType, error: BaseException) -> None:
 def _end_left_over_storage(tq: ModuleType, handle: Any) -> None:
     """End storage units that this process started when their controller is not *handle*: it has been replaced.
 
-    What the module remembers is about to be overwritten, and nobody else would ever end them.
+    The module's globals are about to be overwritten, and nothing else would ever end these units.
     """
     with _lock:
         started_for = tq.interface._TQ_CONTROLLER
@@ -318,7 +293,7 @@ def _end_left_over_storage(tq: ModuleType, handle: Any) -> None:
 
 
 def _forget_dead(tq: ModuleType) -> None:
-    """Make room for a new controller: what the module remembers belongs to one that is gone."""
+    """Clear the module's globals, which belong to a controller that is gone."""
     if tq.interface._TQ_STORAGE:
         _end(tq)  # storage units that this process started and that outlived their controller
     tq.interface._TQ_CLIENT = tq.interface._TQ_STORAGE = tq.interface._TQ_CONTROLLER = None

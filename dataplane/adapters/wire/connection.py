@@ -1,4 +1,4 @@
-"""One peer of TransferQueue's request protocol: a socket with deadlines that never answers out of turn.
+"""One peer of TransferQueue's request protocol: a socket with deadlines, on which no reply answers a later request.
 
 Replies do not echo their request's id; only their order says which request they answer. So a connection carries one
 request at a time, and while one is unanswered it sends no other: a late reply is received and dropped first. That
@@ -39,10 +39,10 @@ __all__ = ["KnownSender", "WireConnection"]
 
 # A closed connection is noticed by a waiting call after this long.
 _SLICE_S: Final = 0.1
-# How long an unanswered request may keep its socket. Everything that loses a request also ends the connection, which
-# the monitor sees at once; this bounds the damage should that ever be missed.
+# How long an unanswered request may keep its socket. Whatever loses a request also ends the connection, which the
+# monitor sees at once; this is the limit for an end that was missed.
 _ABANDON_AFTER_S: Final = 60.0
-# What a verdict may take beyond the deadline; only the first one about a silent peer needs it.
+# How long a verdict may take beyond the deadline; only the first one about a silent peer takes it.
 _VERDICT_S: Final = 0.2
 
 # A request whose connection ended so soon after it was sent is sent once more. Not later: the controller has worked on
@@ -92,7 +92,7 @@ class _Channel:
             (zmq.HANDSHAKE_IVL, 0),
             (zmq.RECONNECT_IVL, _RECONNECT_MS),
             (zmq.RECONNECT_IVL_MAX, _RECONNECT_AT_MOST_MS),
-            # So that a host that vanished without a word is noticed within half a minute.
+            # So that a host that vanished without closing is noticed within half a minute.
             (zmq.TCP_KEEPALIVE, 1),
             (zmq.TCP_KEEPALIVE_IDLE, 10),
             (zmq.TCP_KEEPALIVE_INTVL, 5),
@@ -100,7 +100,7 @@ class _Channel:
             (zmq.IPV6, int("[" in address)),
         ):
             self.socket.setsockopt(option, value)
-        # A ROUTER ignores a second peer of an identity that it still holds, so each channel has one of its own.
+        # A ROUTER ignores a second peer with an identity that it still holds, so each channel has its own identity.
         number = next(self._numbers)
         self.socket.setsockopt(zmq.IDENTITY, f"{identity}_{number}".encode())
         self.monitor = self._watch(f"inproc://tq-exporter-{number}")
@@ -124,7 +124,7 @@ class _Channel:
         return monitor
 
     def is_ready(self) -> bool:
-        """Whether a request may be sent: nothing owed, nothing received unasked, the connection never ended."""
+        """Whether a request may be sent: no reply is owed, none came unasked, and the connection never ended."""
         return self.sent_at is None and not self.poller.poll(0)
 
     def send(self, request: bytes) -> None:
@@ -222,7 +222,7 @@ class WireConnection:
                 frame, channel = self._round_trip(request, deadline, timeout_s)
             finally:
                 self._lock.release()
-            reply = decode(frame)  # May take a while, in which other threads' calls go on.
+            reply = decode(frame)  # May take a while; not under the lock, so that other threads' calls go on.
             self.last_sender_id = reply.sender_id
             self._check_sender(reply.sender_id, channel)
             return reply.body
@@ -309,7 +309,7 @@ class WireConnection:
             raise DataPlaneReadError(f"cannot ask {self._where}: no socket can be made: {error}") from error
 
     def _settle(self, deadline: float, timeout_s: float) -> None:
-        """Bring the channel to where a request can be sent: nothing owed on it, its connection not ended, or none."""
+        """Make sure that a request can be sent: drop a late reply, or the channel when its connection has ended."""
         channel = self._channel
         if channel is None or channel.is_ready():
             return
@@ -325,7 +325,7 @@ class WireConnection:
                 raise self._silent(timeout_s)
             ready = dict(channel.poller.poll(math.ceil(wait_s * 1000)))
             if channel.socket in ready:
-                # The further frames are the buffers of tensors in tags, which nobody here reads.
+                # The other frames are the buffers of tensors in tags, which are not read here.
                 frame: memoryview = channel.socket.recv_multipart(zmq.NOBLOCK, copy=False)[0].buffer
                 return frame
             if channel.monitor in ready:
@@ -343,7 +343,7 @@ class WireConnection:
         raise DataPlaneUnavailable("this reader is closed")
 
     def _check_connection(self, channel: _Channel, *, lost: bool) -> None:
-        """Raise unless there is reason to go on waiting. *lost*: the connection that carried the request ended."""
+        """Raise unless waiting may still help. *lost*: the connection that carried the request has ended."""
         soon = channel.sent_at is not None and time.monotonic() - channel.sent_at < _SOON_S
         verdict = self._probe.verdict(_VERDICT_S, suspect=lost)
         if verdict == "gone" or (lost and verdict == "unknown"):

@@ -1,4 +1,4 @@
-"""How much of a reply is taken in: what a controller may send is bounded by the reader, not by the controller."""
+"""Limits on a reply's size and rows: the reader bounds what a controller may send."""
 
 from __future__ import annotations
 

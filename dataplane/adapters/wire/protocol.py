@@ -8,13 +8,15 @@ Source: ``transfer_queue/utils/{zmq_utils,serial_utils}.py`` of the versions in 
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
+from dataplane import conventions
 from dataplane.adapters.wire.limits import (
     DEFAULT_MAX_ROWS,
     MAX_NAMES_BYTES,
@@ -23,7 +25,7 @@ from dataplane.adapters.wire.limits import (
     ReplyLimitExceeded,
 )
 from dataplane.errors import DataPlaneReadError
-from dataplane.tags import NO_MAPPING, LooseTagFields, Tag, TagFields, read_tag
+from dataplane.tags import NO_MAPPING, Tag, TagSchema
 
 __all__ = [
     "TESTED_VERSIONS",
@@ -59,7 +61,7 @@ class _Partitions(msgspec.Struct):
 
 
 class MetricsBody(msgspec.Struct):
-    """What a storage unit says of itself, as far as it is used. Capacity None is unlimited."""
+    """The figures of a storage unit that are used. Capacity None is unlimited."""
 
     active_keys: int
     capacity: int | None = None
@@ -70,16 +72,8 @@ class _Error(msgspec.Struct):
     message: str = "no reason given"
 
 
-class _Rows(msgspec.Struct):
-    partition_info: dict[str, dict[str, TagFields]]
-
-
-class _LooseRows(msgspec.Struct):
-    partition_info: dict[str, dict[str, LooseTagFields]]
-
-
-class _RawRows(msgspec.Struct):
-    partition_info: dict[str, dict[str, msgspec.Raw]]
+class _Rows(msgspec.Struct, Generic[_Row]):
+    partition_info: dict[str, dict[str, _Row]]
 
 
 class _UnreadPartitions(msgspec.Struct):
@@ -89,15 +83,32 @@ class _UnreadPartitions(msgspec.Struct):
 _encode = msgspec.msgpack.Encoder().encode
 _partitions = msgspec.msgpack.Decoder(Reply[_Partitions])
 _metrics = msgspec.msgpack.Decoder(Reply[MetricsBody])
-_rows = msgspec.msgpack.Decoder(Reply[_Rows])
-_loose_rows = msgspec.msgpack.Decoder(Reply[_LooseRows])
-_raw_rows = msgspec.msgpack.Decoder(Reply[_RawRows])
+_raw_rows = msgspec.msgpack.Decoder(Reply[_Rows[msgspec.Raw]])
 _unread = msgspec.msgpack.Decoder(Reply[msgspec.Raw])
 _unread_partitions = msgspec.msgpack.Decoder(Reply[_UnreadPartitions])
 _error = msgspec.msgpack.Decoder(_Error)
-_tag = msgspec.msgpack.Decoder(TagFields)
-_loose_tag = msgspec.msgpack.Decoder(LooseTagFields)
 _anything = msgspec.msgpack.Decoder()
+
+
+class _TagDecoders(NamedTuple):
+    """What decodes tags into the structs of a schema: all rows of a reply at once, or one tag."""
+
+    schema: TagSchema
+    checked_rows: msgspec.msgpack.Decoder[Reply[_Rows[Tag]]]
+    loose_rows: msgspec.msgpack.Decoder[Reply[_Rows[Tag]]]
+    checked: msgspec.msgpack.Decoder[Tag]
+    loose: msgspec.msgpack.Decoder[Tag]
+
+
+@functools.lru_cache(maxsize=1)
+def _decoders_of(schema: TagSchema) -> _TagDecoders:
+    reply: Any = Reply
+    rows: Any = _Rows
+    return _TagDecoders(
+        schema,
+        *(msgspec.msgpack.Decoder(reply[rows[kind]]) for kind in (schema.checked, schema.loose)),
+        *(msgspec.msgpack.Decoder(kind) for kind in (schema.checked, schema.loose)),
+    )
 
 
 def encode_request(request_type: str, sender_id: str, body: Mapping[str, Any]) -> bytes:
@@ -140,7 +151,7 @@ def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:
 def decode_runs(
     frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS
 ) -> tuple[Reply[Mapping[str, Tag]], int]:
-    """Decode rows as :func:`decode_rows` does, fast where neighbours' tags are mostly the same to the byte.
+    """Decode rows as :func:`decode_rows` does, faster when most tags equal the one before, byte for byte.
 
     Such tags are decoded once and shared.
 
@@ -150,6 +161,7 @@ def decode_runs(
     _check_size(frame, max_rows)
     raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
     rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
+    decoders = _decoders_of(conventions.schema())
     tags = cast("dict[str, Tag]", rows)  # Takes the decoded tags in the place of the encoded ones.
     tag: Tag = NO_MAPPING
     last: msgspec.Raw | None = None
@@ -157,7 +169,7 @@ def decode_runs(
     for key, encoded in rows.items():
         if encoded != last:
             last = encoded
-            tag = _decode_tag(encoded)
+            tag = _decode_tag(encoded, decoders)
             decoded += 1
         tags[key] = tag
     return Reply(raw.request_type, raw.sender_id, tags), decoded
@@ -170,7 +182,9 @@ def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MA
     One by one when some tag is no map with string keys.
     """
     _check_size(frame, max_rows)
-    for decoder in (_rows, _loose_rows) if frame.nbytes <= MAX_UNCHECKED_BYTES else (_rows,):
+    decoders = _decoders_of(conventions.schema())
+    whole = (decoders.checked_rows, decoders.loose_rows)
+    for decoder in whole if frame.nbytes <= MAX_UNCHECKED_BYTES else whole[:1]:
         try:
             reply = decoder.decode(frame)
         except _DECODE_ERRORS:
@@ -181,13 +195,13 @@ def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MA
             )
     raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
     rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
-    return Reply(raw.request_type, raw.sender_id, {key: _decode_tag(tag) for key, tag in rows.items()})
+    return Reply(raw.request_type, raw.sender_id, {key: _decode_tag(tag, decoders) for key, tag in rows.items()})
 
 
 def _check_size(frame: memoryview, max_rows: int) -> None:
     """Refuse a listing of more rows than *max_rows*, or of more than one partition, before it takes memory.
 
-    Skipped where the frame is too short for a look to pay: what is decoded is counted again.
+    Skipped for a short frame, where it would not pay; the decoded rows are counted again.
     """
     if frame.nbytes <= _BYTES_PER_ROW * max_rows:
         return
@@ -201,7 +215,7 @@ def _check_size(frame: memoryview, max_rows: int) -> None:
     _check_rows(rows, max_rows)
 
 
-# Bytes that a row is taken to need at least. The shortest needs fewer; it also makes the smallest objects.
+# The least bytes per row that are assumed. The shortest row needs fewer, but also makes the smallest objects.
 _BYTES_PER_ROW: Final = 8
 
 
@@ -247,16 +261,16 @@ def _rows_of(partitions: Mapping[str, Mapping[str, _Row]], partition_id: str, ma
     return rows or {}
 
 
-def _decode_tag(tag: msgspec.Raw) -> Tag:
+def _decode_tag(tag: msgspec.Raw, decoders: _TagDecoders) -> Tag:
     try:
-        return _tag.decode(tag)
+        return decoders.checked.decode(tag)
     except _DECODE_ERRORS:
         pass
     if len(memoryview(tag)) > MAX_TAG_BYTES:
         return NO_MAPPING
-    for decoder in (_loose_tag, _anything):
+    for decoder in (decoders.loose, _anything):
         try:
-            return _without_containers(read_tag(decoder.decode(tag)))
+            return _without_containers(decoders.schema.read(decoder.decode(tag)))
         except _DECODE_ERRORS:
             continue
     return NO_MAPPING
@@ -266,7 +280,7 @@ _CONTAINER: Final = msgspec.msgpack.Ext(0, b"")
 
 
 def _without_containers(tag: Tag) -> Tag:
-    """Return *tag* without lists and maps, which no field is and which take much memory: just as unreadable."""
+    """Return *tag* with lists and maps replaced: no field is one, and they take much memory."""
     values = msgspec.structs.asdict(tag)
     found = {name: _CONTAINER for name, value in values.items() if type(value) in (list, dict)}
     return msgspec.structs.replace(tag, **found) if found else tag
@@ -283,7 +297,7 @@ def _decode(frame: memoryview, expected: str, decoder: msgspec.msgpack.Decoder[R
 
 
 def _refusal(frame: memoryview, expected: str, error: Exception | None) -> DataPlaneReadError:
-    """Return what to say of a reply that is not the expected one."""
+    """Return the error for a reply that is not the expected one."""
     if frame.nbytes == len(_PICKLE_MARKER) and frame.tobytes() == _PICKLE_MARKER:
         return DataPlaneReadError(
             "unreadable partition: the reply is a pickle, which is never loaded; some tag holds a value that msgpack "
@@ -302,7 +316,7 @@ def _refusal(frame: memoryview, expected: str, error: Exception | None) -> DataP
 
 
 def _short(text: str) -> str:
-    """Return what of a peer's own words goes into a message, which is logged and kept."""
+    """Return a peer's text as it goes into an error message, which is logged and kept."""
     return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…"
 
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dataplane.adapters.arguments import check_partition
 from dataplane.adapters.wire.connection import KnownSender, WireConnection
 from dataplane.adapters.wire.limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded
 from dataplane.adapters.wire.protocol import Reply, decode_partitions, decode_rows, decode_runs
 from dataplane.groups import (
-    CONVENTIONS,
-    Convention,
     DataPlaneCapabilities,
     DataPlaneGroupMeta,
     count_ready,
@@ -45,13 +42,12 @@ class WireMetadataReader:
             controller share a :class:`KnownSender`, so that all of them know when it goes on under another id.
         rules: How the tags of a partition are read, by partition.
         default_rules: The same for all other partitions.
-        convention: Shorthand for the convention in *default_rules*.
         max_reply_bytes: A larger reply is :class:`ReplyLimitExceeded`, a ``DataPlaneReadError``. A row takes about 60
             bytes; a list of partitions may take 4 MiB at most.
         max_rows: So is a listing of more rows.
 
     Raises:
-        ValueError: The address, the timeout or a convention is not valid.
+        ValueError: The address or the timeout is not valid.
     """
 
     def __init__(
@@ -62,19 +58,13 @@ class WireMetadataReader:
         controller_id: str | KnownSender | None = None,
         rules: Mapping[str, TagRules] | None = None,
         default_rules: TagRules = DEFAULT_TAG_RULES,
-        convention: Convention | None = None,
         max_reply_bytes: int = DEFAULT_MAX_REPLY_BYTES,
         max_rows: int = DEFAULT_MAX_ROWS,
     ) -> None:
         if timeout_s <= 0:
             raise ValueError(f"timeout_s must be positive, not {timeout_s}")
-        if convention is not None:
-            default_rules = replace(default_rules, convention=convention)
         self._rules = dict(rules or {})
         self._default_rules = default_rules
-        for rule in (default_rules, *self._rules.values()):
-            if rule.convention not in CONVENTIONS:
-                raise ValueError(f"unknown convention {rule.convention!r}, choose one of {', '.join(CONVENTIONS)}")
         self._timeout_s = timeout_s
         self._max_rows = max_rows
         self._rowwise: set[str] = set()  # partitions whose tags differ from row to row
@@ -130,11 +120,11 @@ class WireMetadataReader:
         return count_ready(self._groups(partition_id, "depth"))
 
     def get_capabilities(self) -> DataPlaneCapabilities:
-        """A reader writes nothing, so it claims nothing."""
+        """Return none: a reader writes nothing, and the controller lists whole partitions."""
         return DataPlaneCapabilities()
 
     def close(self) -> None:
-        """See :meth:`dataplane.interfaces.MetadataReader.close`. Ends a waiting call of another thread, too."""
+        """See :meth:`dataplane.interfaces.MetadataReader.close`. Also ends a call that waits in another thread."""
         self._connection.close()
 
     def _partitions(self, operation: str, timeout_s: float) -> list[str]:
@@ -143,7 +133,7 @@ class WireMetadataReader:
         )
 
     def _decode(self, frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
-        """Decode a listing in the way that suits the partition's tags, as far as its earlier listings tell."""
+        """Decode a listing in the faster of two ways, which the partition's earlier listings showed."""
         if partition_id in self._rowwise:
             return decode_rows(frame, partition_id, self._max_rows)
         reply, decoded = decode_runs(frame, partition_id, self._max_rows)

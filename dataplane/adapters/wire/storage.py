@@ -1,4 +1,4 @@
-"""Reads a storage unit's own numbers over its request socket. Nothing in the unit changes."""
+"""Reads a storage unit's metrics over its request socket, without changing anything in the unit."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class StorageUnitReader:
         self._connection = WireConnection(
             address,
             peer="storage unit",
-            identity_prefix="metrics_collector_",  # A unit drops the requests of any other stranger unanswered.
+            identity_prefix="metrics_collector_",  # A unit drops requests with another prefix, without an answer.
             sender=KnownSender(unit_id),
             max_reply_bytes=2**20,
         )
 
     def read(self) -> StorageUnitMetrics:
-        """Ask the unit for its numbers.
+        """Ask the unit for its metrics.
 
         Raises:
             DataPlaneUnavailable: The unit is gone or replaced, or this reader is closed.

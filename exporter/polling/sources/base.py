@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
+from dataplane import semconv
 from dataplane.adapters.wire import ReplyLimitExceeded
 from dataplane.errors import DataPlaneError, error_type
 from exporter.clock import Clock
@@ -94,10 +95,10 @@ class Source(ABC, Generic[T]):
     def _call(self, partition: str | None = None, operation: str | None = None) -> Iterator[None]:
         """Wrap one call to the data plane in a client span named after the messaging conventions."""
         operation = operation or self.operation
-        attributes = {"messaging.system": "transfer_queue", "messaging.operation.name": operation}
+        attributes = {semconv.MESSAGING_SYSTEM: semconv.TRANSFER_QUEUE, semconv.MESSAGING_OPERATION_NAME: operation}
         name = operation
         if partition is not None:
-            attributes["messaging.destination.name"] = partition
+            attributes[semconv.MESSAGING_DESTINATION_NAME] = partition
             name = f"{operation} {partition}"
         with self._tracer.start_as_current_span(
             name, kind=SpanKind.CLIENT, attributes=attributes, record_exception=False, set_status_on_exception=False
@@ -116,6 +117,6 @@ def exceeded(error: BaseException) -> str | None:
 
 def _mark_failed(span: Span, error: BaseException) -> None:
     """Record *error* on *span* as the conventions ask for: ``error.type``, an error status, an exception event."""
-    span.set_attribute("error.type", error_type(error))
+    span.set_attribute(semconv.ERROR_TYPE, error_type(error))
     span.set_status(Status(StatusCode.ERROR, str(error)))
     span.record_exception(error)

@@ -71,7 +71,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if not (or $discovery.ray_address $discovery.file $discovery.controller .Values.extraArgs .Values.extraEnv .Values.extraEnvFrom) }}
 {{- fail "config.discovery: set how to find TransferQueue: ray_address (ray://HEAD-SERVICE:10001), file or controller" }}
 {{- end }}
-{{- toYaml (merge (dict "listen" "0.0.0.0:9464") (omit .Values.config "listen")) }}
+{{- /* The exporter refuses unknown host names, so it must know the Service's. Prometheus and the kubelet use IP addresses. */}}
+{{- $service := include "tq-exporter.fullname" . }}
+{{- $hosts := list $service }}
+{{- range list "" ".svc" ".svc.cluster.local" }}
+{{- $hosts = append $hosts (printf "%s.%s%s" $service $.Release.Namespace .) }}
+{{- end }}
+{{- $web := default (dict) .Values.config.web }}
+{{- $hosts = concat $hosts (default (list) $web.allowed_hosts) }}
+{{- $web = merge (dict "allowed_hosts" $hosts) (omit $web "allowed_hosts") }}
+{{- toYaml (merge (dict "listen" "0.0.0.0:9464" "web" $web) (omit .Values.config "listen" "web")) }}
 {{- end }}
 
 {{/*

@@ -1,0 +1,38 @@
+"""NeMo RL: keys ``{uid}_g{i}``, and a ``weight_version`` alone in the tag (asynchronous) or no tag at all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from msgspec import UNSET
+
+from dataplane.conventions.base import Account, Convention, KeyRule
+from dataplane.tags import Tag
+
+__all__ = ["NemoRL"]
+
+
+def _group_id(key: str, tag: Tag) -> str:
+    head, _, index = key.rpartition("_g")
+    return head if head and index.isdecimal() else key
+
+
+class NemoRL(Convention):
+    """A row without the version that other rows of its partition have is a write in progress, or one that failed."""
+
+    name = "nemo-rl"
+    key_rule = KeyRule(_group_id, "_g")
+
+    def recognises(self, tags: Collection[Tag]) -> bool:
+        return True  # Nothing marks it, so it is asked last.
+
+    def accounting(self, tags: Collection[Tag]) -> Account:
+        return self._account_tagged if any(tag.weight_version is not UNSET for tag in tags) else self.account
+
+    def _account_tagged(self, group: Any, tag: Tag, count: int, readable: bool) -> None:
+        if tag.weight_version is UNSET:
+            group.committed = False
+        group.add(
+            count, readable, tag.weight_version, tag.expected_num_keys, tag.num_keys, tag.created_at, tag.size_bytes
+        )

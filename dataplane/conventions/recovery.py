@@ -1,0 +1,55 @@
+"""``recovery``: everything that the exporter can use is in the tag, the group and its ``committed`` flag included."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from msgspec import UNSET
+
+from dataplane.conventions.base import Account, Convention
+from dataplane.tags import Tag, is_bare, to_bool
+
+__all__ = ["Recovery"]
+
+
+class Recovery(Convention):
+    """A group is committed when each of its rows says so.
+
+    A partition in which no row says ``committed`` is of a producer that never does: newer NeMo RL writes ``group_id``
+    and ``weight_version`` alone. There, a row is committed when it has any tag.
+    """
+
+    name = "recovery"
+    fields: Mapping[str, Any] = {"committed": bool}
+
+    def recognises(self, tags: Collection[Tag]) -> bool:
+        for tag in tags:
+            if (
+                tag.group_id is not UNSET
+                or tag.committed is not UNSET
+                or tag.expected_num_keys is not UNSET
+                or tag.num_keys is not UNSET
+                or tag.created_at is not UNSET
+            ):
+                return True
+        return False
+
+    def accounting(self, tags: Collection[Tag]) -> Account:
+        return self._account_flagged if any(tag.committed is not UNSET for tag in tags) else self._account_listed
+
+    def _account_flagged(self, group: Any, tag: Tag, count: int, readable: bool) -> None:
+        committed = to_bool(tag.committed)
+        if committed is not True:
+            group.committed = False
+            readable = readable and (committed is False or tag.committed is UNSET)
+        group.add(
+            count, readable, tag.weight_version, tag.expected_num_keys, tag.num_keys, tag.created_at, tag.size_bytes
+        )
+
+    def _account_listed(self, group: Any, tag: Tag, count: int, readable: bool) -> None:
+        if is_bare(tag):
+            group.committed = False
+        group.add(
+            count, readable, tag.weight_version, tag.expected_num_keys, tag.num_keys, tag.created_at, tag.size_bytes
+        )

@@ -1,0 +1,75 @@
+"""The conventions that there are, and the schema of the tags that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, Final
+
+from dataplane.conventions.base import COMMON_FIELDS, Convention
+from dataplane.tags import SCALAR, Tag, TagSchema
+
+__all__ = ["AUTO", "Registry"]
+
+AUTO: Final = "auto"
+"""The name that stands for whichever convention a partition's tags show."""
+
+
+class Registry:
+    """Conventions, in the order in which ``auto`` asks them. The last one recognises whatever is left.
+
+    Attributes:
+        schema: The tags that they read. Replaced when a convention comes or goes.
+    """
+
+    def __init__(self, conventions: Iterable[Convention]) -> None:
+        self._conventions = tuple(conventions)
+        self.schema = _schema(self._conventions)
+
+    def names(self) -> tuple[str, ...]:
+        """Return ``auto`` and the names of all conventions, sorted."""
+        return (AUTO, *sorted(convention.name for convention in self._conventions))
+
+    def check(self, name: str) -> None:
+        """Raise ValueError when *name* is none of :meth:`names`."""
+        if name not in self.names():
+            raise ValueError(f"unknown convention {name!r}, choose one of {', '.join(self.names())}")
+
+    def get(self, name: str) -> Convention | None:
+        """Return the convention called *name*, None for ``auto``.
+
+        Raises:
+            ValueError: There is none.
+        """
+        self.check(name)
+        return next((convention for convention in self._conventions if convention.name == name), None)
+
+    def detect(self, tags: Collection[Tag]) -> Convention:
+        """Return the convention that the *tags* of a partition show: the first one that recognises them."""
+        return next(convention for convention in self._conventions if convention.recognises(tags))
+
+    def register(self, convention: Convention) -> None:
+        """Add a convention, which ``auto`` asks before all others. Do it before anything is listed.
+
+        Raises:
+            ValueError: There is one of that name.
+        """
+        if convention.name in self.names():
+            raise ValueError(f"there is a convention {convention.name!r} already")
+        self._replace((convention, *self._conventions))
+
+    def unregister(self, name: str) -> None:
+        """Remove the convention called *name*, if there is one."""
+        self._replace(tuple(convention for convention in self._conventions if convention.name != name))
+
+    def _replace(self, conventions: tuple[Convention, ...]) -> None:
+        self.schema = _schema(conventions)
+        self._conventions = conventions
+
+
+def _schema(conventions: Iterable[Convention]) -> TagSchema:
+    fields: dict[str, Any] = dict(COMMON_FIELDS)
+    for convention in conventions:
+        for name, kind in convention.fields.items():
+            if fields.setdefault(name, kind) != kind:
+                fields[name] = SCALAR  # Conventions differ. Any type but this would make one of them loose.
+    return TagSchema(fields)

@@ -1,0 +1,61 @@
+"""The controller as a named Ray actor: found, asked, and never created.
+
+Importing this module is cheap; its functions import Ray.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Final
+
+from dataplane.errors import DataPlaneUnavailable
+
+__all__ = ["CONTROLLER_ACTOR", "CONTROLLER_NAMESPACE", "ask_controller", "find_controller"]
+
+CONTROLLER_ACTOR: Final = "TransferQueueController"
+"""The name that TransferQueue gives its controller actor in Ray, in :data:`CONTROLLER_NAMESPACE`."""
+
+CONTROLLER_NAMESPACE: Final = "transfer_queue"
+
+_asking = threading.Lock()  # held for the moment in which a question is sent
+# The id of the actor that was asked last, and Ray's references to its answers.
+_asked: dict[Any, list[Any]] = {}
+
+
+def find_controller() -> Any:
+    """Return Ray's handle of the controller of this process's cluster. Creates neither a controller nor a cluster.
+
+    Ray has no deadline for this look-up, so the caller needs one from outside of this thread.
+
+    Raises:
+        DataPlaneUnavailable: This process is not connected to Ray.
+        ValueError: Ray's own: there is no such actor.
+    """
+    import ray
+
+    if not ray.is_initialized():  # ray.get_actor would start a cluster
+        raise DataPlaneUnavailable("Ray is not connected in this process: call ray.init(address=...) first")
+    return ray.get_actor(CONTROLLER_ACTOR, namespace=CONTROLLER_NAMESPACE)
+
+
+def ask_controller(handle: Any, timeout_s: float) -> tuple[Any, Any]:
+    """Return what the controller says of its sockets, and its configuration: None when it has none yet.
+
+    A controller that is stopped never answers, and each question to it stays in this process's memory, about 30 KB. So
+    a question that is not answered yet is not asked again: the next caller waits for the same answer.
+
+    Raises:
+        ray.exceptions.GetTimeoutError: No answer within *timeout_s* seconds.
+        ray.exceptions.RayActorError: The actor is dead or unreachable.
+    """
+    import ray
+
+    with _asking:
+        answers = _asked.get(handle._actor_id)
+        # An answer that came after its caller had given up may be an old one.
+        if answers is None or len(ray.wait(answers, num_returns=len(answers), timeout=0)[0]) == len(answers):
+            _asked.clear()
+            answers = [handle.get_zmq_server_info.remote(), handle.get_config.remote()]
+            _asked[handle._actor_id] = answers
+    server, config = ray.get(answers, timeout=timeout_s)
+    return server, config
