@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-python test-nightly faults soak fuzz check format docs screenshots bench audit dist clean tools
+.PHONY: help demo stack dashboards test test-fast test-python test-nightly coverage mutants faults soak fuzz check format docs screenshots bench audit dist clean tools
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,17 @@ test-fast: $(INSTALLED) ## Run the tests that need no Ray, torch or browser; TES
 
 test-python: ## Run the fast tests on each installed Python; PYTHONS=3.12 runs one.
 	@.ci/python $(PYTHONS)
+
+coverage: $(INSTALLED) ## Measure the branch coverage of the fast tests, per package.
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest --fast -q $(TESTS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m tests.support.coverage_report
+
+mutants: $(INSTALLED) ## Mutate the modules named in pyproject.toml and list the mutants that no test notices.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutants]'
+	$(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
 
 faults: $(INSTALLED) tools ## Run the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py repeats only these rows.
 	$(if $(filter tests/faults,$(FAULTS)),rm -rf build/faults)

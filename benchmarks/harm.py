@@ -1,15 +1,15 @@
-"""What a training loop notices of the exporter beside it, on a real TransferQueue.
+"""How much the exporter slows a training loop down, on a real TransferQueue.
 
-A client puts a group, claims it, gets its data and pops it, at a fixed rate. It is an open loop: a cycle is due at its
-scheduled time whether or not the last one is done, and its latency counts from then, so that a stall also counts for
-the cycles that it delays.
+A client puts a group, claims it, gets its data and pops it, at a fixed rate. It is an open loop: each cycle is due at
+its scheduled time even if the last one is not done, and its latency counts from then. So a stall also counts for the
+cycles that it delays.
 
-Windows take turns, in rounds: two without the exporter, one with it (default settings, started afresh and past its
-first polls), and at ``--control-keys`` one with a reader that polls back to back. The two without show the noise: the
-A/A spread of a figure is the largest difference between two halves of those windows, over 2,000 ways of dividing them.
-Bar, at ``--bar-keys``: with the exporter, p99 and p99.9 rise over the windows without it by no more than their A/A
-spreads and 5 % (a p99.9 rests on a handful of cycles; without the 5 % every fourth comparison of equals would miss the
-bar). The back-to-back reader is the control: it must miss that bar, or the benchmark could not have seen any harm.
+Each round has several windows: two without the exporter, one with it (default settings, freshly started, after its
+first polls), and at ``--control-keys`` one with a reader that polls back to back. The two without it show the noise:
+the A/A spread of a figure is the largest difference between two halves of those windows, over 2,000 ways to split them.
+Bar, at ``--bar-keys``: with the exporter, p99 and p99.9 are higher than without it by at most their A/A spread plus 5 %
+(a p99.9 depends on a handful of cycles; without the 5 % every fourth comparison of equals would miss the bar). The
+back-to-back reader is the control: it must miss the bar, otherwise the benchmark could not detect harm.
 Exits with 1 when the bar is missed or the control meets it.
 
     python benchmarks/harm.py
@@ -60,7 +60,7 @@ while True:
 
 @dataclass
 class Windows:
-    """What was measured at one number of resident keys: latencies in seconds, by kind of window, a list per round."""
+    """Measurements at one number of resident keys: latencies in seconds, by kind of window, one list per round."""
 
     keys: int
     latencies: dict[str, list[list[float]]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Windows:
         return {**found, "longest": pooled[-1] * 1e3}
 
     def spreads(self) -> dict[str, float]:
-        """Return the A/A spread of each quantile in ms: how far halves of the windows without the exporter differ."""
+        """Return the A/A spread of each quantile in ms: how far halves of the windows without it differ."""
         windows = [window for kind in OFF for window in self.latencies[kind]]
         shuffled = random.Random(0)
         largest = dict.fromkeys(QUANTILES, 0.0)
@@ -86,7 +86,7 @@ class Windows:
         return largest
 
     def rise(self, name: str, kind: str) -> float:
-        """Return by how many ms a quantile is larger in windows of *kind* than without the exporter."""
+        """Return how many ms a quantile is higher in windows of *kind* than without the exporter."""
         return self.figures([kind])[name] - self.figures(OFF)[name]
 
     def within(self, kind: str) -> bool:
@@ -135,7 +135,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 def measure(
     cluster: TQCluster, loop: TrainingLoop, keys: int, rounds: int, window_s: float, *, control: bool
 ) -> Windows:
-    """Run all windows; their order turns from round to round, so that no kind always follows the same other."""
+    """Run all windows. Their order rotates from round to round, so that no kind always follows the same other kind."""
     windows = Windows(keys)
     address = cluster.controller.address
     beside: dict[str, Callable[[], AbstractContextManager[Any]]] = dict.fromkeys(OFF, nullcontext)
@@ -228,7 +228,7 @@ def _connected(cluster: TQCluster) -> Iterator[Any]:
 
 
 def _fill(cluster: TQCluster, keys: int) -> None:
-    """Have *keys* rows resident, tags alone: nobody claims them."""
+    """Keep *keys* rows resident that have only tags, so that nobody claims them."""
     cluster.run(
         "tq.kv_clear(keys=list(tq.kv_list(partition_id=p)[p]), partition_id=p) if p in tq.kv_list() else 0", p=RESIDENT
     )

@@ -1,12 +1,13 @@
-"""What the instrumented client costs, as ratios measured in one run. Exits with 1 when one misses its bar.
+"""Cost of the instrumented client, as ratios measured in one run. Exits with 1 when one misses its bar.
 
 The batch has 64 rows and 8 fields: two jagged and one strided nested tensor, three plain tensors, two columns of
-Python objects. *By hand* is what anybody pays who records one duration and starts one span that is not sampled. Two
-bars, each besides the byte count, which both sides need: with an SDK at most 1.5 times that, without one at most a
-fifth of this. A stricter reading of the second, a fifth of the byte count too, is printed and not a bar.
+Python objects. *By hand* is the minimal instrumentation: record one duration and start one span that is not sampled.
+There are two bars, both on top of the byte count, which both sides need: with an SDK at most 1.5 times the cost by
+hand, and without an SDK at most a fifth of that. A stricter form of the second, with a fifth of the byte count too, is
+printed but is not a bar.
 
-Variants take turns, round by round, so that a busy machine slows all of them; the median of the rounds' ratios counts,
-in CPU time of the thread.
+Variants alternate within each round, so that a busy machine slows all of them. The result is the median of the rounds'
+ratios, in CPU time of the thread.
 
     python -m benchmarks.instrument          # a client in memory, half a minute; needs torch and tensordict
     python -m benchmarks.instrument --tq     # and puts on a real TransferQueue on a local Ray
@@ -54,7 +55,7 @@ KEYS = keys_of_group(0)
 
 
 class InMemory:
-    """A client that does nothing, at the speed of a method call."""
+    """A client that does nothing, as fast as a method call."""
 
     def __init__(self) -> None:
         self._meta = KVBatchMeta("train", None, list(KEYS), ["input_ids"], tags=[dict(tag) for tag in TAGS])
@@ -67,7 +68,7 @@ class InMemory:
 
 
 def rollout_batch() -> TensorDict:
-    """Return one batch as generators write it."""
+    """Return one batch as a rollout writes it."""
     lengths = [100 + 3 * i for i in range(ROWS)]
 
     def jagged(dtype: torch.dtype) -> torch.Tensor:
@@ -99,7 +100,7 @@ def sdk() -> tuple[MeterProvider, TracerProvider]:
 
 
 def cost_per_call(rounds: int, calls: int) -> Times:
-    """Return microseconds per call, round by round: bare, by hand, wrapped without an SDK and with one."""
+    """Return microseconds per call for each round: bare, by hand, wrapped without an SDK and with one."""
     batch, inner = rollout_batch(), InMemory()
     meters, tracers = sdk()
     histogram = meters.get_meter("by hand").create_histogram(
@@ -173,7 +174,7 @@ def report_cost(times: Times) -> bool:
 
 
 class Remote(InMemory):
-    """A client that waits for its answer without the interpreter lock, as one does that asks over the network."""
+    """A client that waits for its answer without the interpreter lock, as a network client does."""
 
     def put_samples(self, sample_ids: Any, partition_id: str, fields: Any = None, tags: Any = None) -> KVBatchMeta:
         time.sleep(0.003)
@@ -221,7 +222,7 @@ def report_tq(added_us: float, puts: int) -> bool:
 
 
 def _take_turns(bare: Any, wrapped: Any, puts: int, threads: int) -> dict[str, list[list[float]]]:
-    """Return the durations of each turn: what else the machine does hits some turns, not their median."""
+    """Return the durations of each turn. Other load on the machine affects some turns, but not their median."""
     turns: dict[str, list[list[float]]] = {"bare": [], "wrapped": []}
     pair = [("bare", bare), ("wrapped", wrapped)]
     for _ in range(10):

@@ -1,10 +1,10 @@
 """One metadata poll over the wire against one public ``tq.kv_list`` of the same partition, on a real TransferQueue.
 
-A poll is request, decoding and grouping. Both are measured in alternating pairs in one run, so that what else the
-machine does hits both; the result is the median of the pairs' ratios. Exits with 1 when a ratio misses the bar.
+A poll is request, decoding and grouping. Both are measured in alternating pairs in one run, so that other load on the
+machine affects both. The result is the median of the pairs' ratios. Exits with 1 when a ratio misses the bar.
 
-The bar holds for tags of several fields, as ``recovery`` and ``verl`` have them: what makes the public list slow is
-decoding tags. NeMo RL's single tag leaves little of that to save; its ratio is shown for information. ``reply`` is the
+The bar holds for tags of several fields, as ``recovery`` and ``verl`` have them: the public list is slow because it
+decodes tags. With NeMo RL's single tag there is little to save; its ratio is shown for information. ``reply`` is the
 part of a poll from request to reply, in which nothing of ours runs.
 
     python benchmarks/poll.py
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     missed = False
     with TQCluster() as cluster:
         for keys, group_size, convention in options.cases:
-            # One for each case: a reader learns how a partition's tags are best decoded.
+            # One for each case, since a reader learns how to decode a partition's tags fast.
             reader = WireMetadataReader(cluster.controller.address, timeout_s=60.0)
             cluster.clear_all()
             _fill(cluster, keys, group_size, convention)
@@ -148,7 +148,7 @@ def _measure(
 
     poll(), kv_list()  # warms both up
     for number in range(pairs):
-        # Whoever comes second finds the controller's memory in the cache, so they take turns in that too.
+        # The second one finds the controller's memory in the CPU cache, so the order alternates too.
         if number % 2:
             (reply_s, poll_s), public_s = poll(), kv_list()
         else:

@@ -1,8 +1,8 @@
-"""What a scrape costs, and that it costs the same whatever the queue holds and however long the run lasts.
+"""Cost of a scrape, which must depend neither on the size of the queue nor on the length of the run.
 
 1. /metrics over HTTP, its snapshot made from 1,000 and from 100,000 keys in as many partitions with as many weight
    versions, in turns: the ratio of the p99s.
-2. 10,000 weight versions go by: the number of series per partition stays the same, and so does the memory.
+2. Over 10,000 weight versions the number of series per partition and the memory stay the same.
 
 Exits with 1 when a bar is missed.
 
@@ -71,9 +71,9 @@ def main() -> int:
 
 
 def measure_keys(few: int, many: int, scrapes: int, blocks: int) -> dict[str, float]:
-    """Scrape two exporters in turns, so that whatever else the machine does falls on both.
+    """Scrape two exporters in turns, so that other load on the machine affects both.
 
-    A single pause of the machine moves a p99, so the figures are medians over blocks.
+    A single stall of the machine changes a p99, so the figures are medians over blocks.
     """
     sides = [_Served(_snapshot(_groups(keys, newest=VERSIONS - 1))) for keys in (few, many)]
     try:
@@ -106,7 +106,7 @@ def _scrape_in_turns(sides: Sequence[_Served], scrapes: int) -> list[list[float]
 
 
 def measure_versions(versions: int) -> dict[str, float]:
-    """Let weight versions go by: with each, the oldest groups leave, new ones come, and both outputs are rendered."""
+    """Step through weight versions. At each, the oldest groups leave, new ones arrive; render both outputs."""
     flow = FlowTracker(max_partitions=100)
     current = [_snapshot({})]
     telemetry = Telemetry(Config(), lambda: current[0], environ={})

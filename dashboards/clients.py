@@ -1,4 +1,4 @@
-"""The dashboard *Client calls*: the training job's own view, from the processes that use the instrumented client."""
+"""The dashboard *Client calls*: the data plane as seen by the processes that use the instrumented client."""
 
 from __future__ import annotations
 

@@ -140,6 +140,10 @@ def group_tags(
     """Do what :func:`group_rows` does with tags that are read already.
 
     Args:
+        partition_id: The partition that the tags come from.
+        tags: Key to tag.
+        convention: One of :func:`dataplane.conventions.names`; ``auto`` decides from the rows.
+        group_size: Expected number of keys for groups that declare none.
         originals: Where the groups' ``tags`` are copied from, by key; None copies what was read of them.
     """
     chosen = conventions.get(convention)

@@ -1,1 +1,1 @@
-"""The TransferQueue exporter: a process beside a training run that makes its data plane visible."""
+"""The TransferQueue exporter: a process that runs beside a training job and exports metrics of its data plane."""

@@ -1,4 +1,4 @@
-"""The exporter as a whole: the one place where discovery, poller, telemetry and web meet."""
+"""Assembles and runs the exporter. Discovery, poller, telemetry and web server are connected here only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from dataplane.discovery.record import Endpoint
+from dataplane.net.addresses import join_host_port
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config
 from exporter.discovery import build_discovery
@@ -27,7 +28,7 @@ __all__ = ["SHUTDOWN_S", "poll_once", "run"]
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_S = 3.0
-"""Within how many seconds of SIGTERM or SIGINT the exporter has ended."""
+"""The exporter exits within this many seconds of SIGTERM or SIGINT."""
 
 _SIGNAL_S = 0.5
 
@@ -39,7 +40,7 @@ def run(config: Config) -> int:
         The process's exit code: 0.
 
     Raises:
-        ListenError: The address to listen on cannot be had.
+        ListenError: The exporter cannot listen on the configured address.
         ConfigError: A standard ``OTEL_*`` variable or the web configuration cannot be used.
     """
     stop = threading.Event()
@@ -58,7 +59,7 @@ def run(config: Config) -> int:
             allowed_hosts=config.web.allowed_hosts,
             refused_login=lambda: telemetry.recorder.refused_login(),  # noqa: PLW0108
         )
-        host, port = web.listen()  # before anything else starts: a port in use must leave no trace
+        host, port = web.listen()  # first: when the port is in use, nothing else has started
         try:
             telemetry, poller = _assemble(config, clock, history.observe)
         except BaseException:
@@ -67,8 +68,7 @@ def run(config: Config) -> int:
         try:
             web.start()
             poller.start()
-            shown = f"[{host}]" if ":" in host else host
-            logger.info("serving metrics on %s://%s:%d/metrics", web.scheme, shown, port)
+            logger.info("serving metrics on %s://%s/metrics", web.scheme, join_host_port(host, port))
             # Python runs signal handlers on this thread, and a signal that another thread caught does not wake it.
             while not stop.wait(_SIGNAL_S):
                 pass
@@ -76,13 +76,13 @@ def run(config: Config) -> int:
         finally:
             web.stop()
             if not poller.stop(timeout_s=SHUTDOWN_S / 3):
-                logger.info("a poll was still waiting for its answer")
+                logger.info("exiting while a poll still waits for its answer")
             telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
     return 0
 
 
 def poll_once(config: Config) -> Snapshot:
-    """Poll every source once, without serving anything, and return what was seen."""
+    """Poll every source once, without serving anything, and return the snapshot."""
     telemetry, poller = _assemble(config, SystemClock(), lambda snapshot: None)
     try:
         return poller.poll_once()
@@ -111,7 +111,7 @@ def _assemble(config: Config, clock: Clock, observe: Callable[[Snapshot], None])
 
 @contextmanager
 def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Let SIGTERM and SIGINT set *stop*; a second one has its usual effect."""
+    """Make SIGTERM and SIGINT set *stop*. A second signal goes to the previous handler."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()

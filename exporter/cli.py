@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output has gone, as `| head` does; nothing is left to tell it.
+        # The reader of our output has exited, as with `| head`: nobody is left to print an error to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
 
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
 def _once(options: argparse.Namespace) -> int:
     config = _load(options)
     _check_packages(config)
-    # The answer says what failed; the log would only say it again.
+    # The output names the failure; a log line would repeat it.
     setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error", urls=_urls(config))
     from exporter import app
     from exporter.model.snapshot import encode_snapshot
@@ -202,7 +202,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line. ``commands`` are the parsers of its commands, by name."""
+    """Reports a wrong argument in one line. ``commands`` are the parsers of its commands, by name."""
 
     commands: Mapping[str, _Parser]
 
@@ -213,7 +213,7 @@ class _Parser(argparse.ArgumentParser):
 def _build_parser(arguments: Sequence[str]) -> _Parser:
     parser = _Parser(
         prog=_PROGRAM,
-        description="Make a running TransferQueue visible: occupancy, staleness, flow and errors as metrics.",
+        description="Export metrics of a running TransferQueue: occupancy, staleness, flow and errors.",
         epilog="Start here: tq-exporter run --ray-address auto",
         allow_abbrev=False,
     )
@@ -234,30 +234,34 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
 
     run = add("run", _run, "poll TransferQueue and serve its metrics until SIGTERM", "run --listen 0.0.0.0:9464")
     _add_settings(run)
-    once = add("once", _once, "poll once and print what was seen; exit code 1 when it did not answer", "once --json")
+    once = add("once", _once, "poll once and print the snapshot; exit code 1 without an answer", "once --json")
     once.add_argument("--json", action="store_true", help="print the snapshot as JSON instead of a table")
     _add_settings(once)
     check = add(
         "check-config",
         _check_config,
-        "print the effective configuration, or the one line that says what is wrong with it",
+        "print the effective configuration, or one line that says what is wrong with it",
         "check-config exporter.yaml",
     )
     check.add_argument(
-        "file", nargs="?", type=Path, metavar="FILE", help="the YAML file; without it, flags and variables"
+        "file", nargs="?", type=Path, metavar="FILE", help="the YAML file; without it, flags and variables alone"
     )
     _add_settings(check)
     health = add(
         "healthcheck",
         _healthcheck,
-        "ask the exporter on this machine whether it is alive; exit code 1 when it is not",
+        "check that the exporter on this machine is alive; exit code 1 when it is not",
         "healthcheck --config exporter.yaml",
     )
-    health.add_argument("--ready", action="store_true", help="ask for readiness: the first round of polls is done")
-    health.add_argument("--client-cert", type=Path, metavar="FILE", help="PEM certificate to show, where one is asked")
-    health.add_argument("--client-key", type=Path, metavar="FILE", help="its key")
+    health.add_argument(
+        "--ready", action="store_true", help="check readiness instead: the first round of polls is done"
+    )
+    health.add_argument(
+        "--client-cert", type=Path, metavar="FILE", help="PEM client certificate, where one is required"
+    )
+    health.add_argument("--client-key", type=Path, metavar="FILE", help="PEM key of the client certificate")
     _add_settings(health)
-    listing = add("metrics", _metrics, "print every metric there is, with its meaning", "metrics --format markdown")
+    listing = add("metrics", _metrics, "list every metric", "metrics --format markdown")
     listing.add_argument(
         "--format", choices=("table", "markdown", "json"), default="table", help="how to print (default: %(default)s)"
     )
@@ -280,8 +284,8 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
         "ray-submit --ray-address 10.0.0.1:6379 --listen 0.0.0.0:9464",
     )
     wish = submit.add_mutually_exclusive_group()
-    wish.add_argument("--status", action="store_true", help="say what the submitted exporter does")
-    wish.add_argument("--stop", action="store_true", help="end the submitted exporter")
+    wish.add_argument("--status", action="store_true", help="print the state of the submitted exporter")
+    wish.add_argument("--stop", action="store_true", help="stop the submitted exporter")
     wish.add_argument("--any-node", action="store_true", help="let Ray choose the node, rather than the head node")
     _add_settings(submit)
     demo = add("demo", _demo, "run a small training loop with a real TransferQueue and the exporter beside it", "demo")
@@ -328,7 +332,7 @@ def _reject(parser: _Parser, rest: Sequence[str], arguments: Sequence[str]) -> N
 
 
 def _check_packages(config: Config) -> None:
-    """Say at once what the configuration needs and this Python does not have."""
+    """Raise ConfigError when the configuration needs packages that are not installed."""
     by_ray = config.discovery.controller is None and config.discovery.file is None
     for needed, key, remedy in (
         (by_ray, "discovery.ray_address", "use --discovery-file or --controller"),

@@ -1,4 +1,4 @@
-"""Time, injected. Nothing else in the exporter asks the operating system what time it is."""
+"""Time, injected. Only this module reads the operating system's clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Return seconds since some start. Never jumps; the base of every interval and deadline."""
+        """Return seconds since an arbitrary start. Never jumps; the base of every interval and deadline."""
         ...
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:

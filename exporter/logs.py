@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 __all__ = ["JsonFormatter", "RepeatFilter", "TextFormatter", "mask", "secrets_in", "setup_logging"]
 
 REPEAT_S: Final = 60.0
-"""A failure that stays the same is logged at most once in this many seconds."""
+"""The same failure is logged at most once in this many seconds."""
 
 _OURS: Final = ("exporter", "dataplane")
 _HEADER_VARIABLES: Final = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS_|TRACES_|LOGS_)?HEADERS")
@@ -39,11 +39,11 @@ def setup_logging(
 
     Args:
         format: ``text`` or ``json``.
-        level: The least severe of our own records to write: ``debug``, ``info``, ``warning`` or ``error``. Of
-            libraries nothing below a warning is written.
+        level: The lowest level of our own records that is written: ``debug``, ``info``, ``warning`` or ``error``.
+            Libraries are logged from ``warning`` up.
         stream: Where to write.
-        environ: The environment, for the secrets that must not be written.
-        urls: Addresses that may carry further ones.
+        environ: The environment, which contains secrets that must not be written.
+        urls: Addresses that may contain further secrets.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     secrets = secrets_in(environ, urls)
@@ -56,12 +56,12 @@ def setup_logging(
     for name in _OURS:
         logging.getLogger(name).setLevel(threshold)
     logging.captureWarnings(True)
-    # A reader of our standard error that has gone must not turn every line into a traceback.
+    # Otherwise a closed standard error would turn every log line into a traceback.
     logging.raiseExceptions = False
 
 
 def mask(text: str) -> str:
-    """Return *text* as the log would write it: to be called before a text is cut, as half a secret is not known."""
+    """Return *text* with its secrets masked, as in the log. Mask before cutting a text: half a secret is not found."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, _Formatter):
             return handler.formatter.mask(text)
@@ -119,7 +119,7 @@ class _Formatter(logging.Formatter):
     def message(self, record: logging.LogRecord) -> str:
         text = record.getMessage()
         repeats = getattr(record, "repeats", 0)
-        return f"{text} ({repeats} more like this since the last)" if repeats else text
+        return f"{text} ({repeats} similar lines suppressed since the last one)" if repeats else text
 
     def traceback(self, record: logging.LogRecord) -> str:
         if record.exc_info and record.exc_info[0] is not None:
@@ -128,7 +128,7 @@ class _Formatter(logging.Formatter):
 
 
 class TextFormatter(_Formatter):
-    """Writes ``2030-01-31T12:00:00.000Z WARNING exporter.model.state: the ping poll failed: …``."""
+    """Writes ``2030-01-31T12:00:00.000Z WARNING exporter.model.source_health: the ping poll failed: …``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See :meth:`logging.Formatter.format`."""
@@ -139,9 +139,9 @@ class TextFormatter(_Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """Writes one JSON object per line: ``time``, ``level``, ``logger``, ``message``, and what else there is.
+    """Writes one JSON object per line: ``time``, ``level``, ``logger``, ``message`` and, where they apply, two more.
 
-    ``repeats`` counts the lines like this one that were left out since the last; ``exception`` is a traceback.
+    ``repeats`` counts the similar lines that were suppressed since the last one; ``exception`` is a traceback.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -160,11 +160,11 @@ class JsonFormatter(_Formatter):
 
 
 class RepeatFilter(logging.Filter):
-    """Lets a warning or error through when it is news, then at most once in :data:`REPEAT_S` seconds with a count.
+    """Passes a new warning or error, then the same one at most once in :data:`REPEAT_S` seconds, with a count.
 
     Two lines are the same when they differ in their numbers and addresses only. A line of lower severity from the
-    same logger means that something changed there, such as a recovery: every warning after it is news again, so that
-    the last line of a logger always tells how things stand.
+    same logger means that something changed there, such as a recovery. Every warning after it counts as new, so that
+    the last line of a logger always describes the current state.
     """
 
     _KEPT = 256

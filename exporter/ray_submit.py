@@ -1,8 +1,8 @@
 """The exporter inside a Ray cluster: ``tq-exporter ray-submit``.
 
-A detached actor that takes no CPU keeps one exporter process running on the head node. Ray starts the actor again when
-it dies, the actor its process; both outlive the driver that submitted them. The exporter stays a process of its own, so
-that it shares no interpreter with Ray.
+A detached actor that takes no CPU keeps one exporter process running on the head node. Ray restarts the actor when it
+dies, and the actor restarts its exporter process. Both outlive the driver that submitted them. The exporter runs in a
+process of its own, so that it shares no interpreter with Ray.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DEADLINE_S: Final = 60.0
 _STOP_S: Final = 8.0
 _WRONG_ARGUMENTS: Final = 2
 _LONGEST_PAUSE_S: Final = 60.0
-# The kernel ends the exporter (PR_SET_PDEATHSIG, SIGTERM) when the thread that started it is gone, however that went.
+# The kernel ends the exporter (PR_SET_PDEATHSIG, SIGTERM) when the thread that started it ends for any reason.
 _RUN: Final = (
     "import ctypes, sys; ctypes.CDLL(None).prctl(1, 15); sys.path[:] = filter(None, sys.path); "
     "from exporter.cli import main; sys.exit(main())"
@@ -44,13 +44,13 @@ class SubmitError(Exception):
 
 
 class KeeperStatus(msgspec.Struct, frozen=True):
-    """What became of the exporter process.
+    """State of the exporter process.
 
     Attributes:
         state: ``running``, ``restarting``, ``failed`` (its arguments are wrong: no restart would help) or ``stopped``.
         node: Address of the node it runs on.
         pid: Its process id there, None while there is none.
-        restarts: How often this actor has started it again.
+        restarts: How often this actor has restarted it.
     """
 
     state: str
@@ -72,7 +72,7 @@ class Keeper:
 
         self._node = ray.util.get_node_ip_address()
         self._folder = Path(tempfile.mkdtemp(prefix="tq-exporter-"))
-        # By the address of the cluster that this is: "auto" may find another one on the same machine.
+        # The address of this cluster: "auto" may find another one on the same machine.
         arguments = ["--ray-address", ray.get_runtime_context().gcs_address, *arguments]
         if config_file is not None:
             path = self._folder / "exporter.yaml"
@@ -85,13 +85,13 @@ class Keeper:
         threading.Thread(target=self._keep, name="tq-exporter-keeper", daemon=True).start()
 
     def status(self) -> KeeperStatus:
-        """Return what became of the exporter."""
+        """Return the state of the exporter process."""
         process = self._process
         pid = process.pid if process is not None and self._state == "running" else None
         return KeeperStatus(self._state, self._node, pid, self._restarts)
 
     def stop(self) -> None:
-        """End the exporter and this actor."""
+        """Stop the exporter and this actor."""
         import ray
 
         self._stopping.set()
@@ -148,21 +148,21 @@ def submit(address: str, arguments: Sequence[str], config_file: str | None, *, a
 
 
 def status(address: str) -> KeeperStatus:
-    """Return what the submitted exporter does. Raises SubmitError when there is none."""
+    """Return the state of the submitted exporter. Raises SubmitError when there is none."""
     with _connected(address) as ray:
         return _ask(ray, _find(ray))
 
 
 def stop(address: str) -> None:
-    """End the submitted exporter. Raises SubmitError when there is none."""
+    """Stop the submitted exporter. Raises SubmitError when there is none."""
     with _connected(address) as ray:
         keeper = _find(ray)
         try:
             ray.get(keeper.stop.remote(), timeout=2 * _STOP_S)
         except ray.exceptions.RayActorError:
-            return  # that is how an actor's own end looks
+            return  # this is how an actor that exits itself looks
         except ray.exceptions.GetTimeoutError as error:
-            raise SubmitError("the exporter's actor does not answer: ray list actors tells why") from error
+            raise SubmitError("the exporter's actor does not answer: see ray list actors") from error
 
 
 def _find(ray: Any) -> Any:
@@ -177,16 +177,16 @@ def _ask(ray: Any, keeper: Any) -> KeeperStatus:
         seen: KeeperStatus = ray.get(keeper.status.remote(), timeout=_DEADLINE_S / 2)
         return seen
     except ray.exceptions.GetTimeoutError as error:
-        raise SubmitError("the exporter's actor does not start: ray list actors tells why") from error
+        raise SubmitError("the exporter's actor does not start: see ray list actors") from error
     except ray.exceptions.RayActorError as error:
         missing = "No module named 'exporter" in str(error)
-        remedy = "install tq-exporter on the cluster's nodes" if missing else "ray list actors --detail tells why"
+        remedy = "install tq-exporter on the cluster's nodes" if missing else "see ray list actors --detail"
         raise SubmitError(f"the exporter's actor died: {remedy}") from error
 
 
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """Be a driver of the cluster at *address*, of which no call lasts longer than the deadline."""
+    """Connect to the cluster at *address* as a driver. Ends the process when the block outlasts the deadline."""
     os.environ.update(RAY_ENVIRONMENT)
     # Ray may block for minutes and ignore signals meanwhile.
     watchdog = threading.Timer(_DEADLINE_S, _give_up, [address])

@@ -1,4 +1,4 @@
-"""Which exporter this is."""
+"""Version and origin of this exporter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMMIT_DIGITS: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Which exporter this is. ``commit`` is None in a working tree, and where the build did not know it."""
+    """Version and origin of this exporter. ``commit`` is None in a working tree, or where the build did not know it."""
 
     version: str
     commit: str | None = None
@@ -28,7 +28,7 @@ class Build:
 
 
 def this_build() -> Build:
-    """Return what the installed package says of itself."""
+    """Return the build of the installed package."""
     try:
         return Build(metadata.version(DISTRIBUTION), _commit())
     except metadata.PackageNotFoundError:

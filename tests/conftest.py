@@ -1,4 +1,4 @@
-"""Fixtures that more than one folder of tests needs."""
+"""Fixtures that several test folders use."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ settings.register_profile("nightly", settings.get_profile("ci"), derandomize=Fal
 settings.load_profile("ci")  # --hypothesis-profile=nightly replaces it
 
 SHARED_CAPACITY = 20_000
-"""Rows with fields that the shared cluster's storage holds; one more in a put fails it. Rows of tags are free."""
+"""Capacity of the shared cluster's storage in rows with fields; a put beyond it fails. Rows of tags do not count."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,7 +77,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[TQCluster]:
-    """One Ray for the whole run. Tests take ``cluster``, which makes sure that TransferQueue is well."""
+    """One Ray for the whole run. Tests use ``cluster``, which ensures that TransferQueue is healthy."""
     with TQCluster(capacity=SHARED_CAPACITY) as cluster:
         yield cluster
 
@@ -98,7 +98,7 @@ def ray_alone(shared_cluster: TQCluster) -> TQCluster:
 
 @pytest.fixture(scope="session")
 def ray_connected(shared_cluster: TQCluster) -> Iterator[None]:
-    """Connect this process to the shared cluster's Ray, once: a process survives no second ``ray.init``."""
+    """Connect this process to the shared cluster's Ray, once: a second ``ray.init`` would kill the process."""
     import ray
 
     ray.init(address=shared_cluster.ray_address, log_to_driver=False, configure_logging=False)

@@ -158,6 +158,9 @@ class Convention(ABC):
         Called once for each stretch of equal rows, so it decides what a listing costs.
 
         Args:
+            group: What is known of the group so far.
+            tag: The tag.
+            count: How many rows have it.
             readable: False when the tag is no mapping, or states a group in a way that cannot be read.
         """
         group.add(

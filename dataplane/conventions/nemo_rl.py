@@ -25,9 +25,11 @@ class NemoRL(Convention):
     key_rule = KeyRule(_group_id, "_g")
 
     def recognises(self, tags: Collection[Tag]) -> bool:
-        return True  # Nothing marks it, so it is asked last.
+        """See :class:`Convention`. Nothing marks it, so it is asked last."""
+        return True
 
     def accounting(self, tags: Collection[Tag]) -> Account:
+        """See :class:`Convention`."""
         return self._account_tagged if any(tag.weight_version is not UNSET for tag in tags) else self.account
 
     def _account_tagged(self, group: Any, tag: Tag, count: int, readable: bool) -> None:

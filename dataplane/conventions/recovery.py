@@ -24,6 +24,7 @@ class Recovery(Convention):
     fields: Mapping[str, Any] = {"committed": bool}
 
     def recognises(self, tags: Collection[Tag]) -> bool:
+        """See :class:`Convention`. Any tag that only this convention has marks it."""
         for tag in tags:
             if (
                 tag.group_id is not UNSET
@@ -36,6 +37,7 @@ class Recovery(Convention):
         return False
 
     def accounting(self, tags: Collection[Tag]) -> Account:
+        """See :class:`Convention`."""
         return self._account_flagged if any(tag.committed is not UNSET for tag in tags) else self._account_listed
 
     def _account_flagged(self, group: Any, tag: Tag, count: int, readable: bool) -> None:

@@ -39,12 +39,14 @@ class Verl(Convention):
     group_type = _PromptGroup
 
     def recognises(self, tags: Collection[Tag]) -> bool:
+        """See :class:`Convention`. A prompt marker or a range of steps marks it."""
         for tag in tags:  # noqa: SIM110 - any() takes twice as long
             if tag.is_prompt is not UNSET or tag.min_global_steps is not UNSET:
                 return True
         return False
 
     def account(self, group: _PromptGroup, tag: Tag, count: int, readable: bool) -> None:
+        """See :class:`Convention`."""
         status = tag.status if type(tag.status) is str else ""
         if status in _UNFINISHED:
             group.committed = False
@@ -63,6 +65,7 @@ class Verl(Convention):
         )
 
     def settle(self, group: _PromptGroup) -> None:
+        """See :class:`Convention`. The prompt row decides, where it is there."""
         if group.prompt_status is not None:
             group.committed = group.prompt_status == "finished"
             group.failed = group.prompt_status == "failure"

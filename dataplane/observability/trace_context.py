@@ -18,7 +18,6 @@ __all__ = ["TRACEPARENT", "contexts_of", "stamp", "traceparent", "versions_of"]
 TRACEPARENT: Final = "traceparent"
 """The tag that carries a producer's span across the queue, in W3C Trace Context's text form."""
 
-_MAX_VERSION = 2**53  # what a metric's float64 holds exactly
 _propagator = TraceContextTextMapPropagator()
 
 

@@ -1,1 +1,1 @@
-"""Every metric, declared once: :mod:`.metrics`, and the page that documents them: :mod:`.docs`."""
+"""The metric catalogue: :mod:`.metrics` declares every metric once, :mod:`.docs` renders the documentation."""

@@ -1,4 +1,4 @@
-"""The catalogue in words: as Markdown (``docs/metrics.md``), as a table for a terminal, and as JSON.
+"""Renders the catalogue as Markdown (``docs/metrics.md``), as a table for a terminal, and as JSON.
 
 ``python -m exporter.catalogue.docs > docs/metrics.md`` writes the page.
 """

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Listen(msgspec.Struct, frozen=True):
-    """Where the exporter serves HTTP. Port 0 takes any free one, which the log names."""
+    """Where the exporter serves HTTP. Port 0 takes any free port; the log names it."""
 
     host: str = "0.0.0.0"  # noqa: S104 - Prometheus scrapes from another machine
     port: int = 9464

@@ -1,4 +1,4 @@
-"""A YAML file that people write: its tree, the line of every key, and errors that name both."""
+"""Reads a YAML file: its tree and the line of every key, so that errors can name file, line and key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Document:
 
     Attributes:
         file: Where it was read.
-        tree: What it holds; empty for an empty file.
+        tree: Its content; empty for an empty file.
         lines: The line of every key of the upper three levels, by its path.
     """
 
@@ -37,15 +37,15 @@ class Document:
 
 
 def read_document(file: Path, flag: str, *, quote: bool = True) -> Document:
-    """Read a YAML file, refusing keys that are given twice.
+    """Read a YAML file. A key that is given twice is an error.
 
     Args:
         file: The file.
         flag: The flag that names such files, for the remedy.
-        quote: Whether an error may repeat what stands in the file; False where that may be secret.
+        quote: Whether an error may quote the file's content; False where that may be secret.
 
     Raises:
-        ConfigError: The file cannot be read or is no YAML mapping.
+        ConfigError: The file cannot be read or is not a YAML mapping.
     """
     try:
         source = file.read_text(encoding="utf-8")
@@ -89,10 +89,10 @@ def read_document(file: Path, flag: str, *, quote: bool = True) -> Document:
 
 
 def as_mapping(value: object, origin: str, *, quote: bool = True) -> dict[str, Any]:
-    """Return *value* as a mapping of texts; nothing at all is an empty one.
+    """Return *value* as a mapping with text keys. None gives an empty mapping.
 
     Raises:
-        ConfigError: It is something else, or has a key that is no text.
+        ConfigError: It is not a mapping, or one of its keys is not text.
     """
     if value is None:
         return {}
@@ -107,5 +107,5 @@ def as_mapping(value: object, origin: str, *, quote: bool = True) -> dict[str, A
 
 
 def reject_key(origin: str, name: str, known: Iterable[str], page: str = "docs/configuration.md") -> NoReturn:
-    """Raise the ConfigError for an unknown key, which names the nearest of the *known* ones."""
+    """Raise the ConfigError for an unknown key. It names the nearest of the *known* keys."""
     raise ConfigError(origin, "is not a known key", did_you_mean(name, known, page))

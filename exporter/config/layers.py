@@ -17,13 +17,13 @@ from exporter.config.values import BadValue, parse
 
 __all__ = ["Given", "read_environment", "read_file", "read_flags"]
 
-# What Kubernetes adds to a pod's environment for a service named tq-exporter: not ours to judge.
+# Kubernetes adds these to a pod's environment for a service named tq-exporter. They are ignored.
 _SERVICE_LINK: Final = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A checked value and the name under which its author gave it."""
+    """A checked value and its origin: the flag, the variable, or file, line and key."""
 
     value: Any
     origin: str
@@ -57,7 +57,7 @@ def read_file(file: Path) -> dict[str, Given]:
     """Return the settings and ``partitions`` in a YAML file; a key without a value counts as unset.
 
     Raises:
-        ConfigError: The file cannot be read, is no YAML, or has a key that is unknown or cannot be used.
+        ConfigError: The file cannot be read, is not YAML, or has a key that is unknown or cannot be used.
     """
     document = read_document(file, "--config")
     return dict(_read_mapping(document, document.tree, Config))
@@ -75,7 +75,7 @@ def _read_names(known: Mapping[str, Setting], given: Mapping[str, object]) -> di
 def _read_mapping(
     document: Document, value: object, kind: type[msgspec.Struct], *path: str
 ) -> Iterator[tuple[str, Given]]:
-    """Yield what the mapping *value* at *path* gives, by dotted key below *path*."""
+    """Yield the settings in the mapping *value* at *path*, by dotted key below *path*."""
     kinds = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for name, leaf in as_mapping(value, document.origin(*path)).items():
         here = (*path, name)

@@ -1,4 +1,4 @@
-"""From the layers to one configuration, and back to YAML."""
+"""Merges the layers into one configuration, and writes it back as YAML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: P
 
     Args:
         flags: Value by flag, for example ``{"--listen": "[::]:9464"}``; None counts as unset.
-        environ: The environment; of it only ``TQ_EXPORTER_*`` is read. ``TQ_EXPORTER_CONFIG`` names the file when
+        environ: The environment; only ``TQ_EXPORTER_*`` is read. ``TQ_EXPORTER_CONFIG`` names the file when
             *file* is None. An empty value counts as unset.
         file: The YAML file, None for none.
 
@@ -39,7 +39,7 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: P
 
 
 def dump_config(config: Config) -> str:
-    """Return *config* as the YAML that gives it again; the credentials in a URL are masked."""
+    """Return *config* as YAML that loads as the same configuration, with the credentials in URLs masked."""
     shown = {setting.key: setting.show(value) for setting in SETTINGS if (value := setting.get(config)) is not None}
     if config.discovery.controller is not None or config.discovery.file is not None:
         del shown["discovery.ray_address"]
@@ -55,7 +55,7 @@ def dump_config(config: Config) -> str:
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree of sections of values by dotted key."""
+    """Turn values by dotted key into a tree of sections."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
         section, _, name = key.rpartition(".")
@@ -75,7 +75,7 @@ def _merge(given: dict[str, Given], layer: Mapping[str, Given]) -> None:
 
 
 def _settle_ping(given: dict[str, Given]) -> None:
-    """Keep slo <= timeout <= interval: a given value that breaks it is an error, a default gives way."""
+    """Ensure slo <= timeout <= interval. A configured value that breaks this is an error; a default is lowered."""
     limit = given["ping.interval"].value if "ping.interval" in given else Ping().interval
     for name, above, room in (("timeout", "interval", 0.8), ("slo", "timeout", 1.0)):
         key = f"ping.{name}"

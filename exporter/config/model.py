@@ -57,7 +57,7 @@ class DiscoverySettings(msgspec.Struct, frozen=True):
         controller: The controller's request socket, ``tcp://IP:PORT``. Excludes ``file``.
         file: A discovery record, see :mod:`dataplane.discovery.record`. Excludes ``controller``.
         ray_address: The Ray cluster to ask when neither of the others is given.
-        timeout: Seconds that one question to Ray may take.
+        timeout: Seconds that one look-up through Ray may take.
     """
 
     controller: ControllerAddress | None = None
@@ -78,13 +78,13 @@ class Metadata(msgspec.Struct, frozen=True):
     """Listing of the partitions, and what it may cost the controller.
 
     Attributes:
-        interval: Seconds between two listings; stretched when they would cost more than the next two allow.
+        interval: Seconds between two listings; longer when listings would exceed ``max_controller_share``.
         timeout: Seconds that one request may take.
         max_controller_share: Share of its time that the controller may spend on this exporter, 0..1.
         max_controller_stall: A partition whose listing takes the controller longer than this many seconds is
             listed rarely.
-        max_reply_bytes: A longer reply is refused unread.
-        max_rows: A partition of more rows is not listed.
+        max_reply_bytes: A longer reply is refused without being read.
+        max_rows: A partition with more rows is not listed.
     """
 
     interval: Interval = 10.0
@@ -96,7 +96,7 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class Storage(msgspec.Struct, frozen=True):
-    """Questions to the storage units."""
+    """Polls of the storage units."""
 
     enabled: bool = True
     interval: Interval = 15.0
@@ -104,7 +104,7 @@ class Storage(msgspec.Struct, frozen=True):
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """What is known of one partition that its rows do not say.
+    """Settings of one partition, for what its rows do not declare.
 
     Attributes:
         convention: How its tags are read. From a file, ``default_convention`` unless the partition has its own.
@@ -116,7 +116,7 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 class Otlp(msgspec.Struct, frozen=True):
-    """OTLP push. What is None is left to the standard ``OTEL_*`` variables.
+    """OTLP push. The standard ``OTEL_*`` variables decide whatever is None.
 
     Attributes:
         endpoint: Base URL of the receiver, without ``/v1/metrics``.
@@ -132,7 +132,7 @@ class Otlp(msgspec.Struct, frozen=True):
 
 
 class Web(msgspec.Struct, frozen=True):
-    """Who may ask over HTTP, and for what.
+    """Access over HTTP, and the live page.
 
     Attributes:
         config_file: TLS, users and headers, in the web configuration format of Prometheus's exporters.
@@ -158,18 +158,18 @@ class Config(msgspec.Struct, frozen=True):
 
     Attributes:
         listen: Where to serve HTTP.
-        run: Identity of the training run, for several runs in one Prometheus.
+        run: Identity of the training run, to tell several runs in one Prometheus apart.
         reader: ``wire`` reads TransferQueue's protocol itself; ``client`` uses TransferQueue's public client.
         discovery: How to find the controller.
         ping: The liveness check.
         metadata: Listing of the partitions.
-        storage: Questions to the storage units.
+        storage: Polls of the storage units.
         partitions: Settings of single partitions, by name.
-        default_convention: The tag convention of every partition that names none.
-        max_partitions: More partitions than this are summed as ``other``.
+        default_convention: The tag convention of every partition without one of its own.
+        max_partitions: Partitions beyond this number are summed as ``other``.
         weight_versions: How many weight versions of a partition are counted one by one, 0..16.
         otlp: OTLP push.
-        web: Who may ask over HTTP, and for what.
+        web: Access over HTTP, and the live page.
         log: The exporter's own log.
     """
 
@@ -193,7 +193,7 @@ class ConfigError(Exception):
     """The configuration cannot be used. ``str()`` is one line that names the key, the problem and the remedy.
 
     Args:
-        key: The key as its author wrote it, with where it stands: a flag, a variable, or a key in a file.
+        key: Where the value was given: a flag, a variable, or file, line and key.
         problem: What is wrong with it.
         remedy: What to write instead.
     """

@@ -22,20 +22,20 @@ CONFIG_ENV: Final = f"{ENV_PREFIX}CONFIG"
 _FLAGS: Final = {
     "listen": ("--listen", "where to serve HTTP; port 0 takes any free one"),
     "run": ("--run", "identity of the training run, on every metric's target_info"),
-    "reader": ("--reader", "TransferQueue's protocol itself, or its public client"),
+    "reader": ("--reader", "wire: speak TransferQueue's protocol; client: use its public client"),
     "discovery.controller": ("--controller", "the controller's address"),
-    "discovery.file": ("--discovery-file", "a discovery record that holds the address"),
+    "discovery.file": ("--discovery-file", "file with the discovery record that names the controller"),
     "discovery.ray_address": ("--ray-address", "the Ray cluster to ask: auto, HOST:PORT or ray://HOST:PORT"),
     "ping.interval": ("--ping-interval", "time between two pings, such as 5s or 500ms"),
     "metadata.interval": ("--metadata-interval", "time between two listings of the partitions"),
     "otlp.endpoint": ("--otlp", "push to this OTLP receiver"),
     "web.config_file": ("--web.config.file", "TLS, users and headers: docs/security.md"),
-    "web.disable_page": ("--web.disable-page", "leave out the live page at /"),
+    "web.disable_page": ("--web.disable-page", "do not serve the live page at /"),
     "web.allowed_hosts": ("--web.allowed-hosts", "further host names that clients may use for this exporter"),
-    "log.format": ("--log-format", "how log lines look"),
-    "log.level": ("--log-level", "the least severe lines to log"),
+    "log.format": ("--log-format", "format of the log lines"),
+    "log.level": ("--log-level", "lowest level that is logged"),
 }
-"""The flag of a key, and what ``--help`` says of it."""
+"""Key to its flag and the flag's help text."""
 
 WAYS: Final = ("discovery.controller", "discovery.file", "discovery.ray_address")
 """The ways to find the controller. One layer may name one; a higher layer's choice replaces a lower one's."""
@@ -49,7 +49,7 @@ class Setting:
         key: Its dotted key in the file and in :class:`~exporter.config.model.Config`.
         kind: The type of its value.
         flag: Its flag, None when it has none.
-        help: What the flag does, in half a line.
+        help: The flag's help text.
     """
 
     key: str
@@ -59,13 +59,13 @@ class Setting:
 
     @property
     def env(self) -> str:
-        """The environment variable: after the flag when there is one, else after the key."""
+        """The environment variable, named after the flag when there is one, else after the key."""
         name = self.flag.removeprefix("--") if self.flag else self.key
         return ENV_PREFIX + re.sub(r"[^a-z0-9]", "_", name).upper()
 
     @property
     def metavar(self) -> str | None:
-        """What the flag's value looks like, None for a switch, which has none."""
+        """The placeholder for the flag's value in ``--help``, None for a switch."""
         plain, _, form = values.describe(self.kind)
         return form.metavar if form else "|".join(get_args(plain)) or None
 
@@ -84,7 +84,7 @@ class Setting:
 
 
 def is_section(kind: Any) -> bool:
-    """Return whether a key of this type holds further keys."""
+    """Return whether a key of this type is a section with further keys."""
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 

@@ -1,7 +1,7 @@
-"""What YAML, a variable or a flag gave, turned into a checked value of a declared type.
+"""Converts a value from YAML, a variable or a flag to a checked value of a declared type.
 
 Ranges and choices are declared in the type, with :class:`msgspec.Meta` and :data:`typing.Literal`. A :class:`Form` in
-the type's Meta says how people write what YAML has no form for, such as a duration.
+the type's Meta says how to write values that YAML has no syntax for, such as a duration.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class BadValue(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How people write the values of a type.
+    """How the values of a type are written.
 
     Attributes:
         metavar: What a flag's value looks like in ``--help``.
@@ -70,7 +70,7 @@ def parse(value: object, kind: Any) -> Any:
     """Return *value* as the type *kind*.
 
     Raises:
-        BadValue: It is no such value, or out of the range that *kind* declares.
+        BadValue: It is not of that type, or out of the range that *kind* declares.
     """
     plain, metas, form = describe(kind)
     given = form.read(value) if form else _plain(value, plain)
@@ -133,7 +133,7 @@ def _duration(value: object) -> float:
 
 
 def show_duration(seconds: float) -> str:
-    """Return *seconds* as a :data:`Duration` is written, in as many digits as it takes to read the same value."""
+    """Return *seconds* in the form of a :data:`Duration`, with enough digits to read back the same value."""
     exact = Decimal(repr(seconds))
     number, unit = (exact.scaleb(3), "ms") if 0 < seconds < 1 else (exact, "s")
     return f"{number.normalize():f}{unit}"
@@ -149,13 +149,13 @@ def _size(value: object) -> int:
 
 
 def show_size(count: int) -> str:
-    """Return *count* bytes as a :data:`Size` is written."""
+    """Return *count* bytes in the form of a :data:`Size`."""
     unit = next((unit for unit in ("GiB", "MiB", "KiB") if count % _BYTES[unit] == 0), "B")
     return f"{count // _BYTES[unit]}{unit}"
 
 
 def show(value: object) -> str:
-    """Return *value* for a one-line message: quoted, without line breaks, not longer than a glance."""
+    """Return *value* for a one-line message: quoted, without line breaks, cut to a short length."""
     shown = repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."
 

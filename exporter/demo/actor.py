@@ -1,7 +1,7 @@
-"""What the demo's actors have in common: a loop that ends when told to, a log file, telemetry, a connection.
+"""The base class of the demo's actors: a loop that can be stopped, a log file, telemetry, a connection.
 
-The classes are plain; the cluster process makes Ray actors of them. A Ray actor answers ``stop`` while ``run``
-is at work because it has more than one thread.
+The classes are plain; the cluster process makes Ray actors of them. Such an actor has more than one thread, so that it
+can answer ``stop`` while ``run`` is at work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from exporter.demo.writers import WRITERS
 __all__ = ["THREADS", "Actor", "TelemetrySetUp", "log_to"]
 
 THREADS = 4
-"""Threads of an actor: its loop, and calls that must not wait for it."""
+"""Threads of an actor: one for its loop, the others for calls that must not wait for it."""
 
 _FLUSH_S = 3.0
 
@@ -36,7 +36,7 @@ class Actor(ABC):
 
     Args:
         options: The demo run.
-        name: The actor's name, for example ``rollout-0``; also of its log file.
+        name: The actor's name, for example ``rollout-0``; also names its log file.
         telemetry: Sets up the process's OpenTelemetry.
     """
 
@@ -52,21 +52,21 @@ class Actor(ABC):
         )
 
     def warm_up(self) -> None:
-        """Import what the first attach will need, which takes seconds."""
+        """Import the modules that the first attach needs, which takes seconds."""
         importlib.import_module("transfer_queue")
 
     def at_work(self, timeout_s: float) -> str:
         """Wait until :meth:`run` is attached to the data plane; return the URL of this process's metrics.
 
         Raises:
-            TimeoutError: It was not within *timeout_s* seconds.
+            TimeoutError: It was not attached within *timeout_s* seconds.
         """
         if not self.connection.attached.wait(timeout_s):
             raise TimeoutError(f"{self.name} was not attached to the data plane within {timeout_s:g} s")
         return self.telemetry.url
 
     def run(self) -> str:
-        """Work until :meth:`stop`; return a summary. Only errors that are not DataPlaneErrors leave it."""
+        """Work until :meth:`stop` and return a summary. Raises only errors that are not DataPlaneErrors."""
         try:
             while (client := self.connection.client()) is not None:
                 try:
@@ -75,7 +75,7 @@ class Actor(ABC):
                     if self.connection.failed(error):
                         self.lost()
         except Exception:
-            self.logger.exception("ended by an error that is not the data plane's")
+            self.logger.exception("ended by an error other than a DataPlaneError")
             raise
         finally:
             self.connection.close()
@@ -86,24 +86,24 @@ class Actor(ABC):
         return summary
 
     def stop(self) -> None:
-        """Let :meth:`run` end soon."""
+        """Make :meth:`run` return soon."""
         self.stopping.set()
 
     @abstractmethod
     def work(self, client: MetricsDataPlaneClient) -> None:
-        """Do one small piece of work; waits only on ``self.stopping``."""
+        """Do one small piece of work. Must wait only on ``self.stopping``."""
 
     @abstractmethod
     def lost(self) -> None:
-        """The connection is lost: forget what was in flight."""
+        """Forget the work in flight, since the connection is lost."""
 
     @abstractmethod
     def summary(self) -> str:
-        """Return what was done, in a few words."""
+        """Return a short text about the work done."""
 
 
 def log_to(path: Path, name: str) -> logging.Logger:
-    """Return the logger of one demo process, which writes to *path*, as does the ``dataplane`` package."""
+    """Return the logger of one demo process. It and the ``dataplane`` package write to *path*."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger(f"demo.{name}")

@@ -1,4 +1,4 @@
-"""Chaos: every now and then a part of TransferQueue is killed the hard way."""
+"""Chaos: kills a part of TransferQueue with SIGKILL at random times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Chaos", "Part", "kill"]
 
 @dataclass(frozen=True)
 class Part:
-    """One actor of TransferQueue: what it is called, and the process it runs in."""
+    """One actor of TransferQueue: its name and its process."""
 
     name: str
     pid: int
@@ -21,11 +21,11 @@ class Part:
 
 
 class Chaos:
-    """Decides when to kill what: the controller and a storage unit in turn.
+    """Decides when to kill which part: the controller and a storage unit in turn.
 
     Args:
-        rng: Source of chance.
-        mean_s: Mean seconds from calm to the next kill.
+        rng: Source of randomness.
+        mean_s: Mean seconds from :meth:`calm` to the next kill.
     """
 
     def __init__(self, rng: random.Random, mean_s: float) -> None:
@@ -35,7 +35,7 @@ class Chaos:
         self._controller_next = True
 
     def calm(self, now: float) -> None:
-        """The data plane is up and seen to be so at *now* (monotonic seconds): the next kill may come."""
+        """Allow the next kill: the exporter sees the data plane up at *now* (monotonic seconds)."""
         self._due = now + self._mean_s * self._rng.uniform(0.75, 1.25)
 
     def victim(self, parts: Sequence[Part], now: float) -> Part | None:

@@ -1,4 +1,4 @@
-"""The command ``tq-exporter demo``: its flags, and what must be right before anything is started."""
+"""The command ``tq-exporter demo``: its flags, and the checks before anything is started."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--duration",
         type=_checked(Annotated[Duration, Meta(ge=1, le=7 * 86400)]),
         metavar="DURATION",
-        help="end after it, such as 30s",
+        help="stop after this time, such as 30s",
     )
     parser.add_argument(
         "--convention",
         choices=CONVENTIONS,
         default=CONVENTIONS[0],
-        help="whose keys and tags the rollouts write (default: %(default)s)",
+        help="tag convention of the rollouts (default: %(default)s)",
     )
     parser.add_argument(
         "--chaos",
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_checked(Annotated[int, Meta(ge=0)]),
         default=0,
         metavar="N",
-        help="same seed, same prompts (default: 0)",
+        help="the same seed gives the same prompts (default: 0)",
     )
     parser.add_argument(
         "--listen",
@@ -77,10 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the demo that *args* asks for.
+    """Run the demo with the arguments *args*.
 
     Returns:
-        0 when it ran, 1 when it failed on the way, 2 when it could not be started as asked.
+        0 when it ran, 1 when it failed while running, 2 when the arguments cannot be used.
     """
     problem = _what_is_missing() or _what_is_taken(args.listen) or _what_is_unwritable(args.logs)
     if problem is not None:

@@ -1,9 +1,9 @@
 """The cluster process: owns a local Ray, the TransferQueue in it, and the actors of the training job.
 
-Run as ``python -m exporter.demo.cluster`` by the supervisor. Standard input brings the options as one line of
-JSON, then orders (:data:`~exporter.demo.protocol.Order`), and stays open for as long as the supervisor lives.
-Standard output brings one :class:`~exporter.demo.protocol.Event` per line. Everything else that this process, Ray
-and TransferQueue say goes to standard error.
+Run as ``python -m exporter.demo.cluster`` by the supervisor. It reads the options from standard input as one line of
+JSON, then orders (:data:`~exporter.demo.protocol.Order`); standard input stays open for as long as the supervisor
+lives. It writes one :class:`~exporter.demo.protocol.Event` per line to standard output. Everything else that this
+process, Ray and TransferQueue print goes to standard error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from exporter.demo.trainer import Trainer
 
 __all__ = ["Cluster", "ClusterError", "main"]
 
-# TransferQueue's actors ask for a whole CPU each; the demo's own for none.
+# TransferQueue's actors request a whole CPU each; the demo's own request none.
 _NUM_CPUS: Final = 1 + STORAGE_UNITS
 _OBJECT_STORE_BYTES: Final = 80 * 2**20
 _WATCH_S: Final = 0.5
@@ -48,7 +48,7 @@ _ORPHAN_ENDS_WITHIN_S: Final = 30.0
 
 
 class ClusterError(RuntimeError):
-    """The demo cannot go on; the text is for its user."""
+    """The demo cannot continue. The text tells the user why."""
 
 
 class Cluster:
@@ -56,8 +56,8 @@ class Cluster:
 
     Args:
         options: The demo run.
-        emit: Tells the supervisor.
-        stop: Set when all is to end.
+        emit: Sends an event to the supervisor.
+        stop: Set to stop everything.
     """
 
     def __init__(self, options: Options, emit: Callable[[Event], None], stop: threading.Event) -> None:
@@ -68,12 +68,12 @@ class Cluster:
         self._owner: DataPlaneClient | None = None
         self._parts: dict[str, tuple[Part, Any]] = {}
         self._actors: dict[str, Any] = {}
-        self._works: dict[Any, str] = {}  # the reference to run()'s result, to the actor's name
+        self._works: dict[Any, str] = {}  # reference to run()'s result -> name of the actor
         rng = random.Random(f"{options.seed}/chaos")  # noqa: S311 - a simulation
         self._chaos = None if options.chaos is None else Chaos(rng, options.chaos)
 
     def start(self) -> None:
-        """Start everything and say so."""
+        """Start everything and tell the supervisor."""
         import ray
 
         context = ray.init(
@@ -86,7 +86,7 @@ class Cluster:
             _node_ip_address="127.0.0.1",
             _temp_dir=self._options.folder,
         )
-        _end_on_signals(self._stop)  # Ray has put its own handler there
+        _end_on_signals(self._stop)  # Ray has installed its own handler
         if self._stop.is_set():
             return
         self._make_actors()
@@ -96,10 +96,10 @@ class Cluster:
             self._start_actors()
 
     def watch(self) -> None:
-        """Keep TransferQueue alive until told to stop.
+        """Keep TransferQueue running until *stop* is set: start a new one when a part dies.
 
         Raises:
-            ClusterError: An actor ended by itself, or TransferQueue cannot be started again.
+            ClusterError: An actor exited unexpectedly, or TransferQueue cannot be started again.
         """
         while not self._stop.wait(_WATCH_S):
             self._check_actors()
@@ -109,12 +109,12 @@ class Cluster:
                 self._replace_data_plane(dead)
 
     def watched(self) -> None:
-        """The exporter sees the data plane, so chaos may strike once more. Called from another thread."""
+        """Allow the next kill of a part: the exporter sees the data plane. Called from another thread."""
         if self._chaos is not None:
             self._chaos.calm(time.monotonic())
 
     def end(self) -> None:
-        """End the actors, TransferQueue and Ray. Every step has a deadline."""
+        """Stop the actors, TransferQueue and Ray. Every step has a deadline."""
         import ray
 
         if not ray.is_initialized():
@@ -159,7 +159,7 @@ class Cluster:
             handle.warm_up.remote()
 
     def _start_actors(self) -> None:
-        """Let the actors begin, and say when all of them are attached."""
+        """Start the actors' loops, and tell the supervisor when all of them are attached."""
         import ray
 
         self._works = {handle.run.remote(): name for name, handle in self._actors.items()}
@@ -179,7 +179,7 @@ class Cluster:
                 ray.get(work)
             except ray.exceptions.RayError as error:
                 raise ClusterError(f"{name} failed: {str(error).strip().splitlines()[-1]}") from error
-            raise ClusterError(f"{name} ended by itself")
+            raise ClusterError(f"{name} exited unexpectedly")
 
     def _harm(self) -> None:
         if self._chaos is None:
@@ -191,7 +191,7 @@ class Cluster:
                 kill(victim)
 
     def _dead_part(self) -> str | None:
-        """Return the name of a part whose actor is dead, None when all live or only take their time."""
+        """Return the name of a part whose actor is dead, None when all are alive or merely slow."""
         import ray
 
         answers = {handle.__ray_call__.remote(_pid): part.name for part, handle in self._parts.values()}
@@ -204,8 +204,8 @@ class Cluster:
         return None
 
     def _replace_data_plane(self, dead: str) -> None:
-        """End what is left of TransferQueue and start a new one: it cannot take in a part that comes later."""
-        self._tell(f"the {dead} is dead; ending the rest of TransferQueue")
+        """Stop the rest of TransferQueue and start a new one: a running one accepts no replacement for a part."""
+        self._tell(f"the {dead} died; stopping the rest of TransferQueue")
         self._close_data_plane()
         if self._stop.wait(_REPLACE_AFTER_S):
             return
@@ -263,7 +263,7 @@ def _end_on_signals(stop: threading.Event) -> None:
 
 
 def _take_orders(cluster: Cluster, stop: threading.Event, orphaned: threading.Event, folder: str) -> None:
-    """Follow the supervisor. One that was killed gives no order to end and cannot clean up, so this process does."""
+    """Carry out the supervisor's orders. A killed supervisor cannot clean up, so this process does it then."""
     for line in sys.stdin.buffer:
         order: Order = msgspec.json.decode(line, type=Order)
         if order == "end":
@@ -272,7 +272,7 @@ def _take_orders(cluster: Cluster, stop: threading.Event, orphaned: threading.Ev
         cluster.watched()
     orphaned.set()
     stop.set()
-    time.sleep(_ORPHAN_ENDS_WITHIN_S)  # for as long as an orderly end may take
+    time.sleep(_ORPHAN_ENDS_WITHIN_S)  # the time that an orderly shutdown may take
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""OpenTelemetry for one demo process: the SDK, a Prometheus port of its own, and OTLP when asked for."""
+"""OpenTelemetry for one demo process: the SDK, a Prometheus port of its own, and OTLP when configured."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ProcessTelemetry:
         otlp: Base URL of an OTLP receiver, None to push no metrics and make no spans.
 
     Attributes:
-        url: Where its metrics are.
+        url: URL of its metrics.
     """
 
     def __init__(self, service: str, instance: str, otlp: str | None) -> None:
@@ -59,7 +59,7 @@ class ProcessTelemetry:
         self.url = f"http://{_HOST}:{self._server.server_port}/metrics"
 
     def shutdown(self, timeout_s: float) -> None:
-        """Push what is left and close the port, within *timeout_s* seconds also when the receiver hangs."""
+        """Push what is left and close the port, within *timeout_s* seconds even when the receiver hangs."""
         self._server.shutdown()
         self._server.server_close()
         flush = threading.Thread(target=self._flush, args=(timeout_s,), name="demo-telemetry-flush", daemon=True)

@@ -1,4 +1,4 @@
-"""Child processes of the demo: started so that they cannot outlive it, ended by their own ids."""
+"""Child processes of the demo: started so that they cannot outlive it, killed by their process ids."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def start(command: Sequence[str], *, env: Mapping[str, str], log: Path, piped: bool = False) -> subprocess.Popen[bytes]:
-    """Start *command* in a session of its own, so that a terminal's Ctrl-C reaches this process alone.
+    """Start *command* in a session of its own, so that a terminal's Ctrl-C reaches only this process.
 
-    On Linux it gets SIGTERM when this process dies, however it dies; with *piped* its standard input and output
-    are pipes, and its standard error goes to *log* in any case.
+    On Linux it gets SIGTERM when this process dies for any reason. With *piped* its standard input and output are
+    pipes. Its standard error always goes to *log*.
     """
     pipe: IO[bytes] | int = subprocess.PIPE if piped else subprocess.DEVNULL
     with log.open("ab") as sink:
@@ -40,7 +40,7 @@ def start(command: Sequence[str], *, env: Mapping[str, str], log: Path, piped: b
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent dies, so that none can get out of sight (Linux)."""
+    """Become the parent of every descendant whose own parent dies, so that none escapes the clean-up (Linux)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -50,7 +50,7 @@ def descendants() -> list[int]:
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            # The second field is the command's name in parentheses and may hold anything.
+            # The second field is the command's name in parentheses, which may contain any character.
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(stat.parent.name))
     found: list[int] = []
@@ -63,13 +63,13 @@ def descendants() -> list[int]:
 
 
 def end_all(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> None:
-    """Wait *timeout_s* seconds for *processes* to end by themselves, then kill what is left of all descendants."""
+    """Wait *timeout_s* seconds for *processes* to exit, then kill all descendants that are left."""
     deadline = time.monotonic() + timeout_s
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=max(0.0, deadline - time.monotonic()))
     own = {process.pid for process in processes}
-    # A process that is killed may have had children that turn up here after it.
+    # The children of a killed process become children of this one.
     for _ in range(10):
         left = [process.pid for process in processes if process.poll() is None]
         left += [pid for pid in descendants() if pid not in own and _is_alive(pid)]
@@ -86,7 +86,7 @@ def _kill(pids: Sequence[int]) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether an adopted process still runs; takes in the exit of one that ended."""
+    """Whether an adopted process still runs. Reaps it when it has ended."""
     with contextlib.suppress(ChildProcessError):
         ended, _ = os.waitpid(pid, os.WNOHANG)
         return ended == 0
@@ -97,6 +97,6 @@ def _is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-# Runs between fork and exec: nothing but the one call, on a library that is loaded.
+# Runs between fork and exec: only this one call, into a library that is loaded already.
 def _end_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)  # type: ignore[union-attr]

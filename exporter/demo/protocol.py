@@ -1,4 +1,4 @@
-"""What the supervisor and the cluster process say to each other."""
+"""The messages between the supervisor and the cluster process."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ DemoConvention = Literal["recovery", "nemo-rl", "verl"]
 CONVENTIONS: Final[tuple[DemoConvention, ...]] = get_args(DemoConvention)
 
 Order = Literal["watched", "end"]
-"""From the supervisor: the exporter sees the data plane (again), and: everything is to end."""
+"""Orders of the supervisor. ``watched``: the exporter sees the data plane (again). ``end``: stop everything."""
 
 
 class Options(msgspec.Struct, frozen=True):
-    """One demo run; the order to begin, handed on to the actors.
+    """Options of one demo run. The first message to the cluster process, which passes them to the actors.
 
     Attributes:
         folder: Short path of the run's own folder: Ray's temporary files.
         logs: Folder of the log files.
-        convention: Whose keys and tags to write.
+        convention: The tag convention of the rollouts.
         rollouts: Number of rollout actors.
-        seed: Same seed, same prompts, sizes and think times.
+        seed: The same seed gives the same prompts, sizes and think times.
         otlp: Base URL of an OTLP receiver (HTTP), None to push nothing.
         chaos: Mean seconds from the exporter seeing the data plane to the next kill, None for no kills.
     """
@@ -38,14 +38,14 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What the cluster process tells the supervisor.
+    """A message from the cluster process to the supervisor.
 
     Attributes:
         kind: ``data_plane`` (TransferQueue is up; ``ray_address``), ``ready`` (the actors are at work;
             ``metrics``), ``news`` (``text``), ``failed`` (``text``; the process ends after it).
-        ray_address: Where Ray can be reached.
+        ray_address: Address of Ray.
         metrics: Actor name to the URL of its metrics.
-        text: One line for people.
+        text: One line to show to the user.
     """
 
     kind: Literal["data_plane", "ready", "news", "failed"]

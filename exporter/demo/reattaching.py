@@ -1,4 +1,4 @@
-"""An actor's connection to the data plane: attaches, and attaches again after the data plane went away."""
+"""An actor's connection to the data plane: attaches, and attaches again after the data plane was lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RETRY_S = 0.5
 
 
 def attach(*, propagate: bool) -> MetricsDataPlaneClient:
-    """Return an instrumented client of the TransferQueue of this process's Ray; it creates nothing.
+    """Return an instrumented client of the TransferQueue in this process's Ray. Creates no TransferQueue.
 
     Args:
         propagate: Carry trace context across the queue, in one more tag.
@@ -42,17 +42,17 @@ def attach(*, propagate: bool) -> MetricsDataPlaneClient:
 
 
 class ReattachingClient:
-    """Keeps one client alive for a loop, and counts every error that the loop met.
+    """Keeps a client attached for a loop, and counts every error.
 
     Args:
         make: Makes an attached client; raises DataPlaneError while there is nothing to attach to.
-        stop: Set when the loop is to end.
-        logger: Where to say what happens.
+        stop: Set to end the loop.
+        logger: Logs attaches and errors.
 
     Attributes:
         errors: Number of errors by ``error.type``.
         attachments: How often it attached.
-        attached: Set once it did.
+        attached: Set after the first attach.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ReattachingClient:
         self._client: MetricsDataPlaneClient | None = None
 
     def client(self) -> MetricsDataPlaneClient | None:
-        """Return the client, attached anew where needed; waits for the data plane. None when the loop is to end."""
+        """Return the client. Attaches again if needed and waits for the data plane; None once *stop* is set."""
         waiting = False
         while not self._stop.is_set():
             if self._client is not None:
@@ -87,7 +87,7 @@ class ReattachingClient:
         return None
 
     def failed(self, error: DataPlaneError) -> bool:
-        """Take in an error of a call; return whether the connection is lost and what was in flight with it."""
+        """Count and log a call's error. Return whether the connection is lost, with all work in flight."""
         self.errors[error_type(error)] += 1
         self._logger.warning("%s: %s: %s", error.operation, error_type(error), error)
         if not isinstance(error, DataPlaneUnavailable | DataPlaneTimeout):
@@ -96,8 +96,8 @@ class ReattachingClient:
         return True
 
     def close(self) -> None:
-        """Give the client back, idempotently."""
+        """Close the client. Idempotent."""
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(DataPlaneError):  # it was no use any more
+            with contextlib.suppress(DataPlaneError):  # the connection is lost already
                 client.close()

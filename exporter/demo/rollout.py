@@ -56,7 +56,7 @@ def completions(prompt: Prompt, rows: tuple[int, ...], rng: random.Random) -> Te
 
 @dataclass(order=True)
 class _Generation:
-    """One group in the making; ordered by when its next write is due."""
+    """One group that is being generated; ordered by when its next write is due."""
 
     due: float
     prompt: Prompt = field(compare=False)
@@ -68,7 +68,7 @@ class _Generation:
 
 
 class Rollout(Actor):
-    """Generates :data:`CONCURRENCY` groups at a time; each keeps the weights that it was started with."""
+    """Generates :data:`CONCURRENCY` groups at a time. Each keeps the weight version that it was started with."""
 
     def __init__(
         self,
@@ -88,10 +88,11 @@ class Rollout(Actor):
         self._tracer = trace.get_tracer("exporter.demo")
 
     def update_weights(self, version: int) -> None:
-        """Use weights of *version* for what is started from now on."""
+        """Use weights of *version* for groups started from now on."""
         self._weight_version = version
 
     def work(self, client: MetricsDataPlaneClient) -> None:
+        """See :meth:`Actor.work`."""
         while len(self._in_flight) < CONCURRENCY:
             self._begin()
         wait_s = self._in_flight[0].due - self._clock()
@@ -109,17 +110,18 @@ class Rollout(Actor):
             generation.span.end()
 
     def lost(self) -> None:
-        """Give up what is in flight: what it wrote so far went with the data plane."""
+        """Drop the groups in flight: their rows were lost with the data plane."""
         self._lost += len(self._in_flight)
         for generation in self._in_flight:
             generation.span.end()
         self._in_flight.clear()
 
     def summary(self) -> str:
+        """See :meth:`Actor.summary`."""
         return f"put {self._put} groups, gave up {self._lost}"
 
     def _begin(self) -> None:
-        # A generator of its own, so that what a group is does not hang on when the others' writes fell due.
+        # Each group has its own generator, so that its content does not depend on the timing of other groups.
         rng = random.Random(f"{self.options.seed}/{self.name}/{self._begun}")  # noqa: S311 - a simulation
         self._begun += 1
         prompt = draw_prompt(rng, self._weight_version, MAX_TOKENS)

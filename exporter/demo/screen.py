@@ -1,4 +1,4 @@
-"""What the demo shows: live tables in a terminal, a line now and then elsewhere. It shows what the exporter sees.
+"""The demo's output: live tables in a terminal, else a line every few seconds. It shows what the exporter sees.
 
 The input is the exporter's snapshot, None while the exporter does not answer.
 """
@@ -25,10 +25,10 @@ _MUTE: Final = "the exporter does not answer"
 
 
 class Screen(Protocol):
-    """Where the demo speaks. ``show`` is called about once a second."""
+    """Output of the demo. ``show`` is called about once a second."""
 
     def say(self, text: str) -> None:
-        """Tell something that happened."""
+        """Print a line about an event."""
         ...
 
     def show(self, snapshot: Snapshot | None) -> None:
@@ -36,7 +36,7 @@ class Screen(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
         ...
 
 
@@ -54,35 +54,41 @@ class PlainScreen:
         self._due = 0.0
 
     def say(self, text: str) -> None:
+        """See :meth:`Screen.say`."""
         self._console.print(text, markup=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot | None) -> None:
+        """See :meth:`Screen.show`."""
         now = time.monotonic()
         if now >= self._due:
             self._due = now + _PLAIN_EVERY_S
             self.say(line(snapshot))
 
     def close(self) -> None:
+        """See :meth:`Screen.close`."""
         pass
 
 
 class LiveScreen:
-    """Tables that are drawn over and over, under what was said."""
+    """Tables that are redrawn below the printed lines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
 
     def say(self, text: str) -> None:
+        """See :meth:`Screen.say`."""
         self._console.print(text, markup=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot | None) -> None:
+        """See :meth:`Screen.show`."""
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
         self._live.update(tables(snapshot), refresh=True)
 
     def close(self) -> None:
+        """See :meth:`Screen.close`."""
         if self._live is not None:
             self._live.stop()
             self._live = None

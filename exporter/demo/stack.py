@@ -1,7 +1,7 @@
 """``python -m exporter.demo.stack`` (``make stack``): the demo with a Prometheus and an Alertmanager, on loopback.
 
 Both come from the Debian packages that ``.ci/tools`` installs, and run on the files of this package. Flags other than
-``--duration`` are the demo's. No process is left behind, however it ends.
+``--duration`` are the demo's. No process is left behind, however the command ends.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WHERE: Final = re.compile(r"^(\S+) +http://(\S+)/metrics$", re.MULTILINE)
 
 
 class StackError(RuntimeError):
-    """The stack cannot start or go on; the text is for its user."""
+    """The stack cannot start or continue. The text tells the user why."""
 
 
 def prometheus_config(
@@ -57,7 +57,7 @@ def prometheus_config(
         jobs: Name to the addresses that it scrapes.
         rule_folder: Where the rule files are.
         alertmanager: Its address.
-        interval: Between scrapes, and between evaluations.
+        interval: Time between scrapes, and between rule evaluations.
         run: The label ``run`` of every target.
     """
     labels = {} if run is None else {"run": run}
@@ -76,7 +76,7 @@ def prometheus_config(
 
 
 def prometheus_command(config: Path, data: Path, port: int) -> list[str]:
-    """Return how Prometheus is started, on loopback."""
+    """Return the command that starts Prometheus on loopback."""
     return [
         _found("prometheus"),
         f"--config.file={config}",
@@ -87,7 +87,7 @@ def prometheus_command(config: Path, data: Path, port: int) -> list[str]:
 
 
 def alertmanager_command(config: Path, data: Path, port: int) -> list[str]:
-    """Return how Alertmanager is started, on loopback and without a cluster."""
+    """Return the command that starts Alertmanager on loopback, without a cluster."""
     return [
         _found("prometheus-alertmanager", "alertmanager"),
         f"--config.file={config}",
@@ -99,7 +99,7 @@ def alertmanager_command(config: Path, data: Path, port: int) -> list[str]:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody uses now."""
+    """Return a free port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -109,7 +109,9 @@ def free_port() -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stack; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m exporter.demo.stack", allow_abbrev=False)
-    parser.add_argument("--duration", type=float, metavar="SECONDS", help="end after it; without it, at Ctrl-C")
+    parser.add_argument(
+        "--duration", type=float, metavar="SECONDS", help="stop after this time; by default, run until Ctrl-C"
+    )
     options, demo_flags = parser.parse_known_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -162,7 +164,7 @@ class _Stack:
             self._check()
 
     def end(self) -> None:
-        """End everything, the demo by its own orderly way."""
+        """Stop everything. The demo gets SIGTERM and shuts itself down."""
         if not self._children:
             return
         _say("stopping …")
@@ -200,7 +202,7 @@ class _Stack:
         for name, child in self._children.items():
             if child.poll() is not None:
                 log = (self._folder / f"{name}.log").read_text(errors="replace")
-                raise StackError(f"{name} ended by itself:\n{log[-3000:]}")
+                raise StackError(f"{name} exited unexpectedly:\n{log[-3000:]}")
 
     def _wait_until_ready(self, name: str, port: int) -> bool:
         deadline = time.monotonic() + _READY_S
@@ -214,7 +216,7 @@ class _Stack:
         return False
 
     def _wait_until_scraped(self, port: int, targets: int) -> bool:
-        """Wait for the first good scrape of every target, so that a short run shows something."""
+        """Wait for the first successful scrape of every target, so that a short run shows data."""
         deadline = time.monotonic() + _READY_S
         while not self._stop.wait(_STEP_S):
             self._check()

@@ -1,4 +1,4 @@
-"""The supervisor: starts the cluster process and the exporter, shows what the exporter sees, and ends everything."""
+"""The supervisor: starts the cluster process and the exporter, shows what the exporter sees, and stops everything."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ _REFRESH_S: Final = 1.0
 _STEP_S: Final = 0.2
 _EXPORTER_START_S: Final = 30.0
 _EXPORTER_FINDS_S: Final = 120.0
-# Actors, storage units and Ray each take a few seconds to end; past this they are killed.
+# Actors, storage units and Ray each take a few seconds to stop. After this time they are killed.
 _CLUSTER_ENDS_S: Final = 30.0
 _LONGEST_FOLDER: Final = 30
 _LOG_TAIL_LINES: Final = 15
-# What would point the demo's Ray, or its exporter, to something that is not the demo's.
+# Variables that would make the demo's Ray or exporter use a cluster or receiver outside of the demo.
 _FOREIGN: Final = re.compile(r"RAY_|TQ_EXPORTER_")
-# The actors get their OpenTelemetry settings from the command line; Ray's own agent must see none.
+# The actors get their OpenTelemetry settings from the command line; Ray's own agent must get none.
 _NOT_FOR_RAY: Final = re.compile(r"OTEL_")
 
 
 class DemoError(RuntimeError):
-    """The demo cannot start or go on. The first line says why and what to do; log lines may follow."""
+    """The demo cannot start or continue. The first line says why and what to do; log lines may follow."""
 
 
 @dataclass(frozen=True)
 class DemoRequest:
-    """What the command line asks for.
+    """The arguments of the command line.
 
     Attributes:
-        listen: Where the exporter serves.
+        listen: Where the exporter serves HTTP.
         duration: Seconds to run once the exporter sees the data plane, None until a signal.
-        logs: Folder that keeps the logs, None for one that goes with the demo.
+        logs: Folder of the logs, None for one that is removed at the end.
         convention, rollouts, seed, otlp, chaos: See :class:`~exporter.demo.protocol.Options`.
     """
 
@@ -72,7 +72,7 @@ class DemoRequest:
 
 
 def supervise(request: DemoRequest, screen: Screen) -> None:
-    """Run the demo until its duration is over or SIGINT or SIGTERM comes; leave nothing behind.
+    """Run the demo until its duration is over or SIGINT or SIGTERM arrives. Leaves nothing behind.
 
     Raises:
         DemoError: It could not start, or a part of it failed.
@@ -118,7 +118,7 @@ class _Demo:
         self._show()
 
     def end(self) -> None:
-        """End the exporter and the cluster, in order where they obey, and whatever is left of them."""
+        """Ask the exporter and the cluster process to stop, wait, and kill what is left."""
         self._screen.close()
         children = [process for process in (self._exporter, self._cluster) if process is not None]
         if not children:
@@ -154,7 +154,7 @@ class _Demo:
     def _order(self, order: Options | Order) -> None:
         if self._cluster is None or self._cluster.stdin is None:
             return
-        with suppress(BrokenPipeError):  # it is dead, and its last event says so
+        with suppress(BrokenPipeError):  # the cluster process is dead; its last event says why
             self._cluster.stdin.write(msgspec.json.encode(order) + b"\n")
             self._cluster.stdin.flush()
 
@@ -186,7 +186,7 @@ class _Demo:
         say("Ctrl-C ends the demo." if self._request.duration is None else f"runs for {self._request.duration:g} s")
 
     def _show(self) -> None:
-        """Show what the exporter sees until the duration is over, which counts from when it sees the data plane."""
+        """Show what the exporter sees until the duration is over. It starts when the exporter sees the data plane."""
         ends: float | None = None
         find_by: float | None = time.monotonic() + _EXPORTER_FINDS_S
         was_up = False
@@ -212,7 +212,7 @@ class _Demo:
             self._stop.wait(wait_s)
 
     def _wait_for(self, kind: str) -> Event | None:
-        """Return the next event of *kind*, None when the demo is to stop before."""
+        """Return the next event of *kind*, None when the demo is stopped first."""
         while not self._stop.is_set():
             self._check_exporter()
             event = self._next_event(_STEP_S)
@@ -239,14 +239,14 @@ class _Demo:
 
     def _read_events(self, cluster: subprocess.Popen[bytes]) -> None:
         assert cluster.stdout is not None
-        with suppress(ValueError):  # the pipe was closed while it was read: the demo ends
+        with suppress(ValueError):  # the pipe was closed while it was read: the demo is stopping
             for text in cluster.stdout:
                 self._events.put(msgspec.json.decode(text, type=Event))
         self._events.put(None)
 
     def _check_exporter(self) -> None:
         if self._exporter is not None and self._exporter.poll() is not None:
-            raise DemoError(f"the exporter ended by itself:\n{_tail(self._logs / 'exporter.log')}")
+            raise DemoError(f"the exporter exited unexpectedly:\n{_tail(self._logs / 'exporter.log')}")
 
     def _ask_exporter(self) -> Snapshot | None:
         try:
@@ -257,12 +257,12 @@ class _Demo:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return this process's environment without pointers to another Ray, and with what keeps ours to itself."""
+    """Return this process's environment, without variables that point to another Ray and with an isolated Ray."""
     env = {name: value for name, value in os.environ.items() if not _FOREIGN.match(name)}
     return env | {
         "TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
-        # A token of its own: nothing is read from or written to the user's home.
+        # A token of its own, so that Ray neither reads nor writes one in the user's home.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # 127.0.0.1 on Linux too
@@ -273,7 +273,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _short_folder() -> str | None:
-    """Return where to make the folder. Ray puts Unix sockets into it, whose paths must stay below 107 bytes."""
+    """Return the parent of the demo's folder. Ray puts Unix sockets there, whose paths must stay below 107 bytes."""
     return "/tmp" if len(tempfile.gettempdir()) > _LONGEST_FOLDER and os.access("/tmp", os.W_OK) else None  # noqa: S108
 
 
@@ -286,7 +286,7 @@ def _tail(log: Path) -> str:
 
 @contextmanager
 def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set *stop*. More of them change nothing: to end takes seconds and must be finished."""
+    """Make SIGINT and SIGTERM set *stop*. Further signals have no effect, so that the shutdown can finish."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()

@@ -1,4 +1,4 @@
-"""The trainer actor: takes groups within its staleness window, trains, and raises the weight version."""
+"""The trainer actor: trains on groups within its staleness window and raises the weight version."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from exporter.demo.window import choose
 __all__ = ["GROUPS_PER_ROLLOUT", "MAX_LAG", "Trainer"]
 
 MAX_LAG: Final = 2
-"""By how many versions a group may be stale and still be trained on."""
+"""Largest lag in versions with which a group is still trained on."""
 
 GROUPS_PER_ROLLOUT: Final = 2
-"""Groups of a training step for each rollout actor: a little less than they make in the time of a step."""
+"""Groups of a training step per rollout actor: slightly fewer than a rollout generates during a step."""
 
 _LOOK_AGAIN_S = 0.3
 
 
 class Trainer(Actor):
-    """Trains on a batch of groups at a time and tells the rollouts and the exporter its new weight version."""
+    """Trains on one batch of groups at a time and publishes each new weight version."""
 
     def __init__(self, options: Options, rollouts: list[Any], *, telemetry: TelemetrySetUp = ProcessTelemetry) -> None:
         super().__init__(options, "trainer", telemetry)
@@ -42,8 +42,9 @@ class Trainer(Actor):
         self._tracer = trace.get_tracer("exporter.demo")
 
     def work(self, client: MetricsDataPlaneClient) -> None:
+        """See :meth:`Actor.work`."""
         if self._published is not client:
-            # A data plane that is new to this client may know no version, or an older one.
+            # A data plane that this client has just attached to may know no version, or an older one.
             client.publish_weight_version(self._weight_version)
             self._published = client
         partition = self.writer.partition
@@ -67,9 +68,11 @@ class Trainer(Actor):
             rollout.update_weights.remote(self._weight_version)
 
     def lost(self) -> None:
+        """See :meth:`Actor.lost`."""
         self._published = None
 
     def summary(self) -> str:
+        """See :meth:`Actor.summary`."""
         return f"trained {self._trained} groups up to version {self._weight_version}, evicted {self._evicted}"
 
     def _train(self, client: MetricsDataPlaneClient, groups: list[DataPlaneGroupMeta]) -> None:

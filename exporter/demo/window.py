@@ -1,4 +1,4 @@
-"""The trainer's staleness window: which groups to train on and which to give up. Pure."""
+"""The trainer's staleness window: which groups to train on and which to evict. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataplane.groups import DataPlaneGroupMeta
 __all__ = ["ABANDONED_AFTER", "Choice", "choose"]
 
 ABANDONED_AFTER = 8
-"""By how many versions a group that is still being written may miss the window before its producer counts as gone."""
+"""An unfinished group that misses the window by more versions than this is evicted: its producer counts as dead."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What to do now.
+    """What to train on and what to evict.
 
     Attributes:
         train: The next batch, oldest version first; empty when fewer groups are ready than a batch needs.
-        evict: What will never be trained on: too stale, failed, without a version, or left unfinished.
+        evict: Groups that will never be trained on: too stale, failed, without a version, or left unfinished.
     """
 
     train: list[DataPlaneGroupMeta]
@@ -32,7 +32,7 @@ def choose(groups: Iterable[DataPlaneGroupMeta], *, weight_version: int, max_lag
     Args:
         groups: What :meth:`~dataplane.interfaces.DataPlaneClient.list_metadata` returned.
         weight_version: The trainer's version.
-        max_lag: By how many versions a group may be behind it.
+        max_lag: Largest lag of a group behind it, in versions.
         batch_groups: Groups of one training step.
     """
     oldest = weight_version - max_lag

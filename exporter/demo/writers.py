@@ -1,7 +1,7 @@
-"""Keys and tags as the frameworks write them, one writer per tag convention. Pure: no tensors, no clock.
+"""Keys and tags as the frameworks write them: one writer per tag convention. Pure: no tensors, no clock.
 
-A rollout generates one :class:`Prompt` at a time. A writer plans its writes ahead as :class:`Step` s, spread
-over the generation's duration, and stamps the tags when a step's moment has come.
+A rollout generates one :class:`Prompt` at a time. A writer plans its writes ahead as :class:`Step` s over the duration
+of the generation, and makes the tags when a step is due.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Step:
     """One write of a group.
 
     Attributes:
-        at: When, as a share of the generation's duration, 0..1.
+        at: When it is due, as a fraction of the generation's duration, 0..1.
         keys: The rows it writes.
-        rows: Which of the prompt's completions they are; empty for a write of tags alone.
+        rows: Which of the prompt's completions the keys are; empty for a write of tags alone.
         status: The prompt's status from then on, where the convention has one.
     """
 
@@ -59,12 +59,12 @@ class Step:
 
 
 class TagWriter(Protocol):
-    """How one framework names partition and keys, and what it writes into tags."""
+    """The partition, keys and tags of one framework."""
 
     partition: str
 
     def plan(self, prompt: Prompt, rng: random.Random) -> list[Step]:
-        """Return the writes of *prompt*'s group in the order of their time."""
+        """Return the writes of *prompt*'s group in the order in which they are due."""
         ...
 
     def tags(
@@ -73,6 +73,8 @@ class TagWriter(Protocol):
         """Return one tag per key of *step*.
 
         Args:
+            prompt: The prompt whose group is written.
+            step: One of the writes that :meth:`plan` returned.
             now: Seconds since the epoch.
             weight_version: The weights at the time of the write.
             row_bytes: Tensor bytes of one row.
@@ -97,11 +99,12 @@ def draw_prompt(rng: random.Random, weight_version: int, max_tokens: int) -> Pro
 
 
 class Recovery:
-    """Every tag of the ``recovery`` convention. Some groups arrive in two puts and are incomplete in between."""
+    """Writes every tag of the ``recovery`` convention. Some groups arrive in two puts and are incomplete in between."""
 
     partition = "train"
 
     def plan(self, prompt: Prompt, rng: random.Random) -> list[Step]:
+        """See :meth:`TagWriter.plan`."""
         rows = tuple(range(prompt.size))
         if rng.random() >= _IN_TWO_PUTS:
             return [self._step(prompt, 1.0, rows)]
@@ -111,6 +114,7 @@ class Recovery:
     def tags(
         self, prompt: Prompt, step: Step, *, now: float, weight_version: int, row_bytes: int
     ) -> list[dict[str, Any]]:
+        """See :meth:`TagWriter.tags`."""
         tag = {
             "group_id": prompt.uid,
             "weight_version": prompt.weight_version,
@@ -122,6 +126,7 @@ class Recovery:
         return [dict(tag) for _ in step.keys]
 
     def samples(self, group: DataPlaneGroupMeta) -> list[str]:
+        """See :meth:`TagWriter.samples`."""
         return group.keys
 
     @staticmethod
@@ -130,29 +135,33 @@ class Recovery:
 
 
 class NemoRL:
-    """NeMo RL's asynchronous rollouts: one put per prompt group, nothing but the weight version in the tags."""
+    """NeMo RL's asynchronous rollouts: one put per prompt group, with only the weight version in the tags."""
 
     partition = "rollout_data"
 
     def plan(self, prompt: Prompt, rng: random.Random) -> list[Step]:
+        """See :meth:`TagWriter.plan`."""
         rows = tuple(range(prompt.size))
         return [Step(1.0, tuple(f"{prompt.uid}_g{row}" for row in rows), rows)]
 
     def tags(
         self, prompt: Prompt, step: Step, *, now: float, weight_version: int, row_bytes: int
     ) -> list[dict[str, Any]]:
+        """See :meth:`TagWriter.tags`."""
         return [{"weight_version": prompt.weight_version} for _ in step.keys]
 
     def samples(self, group: DataPlaneGroupMeta) -> list[str]:
+        """See :meth:`TagWriter.samples`."""
         return group.keys
 
 
 class Verl:
-    """verl: a prompt row that changes its status by writes of tags alone, and one put per session's trajectory."""
+    """verl: a prompt row whose status changes by writes of tags alone, and one put for each session's trajectory."""
 
     partition = "train"
 
     def plan(self, prompt: Prompt, rng: random.Random) -> list[Step]:
+        """See :meth:`TagWriter.plan`."""
         prompt_row = (prompt.uid,)
         steps = [Step(0.0, prompt_row, status="pending"), Step(0.1, prompt_row, status="running")]
         fails_after = rng.randrange(prompt.size) if rng.random() < _FAILS else None
@@ -165,6 +174,7 @@ class Verl:
     def tags(
         self, prompt: Prompt, step: Step, *, now: float, weight_version: int, row_bytes: int
     ) -> list[dict[str, Any]]:
+        """See :meth:`TagWriter.tags`."""
         if not step.rows:
             return [{"is_prompt": True, "status": step.status, "global_steps": prompt.weight_version}]
         return [
@@ -182,6 +192,7 @@ class Verl:
         ]
 
     def samples(self, group: DataPlaneGroupMeta) -> list[str]:
+        """See :meth:`TagWriter.samples`."""
         return [key for key in group.keys if key != group.group_id]
 
 

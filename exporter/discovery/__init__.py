@@ -1,6 +1,6 @@
-"""Discovery: where is the controller? Three ways, one answer.
+"""Finds the controller: at a fixed address, from a file, or through Ray.
 
-A look-up finds and never makes: it creates no controller, no cluster, and changes nothing in either.
+A look-up never creates or changes a controller or a cluster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Discovery(Protocol):
     """One way to find the controller.
 
     Attributes:
-        kind: Which way it is.
+        kind: Which of the three ways it is.
         recheck_s: Seconds after which to look again while all is well; None to look only after a failed ping.
     """
 
@@ -35,11 +35,11 @@ class Discovery(Protocol):
         ...
 
     def look(self, previous: Endpoint | None) -> Found | Absent:
-        """Look once. Blocks, but never longer than the configured deadline.
+        """Look the controller up once. Blocks for the configured deadline at most.
 
         Args:
-            previous: The controller in use until now, None when there was none. It tells a controller that was
-                ended from one that never was.
+            previous: The controller in use until now, None when there was none. With it, the look-up can tell a
+                controller that has ended from one that never existed.
 
         Raises:
             DataPlaneError: The look-up itself failed, so nothing is known: ``DataPlaneTimeout`` when it took too
@@ -49,12 +49,12 @@ class Discovery(Protocol):
         ...
 
     def close(self) -> None:
-        """End a look-up in flight, in any thread, and refuse further ones. Idempotent."""
+        """Abort a look-up in flight and refuse further ones. May be called from any thread. Idempotent."""
         ...
 
 
 def build_discovery(config: Config) -> Discovery:
-    """Return the way to find the controller that *config* names."""
+    """Return the discovery that *config* selects."""
     from exporter.discovery.address import AddressDiscovery
     from exporter.discovery.file import FileDiscovery
     from exporter.discovery.ray_child import RayDiscovery

@@ -12,7 +12,7 @@ __all__ = ["AddressDiscovery"]
 
 
 class AddressDiscovery:
-    """Always finds the controller at *address*, and knows nothing else of it: no ids, no storage units."""
+    """Always returns the controller at *address*, without ids or storage units, which are not known."""
 
     kind: Final[DiscoveryKind] = "address"
     recheck_s: Final[float | None] = None
@@ -21,7 +21,7 @@ class AddressDiscovery:
         self._found = Found(Endpoint(address=address))
 
     def look(self, previous: Endpoint | None) -> Found:
-        """See :meth:`exporter.discovery.Discovery.look`. Never fails: only a ping tells whether one is there."""
+        """See :meth:`exporter.discovery.Discovery.look`. Never fails; only a ping tells whether one answers."""
         return self._found
 
     def close(self) -> None:

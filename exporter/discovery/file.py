@@ -18,9 +18,9 @@ _MAX_BYTES = 1 << 20
 
 
 class FileDiscovery:
-    """Reads the discovery record in *path*; it may come, change and go at any time, and so may its folder.
+    """Reads the discovery record in *path*. The file and its folder may appear, change or disappear at any time.
 
-    The content alone counts, never the file's times: a shared file system does not keep those in step.
+    Only the content counts, never the file's timestamps, which are unreliable on shared file systems.
     """
 
     kind: Final[DiscoveryKind] = "file"
@@ -31,10 +31,10 @@ class FileDiscovery:
         self._seen = False
 
     def look(self, previous: Endpoint | None) -> Found | Absent:
-        """See :meth:`exporter.discovery.Discovery.look`. A record that was there and was removed has ended.
+        """See :meth:`exporter.discovery.Discovery.look`. A record that was removed means that the data plane has ended.
 
         Raises:
-            DataPlaneReadError: The file cannot be read or holds no discovery record.
+            DataPlaneReadError: The file cannot be read or is not a discovery record.
         """
         try:
             with self._path.open("rb") as file:

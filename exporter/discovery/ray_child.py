@@ -1,4 +1,4 @@
-"""Discovery through Ray, from the parent's side: start a look-up process, read its line, end it in time."""
+"""Discovery through Ray: starts a look-up process, reads its one line of output, and kills it at the deadline."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from exporter.model.results import Absent, Found
 
 __all__ = ["RayDiscovery", "decode_answer"]
 
-# Not with -m, which would put the folder that the exporter was started in before the installed packages.
+# Not with -m, which would put the working directory before the installed packages.
 _COMMAND: Final = (
     sys.executable,
     "-c",
     "import sys; sys.path[:] = filter(None, sys.path); from exporter.discovery.ray_lookup import main; main()",
 )
-# Made for a training job or for this process; in the look-up they would change how it attaches.
+# Variables for a training job or for this process, which would change how the look-up attaches.
 _NOT_INHERITED: Final = ("RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK", "RAY_LOGGING_CONFIG_ENCODING")
-# An answer is a line; of endless output the end is enough to see that it is none.
+# The answer is one line. Of unlimited output the last part is enough to see that it is not an answer.
 _MAX_SAID: Final = 1 << 20
 _TOKEN_TROUBLE: Final = re.compile(rb"Unauthenticated|InvalidAuthToken|RAY_AUTH_TOKEN")
 
 
 class RayDiscovery:
-    """Asks the Ray cluster at *address* for the controller, in a process that is gone after *timeout_s* seconds.
+    """Asks the Ray cluster at *address* for the controller, in a process that is killed after *timeout_s* seconds.
 
     Args:
         address: ``auto``, ``HOST:PORT`` of the GCS, or ``ray://HOST:PORT``.
@@ -78,7 +78,7 @@ class RayDiscovery:
             raise DataPlaneUnavailable("discovery was closed during a look-up", operation="discover")
         if not ended:
             message = (
-                f"Ray at {self._address} gave no answer within {self._timeout_s:g} s (nor would a wrong port or token)"
+                f"Ray at {self._address} gave no answer within {self._timeout_s:g} s (as with a wrong port or token)"
             )
             raise DataPlaneTimeout(message + _hint(noise), operation="discover")
         if not output.strip():
@@ -109,7 +109,7 @@ class RayDiscovery:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     env={**environment, **RAY_ENVIRONMENT},
-                    start_new_session=True,  # a group of its own: killed as a whole, and deaf to Ctrl-C
+                    start_new_session=True,  # in a process group of its own: killed as a unit, receives no Ctrl-C
                 )
             except OSError as error:
                 message = f"cannot start a look-up process: {error.strerror or error}"
@@ -127,7 +127,7 @@ class RayDiscovery:
 
 
 def _listen(child: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes, bool]:
-    """Return what *child* wrote on standard output and error, of each the end, and whether it ended in time."""
+    """Return the last part of what *child* wrote to stdout and to stderr, and whether it exited in time."""
     said = {child.stdout: b"", child.stderr: b""}
     deadline = time.monotonic() + timeout_s
     with selectors.DefaultSelector() as selector:
@@ -152,11 +152,11 @@ class _Answer(msgspec.Struct):
 
 
 def decode_answer(output: bytes, noise: bytes = b"") -> Found | Absent:
-    """Return what a look-up's line of JSON says.
+    """Decode the line of JSON that a look-up printed.
 
     Args:
         output: What it wrote on standard output.
-        noise: What it wrote on standard error; tells why Ray refused.
+        noise: What it wrote on standard error, which shows why Ray refused.
 
     Raises:
         DataPlaneError: The error in the line, or DataPlaneReadError when it cannot be read.
@@ -174,14 +174,14 @@ def decode_answer(output: bytes, noise: bytes = b"") -> Found | Absent:
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    """End the look-up and all that it started. Only before it was waited for: later its id may be another's."""
+    """Kill the look-up and every process that it started. Call it before the child is reaped: ids are reused."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
 
 
 def _hint(noise: bytes) -> str:
-    # Ray itself says only "Failed to connect"; the reason is in what its core writes.
+    # Ray's exception says only "Failed to connect"; its core writes the reason to standard error.
     if not _TOKEN_TROUBLE.search(noise):
         return ""
     return "; Ray refused the token: give this process the cluster's RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH"
@@ -189,4 +189,4 @@ def _hint(noise: bytes) -> str:
 
 def _last_line(noise: bytes) -> str:
     lines = [line for line in noise[-4000:].decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else "it said nothing"
+    return lines[-1].strip()[:300] if lines else "it printed nothing"

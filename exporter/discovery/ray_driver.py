@@ -1,6 +1,6 @@
-"""Becoming a driver of a Ray that runs, and never of one that this starts. For processes that Ray may block or end.
+"""Connects this process to a running Ray as a driver. Never starts a Ray.
 
-Whoever uses it needs a deadline of its own, from outside of this thread.
+Ray may block this thread or end the process. The caller must enforce a deadline from another thread or process.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ RAY_ENVIRONMENT: Final[Mapping[str, str]] = {
     "RAY_py_gcs_connect_timeout_s": "2",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-"""What a process needs in its environment before it imports Ray to connect."""
+"""Environment variables to set before Ray is imported."""
 
 _CONNECT_TIMEOUT_S: Final = 3.0
 
 
 class NoRayError(Exception):
-    """There is no Ray. ``str()`` says where."""
+    """No Ray runs there. ``str()`` says where it was looked for."""
 
 
 def connect(address: str) -> Any:
-    """Become a driver of the cluster at *address* and return the module ``ray``.
+    """Connect to the cluster at *address* as a driver and return the module ``ray``.
 
     Args:
         address: ``auto``, ``HOST:PORT`` of the GCS, or ``ray://HOST:PORT``.
 
     Raises:
-        NoRayError: None runs there.
+        NoRayError: No Ray runs there.
         DataPlaneTimeout: The address does not accept a connection in time.
         DataPlaneUnavailable: It cannot be reached, or Ray refuses.
         DataPlaneBadRequest: Ray is not installed here, or in another version than the cluster's.
@@ -72,7 +72,7 @@ def connect(address: str) -> Any:
 
 
 def import_needed(name: str) -> Any:
-    """Return the module *name*; DataPlaneBadRequest, which says what to install, where it cannot be imported."""
+    """Import the module *name*. When that fails, raise a DataPlaneBadRequest that says what to install."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -95,7 +95,7 @@ def discovery_error(kind: type[DataPlaneError], message: str) -> DataPlaneError:
 
 
 def _resolve_auto(address: str) -> str:
-    """Return the address to use. ``RAY_ADDRESS`` stands in for ``auto``, but never as ``local``: that starts a Ray."""
+    """Return the address to use: ``auto`` becomes ``RAY_ADDRESS`` if set. ``local`` is refused: it starts a Ray."""
     own = os.environ.pop("RAY_ADDRESS", "")
     if address != "auto" or not own:
         return address
@@ -106,7 +106,7 @@ def _resolve_auto(address: str) -> str:
 
 
 def _listens(address: str) -> bool:
-    """Return whether something accepts connections there; where nothing does, Ray would try for minutes."""
+    """Return whether something accepts connections there. Without this check Ray would retry for minutes."""
     host, port = split_host_port(address.removeprefix("ray://"))
     try:
         socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S).close()

@@ -27,19 +27,19 @@ from exporter.model.results import Absent
 
 __all__ = ["main"]
 
-# The last part of the deadline is for saying that nobody answered.
+# Part of the deadline that is reserved for reporting that nobody answered.
 _RESERVE_S = 1.0
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Look once, print the answer on standard output and end the process."""
+    """Look the controller up once, print the answer on standard output and end the process."""
     parser = argparse.ArgumentParser(prog="python -m exporter.discovery.ray_lookup")
     parser.add_argument("address", help="auto, HOST:PORT or ray://HOST:PORT")
-    parser.add_argument("--deadline", type=float, required=True, help="seconds until this process must be gone")
-    parser.add_argument("--previous", help="Ray's id of the controller that was there before")
+    parser.add_argument("--deadline", type=float, required=True, help="seconds until this process must have ended")
+    parser.add_argument("--previous", help="Ray's id of the previous controller's actor")
     options = parser.parse_args(arguments)
     until = time.monotonic() + options.deadline
-    # The kernel ends us even when the parent is gone and Ray holds every thread.
+    # The kernel ends this process even when the parent is gone and Ray blocks every thread.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(math.ceil(options.deadline) + 1)
     # Standard output is for the answer alone; what Ray and its libraries print there goes to the log.
@@ -49,11 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
         answer = _encode(_look(options.address, options.previous, until))
     except DataPlaneError as error:
         answer = _encode_error(error, str(error))
-    except Exception as error:  # whatever it was: say so, rather than leave by Ray's way out, which can block
+    except Exception as error:  # report it here: Ray's exit handlers can block
         traceback.print_exc()
         answer = _encode_error(error, one_line(f"the look-up failed: {type(error).__name__}: {error}"))
     os.write(answer_fd, answer + b"\n")
-    # Ray's own way out can block, or end other things; nothing here needs it.
+    # Skip Ray's exit handlers: they can block or end other processes, and nothing here needs them.
     os._exit(0)
 
 
@@ -96,7 +96,7 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
 
 
 def _absent(actor_id: str | None) -> Absent:
-    """Return why the named actor is not there, from Ray's record of the one that was."""
+    """Return why there is no controller, from Ray's record of the previous one."""
     if actor_id is None:
         return Absent(ended=False, detail="Ray has no TransferQueue controller")
     record = _actor(actor_id)
@@ -108,10 +108,11 @@ def _absent(actor_id: str | None) -> Absent:
 
 
 def _is_intended(cause: Any) -> bool:
-    """Return whether Ray's record of a death says that someone wanted it.
+    """Return whether Ray's record of a death says that the actor was ended on purpose.
 
-    ``ray.kill`` (also by ``transfer_queue.close``), an actor that was told to exit or that nobody refers to, and an
-    owner that went in an orderly way. Ray calls a driver that ended by SIGTERM or an uncaught exception orderly, too.
+    These count as on purpose: ``ray.kill`` (also through ``transfer_queue.close``), an actor that was told to exit or
+    has no references left, and an owner that exited in an orderly way. Ray also calls a driver orderly that ended by
+    SIGTERM or an uncaught exception.
     """
     reason = cause.DESCRIPTOR.fields_by_name["reason"].enum_type.values_by_number[cause.reason].name
     if reason in ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED"):
@@ -120,7 +121,7 @@ def _is_intended(cause: Any) -> bool:
 
 
 def _actor(actor_id: str) -> dict[str, Any]:
-    """Return Ray's record of an actor; empty where there is none to be had, as through ``ray://``."""
+    """Return Ray's record of an actor; empty where none is available, as through ``ray://``."""
     try:
         from ray._private import state
 

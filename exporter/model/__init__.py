@@ -1,1 +1,1 @@
-"""What the polls say and what it adds up to. No threads, no I/O."""
+"""The state that the polls' results add up to, and the snapshot made from it. No threads, no I/O."""

@@ -1,7 +1,7 @@
-"""What passes through the partitions, told from one listing to the next.
+"""Arrivals and departures of groups, counted by comparing each listing with the one before.
 
 A group that lives for less than the time between two listings is never seen, so all counts are lower bounds.
-From outside, trained and evicted look alike: both are departures.
+Listings cannot tell trained from evicted groups: both count as departed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _POLLS_BEFORE_RESET = 2
 
 
 class _Resident(NamedTuple):
-    """What is remembered of a group from one listing to the next. ``first_seen`` is monotonic: a clock may jump."""
+    """What is kept of a group between two listings. ``first_seen`` is monotonic, since the wall clock may jump."""
 
     first_seen: float
     created_at: float | None
@@ -104,10 +104,11 @@ class FlowTracker:
         self._max_partitions = max_partitions
         self._partitions: dict[str, _Partition] = {}
         self._counters: dict[str, _Counters] = {}
-        self._expired = _Counters()  # the sum of those that are no longer exposed
+        self._expired = _Counters()  # the sum of the counters that are no longer exposed
         self._published: int | None = None
         self._epoch = 0.0  # the wall clock's time when the monotonic clock was 0, as of the last poll
-        self._unseen: set[str] | None = None  # partitions older than the first poll, not listed yet; None before it
+        # Partitions that existed at the first poll and were not listed yet; None before that poll.
+        self._unseen: set[str] | None = None
 
     def label(self, partition: str) -> str:
         """Return the label that *partition* is counted under: its name, or ``other`` past the limit."""
@@ -134,7 +135,7 @@ class FlowTracker:
         return {group_id: resident.first_seen + self._epoch for group_id, resident in residents.items()}
 
     def begin_poll(self, partitions: Iterable[str], published_version: int | None, *, time: float, now: float) -> None:
-        """Take in the names of all partitions; groups of those that are gone have departed.
+        """Begin a round over all partitions. The groups of partitions that are gone count as departed.
 
         Args:
             partitions: Every partition that exists now.
@@ -154,7 +155,7 @@ class FlowTracker:
     def observe(self, partition: str, groups: Sequence[DataPlaneGroupMeta], *, time: float) -> None:
         """Compare a partition's *groups* with its last listing.
 
-        The first listing of a partition that was there at the first poll is a baseline and counts nothing.
+        The first listing of a partition that existed at the first poll is a baseline and counts nothing.
 
         Args:
             partition: Its name.
@@ -187,7 +188,7 @@ class FlowTracker:
         known.residents = after
 
     def lose_all(self) -> None:
-        """A new controller answers: what was in the last one is lost, and its versions say nothing any more."""
+        """Count all groups as lost and forget the versions, since a new controller answers."""
         for known in self._partitions.values():
             self._counters[known.label].lost += len(known.residents)
         self._partitions.clear()
@@ -208,7 +209,7 @@ class FlowTracker:
         return tuple(counters.freeze(label) for label, counters in sorted(self._counters.items()))
 
     def total(self) -> PartitionFlow:
-        """Return the flow of all labels together since the start, those that are no longer exposed included."""
+        """Return the flow of all labels together since the start, including labels that are no longer exposed."""
         total = _Counters()
         for counters in (self._expired, *self._counters.values()):
             total.add(counters)
@@ -242,8 +243,8 @@ class FlowTracker:
 def _update_newest_seen(known: _Partition, newest: int | None, newest_arrival: int | None) -> None:
     """Raise the newest version seen, or lower it when a run was resumed from an older checkpoint.
 
-    Old groups that stay behind after the newer ones were consumed are no sign of that; new groups that arrive
-    with lower versions are. It takes two polls in a row, so that one late group does not move the reference.
+    New groups that arrive with lower versions are a sign of a resumed run; old groups that remain after newer ones were
+    consumed are not. The reference moves after two such polls in a row, so that one late group does not move it.
     """
     if newest is None:
         return

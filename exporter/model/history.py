@@ -1,8 +1,8 @@
-"""The last hour, in memory, for the live page: samples of snapshots in a fixed amount of memory.
+"""The last hour for the live page: samples of snapshots, kept in a fixed amount of memory.
 
-Two windows, a fine one over the last minutes and a coarse one over the last hour. All arrays are made at the start and
-written in a circle, so neither time nor the number of partitions makes them grow. What was unknown when a sample was
-taken is a gap in it, never 0 and never the value before.
+Two windows, a fine one over the last minutes and a coarse one over the last hour. All arrays are ring buffers allocated
+at the start, so neither time nor the number of partitions makes them grow. A value that is unknown at a sample is a
+gap, never 0 and never the value before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from exporter.model.snapshot import Incident, PartitionFlow, PartitionState, Sna
 __all__ = ["COLUMNS", "MAX_BYTES", "MAX_SERIES", "SAMPLES", "WINDOWS", "History", "PlaneState", "plane_state"]
 
 PlaneState = Literal["never_found", "found", "silent", "lost", "ended"]
-"""How the data plane is, in one word: a discovery state, where ``found`` means that it answers, ``silent`` not."""
+"""State of the data plane: the discovery state, except that ``silent`` means found but not answering."""
 
 WINDOWS: Final[Mapping[str, float]] = {"recent": 2.0, "hour": 24.0}
 """Name of each window to the seconds between two of its samples."""
@@ -32,7 +32,7 @@ SAMPLES: Final = 150
 """Samples per window: 5 minutes and 1 hour."""
 
 MAX_SERIES: Final = 20
-"""Partitions with a series of their own; all of them are in the total."""
+"""Partitions with a series of their own. The total includes all partitions."""
 
 COLUMNS: Final = (
     "ready",
@@ -47,11 +47,11 @@ COLUMNS: Final = (
     "reference_version",
     "listed",
 )
-"""What a series holds. ``arrived``, ``departed`` and ``lost`` count since the exporter started, and change only with a
-listing; ``listed`` is how many seconds old the newest listing was at the sample."""
+"""The columns of a series. ``arrived``, ``departed`` and ``lost`` count since the exporter started, and change only
+with a listing; ``listed`` is how many seconds old the newest listing was at the sample."""
 
 MAX_BYTES: Final = 2 * 2**20
-"""Memory that a history holds at most: arrays, names, the log of polls and its last JSON. A test measures it."""
+"""Upper bound of a history's memory: arrays, names, the log of polls and its last JSON. A test measures it."""
 
 _FAILURES_KEPT = 60
 _SUCCESSES_KEPT = 12
@@ -63,7 +63,7 @@ _UNKNOWN = math.nan
 
 
 def plane_state(snapshot: Snapshot) -> PlaneState:
-    """Return how the data plane is."""
+    """Return the state of the data plane."""
     if snapshot.discovery == "found" and not snapshot.up:
         return "silent"
     return snapshot.discovery
@@ -71,7 +71,7 @@ def plane_state(snapshot: Snapshot) -> PlaneState:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """When the data plane went into a state, seconds since the epoch, and why."""
+    """When the data plane entered a state, seconds since the epoch, and why."""
 
     at: float
     state: PlaneState
@@ -80,7 +80,7 @@ class _Change:
 
 @dataclass(frozen=True, slots=True)
 class _Poll:
-    """One poll, or several failures of one kind in a row: the first, the last and how many."""
+    """One poll, or several equal failures in a row: times of the first and the last, and how many."""
 
     at: float
     first_at: float
@@ -94,7 +94,7 @@ class _Poll:
 
 
 class History:
-    """Takes in snapshots and gives them back as columns. Thread-safe; does no I/O.
+    """Records snapshots and returns them as columns over time. Thread-safe; does no I/O.
 
     Args:
         clock: Tells the time.
@@ -114,7 +114,7 @@ class History:
         self._encoded: dict[str, tuple[int, bytes]] = {}
 
     def observe(self, snapshot: Snapshot) -> None:
-        """Take in *snapshot*. Cheap unless a sample is due; call it as often as there are snapshots."""
+        """Record *snapshot*. Cheap unless a sample is due, so call it with every snapshot."""
         now = self._clock.monotonic()
         with self._lock:
             self._note_change(snapshot)
@@ -170,7 +170,7 @@ class History:
         }
 
     def _rows(self, snapshot: Snapshot) -> dict[int, Sequence[float]]:
-        """Return slot to row; slot 0 is the total. A partition that is not listed has no row: it is unknown."""
+        """Return a row per slot; slot 0 is the total. A partition that is not listed is unknown and has no row."""
         flows = {flow.partition: flow for flow in snapshot.flows}
         rows: dict[int, Sequence[float]] = {0: _row(snapshot.total, snapshot.total_flow, snapshot.taken_at)}
         for part in snapshot.partitions:
@@ -205,7 +205,7 @@ class History:
             self._note_failure(incident)
 
     def _note_failure(self, incident: Incident) -> None:
-        """Keep a failure; one that only repeats its source's last one is counted, so that it drives no other out."""
+        """Keep a failure. A repetition of its source's last one only raises its count and pushes no other one out."""
         detail = incident.detail[:_MAX_TEXT]
         kind = (incident.source, incident.operation, incident.error_type, detail)
         for index in range(len(self._failures) - 1, -1, -1):
@@ -221,7 +221,7 @@ class History:
 
 
 class _Window:
-    """One circle of samples: a column per figure, for the total (slot 0) and each partition's slot."""
+    """One ring buffer of samples: a column per figure, for the total (slot 0) and each partition's slot."""
 
     def __init__(self, every_s: float) -> None:
         self.every_s = every_s
@@ -237,7 +237,7 @@ class _Window:
         return now >= self._due
 
     def add(self, now: float, time: float, state: int, ping: float | None, rows: Mapping[int, Sequence[float]]) -> None:
-        # On a grid, so that samples do not drift apart; after a pause it starts anew.
+        # On a grid, so that samples do not drift apart. After a pause the grid starts anew.
         on_grid = self._due + self.every_s
         self._due = on_grid if on_grid > now else now + self.every_s
         index = self._added % SAMPLES
@@ -252,15 +252,15 @@ class _Window:
                 column[index] = value
 
     def clear(self, slot: int) -> None:
-        """Forget a slot's past: it is another partition's from now on."""
+        """Clear a slot, which belongs to another partition from now on."""
         self._columns[slot] = [_blank() for _ in COLUMNS]
 
     def order(self) -> list[int]:
-        """Return the places of the samples, oldest first."""
+        """Return the indices of the samples, oldest first."""
         return [number % SAMPLES for number in range(max(self._added - SAMPLES, 0), self._added)]
 
     def times(self, order: Iterable[int]) -> list[float]:
-        """Return the samples' times by today's wall clock: a clock that was set does not fold the past over itself."""
+        """Return the samples' times by the present wall clock, so that setting the clock does not reorder the past."""
         last = self._monotonic[(self._added - 1) % SAMPLES]
         return [round(self._last_time - (last - self._monotonic[index]), 3) for index in order]
 
@@ -269,20 +269,20 @@ class _Window:
 
 
 class _Slots:
-    """Which partition has which series. One keeps its own until another needs it and it is gone itself."""
+    """Which partition has which series. A partition keeps its slot until it is gone and another one needs it."""
 
     def __init__(self) -> None:
         self._names: list[str | None] = [None] * MAX_SERIES
         self.present: dict[str, int] = {}
 
     def assign(self, partitions: Sequence[PartitionState]) -> list[int]:
-        """Give the *partitions* their slots, the fullest first; return the slots that changed hands."""
+        """Assign slots to the *partitions*, the fullest first; return the slots that have a new owner."""
         names = {part.partition for part in partitions}
         held = {name: slot for slot, name in enumerate(self._names, start=1) if name is not None}
         changed: list[int] = []
         newcomers = [part for part in partitions if part.partition not in held and len(part.partition) <= _MAX_NAME]
         free = [slot for slot, name in enumerate(self._names, start=1) if name not in names]
-        free.sort(key=lambda slot: self._names[slot - 1] is not None)  # the unused before those with a past
+        free.sort(key=lambda slot: self._names[slot - 1] is not None)  # unused slots first
         newcomers.sort(key=lambda part: -sum(part.groups.values()))
         for part, slot in zip(newcomers, free, strict=False):
             self._names[slot - 1] = part.partition
@@ -312,7 +312,7 @@ def _blank() -> array[float]:
 
 
 def _take(column: array[float], order: Iterable[int]) -> list[float | None]:
-    """Return a column's figures; whole numbers as such, which halves the JSON."""
+    """Return a column's figures; whole numbers as integers, which halves the JSON."""
     found: list[float | None] = []
     for index in order:
         value = column[index]

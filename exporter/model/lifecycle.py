@@ -1,4 +1,4 @@
-"""Whether a data plane was found, which controller it has, and whether that answers."""
+"""Whether a data plane was found, which controller it has, and whether the controller answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Lifecycle:
         endpoint: The controller in use, None when there is none.
         generation: How many controllers have been seen; 0 before the first.
         up: Whether the last ping succeeded.
-        capabilities: What the reader claims, None while no ping has succeeded.
+        capabilities: What the reader supports, None while no ping has succeeded.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -36,11 +36,11 @@ class Lifecycle:
 
     @property
     def running(self) -> bool:
-        """Whether a failure is one of the data plane: none runs yet before it was found, nor after its end."""
+        """Whether a failure counts as the data plane's: not before one was found, and not after it ended."""
         return self.discovery in ("found", "lost")
 
     def adopt(self, endpoint: Endpoint) -> bool:
-        """Poll *endpoint* from now on; return whether it is another controller than the last one."""
+        """Note the controller that is polled from now on; return whether it is another one than the last."""
         last, self._last_endpoint = self._last_endpoint, endpoint
         self.endpoint = endpoint
         return bool(last and last.actor_id and endpoint.actor_id and last.actor_id != endpoint.actor_id)
@@ -50,10 +50,10 @@ class Lifecycle:
         if self.generation:
             self.generation += 1
             self._recorder.restart()
-            logger.warning("a new controller took over; this is generation %d", self.generation)
+            logger.warning("a new controller took over; %d controllers seen since the start", self.generation)
 
     def answered(self, capabilities: DataPlaneCapabilities) -> None:
-        """A ping succeeded."""
+        """Note a successful ping: the data plane is found and up."""
         self.up = True
         self.capabilities = capabilities
         if self.discovery != "found":
@@ -62,19 +62,19 @@ class Lifecycle:
         self.generation = self.generation or 1
 
     def lose(self, detail: str) -> None:
-        """The controller is gone, as *detail* says."""
+        """Note that the controller is gone; *detail* says why."""
         if self.discovery == "found":
             self.discovery = "lost"
             logger.error("lost TransferQueue: %s", detail)
 
     def end(self, detail: str) -> None:
-        """The controller was ended on purpose, as *detail* says."""
+        """Note that the controller was ended on purpose; *detail* says how."""
         if self.running:
             self.discovery = "ended"
             logger.info("TransferQueue was ended on purpose: %s", detail or "its owner took it down")
         self.endpoint = None
 
     def forget_answers(self) -> None:
-        """Another controller is polled from now on, or none."""
+        """Forget what pings said: another controller is polled from now on, or none."""
         self.up = False
         self.capabilities = None

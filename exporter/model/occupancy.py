@@ -1,4 +1,4 @@
-"""What a partition holds, summed up from its groups. Pure functions."""
+"""The state of a partition, computed from its groups. Pure functions."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def summarise(
 
 
 def nothing(label: str, listed_at: float) -> PartitionState:
-    """Return the state of no partitions at all, known since *listed_at*."""
+    """Return the sum over no partitions: a listing at *listed_at* had none."""
     return summarise(label, (), listed_at=listed_at, reference=None, first_seen={}, max_versions=0)
 
 
@@ -114,8 +114,8 @@ def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> 
     """Return the sum of several partitions under one label.
 
     Lags are each counted from their own partition's reference; the versions themselves are only comparable
-    when the partitions are of one run, as partitions of one controller are. The reference is that of the partition
-    that leads.
+    when the partitions are of one run, as partitions of one controller are. The reference is the highest one among the
+    partitions.
     """
     versions: Counter[int | None] = Counter()
     older = 0

@@ -1,4 +1,4 @@
-"""What is in the partitions and what passes through them: listings folded into states, flows and their totals."""
+"""The partitions' states and flows, and their totals, computed from the listings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Partitions"]
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """A partition's state with the monotonic time of its listing and for how long that stays true."""
+    """A partition's state, the monotonic time of its listing, and for how many seconds it stays valid."""
 
     state: PartitionState
     at: float
@@ -24,7 +24,7 @@ class _Listed:
 
 
 class Partitions:
-    """Folds the rounds over the partitions. Not thread-safe.
+    """Folds the metadata polls. Not thread-safe.
 
     Args:
         clock: Tells the time.
@@ -39,7 +39,7 @@ class Partitions:
         self._listed: dict[str, _Listed] = {}
 
     def take_in(self, poll: MetadataPoll, *, keep_s: float) -> None:
-        """Take in a round; what it listed stays true for *keep_s* seconds."""
+        """Fold in one poll. Its listings stay valid for *keep_s* seconds."""
         now, time = self._clock.monotonic(), self._clock.time()
         self._flow.begin_poll(poll.partitions, poll.published_version, time=time, now=now)
         for listing in poll.listings:
@@ -57,16 +57,16 @@ class Partitions:
             del self._listed[partition]
 
     def hold(self, partition: str, keep_s: float) -> None:
-        """Keep what was last listed of *partition* for *keep_s* seconds: it is listed less often from now on."""
+        """Keep the last listing of *partition* valid for *keep_s* seconds: it is listed less often from now on."""
         listed = self._listed.get(partition)
         if listed is not None:
             self._listed[partition] = replace(listed, keep_s=keep_s)
 
     def has_other_groups(self, poll: MetadataPoll) -> bool | None:
-        """Return whether *poll* has none of the groups of the last listings, None while that cannot be told.
+        """Return whether *poll* has none of the groups of the last listings, None while that is unknown.
 
-        It can be told when every partition that had groups was listed again or is gone. Without groups there is
-        nothing to compare, so nothing has changed.
+        It is known once every partition that had groups was listed again or is gone. Without groups there is nothing to
+        compare, and the result is False.
         """
         listed = {listing.partition: (group.group_id for group in listing.groups) for listing in poll.listings}
         if self._flow.has_any_of(listed):
@@ -76,16 +76,16 @@ class Partitions:
         return bool(self._flow.resident_partitions())
 
     def lose_all(self) -> None:
-        """A new controller answers: what was in the last one is lost."""
+        """Count all groups as lost and forget the listings, since a new controller answers."""
         self._flow.lose_all()
         self._listed.clear()
 
     def forget_listings(self) -> None:
-        """What was listed is not true any more, or not of the controller in use."""
+        """Forget all listings: they are too old, or of another controller."""
         self._listed.clear()
 
     def drop_stale(self) -> None:
-        """Forget the listings that are too old to be true."""
+        """Forget the listings that are no longer valid."""
         now = self._clock.monotonic()
         self._listed = {name: listed for name, listed in self._listed.items() if now - listed.at <= listed.keep_s}
 
@@ -100,7 +100,7 @@ class Partitions:
         )
 
     def total(self, states: Iterable[PartitionState], empty_since: float | None) -> PartitionState | None:
-        """Return the sum of all *states*; without any it is unknown, unless it is known since when there are none."""
+        """Return the sum of all *states*. Without states it is None, or all zero if *empty_since* is known."""
         parts = list(states)
         if parts:
             return self._merge(ALL_PARTITIONS, parts)
@@ -111,7 +111,7 @@ class Partitions:
         return self._flow.flows()
 
     def total_flow(self) -> PartitionFlow:
-        """Return the flow through all partitions, those that are gone included."""
+        """Return the flow through all partitions, including those that are gone."""
         return self._flow.total()
 
     def _merge(self, label: str, parts: list[PartitionState]) -> PartitionState:

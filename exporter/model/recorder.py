@@ -1,4 +1,4 @@
-"""What is counted as it happens, with a fixed label set. Implemented by :mod:`exporter.telemetry`."""
+"""Interface for events that are counted under a fixed label set. Implemented by :mod:`exporter.telemetry`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ class Recorder(Protocol):
     """Counts pings, polls, errors and restarts. Thread-safe."""
 
     def ping(self, duration_s: float, error_type: str | None) -> None:
-        """A ping took *duration_s* seconds, and failed with *error_type* unless that is None."""
+        """Record a ping of *duration_s* seconds. It failed with *error_type* unless that is None."""
         ...
 
     def error(self, operation: str, error_type: str) -> None:
-        """An operation on the data plane failed."""
+        """Count a failed operation on the data plane."""
         ...
 
     def poll(self, source: str, outcome: Literal["ok", "failed"]) -> None:
-        """A poll ended."""
+        """Count a poll that ended."""
         ...
 
     def skipped(self, source: str) -> None:
-        """A poll was due while the last one was still running."""
+        """Count a poll that was skipped because the last one was still running."""
         ...
 
     def restart(self) -> None:
-        """A new controller took the place of the last one."""
+        """Count a new controller that replaced the last one."""
         ...
 
     def refused(self, limit: str) -> None:
-        """A reply was refused because it exceeds *limit*."""
+        """Count a reply that was refused because it exceeds *limit*."""
         ...

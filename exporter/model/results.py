@@ -1,4 +1,4 @@
-"""What one poll of a source gives: an answer or a failure, as values. Nothing is swallowed."""
+"""The result of one poll of a source: an answer or a failure, both as values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Failed:
     """A source's failure.
 
     Attributes:
-        operation: What failed.
+        operation: The operation that failed.
         error_type: Its ``error.type``.
         detail: A text for logs.
         took: The duration in seconds.
@@ -58,18 +58,18 @@ Result = Ok[T_co] | Failed
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A controller, as it was a moment ago. Only a ping says whether it lives."""
+    """A controller that a look-up found. Only a ping tells whether it is still alive."""
 
     endpoint: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No controller is there.
+    """There is no controller.
 
     Attributes:
-        ended: True when the controller that was there before was ended on purpose, as far as can be told.
-        detail: Why there is none, for people.
+        ended: True when the previous controller was ended on purpose, as far as is known.
+        detail: Why there is none, for the log and the page.
     """
 
     ended: bool
@@ -78,7 +78,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class PartitionListing:
-    """The groups of one partition, and for how many seconds at most listing it held the controller."""
+    """The groups of one partition. ``controller_s``: at most this many seconds of the controller's time were spent."""
 
     partition: str
     groups: Sequence[DataPlaneGroupMeta]
@@ -87,7 +87,7 @@ class PartitionListing:
 
 @dataclass(frozen=True, slots=True)
 class PartitionFailure:
-    """A partition that could not be listed, and for how many seconds at most the attempt held the controller.
+    """A partition that could not be listed. ``controller_s``: at most this many seconds of the controller's time.
 
     ``limit``: the limit that its rows exceed, None when it failed for another reason.
     """
@@ -106,10 +106,10 @@ class MetadataPoll:
     Attributes:
         partitions: The names of all partitions but the reserved one.
         listings: Those that were listed.
-        failures: Those that could not be.
+        failures: Those that could not be listed.
         published_version: The trainer's weight version, None when it publishes none.
-        controller_s: For how many seconds at most the whole round held the controller.
-        sender_id: The id of the controller that answered, None when the reader does not learn it.
+        controller_s: At most this many seconds of the controller's time were spent on the round.
+        sender_id: The id of the controller that answered, None when the reader does not know it.
     """
 
     partitions: tuple[str, ...]

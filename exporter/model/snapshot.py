@@ -1,6 +1,6 @@
-"""What the exporter knows at one moment: one immutable value that every output reads.
+"""The snapshot: everything that the exporter knows at one moment, as one immutable value that every output reads.
 
-A field that is None, or a partition that is not listed, is unknown: outputs leave it out, they never show 0.
+A field that is None, or a partition that is not listed, is unknown. Outputs omit it and never show 0 instead.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ Basis = Literal["tag", "first_seen"]
 DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = ("never_found", "found", "lost", "ended")
 SOURCES: Final = ("discovery", "ping", "metadata", "storage")
 ON_DEMAND_SOURCES: Final = ("discovery",)
-"""Those of :data:`SOURCES` that are polled when one is needed, not at an interval."""
+"""The sources that are polled on demand, not at an interval."""
 SOURCE_REASONS: Final[tuple[SourceReason, ...]] = ("ok", "failing", "budget", "stale", "disabled")
 LAG_BUCKETS: Final = ("0", "1", "2", "3", "4", "5-8", "9+", "unknown")
 RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
 """Upper bounds of the residence histogram, seconds: from below one poll interval to four hours."""
 
 ALL_PARTITIONS: Final = "all"
-"""What :attr:`Snapshot.total` is called."""
+"""The label of :attr:`Snapshot.total`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Histogram:
     """A cumulative-since-start histogram with explicit buckets.
 
     Attributes:
-        bounds: Upper bounds of the buckets, ascending; one more bucket holds what is larger.
+        bounds: Upper bounds of the buckets, ascending; one more bucket counts larger values.
         counts: Observations per bucket (not cumulated), ``len(bounds) + 1`` of them.
         sum: Sum of all observations.
     """
@@ -90,7 +90,7 @@ class OldestGroup:
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """What one partition holds.
+    """The groups and keys in one partition.
 
     Attributes:
         partition: Its name, or :data:`OTHER_PARTITION` for the sum of those past the limit.
@@ -98,7 +98,7 @@ class PartitionState:
         groups: Number of groups by state; every state is present.
         keys: Number of keys in those groups.
         size_bytes: Declared bytes, None when no row declares any.
-        malformed_rows: Rows that carried a tag that could not be read.
+        malformed_rows: Rows with a tag that could not be read.
         weight_versions: ``(label, groups)`` for the newest versions, newest first, then ``older`` and
             ``unknown`` where they occur.
         staleness: Number of groups by lag bucket; every one of :data:`LAG_BUCKETS` is present. Failed groups
@@ -139,12 +139,12 @@ class PartitionState:
 
 @dataclass(frozen=True, slots=True)
 class PartitionFlow:
-    """What passed through one partition since the exporter started; a lower bound, as polls miss short lives.
+    """Flow through one partition since the exporter started. Lower bounds: polls miss groups that live briefly.
 
     Attributes:
         partition: Its name, or :data:`OTHER_PARTITION`.
         arrived: Groups that appeared.
-        departed: Groups that disappeared while the controller lived.
+        departed: Groups that disappeared while the controller was alive.
         lost: Groups that disappeared with their controller.
         residence: Seconds from creation (or first sight) to departure.
         departure_lag: Lag in versions at departure.
@@ -160,13 +160,13 @@ class PartitionFlow:
 
 @dataclass(frozen=True, slots=True)
 class StorageState:
-    """One storage unit; a figure that it does not report is None.
+    """One storage unit. A figure that it does not report is None.
 
     Attributes:
         index: Its number, 0..n-1.
         unit_id: TransferQueue's id of it.
-        capacity: Samples that it may hold, None when unlimited or unknown.
-        keys: Samples that it holds.
+        capacity: Largest number of samples, None when unlimited or unknown.
+        keys: Number of samples.
         memory_bytes: Resident memory of its process.
     """
 
@@ -179,17 +179,17 @@ class StorageState:
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """How one source is doing.
+    """The health of one source.
 
     Attributes:
         source: Its name.
         reason: ``ok``, ``failing`` (the last poll failed), ``budget`` (polls are stretched to spare the
-            controller), ``stale`` (its data was withdrawn) or ``disabled`` (nothing to poll).
+            controller), ``stale`` (its data is too old and no longer shown) or ``disabled`` (nothing to poll).
         up: Whether the last poll succeeded, None before the first.
         last_success: When it last succeeded, seconds since the epoch, None when never.
         duration: Seconds that the last poll took, None before the first.
-        interval: Seconds between polls as now in force, None when it is not scheduled.
-        detail: A text about the last failure or the stretch, empty when all is well.
+        interval: Seconds between polls at present, None when it is not scheduled.
+        detail: Why the last poll failed or the interval is longer than configured, else empty.
     """
 
     source: str
@@ -203,7 +203,7 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One failure, for people: when (seconds since the epoch), which operation, its type, and its text."""
+    """One failure, for display: when (seconds since the epoch), which operation, its type, and its text."""
 
     at: float
     source: str
@@ -214,7 +214,7 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class ErrorCount:
-    """How often an operation failed with a type since the exporter started, as ``dataplane.errors`` counts it."""
+    """How often an operation failed with an error type since the exporter started; equals ``dataplane.errors``."""
 
     operation: str
     error_type: str
@@ -229,23 +229,22 @@ class Snapshot:
         taken_at: When it was made, seconds since the epoch.
         started_at: When the exporter started, seconds since the epoch.
         discovery: Whether a data plane was found.
-        up: Whether the last ping succeeded. False from the start until the first one does.
+        up: Whether the last ping succeeded. False until the first one does.
         ready: Whether the first round of polls is done.
         generation: How many controllers have been seen; 0 before the first.
         endpoint: The controller in use, None when there is none.
-        capabilities: What the reader claims, None without a controller.
+        capabilities: What the reader supports, None without a controller.
         partitions: State of each partition that is fresh, ordered by name.
-        total: All partitions together, None while it is not known which there are. The age of a sum is that of its
-            oldest part.
-        flows: Flow of each partition, those included that went less than ten minutes ago.
-        total_flow: What passed through all partitions since the exporter started; never falls. None before anything was
-            polled.
+        total: All partitions together, None while the partitions are not known. The age of a sum is that of its oldest
+            part.
+        flows: Flow of each partition, including those that disappeared less than ten minutes ago.
+        total_flow: Flow through all partitions since the exporter started; never falls. None before the first poll.
         storage: The storage units that answered the last poll.
         sources: State of every source.
         controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
             the first metadata poll.
         incidents: The last failures, newest first.
-        errors: What failed how often, most often first.
+        errors: Failures by operation and type, most frequent first.
     """
 
     taken_at: float
@@ -275,4 +274,4 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 def _to_builtin(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
-    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
+    raise NotImplementedError(f"cannot encode {type(value).__name__} as JSON")

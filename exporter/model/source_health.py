@@ -1,4 +1,4 @@
-"""How the sources are doing: last success, interval, failures by type, and what they cost the controller."""
+"""Health of the sources: last success, interval, failures by type, and their cost to the controller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["MISSED_POLLS", "ControllerTime", "SourceHealth"]
 logger = logging.getLogger(__name__)
 
 MISSED_POLLS: Final = 3
-"""After how many missed polls what a source said is stale and no longer shown."""
+"""After this many missed polls a source's data is stale and no longer shown."""
 
 _INCIDENTS_KEPT: Final = 50
 _BUSY_WINDOW_S: Final = 300.0
@@ -26,13 +26,13 @@ _BUSY_WINDOW_S: Final = 300.0
 
 @dataclass
 class _Record:
-    """How a source is doing, while it runs."""
+    """The mutable health of one source."""
 
-    on_demand: bool = False  # polled when one is needed, so neither stale nor disabled
+    on_demand: bool = False  # polled on demand, so neither stale nor disabled
     awaited: bool = False
     up: bool | None = None
     last_success: float | None = None
-    answered_at: float | None = None  # monotonic; also when a part of the answer was missing, or a ping failed
+    answered_at: float | None = None  # monotonic; also set when a part of the answer was missing or a ping failed
     duration: float | None = None
     interval: float | None = None
     detail: str = ""
@@ -40,12 +40,12 @@ class _Record:
 
 
 class SourceHealth:
-    """The state of every source, and every failure. Not thread-safe.
+    """The health of every source, and the failures. Not thread-safe.
 
     Args:
         recorder: Counts polls, errors and refused replies.
         clock: Tells the time.
-        sources: The sources that are shown also while they are not scheduled, in order.
+        sources: The sources that are listed even while they are not scheduled, in order.
         on_demand: Those of them that have no interval.
     """
 
@@ -62,12 +62,12 @@ class SourceHealth:
         return self._records.setdefault(source, _Record())
 
     def schedule(self, source: str, interval: float | None, stretched: str = "", *, awaited: bool = False) -> None:
-        """Note the interval now in force.
+        """Note the present interval of a source.
 
         Args:
             source: Its name.
             interval: Seconds between polls, None when it is not polled.
-            stretched: Why that is longer than configured, empty when it is not.
+            stretched: Why it is longer than configured, empty when it is not.
             awaited: Whether :meth:`all_polled` waits for its first poll.
         """
         record = self._record(source)
@@ -75,7 +75,7 @@ class SourceHealth:
         record.awaited = awaited or record.awaited
 
     def finish(self, source: str, result: Result[object], *, expected: bool = False) -> None:
-        """Note how a poll ended. *expected*: a failure is no surprise, since no data plane was found yet."""
+        """Note how a poll ended. *expected*: a failure is normal, since no data plane was found yet."""
         record = self._record(source)
         record.duration = result.took
         if isinstance(result, Ok):
@@ -95,19 +95,19 @@ class SourceHealth:
         self._recorder.poll(source, "failed")
 
     def answered(self, source: str) -> None:
-        """What the source says is as of now."""
+        """Note that the source's data is current as of now."""
         self._record(source).answered_at = self._clock.monotonic()
 
     def explain(self, source: str, detail: str) -> None:
-        """Note what a poll that succeeded found, for people."""
+        """Note a text about what a successful poll found."""
         self._record(source).detail = detail
 
     def detail(self, source: str) -> str:
-        """Return what the source's last poll said, for people."""
+        """Return the text about the source's last poll."""
         return self._record(source).detail
 
     def failed(self, source: str, failure: Failed, *, counted: bool) -> None:
-        """Keep a failure as an incident; *counted*: it also is an error of the data plane."""
+        """Keep a failure as an incident. *counted*: also count it as an error of the data plane."""
         if counted:
             self._recorder.error(failure.operation, failure.error_type)
             self._errors[failure.operation, failure.error_type] += 1
@@ -118,13 +118,13 @@ class SourceHealth:
         )
 
     def restart(self) -> None:
-        """Another controller is polled from now on, or none: only when a source last succeeded stays true."""
+        """Forget all but the times of the last successes: another controller is polled from now on, or none."""
         for name, record in self._records.items():
             if not record.on_demand:
                 self._records[name] = _Record(last_success=record.last_success)
 
     def all_polled(self) -> bool:
-        """Whether every source that is waited for has been polled since the last :meth:`restart`."""
+        """Whether every awaited source has been polled since the last :meth:`restart`."""
         return all(record.up is not None for record in self._records.values() if record.awaited)
 
     def is_known(self, source: str) -> bool:
@@ -136,7 +136,7 @@ class SourceHealth:
         return self._record(source).last_success
 
     def is_stale(self, source: str) -> bool:
-        """Whether the source has said nothing for longer than :data:`MISSED_POLLS` intervals."""
+        """Whether the source has not answered for longer than :data:`MISSED_POLLS` intervals."""
         record = self._record(source)
         if record.on_demand or record.answered_at is None or record.interval is None:
             return False
@@ -151,7 +151,7 @@ class SourceHealth:
         return tuple(reversed(self._incidents))
 
     def errors(self) -> tuple[ErrorCount, ...]:
-        """Return what failed how often, most often first."""
+        """Return the failures by operation and type, most frequent first."""
         return tuple(ErrorCount(*what, count) for what, count in self._errors.most_common())
 
     def _state(self, name: str, record: _Record) -> SourceState:
@@ -177,8 +177,8 @@ class ControllerTime:
         clock: Tells the time.
 
     Attributes:
-        interval: Seconds between the polls that cost most, the shortest time over which a share means something; None
-            while none of them has been made, and no share is known.
+        interval: Seconds between metadata polls, which cost most. The share is averaged over at least this time. None
+            before the first one: no share is known then.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -187,14 +187,14 @@ class ControllerTime:
         self.interval: float | None = None
 
     def spend(self, seconds: float) -> None:
-        """Note that the controller has spent *seconds*."""
+        """Note that the controller spent *seconds* on this exporter."""
         now = self._clock.monotonic()
         self._spent.append((now, seconds))
         while self._spent and now - self._spent[0][0] > _BUSY_WINDOW_S:
             self._spent.popleft()
 
     def ratio(self) -> float | None:
-        """Return the share, 0..1, None while it is not known."""
+        """Return the share, 0..1, None while it is unknown."""
         now = self._clock.monotonic()
         spent = [seconds for at, seconds in self._spent if now - at <= _BUSY_WINDOW_S]
         if not spent or self.interval is None:

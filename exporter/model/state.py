@@ -1,4 +1,4 @@
-"""What the polls' results add up to. No threads and no I/O: the poller serialises the calls."""
+"""The state that the polls' results add up to. No threads and no I/O: the poller serialises the calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNITS: Final = "storage"
 
 
 class State:
-    """Everything that is known. Each source folds its results into it; :meth:`snapshot` freezes it.
+    """Everything that the exporter knows. Each source folds its results into it; :meth:`snapshot` freezes it.
 
     Args:
         recorder: Counts errors, polls and restarts.
@@ -32,9 +32,9 @@ class State:
     Attributes:
         recorder: As given.
         lifecycle: The discovery state and the controller in use.
-        health: How the sources are doing.
-        controller_time: What this exporter costs the controller.
-        partitions: What is in the partitions and passes through them.
+        health: Health of the sources.
+        controller_time: The controller's time that is spent on this exporter.
+        partitions: Contents and flow of the partitions.
         storage: The storage units that answered the last poll.
     """
 
@@ -52,13 +52,13 @@ class State:
         self._ready = False
 
     def finish(self, source: str, result: Result[object]) -> None:
-        """Note how a poll ended. Its failure counts as an error only where a data plane runs or did."""
+        """Note how a poll ended. A failure counts as an error only after a data plane was found and before it ended."""
         self.health.finish(source, result, expected=self.lifecycle.discovery == "never_found")
         if isinstance(result, Failed):
             self.health.failed(source, result, counted=self.lifecycle.running)
 
     def finish_with_failures(self, source: str, failures: Sequence[Failed], took: float) -> None:
-        """Note a poll whose answer lacks parts, of which each is an error: the poll failed with the first of them."""
+        """Note a poll that failed in part. Each failure counts as an error; the first is the poll's result."""
         for failure in failures:
             self.health.failed(source, failure, counted=True)
         self.health.answered(source)
@@ -66,17 +66,17 @@ class State:
         self.health.finish(source, Failed(first.operation, first.error_type, first.detail, took))
 
     def looked(self) -> None:
-        """A look-up has ended: from now on it is known whether there is anything to poll."""
+        """Note that a look-up has ended, for which readiness waits."""
         self._looked = True
 
     def begin_generation(self) -> None:
-        """A new controller: what the last one held is lost, and nothing known of it is true any more."""
+        """Begin with a new controller: the last one's groups are lost, and what was known of it is forgotten."""
         self.lifecycle.begin_generation()
         self.partitions.lose_all()
         self._sender_id = None
 
     def switch(self) -> None:
-        """Another controller is polled from now on, or none: what the last one said is not true of it."""
+        """Forget the last controller's answers: another one is polled from now on, or none."""
         self.lifecycle.forget_answers()
         self.health.restart()
         self.controller_time.interval = None
@@ -84,9 +84,10 @@ class State:
         self.storage = ()
 
     def notice_sender(self, poll: MetadataPoll) -> None:
-        """Without actor ids, another sender that has none of the groups of the last listings is a new controller.
+        """Detect a new controller by its sender id, where there are no actor ids.
 
-        A restart of an empty data plane goes unnoticed.
+        Another sender is a new controller when it has none of the groups of the last listings. A restart of an empty
+        data plane goes unnoticed.
         """
         sender, endpoint = poll.sender_id, self.lifecycle.endpoint
         if sender is None or sender == self._sender_id:
@@ -100,7 +101,7 @@ class State:
         self._sender_id = sender
 
     def snapshot(self) -> Snapshot:
-        """Return what is known now, without what is too old to be true."""
+        """Return what is known now, without stale data."""
         lifecycle, health = self.lifecycle, self.health
         lifecycle.up = lifecycle.up and not health.is_stale(_PINGS)
         if health.is_stale(_LISTINGS):
@@ -130,7 +131,7 @@ class State:
         )
 
     def _is_ready(self) -> bool:
-        """Whether the first round is done. It stays done: a controller that comes later takes nothing back."""
+        """Whether the first round is done. Once ready, always ready, also with another controller."""
         done = self._looked and (self.lifecycle.endpoint is None or self.health.all_polled())
         self._ready = self._ready or done
         return self._ready

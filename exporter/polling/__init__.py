@@ -1,1 +1,1 @@
-"""What is asked when: the poller, its sources, and the readers that they use."""
+"""Polling: the poller, its sources, and the readers that they use."""

@@ -1,7 +1,7 @@
-"""The loop that polls the sources on time and publishes one snapshot after another.
+"""The loop that polls each source when it is due and publishes the snapshots.
 
-The loop itself never blocks on the data plane: each source runs on a thread of its own, and one that is still
-running when it is due again is skipped, not queued.
+The loop itself never blocks on the data plane: each source runs on a thread of its own. A source that is still running
+when it is due again is skipped, not queued.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ __all__ = ["Poller"]
 logger = logging.getLogger(__name__)
 
 _TICK_S: Final = 1.0
-"""How often the loop looks at the clock at least: what is stale, and the liveness check, depend on it."""
+"""Longest time between two ticks of the loop. The checks for stale data and for liveness depend on it."""
 
 _ALIVE_S: Final = 30.0
 """A loop that has not ticked for this long is dead."""
 
 _AFTER_DEFECT_S: Final = 60.0
-"""When to look the controller up again after a look-up whose result could not be processed."""
+"""Seconds until the next look-up after one whose result could not be processed."""
 
 
 class _Slot:
-    """When sources of one name are due, and the thread that they run on. It outlives the controller that they poll."""
+    """Schedule and thread of the sources of one name. Kept when another controller is polled."""
 
     def __init__(self, name: str) -> None:
         self.timer = Timer(math.inf)
@@ -54,13 +54,13 @@ class Poller:
     """Polls a data plane until it is stopped.
 
     Args:
-        config: Limits on what the state keeps.
+        config: Limits on the size of the state.
         discovery: Finds the controller.
         bind: Makes the sources for a controller that was found; may raise a DataPlaneError.
         recorder: Counts what has a fixed label set.
         tracer: Makes the spans of look-ups.
         clock: Tells the time.
-        observe: Is given every snapshot; called under the poller's lock, so it must be quick.
+        observe: Called with every snapshot, under the poller's lock, so it must be quick.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Poller:
         return self._snapshot
 
     def alive(self) -> bool:
-        """Return whether the loop still turns."""
+        """Return whether the loop still runs."""
         return self._clock.monotonic() - self._ticked_at < _ALIVE_S
 
     def start(self, *, loop: bool = True) -> None:
-        """Look for a controller and poll it. Without *loop* the caller makes each :meth:`tick`."""
+        """Look for a controller and poll it. Without *loop* the caller calls :meth:`tick`."""
         with self._lock:
             self._started = True
             slot = self._slots[self._look_up.name]
@@ -126,7 +126,7 @@ class Poller:
             ended = worker.join(max(deadline - self._clock.monotonic(), 0.0)) and ended
         if ended:
             for slot in self._slots.values():
-                slot.running = None  # what a worker was given after its stop never ran
+                slot.running = None  # a job submitted after the worker's stop never ran
             self._disconnect()
         return ended
 
@@ -169,7 +169,7 @@ class Poller:
         def job() -> None:
             try:
                 self._process(source, source.poll(), now)
-            except Exception:  # a defect of ours must not end the source: it is polled again when it is due
+            except Exception:  # a bug of ours must not end the source: it is polled again when it is due
                 logger.exception("failed to process the %s poll's result", source.name)
                 with self._lock:
                     if slot.timer.due == math.inf:
@@ -180,7 +180,7 @@ class Poller:
                 self._wake.set()
 
         if slot.worker.submit(job):
-            slot.running = source  # the job lets go of it under the lock that is held here
+            slot.running = source  # the job resets it under the same lock, so not before this line
         else:
             self._state.recorder.skipped(source.name)
 
@@ -191,7 +191,7 @@ class Poller:
     # Results
 
     def _process(self, source: Source[Any], result: Result[Any], started: float) -> None:
-        """Fold a result into the state, unless its controller is not polled any more, and schedule what follows."""
+        """Fold a result into the state and schedule the next poll. Ignore results of a controller no longer polled."""
         with self._lock:
             if self._sources.get(source.name) is not source:
                 return
@@ -212,7 +212,7 @@ class Poller:
             self._publish()
 
     def _look_up_due(self) -> bool:
-        """Whether a look-up is running or will be made."""
+        """Whether a look-up is running or scheduled."""
         slot = self._slots[self._look_up.name]
         return slot.running is not None or not math.isinf(slot.timer.due or math.inf)
 
@@ -249,7 +249,7 @@ class Poller:
                 slot.worker.start()
         return slot
 
-    # Readers are closed when no poll uses them any more, and without the lock: closing waits for sockets.
+    # Readers are closed once no poll uses them, and without the lock, since closing waits for sockets.
 
     def _close_retired(self) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""The readers of one controller and its storage units. They share nothing, so no poll waits for another."""
+"""The readers of one controller and its storage units. They share no connection, so no poll waits for another."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Readers:
         ping_reader: Reader for pings.
         metadata_reader: Reader for listings.
         storage: The storage units that can be asked, each with its reader.
-        sender: Who must answer the readers; readers that do not check it have none.
+        sender: The id that every reply must carry. Its id is None for readers that do not check it.
     """
 
     ping_reader: MetadataReader
@@ -44,10 +44,10 @@ class Readers:
     sender: KnownSender = field(default_factory=lambda: KnownSender(None))
 
     def confirm(self) -> None:
-        """Take in that a look-up found this very controller again: whoever answers at its address is it.
+        """Accept the present sender id: a look-up found the same controller at the same address again.
 
-        A controller that has loaded a checkpoint answers under the checkpoint's id, while Ray and the discovery record
-        go on naming the one it began with.
+        A controller that has loaded a checkpoint answers under the checkpoint's id. Ray and the discovery record still
+        name its first id.
         """
         answered = getattr(self.ping_reader, "last_sender_id", None)
         if self.sender.id is not None and answered is not None:
@@ -66,7 +66,7 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
 
     Raises:
         DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
-        ValueError: An address in *endpoint* is none. What was made before is closed.
+        ValueError: An address in *endpoint* is invalid. Readers that were made before it are closed.
     """
     sender = KnownSender(endpoint.controller_id)
     with ExitStack() as made:

@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 __all__ = ["HELD_INTERVAL_S", "Backoff", "Budget", "Timer"]
 
 HELD_INTERVAL_S: Final = 300.0
-"""How often a partition whose listing held the controller for too long is listed at most, in seconds."""
+"""Shortest time between two listings of a partition whose listing took the controller too long, in seconds."""
 
 
 class Timer:
-    """Fires every *interval_s* seconds, at once after :meth:`start`; late firings are dropped, not made up for."""
+    """Fires at once after :meth:`start`, then every *interval_s* seconds. Missed firings are dropped, not repeated."""
 
     def __init__(self, interval_s: float) -> None:
         self.interval_s = interval_s
@@ -29,11 +29,11 @@ class Timer:
         self._due = now
 
     def stop(self) -> None:
-        """Fire no more."""
+        """Stop firing."""
         self._due = None
 
     def fire(self, now: float) -> bool:
-        """Return whether it is time, and set the next one."""
+        """Return whether the timer is due; if so, schedule the next firing."""
         if self._due is None or now < self._due:
             return False
         following = self._due + self.interval_s
@@ -59,7 +59,7 @@ class Backoff:
         self._failures = 0
 
     def reset(self) -> None:
-        """Begin again with the shortest wait."""
+        """Restart with the shortest wait."""
         self._failures = 0
 
     def next_s(self, limit_s: float) -> float:
@@ -76,12 +76,12 @@ class _Held(NamedTuple):
 
 
 class Budget:
-    """Keeps what the exporter costs the controller small.
+    """Limits the time that the controller spends on the exporter.
 
     Args:
         interval_s: The configured interval between metadata polls.
         max_share: The share of its time that the controller may spend on them, 0..1.
-        max_stall_s: For how long one listing may hold the controller.
+        max_stall_s: Seconds that the controller may spend on one listing.
     """
 
     def __init__(self, interval_s: float, max_share: float, max_stall_s: float) -> None:
@@ -91,14 +91,14 @@ class Budget:
         self._held: dict[str, _Held] = {}
 
     def interval_s(self, controller_s: float) -> float:
-        """Return the interval after a round that held the controller for *controller_s* seconds.
+        """Return the interval after a round on which the controller spent *controller_s* seconds.
 
-        What held partitions cost is not part of it: that is in their own, longer interval.
+        The cost of partitions that are held back is not included: they have longer intervals of their own.
         """
         return max(self._interval_s, controller_s / self._max_share)
 
     def charge(self, partition: str, controller_s: float, now: float) -> float | None:
-        """Take in what a listing cost, or the wait for one that failed.
+        """Record what a listing cost the controller; for a failed one, the time it was waited for.
 
         Returns:
             For how many seconds the partition is held back from now on, None when it is not.
@@ -111,11 +111,11 @@ class Budget:
         return hold_s
 
     def held(self, now: float) -> frozenset[str]:
-        """Return the partitions that must not be listed now."""
+        """Return the partitions that are held back: they must not be listed now."""
         return frozenset(partition for partition, held in self._held.items() if now < held.until)
 
     def forget(self) -> None:
-        """A new controller: what the last one's listings cost says nothing."""
+        """Forget all costs, which were those of another controller."""
         self._held.clear()
 
     def retain(self, partitions: frozenset[str]) -> None:
@@ -127,12 +127,12 @@ class Budget:
         reasons = []
         if interval_s > self._interval_s:
             reasons.append(
-                f"listing takes {interval_s * self._max_share:.3g} s of the controller, so that it is polled every "
-                f"{interval_s:.3g} s to stay within {self._max_share:.2%} of its time"
+                f"listing takes {interval_s * self._max_share:.3g} s of the controller's time; partitions are listed "
+                f"every {interval_s:.3g} s to stay within max_controller_share ({self._max_share:.2%})"
             )
         for partition, held in sorted(self._held.items()):
             reasons.append(
-                f"listing partition {partition!r} held the controller for {held.controller_s:.3g} s "
-                f"(max_controller_stall is {self._max_stall_s:.3g} s), so that it is listed every {held.hold_s:.0f} s"
+                f"listing partition {partition!r} took {held.controller_s:.3g} s of the controller's time "
+                f"(max_controller_stall is {self._max_stall_s:.3g} s); it is listed every {held.hold_s:.0f} s"
             )
         return "; ".join(reasons)

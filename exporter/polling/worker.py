@@ -1,4 +1,4 @@
-"""One thread per source, so that a poll that hangs holds up nothing but itself."""
+"""One thread per source, so that a poll that hangs delays no other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Worker:
         return not self._idle.is_set()
 
     def submit(self, job: Callable[[], None]) -> bool:
-        """Run *job*, which must not raise; return False, and drop it, while the last one still runs."""
+        """Run *job*, which must not raise. While the last one still runs, drop it and return False."""
         if not self._idle.is_set():
             return False
         self._idle.clear()

@@ -14,7 +14,7 @@ __all__ = ["CommandError", "add_dashboard_arguments", "add_rule_arguments", "wri
 
 
 class CommandError(ValueError):
-    """The command cannot be carried out as asked; the text says why and what to do."""
+    """The command failed. The text says why and what to do."""
 
 
 def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +25,11 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a threshold other than the default; may be given again",
+        help="set a threshold; repeat for more than one",
     )
-    parser.add_argument("--runbooks", metavar="URL", help="where docs/runbooks/ is served, for the alerts' runbook_url")
+    parser.add_argument(
+        "--runbooks", metavar="URL", help="URL where docs/runbooks/ is served, for the alerts' runbook_url"
+    )
     parser.add_argument("--list", action="store_true", help="print the thresholds and write nothing")
 
 
@@ -40,7 +42,7 @@ def write_rules(options: argparse.Namespace) -> str:
     """Write the rules; return what was written, for the user.
 
     Raises:
-        CommandError: A threshold has no such name or value, no folder was given, or it cannot be written.
+        CommandError: A threshold is unknown or its value invalid, no folder was given, or it cannot be written.
     """
     if options.list:
         return render_table()
@@ -72,7 +74,7 @@ def _copy_dashboards(folder: Path) -> list[Path]:
 
 def _written(folder: Path | None, write: Callable[[Path], list[Path]]) -> str:
     if folder is None:
-        raise CommandError("-o: say into which folder to write, such as -o .")
+        raise CommandError("-o: give the folder to write into, such as -o .")
     try:
         return "".join(f"{path}\n" for path in write(folder))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The Prometheus rules that ship with this package, and how they are written with a user's thresholds."""
+"""The Prometheus rules of this package, and writing them with a user's thresholds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from exporter.shipped.thresholds import FILE, render_rules
 __all__ = ["FILES", "alerts", "read", "recorded", "rules", "write"]
 
 FILES: Final = (FILE, "recording.yaml", "alerts.yaml")
-"""The rule files, in the order in which their rules use each other."""
+"""The rule files, each after those whose series it uses."""
 
 _RUNBOOKS: Final = "docs/runbooks/"
 
 
 def read(name: str) -> str:
-    """Return the text of a rule file as it ships."""
+    """Return the text of a shipped rule file."""
     return (resources.files("exporter.shipped") / "prometheus" / name).read_text(encoding="utf-8")
 
 
@@ -31,7 +31,7 @@ def rules(name: str) -> list[dict[str, Any]]:
 
 
 def recorded() -> dict[str, str]:
-    """Return every recording rule, name to expression, in an order in which none is used before it is recorded."""
+    """Return every recording rule, name to expression, each after those that it uses."""
     return {rule["record"]: rule["expr"] for name in FILES for rule in rules(name) if "record" in rule}
 
 
@@ -44,7 +44,7 @@ def write(folder: Path, values: Mapping[str, float] | None = None, runbooks: str
     """Write the rule files and the example route of Alertmanager into *folder*, and return their paths.
 
     Args:
-        folder: Made when it is not there.
+        folder: Created if missing.
         values: Thresholds other than the defaults, by name.
         runbooks: URL of the folder of runbooks; None leaves the path within the repository.
 

@@ -1,7 +1,7 @@
-"""The thresholds of the alerts: what each means, its default, and the rule group that hands them to Prometheus.
+"""The thresholds of the alerts: meaning and default of each, and the rule group that gives them to Prometheus.
 
-A threshold is a recording rule whose expression is ``vector(x)``. Alerts and dashboards compare with that series, so
-another value changes one file and no alert. ``python -m exporter.shipped.thresholds`` prints the file with the
+A threshold is a recording rule whose expression is ``vector(x)``. Alerts and dashboards compare with that series, so a
+new value changes one file and no alert. ``python -m exporter.shipped.thresholds`` prints the file with the
 defaults.
 """
 
@@ -27,14 +27,14 @@ __all__ = [
 ]
 
 PREFIX: Final = "tq:threshold:"
-"""What the names of the recorded series begin with."""
+"""Prefix of the recorded series' names."""
 
 FILE: Final = "thresholds.yaml"
-"""The rule file that holds them."""
+"""The rule file with the thresholds."""
 
 
 class ThresholdError(ValueError):
-    """A setting that names no threshold or gives it an impossible value; the text says what to write instead."""
+    """A setting with an unknown threshold or an invalid value. The text says what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Threshold:
     """One number that alerts compare with.
 
     Attributes:
-        name: The series is ``tq:threshold:`` and this.
-        default: Its value unless set.
+        name: The series is ``tq:threshold:`` followed by this name.
+        default: Its value unless the user sets another.
         meaning: What is compared with it, and in which unit.
-        highest: The largest value that makes sense, inclusive; none is negative.
+        highest: The largest valid value, inclusive. The smallest is 0.
     """
 
     name: str
@@ -92,7 +92,7 @@ THRESHOLDS: Final = (
     Threshold("otlp_failed_ratio", 0.5, "ratio of OTLP pushes that fail, over 15 minutes", 1.0),
     Threshold("malformed_rows", 0.0, "rows of a partition with an unreadable tag"),
 )
-"""Every threshold there is."""
+"""Every threshold."""
 
 _BY_NAME: Final = {threshold.name: threshold for threshold in THRESHOLDS}
 
@@ -106,10 +106,10 @@ groups:
 
 
 def parse_settings(settings: list[str]) -> dict[str, float]:
-    """Return the values that *settings*, each ``name=value``, give; the last one of a name wins.
+    """Return the values in *settings*, each ``name=value``. The last value of a name wins.
 
     Raises:
-        ThresholdError: No such name, or no number that makes sense for it.
+        ThresholdError: The name is unknown, or the value is not a number in its range.
     """
     values = {}
     for setting in settings:
@@ -118,7 +118,7 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
         threshold = _BY_NAME.get(name)
         if threshold is None:
             raise ThresholdError(
-                f"{name!r} is no threshold; {did_you_mean(name, _BY_NAME, 'tq-exporter rules --list')}"
+                f"{name!r} is not a threshold; {did_you_mean(name, _BY_NAME, 'tq-exporter rules --list')}"
             )
         try:
             value = float(text)
@@ -132,7 +132,7 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
 
 
 def render_rules(values: Mapping[str, float] | None = None) -> str:
-    """Return the rule file, with *values* in place of the defaults of the thresholds that they name."""
+    """Return the rule file, with *values* in place of the defaults."""
     chosen = {threshold.name: threshold.default for threshold in THRESHOLDS} | dict(values or {})
     return _HEAD + "".join(
         f"      # {threshold.meaning}\n"
@@ -149,7 +149,7 @@ def render_table() -> str:
 
 
 def _shown(value: float) -> str:
-    """Return *value* as short as it can be and be read as the same."""
+    """Return the shortest text that reads back as *value*."""
     return repr(value).removesuffix(".0")
 
 

@@ -1,4 +1,4 @@
-"""Metrics, the same ones by pull and push, and traces of the exporter's own work."""
+"""Metrics, the same by pull and by push, and traces of the exporter's own polls."""
 
 from exporter.telemetry.instruments import InstrumentRecorder
 from exporter.telemetry.pipeline import Telemetry, check_environment

@@ -1,7 +1,7 @@
-"""What has a fixed label set, counted as it happens in SDK instruments.
+"""The metrics with a fixed label set, counted in SDK instruments as events happen.
 
-Nothing that changes with time may be an attribute here: the SDK never frees an attribute set. Such series are rendered
-from the snapshot instead.
+An attribute whose values change over time is not allowed here, since the SDK never frees an attribute set. Such series
+are rendered from the snapshot instead.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ class InstrumentRecorder:
         self._start_at_zero(tuple(pushed))
 
     def ping(self, duration_s: float, error_type: str | None) -> None:
-        """A ping took *duration_s* seconds, and failed with *error_type* unless that is None."""
+        """Record a ping of *duration_s* seconds. It failed with *error_type* unless that is None."""
         attributes = {} if error_type is None else {ERROR_TYPE: _known_error(error_type)}
         self._ping.record(duration_s, attributes)
 
     def error(self, operation: str, error_type: str) -> None:
-        """An operation on the data plane failed. What is in neither closed list counts as ``_OTHER``."""
+        """Count a failed operation on the data plane. An undeclared operation or error type counts as ``_OTHER``."""
         if operation not in EXPORTER_OPERATIONS:
             operation = OTHER_OPERATION
         self._errors.add(1, {"operation": operation, ERROR_TYPE: _known_error(error_type)})
 
     def poll(self, source: str, outcome: Outcome) -> None:
-        """A poll ended.
+        """Count a poll that ended.
 
         Raises:
             UndeclaredError: There is no such source or outcome.
@@ -65,7 +65,7 @@ class InstrumentRecorder:
         self._add(self._polls, catalogue.POLLS, {"source": source, "outcome": outcome})
 
     def skipped(self, source: str) -> None:
-        """A poll was due while the last one was still running.
+        """Count a poll that was skipped because the last one was still running.
 
         Raises:
             UndeclaredError: There is no such source.
@@ -73,11 +73,11 @@ class InstrumentRecorder:
         self._add(self._skipped, catalogue.POLLS_SKIPPED, {"source": source})
 
     def restart(self) -> None:
-        """A new controller took the place of the last one."""
+        """Count a new controller that replaced the last one."""
         self._restarts.add(1)
 
     def refused(self, limit: str) -> None:
-        """A reply was refused because it exceeds a limit.
+        """Count a reply that was refused because it exceeds *limit*.
 
         Raises:
             UndeclaredError: There is no such limit.
@@ -85,11 +85,11 @@ class InstrumentRecorder:
         self._add(self._refused, catalogue.REPLIES_REFUSED, {"limit": limit})
 
     def refused_login(self) -> None:
-        """A request to the exporter came with a wrong user name or password."""
+        """Count a request with a wrong user name or password."""
         self._refused_logins.add(1)
 
     def export(self, signal: Signal, outcome: Outcome) -> None:
-        """A batch was pushed over OTLP.
+        """Count a batch that was pushed over OTLP.
 
         Raises:
             UndeclaredError: There is no such signal or outcome.

@@ -1,4 +1,4 @@
-"""One set of metrics for pull and push: the SDK instruments' and those rendered from the snapshot."""
+"""One set of metrics for pull and push: those of the SDK instruments and those rendered from the snapshot."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class MergedMetrics:
     """Adds the rendered metrics to the SDK's.
 
     Args:
-        resource: Whom the metrics are from.
-        scope: What made them; the instruments must be of the same scope.
-        rendered: Gives the metrics of the snapshot now in force. Called once per scrape and per push; no I/O.
+        resource: The resource of all metrics.
+        scope: Their instrumentation scope; the instruments must have the same one.
+        rendered: Returns the metrics of the latest snapshot. Called once per scrape and per push; does no I/O.
     """
 
     def __init__(self, resource: Resource, scope: InstrumentationScope, rendered: Callable[[], list[Metric]]) -> None:

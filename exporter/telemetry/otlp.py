@@ -1,4 +1,4 @@
-"""The push side: the SDK's OTLP exporters, with the rendered metrics added and every outcome told."""
+"""The push side: the SDK's OTLP exporters, with the rendered metrics added and every outcome counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of pushes: counted one by one, logged seldom."""
+"""Outcomes of pushes: every one is counted, few are logged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_REASON: Final = 300
 
 
 class ExportLog(logging.Handler):
-    """Takes in the lines that the SDK logs about its pushes, two to four per failure, and keeps them as the reason."""
+    """Collects the lines that the SDK logs about a failed push, two to four each, as the reason of the failure."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -31,14 +31,14 @@ class ExportLog(logging.Handler):
         self._propagated = True
 
     def install(self) -> None:
-        """Take the SDK's lines in, so that they no longer reach the log."""
+        """Redirect the SDK's lines to this handler, so that they no longer reach the log."""
         sdk = logging.getLogger(_SDK_LOGGER)
         self._propagated = sdk.propagate
         sdk.propagate = False
         sdk.addHandler(self)
 
     def remove(self) -> None:
-        """Undo :meth:`install`."""
+        """Stop redirecting; the inverse of :meth:`install`."""
         sdk = logging.getLogger(_SDK_LOGGER)
         sdk.removeHandler(self)
         sdk.propagate = self._propagated
@@ -61,7 +61,7 @@ class Outcomes:
     Args:
         target: The signal and its receiver.
         count: Counts a push.
-        reasons: Knows why the SDK failed.
+        reasons: The SDK's log lines about failures.
         clock: Spaces the reminders.
     """
 
@@ -77,7 +77,7 @@ class Outcomes:
         self._logged_at = 0.0
 
     def ok(self) -> None:
-        """A push arrived."""
+        """Note a push that arrived."""
         self._count(self._signal, "ok")
         self._reasons.take_reason()
         if self._failures:
@@ -85,7 +85,7 @@ class Outcomes:
         self._failures = 0
 
     def failed(self, error: Exception | None = None) -> None:
-        """A push did not arrive, because of *error* or for a reason that the SDK logged."""
+        """Note a failed push. The reason is *error*, or what the SDK logged."""
         self._count(self._signal, "failed")
         logged = self._reasons.take_reason()
         self._failures += 1

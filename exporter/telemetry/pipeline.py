@@ -1,4 +1,4 @@
-"""Puts the pieces together: resource, instruments, pull, push and traces."""
+"""The exporter's OpenTelemetry pipeline: resource, instruments, pull, push and traces."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class Telemetry:
     """The exporter's own OpenTelemetry pipeline. It sets no global provider.
 
     Attributes:
-        recorder: Counts what has a fixed label set.
+        recorder: Counts events under a fixed label set.
         tracer: Makes spans; costs nothing when traces are not pushed.
 
     Args:
-        config: Gives the run, the ping objective and where to push.
-        snapshot: Gives the snapshot now in force; called on every scrape and push, from their threads.
+        config: The run, the ping objective and where to push.
+        snapshot: Returns the latest snapshot; called on every scrape and push, from their threads.
         clock: Spaces the log lines about failing pushes; by default the system's.
-        build: Which exporter this is; by default what the installed package says.
-        environ: The standard ``OTEL_*`` variables that are ours to read; by default the process's.
+        build: Version of this exporter; by default that of the installed package.
+        environ: The standard ``OTEL_*`` variables that this module reads; by default the process's.
 
     Raises:
         ConfigError: A standard variable that says how to push cannot be used.
@@ -95,7 +95,7 @@ class Telemetry:
                 logger.info("pushing %s to %s over %s", target.signal, target.receiver, target.protocol)
 
     def scrape(self, accept: str | None, names: Sequence[str] = ()) -> tuple[bytes, str]:
-        """Return the metrics as text and their content type, from the snapshot now in force; no I/O.
+        """Return the metrics as text and their content type, from the latest snapshot. Does no I/O.
 
         Args:
             accept: The request's ``Accept`` header: OpenMetrics when it prefers that, else the classic format.
@@ -104,7 +104,7 @@ class Telemetry:
         return self._scrape_reader.scrape(accept, names)
 
     def shutdown(self, timeout_s: float) -> None:
-        """Push what is left and stop. Returns within *timeout_s* seconds also when the receiver does not answer."""
+        """Push what is left and stop. Returns within *timeout_s* seconds even when the receiver does not answer."""
         stops = [lambda: self._meter_provider.shutdown(timeout_s * 1000)]
         if self._tracer_provider is not None:
             stops.append(self._tracer_provider.shutdown)
@@ -115,14 +115,14 @@ class Telemetry:
         for thread in threads:
             thread.join(max(deadline - self._clock.monotonic(), 0.0))
         if any(thread.is_alive() for thread in threads):
-            logger.warning("the OTLP receiver did not take the last push within %g s", timeout_s)
+            logger.warning("the OTLP receiver did not accept the last push within %g s; the push is lost", timeout_s)
         self._export_log.remove()
 
     def _outcomes(self, target: PushTarget) -> Outcomes:
         return Outcomes(target, self._count, self._export_log, self._clock)
 
     def _count(self, signal: Signal, outcome: Outcome) -> None:
-        self.recorder.export(signal, outcome)  # looked up late: the recorder needs the readers that count with it
+        self.recorder.export(signal, outcome)  # read late: the recorder is created after the readers that call this
 
     def _build_tracer_provider(self, target: PushTarget, resource: Resource) -> TracerProvider:
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -131,7 +131,7 @@ class Telemetry:
 
 
 def check_environment(config: Config, environ: Mapping[str, str]) -> None:
-    """Raise what :class:`Telemetry` would raise for *config* and the standard variables, and start nothing.
+    """Check *config* and the standard variables as :class:`Telemetry` does, without starting anything.
 
     Raises:
         ConfigError: A standard variable that says how to push cannot be used.
@@ -142,7 +142,7 @@ def check_environment(config: Config, environ: Mapping[str, str]) -> None:
 
 
 def _build(exporter: Callable[[PushTarget], T], target: PushTarget) -> T:
-    """Make one of the SDK's exporters, which read further variables, and raise bare errors for those that are wrong."""
+    """Create an SDK exporter. It reads further variables; what it raises about a wrong one becomes a ConfigError."""
     try:
         return exporter(target)
     except Exception as error:
@@ -151,8 +151,8 @@ def _build(exporter: Callable[[PushTarget], T], target: PushTarget) -> T:
 
 
 def _stop(stop: Callable[[], None]) -> None:
-    """Run in a thread of its own: the SDK's shutdowns may block far beyond any deadline, and raise after one."""
+    """Shut down. Runs in a thread of its own, since the SDK may block beyond its deadline and then raise."""
     try:
         stop()
     except Exception as error:  # the SDK raises bare Exception; the process is ending either way
-        logger.debug("shutting telemetry down: %s", error)
+        logger.debug("shutting down telemetry failed: %s", error)

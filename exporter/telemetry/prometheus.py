@@ -52,7 +52,7 @@ class ScrapeReader(PrometheusMetricReader):
             names: Names of the only samples to return, as ``name[]`` of Prometheus's clients; all when there are none.
 
         Raises:
-            UndeclaredError: The snapshot holds what the catalogue does not declare.
+            UndeclaredError: The snapshot has a value that the catalogue does not declare.
         """
         encode, content_type = choose_encoder(_preferred(accept or ""))
         registry = self._scrape_registry.restricted_registry(names) if names else self._scrape_registry
@@ -60,7 +60,7 @@ class ScrapeReader(PrometheusMetricReader):
             return encode(registry), content_type
 
     def _collect_always(self) -> None:
-        """Collect; a disabled SDK has nothing to hand over and must not take the snapshot's metrics with it."""
+        """Collect. A disabled SDK collects nothing, but the metrics of the snapshot must still be exposed."""
         self._received = False
         self.collect()
         if not self._received:

@@ -1,7 +1,7 @@
-"""From a snapshot to OpenTelemetry metric data: a pure function, so that pull and push tell the same story.
+"""Renders a snapshot as OpenTelemetry metric data. A pure function, so that pull and push give the same values.
 
-What is None, infinite or not a number gives no point: absent is not zero. Points carry the snapshot's time, not the
-time of the export: old is not now.
+A value that is None, infinite or NaN gives no point: absent is not zero. A point carries the time of the snapshot, not
+of the export: old is not now.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ __all__ = ["Sheet", "render"]
 
 _NANOS: Final = 1_000_000_000
 _MAX_INT64: Final = 2**63 - 1
-# The SDK's point asks for the smallest and the largest observation; the encoders leave out what is None.
+# The SDK's point requires the smallest and the largest observation; the encoders omit None.
 _UNKNOWN = cast(float, None)
 
 
 def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
-    """Return every metric that follows from *snapshot*, in the catalogue's order.
+    """Return every metric of *snapshot*, in the catalogue's order.
 
     Raises:
-        UndeclaredError: The snapshot holds a value that the catalogue does not declare.
+        UndeclaredError: The snapshot has a value that the catalogue does not declare.
     """
     sheet = Sheet(started_at=snapshot.started_at, taken_at=snapshot.taken_at)
     _data_plane(sheet, snapshot)
@@ -72,10 +72,10 @@ class Sheet:
         self._histograms: dict[str, dict[tuple[str, ...], otel.HistogramDataPoint]] = {}
 
     def add(self, metric: Metric, value: float | None, **attributes: str | None) -> None:
-        """Add a point to a gauge or counter; nothing when the value is unknown. Attributes that are None are left out.
+        """Add a point to a gauge or counter, unless the value is unknown. Attributes that are None are omitted.
 
         Raises:
-            UndeclaredError: The metric is no such metric, or an attribute is not declared.
+            UndeclaredError: The metric is of another kind, or an attribute is not declared.
         """
         number = _number(value)
         if number is None:
@@ -113,7 +113,7 @@ class Sheet:
         self._histograms.setdefault(_declared(metric), {}).setdefault(_key(labels), point)
 
     def metrics(self) -> list[otel.Metric]:
-        """Return what was added, in the catalogue's order."""
+        """Return the metrics with points, in the catalogue's order."""
         return [
             otel.Metric(metric.name, metric.description, metric.unit, self._data(metric))
             for metric in catalogue.EXPORTER_METRICS
@@ -231,7 +231,7 @@ def _key(labels: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _text(value: str) -> str:
-    """Return *value* as text that can be encoded: one half of a surrogate pair would end the whole exposition."""
+    """Return *value* as text that can be encoded: a lone surrogate would make the whole exposition fail."""
     if value.isascii():
         return value
     return value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,7 +1,7 @@
-"""Where to push, and how: the configuration and the standard ``OTEL_*`` variables, read once.
+"""Where and how to push, according to the configuration and the standard ``OTEL_*`` variables. Read once.
 
 The SDK's exporters read headers, certificates, compression, timeout and temporality from the environment themselves.
-Which exporter to use, and its protocol, is the application's to decide: that is what this module does.
+The application has to choose the exporter and its protocol: this module does.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class PushTarget:
 
     Attributes:
         signal: What is pushed there.
-        protocol: How.
-        endpoint: The URL for the SDK's exporter, None to let that read the environment.
+        protocol: The OTLP protocol.
+        endpoint: The URL for the SDK's exporter, None to let it read the environment.
         timeout: Seconds that a push may take, None to let the SDK's exporter read the environment.
         receiver: ``host:port``, for the log.
     """
@@ -45,7 +45,7 @@ class PushTarget:
 
 
 def push_target(signal: Signal, otlp: Otlp, environ: Mapping[str, str]) -> PushTarget | None:
-    """Return where *signal* goes, None when it is not pushed.
+    """Return the receiver of *signal*, None when it is not pushed.
 
     A signal is pushed when an endpoint is configured, or given in ``OTEL_EXPORTER_OTLP[_SIGNAL]_ENDPOINT``, or when
     ``OTEL_<SIGNAL>_EXPORTER`` names ``otlp``; unless that says ``none`` or ``OTEL_SDK_DISABLED`` is true. A configured
@@ -78,7 +78,7 @@ def push_interval_s(otlp: Otlp, environ: Mapping[str, str]) -> float:
     """Return the seconds between two pushes of the metrics: ``OTEL_METRIC_EXPORT_INTERVAL`` is the default.
 
     Raises:
-        ConfigError: That variable is no positive number of milliseconds.
+        ConfigError: That variable is not a positive number of milliseconds.
     """
     given = environ.get("OTEL_METRIC_EXPORT_INTERVAL")
     if not given or otlp.interval != _DEFAULTS.interval:
@@ -89,7 +89,7 @@ def push_interval_s(otlp: Otlp, environ: Mapping[str, str]) -> float:
         interval = 0.0
     if not 0 < interval < float("inf"):
         raise ConfigError(
-            "OTEL_METRIC_EXPORT_INTERVAL", f"{given!r} is no number of milliseconds", "write for example 15000"
+            "OTEL_METRIC_EXPORT_INTERVAL", f"{given!r} is not a number of milliseconds", "write for example 15000"
         )
     return interval
 
@@ -97,7 +97,7 @@ def push_interval_s(otlp: Otlp, environ: Mapping[str, str]) -> float:
 def _chosen_exporters(variable: str, environ: Mapping[str, str]) -> set[str] | None:
     """Return the exporters that a variable names, None when it names none."""
     names = {name.strip().lower() for name in environ.get(variable, "").split(",")} - {""}
-    # Prometheus is always there, as the pull side.
+    # Prometheus is the pull side, which is always on.
     for name in sorted(names - {"otlp", "none", "prometheus"}):
         logger.warning("%s: the exporter %r is not supported; otlp and none are", variable, name)
     return names or None
@@ -126,7 +126,7 @@ def _signal_url(endpoint: str | None, protocol: OtlpProtocol, signal: Signal) ->
 
 
 def _receiver(url: str) -> str:
-    """Return host and port of *url*, without the credentials that it may carry."""
+    """Return host and port of *url*, without its credentials."""
     host, port = _split(url)
     return f"{host}:{port}" if port is not None else host
 
@@ -136,4 +136,4 @@ def _split(url: str) -> tuple[str, int | None]:
         parts = urlsplit(url if "://" in url else f"//{url}")
         return parts.hostname or "", parts.port
     except ValueError:
-        return "an address that is no URL", None
+        return "an invalid URL", None

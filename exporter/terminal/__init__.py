@@ -1,1 +1,1 @@
-"""What ``tq-exporter once`` and the demo print."""
+"""The terminal output of ``tq-exporter once`` and the demo."""

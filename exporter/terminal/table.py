@@ -16,7 +16,7 @@ from exporter.model.snapshot import LAG_BUCKETS, PartitionState, Snapshot, Sourc
 __all__ = ["print_snapshot", "render_snapshot"]
 
 _UNKNOWN: Final = "?"
-# Where there is no terminal there is no width to keep to, only columns not to cut.
+# Without a terminal there is no width limit, and columns must not be cut.
 _PLAIN_WIDTH: Final = 200
 _STYLES: Final = {"ok": "green", "failing": "red", "stale": "red", "budget": "yellow", "disabled": "dim"}
 

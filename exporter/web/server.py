@@ -19,6 +19,7 @@ from typing import Final
 
 import uvicorn
 
+from dataplane.net.addresses import join_host_port
 from exporter.config import Listen
 from exporter.model.history import History
 from exporter.model.snapshot import Snapshot
@@ -126,8 +127,7 @@ class WebServer:
 
     def _address(self) -> str:
         assert self._listener is not None, "listen() comes first"
-        host, port = self._listener.getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return join_host_port(*self._listener.getsockname()[:2])
 
     def start(self) -> None:
         """Answer from a background thread."""

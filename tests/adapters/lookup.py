@@ -1,4 +1,4 @@
-"""What this process's Ray knows of the controller and other named actors."""
+"""Waits until this process's Ray knows that the controller or another named actor is gone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 
 
 def wait_until_no_controller(timeout_s: float = 30.0) -> None:
-    """Return when this process has learned that the named actor is gone: it caches the name for a moment."""
+    """Return once this process knows that the controller is gone: Ray caches its name for a moment."""
     wait_until_no_actor("TransferQueueController", namespace="transfer_queue", timeout_s=timeout_s)
 
 
 def wait_until_no_actor(name: str, namespace: str | None = None, timeout_s: float = 30.0) -> None:
-    """The same for any named actor, by default of this process's own namespace, as storage units are."""
+    """The same for any named actor. The default namespace is this process's own, where storage units are."""
     import ray
 
     deadline = time.monotonic() + timeout_s

@@ -1,4 +1,4 @@
-"""Building a client from a mapping: what is wrong is named before anything starts."""
+"""Building a client from a mapping: a wrong key or value is named before anything starts."""
 
 from __future__ import annotations
 

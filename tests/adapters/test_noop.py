@@ -1,4 +1,4 @@
-"""What only the in-memory client promises, beyond the contract suite."""
+"""What the in-memory client promises beyond the contract suite."""
 
 from __future__ import annotations
 

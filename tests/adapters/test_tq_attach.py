@@ -1,4 +1,4 @@
-"""Attaching creates nothing and closing harms nothing; only who started TransferQueue ends it."""
+"""Attaching creates nothing and closing stops nothing; only the process that started TransferQueue stops it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from dataplane.errors import (
 
 @pytest.fixture
 def calls() -> Iterator[TransferQueueCalls]:
-    """Something to call with, whose loop runs in a thread as TransferQueue's does and whose peers are nobody."""
+    """A caller whose loop runs in a thread, as TransferQueue's does, without any peer."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -220,7 +220,7 @@ def test_without_a_thread_to_be_had(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        for _ in range(3):  # more than there are places: a failed start takes none
+        for _ in range(3):  # more than the limit: a failed start must not use up a place
             with pytest.raises(DataPlaneUnavailable, match="can't start new thread"):
                 calls._call_tq("attach", lambda: 1, DataPlaneUnavailable, timeout_s=0.1)
         closed: list[bool] = []

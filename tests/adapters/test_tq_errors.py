@@ -1,6 +1,6 @@
-"""The translation table: every row by raising what it names, and nothing of TransferQueue's that it does not name.
+"""The translation table: each row is tested by raising what it names, and every TransferQueue error has a row.
 
-That real faults look as the table says is what ``test_tq_real_errors`` shows.
+``test_tq_real_errors`` shows that real faults look as the table says.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def _resolve(name: str) -> type[Exception]:
 
 
 def _make(name: str, message: str) -> Exception:
-    """Return an instance of the class *name*, whatever its constructor wants, that says *message*."""
+    """Return an instance of the class *name* with *message*, whatever arguments its constructor needs."""
     cls = _resolve(name)
     sub = type(cls.__name__, (cls,), {"__init__": lambda self: None, "__str__": lambda self: message})
     return sub()
 
 
 def _raise(error: Exception, operation: str, default: type[DataPlaneError] = DataPlaneReadError) -> DataPlaneError:
-    """Return what comes out of a call that fails with *error*."""
+    """Return the error that a call raises when it fails with *error*."""
 
     def fail() -> None:
         raise error
@@ -71,7 +71,7 @@ def test_every_row_by_raising_what_it_names(row: Row, name: str) -> None:
 
 @pytest.mark.full
 def test_every_name_in_the_table_is_a_real_class() -> None:
-    if sys.version_info >= (3, 11):  # these two are classes of their own on 3.10 only
+    if sys.version_info >= (3, 11):  # only on 3.10 are these two separate classes
         assert asyncio.TimeoutError is TimeoutError is concurrent.futures.TimeoutError
     for row in ROWS:
         for name in row.types:
@@ -128,7 +128,7 @@ def test_an_attach_has_no_arguments_that_could_be_wrong(error: Exception) -> Non
     "message", ["something new", "the actor of the play", "storage unit of measure", "no timeout", "not ready"]
 )
 def test_what_nobody_knows_is_the_operations_default(message: str, default: type[DataPlaneError]) -> None:
-    """Loose words decide nothing."""
+    """Words in a message that only resemble those of the table do not match."""
     assert type(_raise(RuntimeError(message), "put_samples", default)) is default
 
 

@@ -1,4 +1,4 @@
-"""What a field that no row has means to a client that did not register its partition."""
+"""A field that no row has, requested by a client that did not register the partition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.contract.rows import rows
 
 @pytest.fixture
 def consumer(tq_client: DataPlaneClient) -> Iterator[DataPlaneClient]:
-    """A second client, which knows of the first one's registrations as little as one in another process."""
+    """A second client that does not share the first one's registrations, like one in another process."""
     client = build_data_plane_client({"timeout_s": 5.0}, bootstrap=False)
     yield client
     client.close()

@@ -1,4 +1,4 @@
-"""Real faults of a real TransferQueue, each through the table's row that is meant for it."""
+"""Real faults of a real TransferQueue: each is translated by the intended row of the table."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The implementations that the contract suite runs against.
 
-A reader joins the read half with one line in ``READERS``.
+One line in ``READERS`` adds a reader to the read half.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ READERS: dict[str, Callable[[TQCluster], MetadataReader]] = {
     "public_reader": lambda cluster: TransferQueueMetadataReader(cluster.controller.address, cluster.controller.id),
     "wire": lambda cluster: WireMetadataReader(cluster.controller.address, controller_id=cluster.controller.id),
 }
-"""Name to what makes a reader of a running TransferQueue."""
+"""Name to the factory of a reader for a running TransferQueue."""
 
 CLIENTS = ("noop", "transfer_queue")
 
 
 @dataclass(frozen=True)
 class Plane:
-    """One data plane: *writer* writes what *reader* reads; for a client they are the same object."""
+    """One data plane: *reader* reads what *writer* writes. For a client they are the same object."""
 
     name: str
     writer: DataPlaneClient
@@ -47,7 +47,7 @@ def client(request: pytest.FixtureRequest) -> DataPlaneClient:
 
 @pytest.fixture(params=(*CLIENTS, *READERS))
 def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
-    """Each implementation of the read half, beside something that writes to the same data plane."""
+    """Each implementation of the read half, with a writer to the same data plane."""
     if request.param in CLIENTS:
         client = _make_client(request.param, request)
         yield Plane(request.param, client, client)

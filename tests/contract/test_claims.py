@@ -1,4 +1,4 @@
-"""What every client does with claims: each sample once per task, ready ones only, within a deadline."""
+"""Claims of every client: each sample once per task, only ready samples, within a deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After close every call of a client is unavailable, and says which call it was."""
+"""After ``close`` every call of a client raises DataPlaneUnavailable, which names the call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A put that fails in storage leaves keys without data behind: ghosts. On the real TransferQueue."""
+"""A put that fails in storage leaves ghosts behind: keys without data. On a real TransferQueue."""
 
 from __future__ import annotations
 

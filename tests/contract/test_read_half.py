@@ -1,4 +1,4 @@
-"""What every MetadataReader does, on rows as real frameworks write them."""
+"""The contract of every MetadataReader, on rows as real frameworks write them."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_malformed_version_is_unknown_and_counted(plane: Plane, version: objec
 
 
 def test_an_integer_beyond_64_bits(plane: Plane) -> None:
-    """TransferQueue answers with a pickle then, which only its own client may load."""
+    """TransferQueue answers with a pickle in this case, which only its own client may load."""
     plane.writer.put_samples(["a_g0", "b_g0"], "p", tags=[{"weight_version": 2**70}, {"weight_version": 1}])
     if plane.name == "wire":
         with pytest.raises(DataPlaneReadError):

@@ -1,4 +1,4 @@
-"""What every client does with rows by key: write, read, clear, pop and evict."""
+"""The contract of every client on rows by key: write, read, clear, pop and evict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the live test needs: rules in fast motion, a real Prometheus and Alertmanager, a webhook, and a training job."""
+"""Parts of the live test: accelerated rules, a real Prometheus and Alertmanager, a webhook, and a training job."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from tests.support.waiting import wait_until
 __all__ = ["FACTOR", "Job", "Monitoring", "scaled"]
 
 FACTOR = 30
-"""How much faster than shipped the rules run: 5 minutes become 10 seconds."""
+"""Factor by which the rules run faster than shipped: 5 minutes become 10 seconds."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _FIELDS = ("for", "group_wait", "group_interval", "repeat_interval")
 
 
 def scaled(text: str) -> str:
-    """Return rules or routes in fast motion: every range, ``for``, ``keep_firing_for`` and interval by FACTOR."""
+    """Return rules or routes with every range, ``for``, ``keep_firing_for`` and interval divided by FACTOR."""
 
     def shorter(found: re.Match[str]) -> str:
         return f"{max(1, int(found[1]) * _UNITS[found[2]] // FACTOR)}s"
@@ -62,7 +62,7 @@ class Monitoring:
 
     def __init__(self, jobs: Mapping[str, Sequence[str]], thresholds: Mapping[str, float]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tqlive"))
-        self.received: deque[tuple[str, str]] = deque()  # status and name of each alert, as it came
+        self.received: deque[tuple[str, str]] = deque()  # status and name of each alert, in order of arrival
         self._processes: list[subprocess.Popen[bytes]] = []
         self._webhook = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._webhook.serve_forever, daemon=True).start()
@@ -93,7 +93,7 @@ class Monitoring:
             wait_until(lambda port=port: self._is_ready(port), f"port {port} is ready")
 
     def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
-        """Return the result of an instant query; a mistake in it fails the test."""
+        """Return the result of an instant query. An invalid query fails the test."""
         asked = {"query": expression} | ({} if at is None else {"time": str(at)})
         url = f"http://127.0.0.1:{self._port}/api/v1/query?{urllib.parse.urlencode(asked)}"
         with urllib.request.urlopen(url, timeout=30) as answer:
@@ -109,7 +109,7 @@ class Monitoring:
         ]
 
     def close(self) -> None:
-        """End everything."""
+        """Stop everything."""
         for process in self._processes:
             process.terminate()
         for process in self._processes:
@@ -159,9 +159,9 @@ class Job:
 
     Attributes:
         generating: Whether it puts a group about five times a second.
-        training: Whether it takes what is ready.
-        version: The trainer's weight version; what it puts is one behind.
-        foreign: A key of the partition ``foreign`` that another process put, to read over and over.
+        training: Whether it takes ready groups.
+        version: The trainer's weight version. Its puts are one version behind.
+        foreign: A key of the partition ``foreign`` that another process put. The job reads it repeatedly.
     """
 
     def __init__(self) -> None:
@@ -179,11 +179,11 @@ class Job:
         self._thread.start()
 
     def renew(self) -> None:
-        """Attach anew, soon: the data plane behind the client is another one now."""
+        """Attach again soon, since the data plane was replaced."""
         self._stale.set()
 
     def close(self) -> None:
-        """End the job."""
+        """Stop the job."""
         self._ending.set()
         self._thread.join(60)
         self._server.shutdown()

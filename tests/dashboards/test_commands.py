@@ -45,7 +45,7 @@ def test_runbooks_can_be_served_elsewhere(tmp_path: Path):
     [
         ("stalled_second=5", "did you mean stalled_seconds?"),
         ("ping_slo=0.5", "did you mean ping_slo_seconds?"),
-        ("zzz=1", "'zzz' is no threshold; the nearest is "),
+        ("zzz=1", "'zzz' is not a threshold; the nearest is "),
         ("stalled_seconds", "write stalled_seconds=NUMBER, with a number from 0"),
         ("stalled_seconds=soon", "from 0"),
         ("stalled_seconds=-1", "from 0"),
@@ -77,7 +77,7 @@ def test_the_list_shows_a_default_in_all_its_digits(monkeypatch, capsys):
 @pytest.mark.parametrize("command", ["rules", "dashboards"])
 def test_a_folder_must_be_given_and_writable(command: str, tmp_path: Path, capsys):
     assert main([command]) == 2
-    assert "-o: say into which folder" in capsys.readouterr().err
+    assert "-o: give the folder" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main([command, "-o", str(tmp_path / "file")]) == 2
     assert "give a folder that can be written" in capsys.readouterr().err

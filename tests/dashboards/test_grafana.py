@@ -1,6 +1,6 @@
-"""The dashboards as committed: built from the modules, complete, and each query one that can return data.
+"""The committed dashboards: up to date with the modules, complete, and every query can return data.
 
-Grafana itself does not run here: what it would make of them is checked by its own builder types alone.
+Grafana itself does not run here. Only its own builder types check the dashboards' form.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Every query of every panel and alert on a real Prometheus, which scrapes a real exporter of a real TransferQueue.
 
 One scripted run: normal, starved, stale and stalled, a frozen storage unit, a frozen, then a dead controller, recovery.
-Each query must return data in its scenario. The rules run :data:`~tests.dashboards.live.FACTOR`
-times faster than shipped, some thresholds are so low that a small run crosses them; promtool checks the shipped ones.
+Each query must return data in its scenario. The rules run :data:`~tests.dashboards.live.FACTOR` times faster than
+shipped, and some thresholds are low enough for a small run to cross; promtool checks the shipped ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ THRESHOLDS = {
     "uncommitted_age_seconds": 10.0,
     "incomplete_age_seconds": 10.0,
     "restarts_per_hour": 1.0,
-    # What a healthy run of this size does not cross.
+    # Thresholds that a healthy run of this size does not cross.
     "ping_slo_seconds": 0.0,
     "controller_busy_ratio": 0.0,
     "storage_used_ratio": 0.0,
@@ -64,7 +64,7 @@ SCENARIO_OF_ALERT = {
     "DataPlaneNearCapacity": "normal",
     "TQExporterThresholdsMissing": "before",
 }
-"""Where each alert's query must return data; ``before``: at a time when no rule had been evaluated."""
+"""The scenario in which each alert's query must return data. ``before``: before any rule was evaluated."""
 
 SCENARIO_OF_PANEL = {
     "Time until full": "stale and stalled",
@@ -79,7 +79,7 @@ SCENARIO_OF_PANEL = {
 
 
 def panel_queries() -> Iterator[tuple[str, str]]:
-    """Yield the title and each query of every panel, as Grafana would send it with everything chosen."""
+    """Yield the title and each query of every panel, as Grafana would send it with everything selected."""
     for text in render().values():
         for panel in json.loads(text)["panels"]:
             for target in panel.get("targets", ()):
@@ -88,7 +88,7 @@ def panel_queries() -> Iterator[tuple[str, str]]:
 
 
 class Watch:
-    """Which queries have to return data in which scenario, and which have."""
+    """Which queries must return data in which scenario, and which have done so."""
 
     def __init__(self, monitoring: Monitoring) -> None:
         self._monitoring = monitoring
@@ -120,7 +120,7 @@ class Watch:
 
 
 def write_record(path: Path, cluster: TQCluster) -> None:
-    """Write the discovery record of the data plane that runs now."""
+    """Write the discovery record of the present data plane."""
     record = Endpoint(
         address=cluster.controller.address,
         controller_id=cluster.controller.id,
@@ -139,7 +139,7 @@ def write_record(path: Path, cluster: TQCluster) -> None:
 
 
 def spoil(cluster: TQCluster) -> None:
-    """Leave what a healthy job would not: writes that never end, groups without all keys, tags that cannot be read."""
+    """Leave behind what a healthy job would not: unfinished writes, incomplete groups, unreadable tags."""
     whole = {"weight_version": 1, "committed": True, "created_at": time.time()}
     cluster.put("odd", ["u/0"], tags=[{**whole, "group_id": "u", "committed": False}])
     cluster.put("odd", ["i/0"], tags=[{**whole, "group_id": "i", "expected_num_keys": 2}])

@@ -1,4 +1,4 @@
-"""The rules as they ship: promtool accepts them, and every alert is tested in every situation and says what it must."""
+"""The shipped rules: promtool accepts them, and every alert is tested in every situation and is fully annotated."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_thresholds_are_those_that_the_module_declares():
 
 @cache
 def covered() -> dict[str, set[str]]:
-    """Alert to the situations in which a promtool test looks at it."""
+    """Alert to the situations in which a promtool test checks it."""
     found: dict[str, set[str]] = {name: set() for name in ALERTS}
     for test in promtool_tests():
         subject, _, said = test["name"].partition(": ")
@@ -65,7 +65,7 @@ def covered() -> dict[str, set[str]]:
     return found
 
 
-# No exporter and no job has a part in whether the thresholds are loaded.
+# Whether the thresholds are loaded depends on no exporter and no job.
 NOT_OF_A_JOB = {"TQExporterThresholdsMissing": {"job not started", "job ended", "absent target"}}
 # These two must fire: they are about the target.
 ABOUT_THE_TARGET = {"TQExporterAbsent": {"absent target"}}
@@ -110,7 +110,7 @@ def test_every_recorded_series_and_threshold_is_used():
 
 @pytest.mark.parametrize("name", [name for name, alert in ALERTS.items() if "tq:threshold:" in alert["expr"]])
 def test_no_alert_compares_with_a_number_of_its_own(name: str):
-    """States are 0 and 1, and nothing departs or is there: every other number is a threshold."""
+    """Only 0 and 1 may be literal, as states or counts of nothing. Every other number must be a threshold."""
     numbers = re.findall(r"(?:[<>=]=?|\*)\s*([\d.]+)", ALERTS[name]["expr"])
     assert set(numbers) <= {"0", "1"}
 

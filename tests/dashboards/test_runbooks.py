@@ -1,4 +1,4 @@
-"""Every alert has a runbook with the same sections, and what a runbook asks to type can be typed."""
+"""Every alert has a runbook with the same sections, and the commands in the runbooks are valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``make stack``: the demo with Prometheus and Alertmanager beside it, all of it gone at the end."""
+"""``make stack``: the demo with Prometheus and Alertmanager beside it, and no process left at the end."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_demo_that_cannot_start_is_told_and_leaves_nothing(folder: Path):
     mark = uuid4().hex
     stack = start(folder, "--listen", "127.0.0.1:nonsense", **{MARK: mark})
     assert stack.wait(120) == 1
-    assert "demo ended by itself" in (folder / "out").read_text()
+    assert "demo exited unexpectedly" in (folder / "out").read_text()
     assert processes_of(mark) == []
     assert [path.name for path in folder.iterdir()] == ["out"]
 

@@ -1,4 +1,4 @@
-"""When chaos strikes, and whom."""
+"""When chaos kills, and which part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's flags and what is refused before anything starts."""
+"""The demo's flags, and the errors that are reported before anything starts."""
 
 from __future__ import annotations
 

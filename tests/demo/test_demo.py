@@ -1,4 +1,4 @@
-"""The demo as a whole: real Ray, real TransferQueue, real exporter process, and nothing left of them at the end."""
+"""The whole demo: real Ray, real TransferQueue, real exporter process, and nothing left of them at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _END_S = 60.0
 
 
 def spans(received: Received) -> Iterator[tuple[str, Any]]:
-    """Service name and span of everything that was pushed."""
+    """Service name and name of every span that was pushed."""
     for request in received.traces:
         for resource_spans in request.resource_spans:
             attributes = {each.key: each.value.string_value for each in resource_spans.resource.attributes}

@@ -1,4 +1,4 @@
-"""Rollouts and trainer against the data plane in memory: groups are made, trained on, popped and evicted."""
+"""Rollouts and trainer against a data plane in memory: groups are generated, trained on, popped and evicted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Clock:
 
 
 class Silent:
-    """Stands in for the process's telemetry, which would set the global providers."""
+    """Replaces the process's telemetry, which would set the global providers."""
 
     url = "http://127.0.0.1:0/metrics"
 

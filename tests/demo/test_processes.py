@@ -13,7 +13,7 @@ import pytest
 from tests.support.cluster import is_running
 from tests.support.waiting import wait_until
 
-# A child with a child of its own in another session. It ignores every polite request, or obeys and forgets that child.
+# A child with a child of its own in another session. It either ignores SIGTERM, or exits and leaves that child running.
 PARENT = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.{disposition})

@@ -1,4 +1,4 @@
-"""An actor's connection: it waits, attaches, and attaches again; every error is counted by type."""
+"""An actor's connection: it waits, attaches, and attaches again. Every error is counted by type."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Attach:
-    """Gives what it was given, in order; exceptions are raised."""
+    """Returns the given values in order; raises those that are exceptions."""
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = list(outcomes)

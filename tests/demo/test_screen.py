@@ -1,4 +1,4 @@
-"""What the demo shows of a snapshot."""
+"""The demo's output for a snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The writers of keys and tags: what they write reads back as the group states it is meant to be."""
+"""The writers of keys and tags: their rows read back as the intended group states."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PROMPT = Prompt("8a5c2f6e-0000-4000-8000-000000000000", 4, 7, 12, (5, 6, 7, 8))
 
 
 def plan(writer: TagWriter, wanted: Any, prompt: Prompt = PROMPT) -> list[Step]:
-    """The first plan that has what is wanted, over seeds."""
+    """Return the first plan, over seeds, that meets the condition."""
     return next(steps for seed in range(1000) if wanted(steps := writer.plan(prompt, random.Random(seed))))
 
 
 def states(writer: TagWriter, steps: list[Step], prompt: Prompt = PROMPT) -> list[DataPlaneGroupMeta]:
-    """The group as a reader sees it after each step."""
+    """Return the group as a reader sees it after each step."""
     rows: dict[str, dict[str, Any]] = {}
     seen = []
     for step in steps:

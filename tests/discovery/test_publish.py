@@ -1,4 +1,4 @@
-"""The training side's half of the discovery file, on a real TransferQueue."""
+"""Publishing the discovery file from the training side, on a real TransferQueue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def published(cluster: TQCluster, tmp_path: Path) -> Iterator[Path]:
 
 
 def record(path: Path, wanted: Callable[[Endpoint], bool] = lambda _: True) -> Endpoint:
-    """Return the record as soon as it is there and as wanted. What is there is always whole."""
+    """Return the record once it exists and meets the condition. It must never be incomplete."""
     for _ in range(300):
         if path.exists():
             endpoint = decode_endpoint(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The parent's side of a Ray look-up: what it makes of any answer, its deadline, and that nothing is left behind."""
+"""The parent's side of a Ray look-up: how it reads any answer, its deadline, and that no process is left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The look-up on a real Ray with a real TransferQueue: what it finds, what it says of a death; it makes nothing."""
+"""The look-up on a real Ray with a real TransferQueue: what it finds, how it explains a death; it creates nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exporter.discovery.ray_child import RayDiscovery
 from exporter.model.results import Absent, Found
 from tests.support.cluster import TQCluster, frozen, kill
 
-# What this test process may have of a Ray, its own or another's, is not for the look-up.
+# The look-up must not get this test process's variables of any Ray.
 _RAY_VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
 
 
@@ -45,7 +45,7 @@ def find(cluster: TQCluster) -> Endpoint:
 
 
 def look_until_recorded(cluster: TQCluster, previous: Endpoint) -> Absent:
-    """Look until Ray has written down the death; it does so within moments."""
+    """Look until Ray has recorded the death, which takes moments."""
     for _ in range(5):
         answer = look(cluster.ray_address, previous)
         assert isinstance(answer, Absent)
@@ -149,7 +149,7 @@ def test_a_stopped_controller_is_a_timeout_within_the_deadline(cluster: TQCluste
         started = time.monotonic()
         with pytest.raises(DataPlaneTimeout):
             look(cluster.ray_address, timeout_s=12.0)
-        # The deadline is hard; what is left is for a machine under load.
+        # The deadline is hard; the rest is a margin for a machine under load.
         assert time.monotonic() - started < 12.0 + 10.0
 
 
@@ -165,7 +165,7 @@ def test_closing_transfer_queue_is_an_end(cluster: TQCluster) -> None:
     endpoint = find(cluster)
     cluster.run("tq.close()")
     answer = look_until_recorded(cluster, endpoint)
-    # Ray records the kill or the last handle's end, whichever reached it first: the words differ, the end does not.
+    # Ray records the kill or the end of the last handle, whichever it saw first. Only the text differs.
     assert answer.ended
 
 

@@ -1,4 +1,4 @@
-"""What the look-up makes of Ray's record of a death, and of a controller's configuration."""
+"""How the look-up reads Ray's record of a death, and a controller's configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORKER = "The actor is dead because its worker process has died. Worker exit ty
 
 
 def cause(reason: str, message: str) -> Any:
-    """A record as Ray's GCS keeps it, of the type that Ray gives."""
+    """A record as Ray's GCS keeps it, of the type that Ray returns."""
     context = gcs_pb2.ActorTableData().death_cause.actor_died_error_context
     context.reason = context.DESCRIPTOR.fields_by_name["reason"].enum_type.values_by_name[reason].number
     context.error_message = message

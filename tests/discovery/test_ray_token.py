@@ -1,4 +1,4 @@
-"""Ray's token authentication and the real exporter: the right token finds, a wrong one is named, none is written."""
+"""Ray's token authentication with the real exporter: a right token works, a wrong one is reported, none is logged."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_a_wrong_token_is_unavailable_with_its_remedy_and_a_right_one_later_find
     env = {name: value for name, value in cluster.env.items() if name != "RAY_AUTH_TOKEN"}
     env["RAY_AUTH_TOKEN_PATH"] = str(file)
     with ExporterProcess(*flags(cluster), env=env) as exporter:
-        # No error is counted yet: until something was found, nothing is wrong that could page anybody.
+        # No error is counted yet: before a data plane was found, no failure may alert anybody.
         refusal = "DataPlaneUnavailable: .*Ray refused the token: give this process .* RAY_AUTH_MODE and RAY_AUTH_TOKEN"
         wait_until(lambda: re.search(refusal, exporter.log) is not None, "the refusal", 120.0)
         assert exporter.scrape().value("dataplane_up") == 0
         detail = " ".join(str(source) for source in exporter.snapshot()["sources"])
         assert "Ray refused the token" in detail
-        # The look-up reads the file anew each time: a token that was renewed needs no restart.
+        # Each look-up reads the file again: a renewed token needs no restart.
         file.write_text(cluster.env["RAY_AUTH_TOKEN"])
         exporter.wait_for(lambda seen: seen.value("dataplane_up") == 1, "found with the renewed token", 120.0)
         assert exporter.stop() == 0

@@ -1,6 +1,6 @@
-"""What the exporter says when a real TransferQueue is silent for long, not there yet, or ended on purpose.
+"""The exporter's metrics when a real TransferQueue does not answer for long, does not exist yet, or has ended.
 
-How it goes through the failures of processes is in ``tests/faults``.
+Failures of processes are tested in ``tests/faults``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the exporter says of a real TransferQueue, compared with what was put there."""
+"""The exporter's metrics of a real TransferQueue, compared with what was put there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exporter as a process: how it is told where to look, what it loads, how it ends."""
+"""The exporter as a process: where it finds the controller, which modules it loads, how it ends."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_it_runs_restarts_and_stops(cluster: TQCluster, port: int, tmp_path: Pat
     submitted = command(cluster, *arguments)
     assert submitted.returncode == 0, submitted.stderr
     assert f":{port}/metrics" in submitted.stdout
-    # The driver that submitted it is gone; the configuration file came along.
+    # The driver that submitted it is gone; the exporter still has its configuration file.
     shows(port, 'dataplane_partition_groups{partition="train",state="incomplete"} 1.0')
 
     again = command(cluster, *arguments)
@@ -61,7 +61,7 @@ def test_it_runs_restarts_and_stops(cluster: TQCluster, port: int, tmp_path: Pat
     wait_until(lambda: pid_of(port) not in (None, first), "another process", 120.0)
     shows(port, "dataplane_up 1.0")
 
-    # The actor's own process: Ray starts it anew, and its exporter ended with it, since the port is free again.
+    # Kill the actor's process. Ray restarts it; its exporter must have ended with it, since the port is free again.
     second = pid_of(port)
     assert second is not None
     kill(psutil.Process(second).ppid())

@@ -1,4 +1,4 @@
-"""Every call of a client, and what came of it: for the adapter's half of the fault matrix."""
+"""Every call of a client and its outcome, for the adapter's half of the fault matrix."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.contract.rows import rows
 __all__ = ["CALLS", "HANG_S", "LOCAL", "METADATA", "STORAGE", "Outcome", "load", "outcome_of", "outcomes_of"]
 
 HANG_S: Final = 60.0
-"""A call that has not ended by then hangs: far above every deadline here, on any machine."""
+"""A call that takes longer hangs. Far above every deadline here, on any machine."""
 
-# Four rows that were written one after the other lie on both storage units.
+# Four rows written one after the other are spread over both storage units.
 _KEYS = {name: [f"{name}{index}" for index in range(4)] for name in ("read", "clear", "pop", "evict")}
 _PARTITION = "p"
 
@@ -42,14 +42,14 @@ CALLS: Final[Mapping[str, Callable[[DataPlaneClient], Any]]] = {
 STORAGE: Final = ("get_data", "get_samples", "put_samples", "clear_samples", "pop", "evict")
 """Calls that need the storage units too."""
 LOCAL: Final = ("get_capabilities",)
-"""Calls that ask nobody."""
+"""Calls that send no request."""
 METADATA: Final = tuple(name for name in CALLS if name not in STORAGE + LOCAL)
 """Calls that need the controller alone."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one call: the error's class name, ``ok`` or ``hangs``; its message; how long it took."""
+    """The outcome of one call: the error's class name, ``ok`` or ``hangs``; its message; its duration."""
 
     kind: str
     message: str = ""
@@ -57,13 +57,13 @@ class Outcome:
 
 
 def load(client: DataPlaneClient) -> None:
-    """Write what the calls read and clear."""
+    """Write the rows that the calls read and clear."""
     for keys in _KEYS.values():
         client.put_samples(keys, _PARTITION, rows(len(keys)))
 
 
 def outcome_of(call: Callable[[], Any], operation: str) -> Outcome:
-    """Run *call* and say what came of it, also when it never ends."""
+    """Run *call* and return its outcome, even when it never ends."""
     ended: list[Outcome] = []
     started = time.monotonic()
 

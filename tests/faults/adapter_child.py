@@ -1,7 +1,7 @@
-"""A process that has a client when its Ray is taken away. Runs as ``python -m tests.faults.adapter_child ADDRESS``.
+"""A process whose Ray goes away under its client. Runs as ``python -m tests.faults.adapter_child ADDRESS``.
 
-It attaches and prints a line, waits for a line, makes every call, tries to attach again, closes, and prints what came
-of each as JSON. A process of its own, since Ray ends a driver about a minute after its GCS.
+It attaches and prints a line, waits for a line, makes every call, tries to attach again, closes, and prints the outcome
+of each as JSON. It is a separate process, since Ray kills a driver about a minute after its GCS has gone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client's section of ``docs/reliability.md``: what its calls ended in under each fault, and what they left."""
+"""The client's section of ``docs/reliability.md``: the outcome of its calls under each fault, and what they leaked."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ changes something says "outcome unknown", unless the call was refused immediatel
 
 
 def write_calls(folder: str | None, fault: str, outcomes: Mapping[str, Outcome]) -> None:
-    """Record what came of the calls under *fault*; nothing without a *folder*."""
+    """Record the outcomes of the calls under *fault*. Does nothing without a *folder*."""
     cells = {name: [outcome.kind, outcome.seconds] for name, outcome in outcomes.items()}
     _write(folder, {"fault": fault, "calls": cells})
 
 
 def write_leaks(folder: str | None, what: str, grown: Mapping[str, float]) -> None:
-    """Record by how much what the process holds had *grown* after a thousand timeouts of *what*."""
+    """Record how much the process's resources had *grown* after a thousand timeouts of *what*."""
     _write(folder, {"leaks": what, "grown": dict(grown)})
 
 
 def section(folder: Path) -> str:
-    """Return the section of the records in *folder*, empty when there are none."""
+    """Return the section for the records in *folder*, empty when there are none."""
     records: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     calls = {record["fault"]: record["calls"] for record in records if "fault" in record}
     leaks = {record["leaks"]: record["grown"] for record in records if "leaks" in record}

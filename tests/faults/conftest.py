@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a fault under every load with ``--all-loads``, else under its own one: nothing is there to be skipped."""
+    """Run a fault under every load with ``--all-loads``, else only under its own one, so that no test is skipped."""
     marker = metafunc.definition.get_closest_marker("fault")
     if marker is not None:
         in_ci = marker.kwargs["in_ci"]
@@ -32,7 +32,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def begin(request: pytest.FixtureRequest, load: str) -> Begin:
-    """Start a row: ``with begin(cluster, *flags, env=…) as row``. What it saw is recorded when all of it held."""
+    """Start a row: ``with begin(cluster, *flags, env=…) as row``. The row is recorded when all its checks passed."""
     marker = request.node.get_closest_marker("fault")
 
     @contextlib.contextmanager

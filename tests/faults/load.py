@@ -1,4 +1,4 @@
-"""What the data plane carries while a fault strikes it."""
+"""The load on the data plane while a fault occurs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.waiting import wait_until
 __all__ = ["BUSY", "FULL", "IDLE", "LOADS", "RESIDENT", "Load"]
 
 IDLE: Final = "idle"
-"""Two groups, and nobody calls."""
+"""Two groups and no calls."""
 
 FULL: Final = "10,000 keys"
-"""10,000 groups of one key, and nobody calls."""
+"""10,000 groups of one key and no calls."""
 
 BUSY: Final = "under load"
 """Two groups, and beside them a client that puts, claims, gets and clears in a loop."""
@@ -27,17 +27,17 @@ BUSY: Final = "under load"
 LOADS: Final = (IDLE, FULL, BUSY)
 
 RESIDENT: Final = "resident"
-"""The partition that is there, unchanged, under every load."""
+"""The partition that exists under every load and does not change."""
 
 _KEYS: Final = {IDLE: 2, FULL: 10_000, BUSY: 2}
 
 
 class Load:
-    """Brings a load onto a healthy, empty data plane, and tells whether the job goes on.
+    """Puts a load on a healthy, empty data plane, and checks whether the job continues.
 
     Args:
         name: One of :data:`LOADS`.
-        cluster: Where to.
+        cluster: The data plane.
     """
 
     def __init__(self, name: str, cluster: TQCluster) -> None:
@@ -50,7 +50,7 @@ class Load:
             self._client.await_rounds(3)
 
     def assert_goes_on(self, cluster: TQCluster) -> None:
-        """Fail unless the job works on *cluster* after the fault. A client goes on; on another Ray it starts again."""
+        """Fail unless the job works on *cluster* after the fault. A client continues; on another Ray it restarts."""
         keys = ["one_g0", "two_g0"]
         cluster.put("after", keys, tags=[{"weight_version": 2}] * 2)
         assert sorted(cluster.list_rows("after")["after"]) == keys
@@ -63,7 +63,7 @@ class Load:
             self._client.await_rounds(3)
 
     def close(self) -> None:
-        """End the client."""
+        """Stop the client."""
         if self._client is not None:
             self._client.close()
 
@@ -100,7 +100,7 @@ class _Client:
         return int(os.pread(self._progress.fileno(), 20, 0) or 0)
 
     def await_rounds(self, more: int) -> None:
-        """Wait until it has gone round *more* times."""
+        """Wait until it has finished *more* rounds."""
         wanted = self.rounds + more
         try:
             wait_until(lambda: self.rounds >= wanted or not self.runs, "rounds of the client", 120.0)

@@ -1,6 +1,6 @@
 """A client that puts, claims, gets and clears in a loop: ``python -m tests.faults.load_client RAY_ADDRESS``.
 
-After an error it attaches anew. The number of rounds that it finished stands at the start of standard output.
+After an error it attaches again. The start of its standard output is the number of finished rounds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def go_round(client: DataPlaneClient, number: int) -> None:
 
 
 def main() -> None:
-    """Go round until killed, also by the death of the test that started this."""
+    """Run rounds until killed, or until the test that started this process dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
     cfg = {"timeout_s": 2.0, "claim_meta_poll_interval_s": 0.02}
@@ -46,11 +46,11 @@ def main() -> None:
             try:
                 client.register_partition(PARTITION, ["tokens"], _GROUP, ["train"])
                 while True:
-                    number += 1  # never again the keys of a round that failed half-way
+                    number += 1  # never reuse the keys of a round that failed half-way
                     go_round(client, number)
                     rounds += 1
                     os.pwrite(1, b"%020d" % rounds, 0)
-                    time.sleep(0.02)  # the machine is for the exporter and its tests, too
+                    time.sleep(0.02)  # leave CPU time for the exporter and the tests
             finally:
                 client.close()
         except DataPlaneError as error:

@@ -10,8 +10,8 @@ A test of this folder that is marked ``fault`` is one fault; it runs once per lo
             cluster.restart_tq()
             row.recover(cluster, restarts=1)
 
-Time is told in the exporter's own poll intervals, by its counters of polls, so that a slow machine changes no
-verdict. ``pytest`` runs each fault under the one load that it names in ``in_ci``, ``make faults`` under all.
+Time is measured in the exporter's own poll intervals, by its counters of polls, so that a slow machine changes no
+result. ``pytest`` runs each fault under the one load that it names in ``in_ci``, ``make faults`` under all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support.exporter_process import ExporterProcess, Exposition
 __all__ = ["FAST", "HOLD_LISTINGS", "INTERVAL_S", "RESTART_FREE", "Begin", "Phase", "Record", "Row"]
 
 INTERVAL_S: Final = 2.0
-"""The interval and deadline of a ping in a row: with less, a busy machine is taken for a silent controller."""
+"""Interval and deadline of a ping in a row. With less, a busy machine would look like a silent controller."""
 
 FAST: Final[Mapping[str, str]] = {
     "TQ_EXPORTER_PING_INTERVAL": f"{INTERVAL_S:g}s",
@@ -38,9 +38,10 @@ FAST: Final[Mapping[str, str]] = {
     "TQ_EXPORTER_STORAGE_INTERVAL": "1s",
     "TQ_EXPORTER_STORAGE_TIMEOUT": "2s",
     "TQ_EXPORTER_DISCOVERY_TIMEOUT": "60s",
-    # The budget would stretch the polls of 10,000 keys on a slow machine, and with them what counts as stale.
+    # On a slow machine the budget would lengthen the interval of polls of 10,000 keys, and the time until they are
+    # stale.
     "TQ_EXPORTER_METADATA_MAX_CONTROLLER_SHARE": "1",
-    # A listing that a fault strikes is charged with its wait and would be held for five minutes.
+    # A listing that fails is charged with its wait; its partition would be held back for five minutes.
     "TQ_EXPORTER_METADATA_MAX_CONTROLLER_STALL": "60s",
 }
 """The exporter's environment in a row."""
@@ -48,27 +49,27 @@ FAST: Final[Mapping[str, str]] = {
 RESTART_FREE: Final = "the exporter's process is another one than before"
 
 HOLD_LISTINGS: Final = 4
-"""For how many listings, made or skipped, what is expected must last: one goes stale when three more are missed."""
+"""How many listings, made or skipped, an expected state must last. A listing is stale after three missed ones."""
 
 _PATIENCE_S = 180.0
-"""When a row gives up waiting for polls that do not come."""
+"""After this time a row stops waiting for missing polls."""
 
 _NOT_GAUGES = re.compile(r"_(total|bucket|sum|count|created)$")
 
 
 @dataclass
 class Phase:
-    """What was seen while a row waited for one state.
+    """Observations while a row waited for one state.
 
     Attributes:
-        name: What was done before, ``""`` for the fault itself.
-        up: ``dataplane_up`` in the end.
-        discovery: The discovery states in the order in which they were seen.
-        errors: ``operation type`` to the number of errors counted in this phase.
-        not_shown: Series that were exposed when the row began and are not any more.
-        healthz: Every status that ``/healthz`` gave.
-        readyz: Every status that ``/readyz`` gave.
-        intervals: Ping intervals until all was as expected.
+        name: The action before it, ``""`` for the fault itself.
+        up: ``dataplane_up`` at the end.
+        discovery: The discovery states in order.
+        errors: ``operation type`` to the number of errors in this phase.
+        not_shown: Series that existed when the row began and do not now.
+        healthz: Every status of ``/healthz``.
+        readyz: Every status of ``/readyz``.
+        intervals: Ping intervals until the expected state.
         lookups: Look-ups made until then.
         seconds: Seconds until then.
     """
@@ -87,7 +88,7 @@ class Phase:
 
 @dataclass
 class Record:
-    """A row as ``make faults`` writes it down."""
+    """A row as ``make faults`` records it."""
 
     fault: str
     load: str
@@ -95,18 +96,18 @@ class Record:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the row as values that JSON can represent."""
         return asdict(self)
 
 
 class Row:
-    """A steady data plane under one load with an exporter beside it; then what is done to them, and what must be.
+    """A steady data plane under one load with an exporter beside it; then the faults, and the expected states.
 
     Args:
-        record: Where to note what is seen.
+        record: Where to record the observations.
         exporter: The exporter, started and watching.
         load: The load on the data plane.
-        steady: How the exposition must look before the fault; by default all of the data plane is seen.
+        steady: Condition on the exposition before the fault. By default, all of the data plane is seen.
     """
 
     def __init__(
@@ -126,11 +127,11 @@ class Row:
         self._marked_at = time.monotonic()
 
     def note(self, text: str) -> None:
-        """Write *text* below the row's table entry, for what the columns do not hold."""
+        """Add *text* below the row's table entry, for what has no column."""
         self._record.notes.append(text)
 
     def scrape_before(self) -> Exposition:
-        """What was exposed before the fault."""
+        """The scrape before the fault."""
         return self._before
 
     def expect(
@@ -147,21 +148,21 @@ class Row:
         lasting: int = HOLD_LISTINGS,
         also: Callable[[Exposition], bool] | None = None,
     ) -> Exposition:
-        """Wait for exactly this state, see that it lasts, and return its last scrape.
+        """Wait for exactly this state, check that it lasts, and return its last scrape.
 
-        ``/healthz`` and ``/readyz`` must answer 200 all the time. An error counter that grows although it is neither
-        in *errors* nor *tolerated* fails the row at once.
+        ``/healthz`` and ``/readyz`` must answer 200 all the time. An error counter that grows fails the row at once,
+        unless it is in *errors* or *tolerated*.
 
         Args:
-            phase: What was done to come here, ``""`` for the row's fault.
+            phase: The action that led here, ``""`` for the row's fault.
             up: ``dataplane_up``.
             discovery: The state of ``dataplane_discovery_state``.
-            errors: Operation to the error type that must be counted for it since the last phase.
-            tolerated: Pairs of operation and error type that may be counted, depending on when the fault struck.
-            partitions: Whether the gauges of partitions stay; False: none of any partition is exposed.
+            errors: Operation to the error type that must have been counted for it since the last phase.
+            tolerated: Pairs of operation and error type that may be counted, depending on the moment of the fault.
+            partitions: Whether the gauges of partitions stay. False: no partition has any.
             storage: The storage units whose gauges stay; no other has any.
-            within: For how many ping intervals it may take.
-            lasting: For how many listings, made or skipped, it must last. One is due every second.
+            within: How many ping intervals it may take.
+            lasting: How many listings, made or skipped, it must last. One is due every second.
             also: What must hold besides.
         """
         must = set((errors or {}).items())
@@ -198,18 +199,18 @@ class Row:
         storage: Collection[str] = ("0", "1"),
         also: Callable[[Exposition], bool] | None = None,
     ) -> Exposition:
-        """After the fault is mended: all must be seen again, without a restart of the exporter, and the job go on.
+        """After the repair: all must be seen again without a restart of the exporter, and the job must continue.
 
-        The errors of the fault may be counted until then; after that, none. A new controller has lost the resident
-        groups, and has none of their gauges.
+        The errors of the fault may be counted until then, and none afterwards. With a new controller the resident
+        groups are lost and their gauges are gone.
 
         Args:
             cluster: The data plane as it is now.
-            phase: What was done to mend it, ``""`` when the fault is all that was done.
+            phase: The repair, ``""`` when the fault was the only action.
             restarts: How many new controllers the exporter must have counted since the row began.
-            lookups: How many look-ups it may take: one that was under way, one that finds the new controller, and
-                one to spare. Without a new controller there is nothing to look up, and ten pings must do.
-            errors: More pairs of operation and error type that may be counted until all is well.
+            lookups: How many look-ups it may take: one in flight, one that finds the new controller, and one spare.
+                Without a new controller no look-up is needed, and ten pings must suffice.
+            errors: More pairs of operation and error type that may be counted until the recovery.
             storage: The storage units that must be seen.
             also: What must hold besides.
         """
@@ -257,7 +258,7 @@ class Row:
         *,
         since: tuple[Exposition, float],
     ) -> tuple[Exposition, Exposition]:
-        """Scrape until nothing is missing and that has lasted; return the first and the last scrape that was so."""
+        """Scrape until nothing is missing and that has lasted. Return the first and the last such scrape."""
         before, started = since
         settled: tuple[Exposition, float] | None = None
         while True:
@@ -329,7 +330,7 @@ class Row:
         return self._delta(seen, self._before, name, **labels)
 
     def _passed_through(self, seen: Exposition) -> tuple[float, float]:
-        """Resident groups that were lost and that departed since the row began."""
+        """Resident groups lost and departed since the row began."""
         lost, departed = (
             self._since_start(seen, f"dataplane_partition_groups_{way}_total", partition=RESIDENT)
             for way in ("lost", "departed")
@@ -387,7 +388,7 @@ def _not_shown(before: Exposition, now: Exposition) -> list[str]:
         old, new = _subjects(before, label), _subjects(now, label)
         for subject in sorted(old):
             if label == "partition" and subject != RESIDENT:
-                continue  # what a client does to its own partition is no fault
+                continue  # changes by a client in its own partition are not part of the fault
             gone = old[subject] - new.get(subject, set())
             if gone:
                 some = f"all {len(gone)}" if gone == old[subject] else ", ".join(sorted(gone))

@@ -50,7 +50,7 @@ How to read the tables:
 
 @cache
 def provenance() -> dict[str, str]:
-    """Return commit, date and versions of what is tested here."""
+    """Return commit, date and versions of the tested software."""
     commit = _git("rev-parse", "--short=12", "HEAD")
     if _git("status", "--porcelain", "--untracked-files=no", "--", "exporter", "dataplane"):
         commit += " with changes"

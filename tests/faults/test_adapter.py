@@ -1,7 +1,7 @@
-"""The client's half of the fault matrix: each call under each fault of a real TransferQueue, and the call after it.
+"""The client's half of the fault matrix: each call under each fault of a real TransferQueue, and each call after it.
 
-Under a fault a call ends in exactly one typed error, at its deadline, and never in anything raw. After it the same
-client works again, or its error says what to do. Each test is one fault, which all calls share.
+Under a fault a call ends in exactly one typed error, at its deadline, and never in an untranslated one. After the fault
+the same client works again, or its error says what to do. Each test is one fault, shared by all calls.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def client(cluster: TQCluster, ray_connected: None) -> Iterator[TransferQueueDat
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Callable[[str, Mapping[str, Outcome]], None]:
-    """Write what came of the calls under a fault, for the report."""
+    """Record the outcomes of the calls under a fault, for the report."""
 
     def write(fault: str, outcomes: Mapping[str, Outcome]) -> None:
         assert fault in FAULTS
@@ -65,7 +65,7 @@ def _attach_and_close(timeout_s: float = _LONG_S) -> Outcome:
 
 
 def _calls(client: Any, failing: tuple[str, ...] = (), others: tuple[str, ...] = tuple(CALLS)) -> dict[str, Outcome]:
-    """Make every call once: *failing* with a short deadline, the others with one that no slow machine reaches."""
+    """Make every call once: *failing* with a short deadline, the others with one that suits a slow machine."""
     client._timeout_s = _SHORT_S
     outcomes = outcomes_of(client, failing)
     client._timeout_s = _LONG_S
@@ -73,7 +73,7 @@ def _calls(client: Any, failing: tuple[str, ...] = (), others: tuple[str, ...] =
 
 
 def _check(outcomes: Mapping[str, Outcome], failing: tuple[str, ...], kind: str, says: str = "") -> None:
-    """Every call of *failing* ended so and said that; all others worked."""
+    """Assert that every call of *failing* ended in this error with this message, and all others worked."""
     assert {name: outcome.kind for name, outcome in outcomes.items()} == {
         name: kind if name in failing else "ok" for name in outcomes
     }
@@ -82,14 +82,14 @@ def _check(outcomes: Mapping[str, Outcome], failing: tuple[str, ...], kind: str,
 
 
 def _check_unknown_outcomes(outcomes: Mapping[str, Outcome], failing: tuple[str, ...]) -> None:
-    """Who changes something, and only who does, learns that it may have happened."""
+    """Assert that calls that change something, and only those, say that the change may have happened."""
     assert [name for name in failing if "outcome unknown" in outcomes[name].message] == [
         name for name in failing if name in _CHANGES
     ]
 
 
 def _check_recovery(client: TransferQueueDataPlaneClient) -> None:
-    """The same client works again."""
+    """Assert that the same client works again."""
     client._timeout_s = _LONG_S
     load(client)
     _check(_calls(client), (), "ok")

@@ -29,14 +29,14 @@ _Check = Callable[[str, Sequence[Callable[[], Any]]], None]
 _TIMEOUTS: Final = 1000
 _WARM_UP: Final = 200
 _CALLERS: Final = 4
-# Nothing grows with the number of calls, so these are far below one per call. Ray and TransferQueue have threads and
-# descriptors of their own, which come and go.
+# Nothing may grow with the number of calls, so these limits are far below one per call. They allow for threads and
+# descriptors of Ray and TransferQueue, which vary.
 _MOST: Final = {"python_threads": 0, "threads": 8, "descriptors": 25, "rss_bytes": 16 * 2**20}
 
 
 @dataclass(frozen=True)
 class Held:
-    """What this process holds."""
+    """Resources of this process."""
 
     python_threads: int
     threads: int
@@ -54,12 +54,12 @@ class Held:
         )
 
     def since(self, before: Held) -> dict[str, int]:
-        """By how much each has grown."""
+        """Return how much each has grown."""
         return {name: value - getattr(before, name) for name, value in asdict(self).items()}
 
 
 def _kinds_of(calls: Sequence[Callable[[], Any]], count: int) -> Counter[str]:
-    """Make *count* calls from a few threads and count what they end in."""
+    """Make *count* calls from a few threads and count their outcomes."""
 
     def one(number: int) -> str:
         try:
@@ -74,7 +74,7 @@ def _kinds_of(calls: Sequence[Callable[[], Any]], count: int) -> Counter[str]:
 
 @pytest.fixture
 def check_nothing_is_left(request: pytest.FixtureRequest) -> _Check:
-    """Let a thousand calls time out, and compare what the process holds before and after."""
+    """Let a thousand calls time out, and compare the process's resources before and after."""
 
     def check(what: str, calls: Sequence[Callable[[], Any]]) -> None:
         _kinds_of(calls, _WARM_UP)

@@ -1,4 +1,4 @@
-"""The network to the controller fails: a proxy before the real one holds back, cuts and falsifies replies."""
+"""The network to the controller fails: a proxy in front of the real controller delays, cuts and falsifies replies."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_late_replies_are_silence_and_answer_nothing(
 
 
 def is_silent(row: Row) -> None:
-    """Expect what is said of a controller that is there and does not answer in time."""
+    """Expect the state for a controller that does not answer in time."""
     kind = "DataPlaneTimeout"
     tolerated = amid_a_round(kind)
     row.expect(up=0, discovery="found", errors=both(kind), tolerated=tolerated, partitions=False, storage=UNITS)
@@ -92,7 +92,7 @@ def test_a_network_that_resets_is_a_lost_controller(
 
 
 def is_unreadable(row: Row, phase: str = "") -> None:
-    """Expect what is said of a controller that is there and whose replies cannot be read."""
+    """Expect the state for a controller whose replies cannot be read."""
     kind = "DataPlaneReadError"
     tolerated = amid_a_round(kind)
     row.expect(phase, up=0, discovery="found", errors=both(kind), tolerated=tolerated, partitions=False, storage=UNITS)
@@ -157,7 +157,7 @@ REPLY_BYTES = 200 * 2**20
 def test_a_huge_reply_takes_bounded_memory_and_gives_it_back(
     cluster: TQCluster, proxy: FaultyProxy, tmp_path: Path, begin: Begin
 ) -> None:
-    patience = {"TQ_EXPORTER_METADATA_TIMEOUT": "60s"}  # so that it is read to its end on any machine
+    patience = {"TQ_EXPORTER_METADATA_TIMEOUT": "60s"}  # long enough to read the reply to its end on any machine
     with through(proxy, cluster, tmp_path, begin, patience) as row:
         before = row.exporter.process.memory_info().rss
         with peak_memory(row.exporter.process) as peak:
@@ -177,14 +177,15 @@ def test_a_huge_reply_takes_bounded_memory_and_gives_it_back(
             f"memory: {before >> 20} MB before, "
             f"at most {grown >> 20} MB more during the fault, {kept >> 20} MB more after it"
         )
-        # Mostly its size; on a busy machine the next poll's reply begins before the last one's memory is given back.
+        # Mainly the size of one reply. On a busy machine the next reply may start before the last one's memory is
+        # freed.
         assert grown <= 2 * REPLY_BYTES + 64 * 2**20
         assert kept <= 64 * 2**20
 
 
 @contextmanager
 def peak_memory(process: psutil.Process) -> Iterator[Callable[[], int]]:
-    """Watch a process's resident memory for the length of the block; call what it gives for the highest value."""
+    """Watch a process's resident memory during the block. Yields a function that returns the highest value."""
     seen = [process.memory_info().rss]
     ended = threading.Event()
 

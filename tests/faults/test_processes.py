@@ -17,10 +17,10 @@ SILENT = {"ping": "DataPlaneTimeout", "list_partitions": "DataPlaneTimeout"}
 UNIT_GONE = {"storage_metrics": "DataPlaneUnavailable"}
 UNIT_SILENT = {"storage_metrics": "DataPlaneTimeout"}
 
-# A fault that strikes amid a round over the partitions ends the round there.
+# A fault in the middle of a round over the partitions ends the round there.
 GONE_AMID_A_ROUND = ("list_metadata", "DataPlaneUnavailable")
 SILENT_AMID_A_ROUND = ("list_metadata", "DataPlaneTimeout")
-# Ray asks the controller actor itself, which is as silent.
+# Ray asks the controller actor itself, which does not answer either.
 SILENT_ACTOR = ("discover", "DataPlaneTimeout")
 
 
@@ -31,7 +31,7 @@ def test_a_killed_controller_is_lost_and_the_next_one_is_followed(cluster: TQClu
         tolerated = [GONE_AMID_A_ROUND]
         row.expect(up=0, discovery="lost", errors=GONE, tolerated=tolerated, partitions=False, storage=UNITS)
         cluster.restart_tq()
-        # The storage units of the job before went with its end.
+        # The storage units of the last job are gone.
         seen = row.recover(cluster, "the job starts again", restarts=1, errors=UNIT_GONE.items())
         assert seen.value("dataplane_controller_info", controller_id=cluster.controller.id) == 1
 

@@ -20,18 +20,18 @@ UNITS = ("0",)
 """One storage unit: each is a process whose start takes seconds of the CPU, and these tests start four Rays."""
 
 OUTLIVES_GCS_S = 15
-"""For how long Ray's processes go on without their GCS here; a minute by default."""
+"""How long Ray's processes run on without their GCS here; a minute by default."""
 
 LONG = 20
 """For how many listings, one a second, TransferQueue must go on without its raylet."""
 
 
 class Home:
-    """An address at which one Ray after another lives, each with a TransferQueue.
+    """An address with one Ray after another, each with a TransferQueue.
 
     Attributes:
-        cluster: The one that lives there now.
-        broken: Whether it was harmed.
+        cluster: The present one.
+        broken: Whether a test has broken it.
     """
 
     def __init__(self) -> None:
@@ -49,25 +49,25 @@ class Home:
             return TQCluster(storage_units=len(UNITS))
 
     def kill(self, *names: str) -> None:
-        """SIGKILL the processes of Ray that have one of these names; all of them and their owner when none is given."""
+        """SIGKILL Ray's processes with one of these names. Without names, kill all of them and their owner."""
         self.broken = True
         owner = psutil.Process(self.cluster.pid)
         family = owner.children(recursive=True)
-        self._family.update(family)  # whose parent is killed is nobody's child any more
+        self._family.update(family)  # the children of a killed process cannot be found through it later
         for process in family if not names else [process for process in family if process.name() in names]:
             kill(process.pid)
         if not names:
             kill(owner.pid)
 
     def move_in(self) -> TQCluster:
-        """End what is left of the old Ray, and start the next at its address."""
+        """Stop the rest of the old Ray, and start the next one at its address."""
         self.close()
         self.cluster = self._start()
         self.broken = False
         return self.cluster
 
     def close(self) -> None:
-        """End Ray with every process that it ever had."""
+        """Stop Ray with every process that it ever had."""
         self.cluster.close()
         for process in self._family:
             kill_process(process)
@@ -75,7 +75,7 @@ class Home:
 
 
 def kill_process(process: psutil.Process) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):  # also says so when another one has its number now
+    with contextlib.suppress(psutil.NoSuchProcess):  # also raised when another process has its id now
         process.kill()
 
 
@@ -88,7 +88,7 @@ def only_home() -> Iterator[Home]:
 
 @pytest.fixture
 def home(only_home: Home) -> Home:
-    """A Ray of this file's own, healthy and empty: a test breaks it and leaves the next one there."""
+    """A separate Ray for this file, healthy and empty. A test breaks it and leaves a new one behind."""
     if only_home.broken:
         only_home.move_in()
     only_home.cluster.make_healthy()

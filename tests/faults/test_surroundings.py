@@ -1,4 +1,4 @@
-"""What surrounds the exporter fails: discovery, the OTLP receiver, the disk, the clock, file descriptors."""
+"""The exporter's environment fails: discovery, the OTLP receiver, the disk, the clock, file descriptors."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_broken_otlp_receiver_touches_nothing_else(cluster: TQCluster, tmp_pat
 
 
 def pushes_fail(row: Row, phase: str) -> None:
-    """Expect that two more pushes of metrics fail, and that all else is as it was."""
+    """Expect that two more pushes of metrics fail, and that nothing else changes."""
     failed = partial(Exposition.value, name="tq_exporter_otlp_exports_total", signal="metrics", outcome="failed")
     before = failed(row.exporter.scrape()) or 0
     also = lambda seen: (failed(seen) or 0) >= before + 2  # noqa: E731
@@ -182,7 +182,7 @@ def test_a_discovery_file_that_was_cut_keeps_what_was_found(cluster: TQCluster, 
         with begin(cluster, "--discovery-file", str(file), env=ENV) as row:
             disk.fill()
             write_until_full(file, record)
-            file.write_bytes(file.read_bytes()[: -len(record) // 2])  # no longer a record, at whatever byte it ended
+            file.write_bytes(file.read_bytes()[: -len(record) // 2])  # no longer a valid record, wherever it was cut
             row.expect(
                 up=1, discovery="found", errors={"discover": "DataPlaneReadError"}, partitions=True, storage=UNITS
             )
@@ -192,7 +192,7 @@ def test_a_discovery_file_that_was_cut_keeps_what_was_found(cluster: TQCluster, 
 
 
 def write_until_full(file: Path, record: bytes) -> None:
-    """Write a file in place, as one must not, on a disk that is full."""
+    """Write a file in place (which users must not do) on a full disk."""
     with file.open("wb", buffering=0) as writer, contextlib.suppress(OSError):
         while True:
             writer.write(record)
@@ -220,7 +220,7 @@ def test_a_clock_that_jumps_changes_what_is_dated_and_nothing_else(
 
 
 def is_dated(seen: Exposition, jump_s: float) -> bool:
-    """Whether the last successes are of now, as the exporter's clock has it."""
+    """Whether the last successes are current by the exporter's clock."""
     name = "dataplane_source_last_success_timestamp_seconds"
     return all(
         abs((seen.value(name, source=source) or 0) - (time.time() + jump_s)) < 300
@@ -251,7 +251,7 @@ def test_without_free_descriptors_what_is_connected_goes_on(
             row.note("without a free descriptor: up 1, all gauges stay, health 200 / 200, discover DataPlaneReadError")
             proxy.reset()
             proxy.heal()
-            time.sleep(3.0)  # for whatever a connection that cannot be made again leads to
+            time.sleep(3.0)  # in case a connection cannot be made again
         kinds = ("DataPlaneUnavailable", "DataPlaneTimeout", "DataPlaneReadError")
         errors = [(name, kind) for name in ("ping", "list_partitions", "list_metadata") for kind in kinds]
         phase = "the connections were reset, and there are descriptors again"
@@ -259,7 +259,7 @@ def test_without_free_descriptors_what_is_connected_goes_on(
 
 
 def errors_between(before: Exposition, after: Exposition) -> dict[tuple[str, str], float]:
-    """Return by how much the error counters grew."""
+    """Return how much the error counters grew."""
 
     def counts(seen: Exposition) -> dict[tuple[str, str], float]:
         return {(one["operation"], one["error_type"]): value for one, value in seen.samples("dataplane_errors_total")}
@@ -269,7 +269,7 @@ def errors_between(before: Exposition, after: Exposition) -> dict[tuple[str, str
 
 
 def gauges(seen: Exposition) -> set[tuple[str, str]]:
-    """Return what is exposed of partitions and storage units."""
+    """Return the exposed series of partitions and storage units."""
     return {
         (name, labels.get("partition") or labels["storage_unit"])
         for name, labels in seen.series()
@@ -279,7 +279,7 @@ def gauges(seen: Exposition) -> set[tuple[str, str]]:
 
 @contextmanager
 def starved(url: str, process: psutil.Process) -> Iterator[Callable[[str], tuple[int, str]]]:
-    """Let the exporter open no file or socket; what is given makes a GET on a connection that was accepted before."""
+    """Let the exporter open no file or socket. Yields a function that sends a GET on an earlier connection."""
     host, port = url.removeprefix("http://").split(":")
     connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(12)]
     wait_until(lambda: n_accepted(process, int(port)) >= len(connections), "that the connections are accepted")
@@ -292,7 +292,7 @@ def starved(url: str, process: psutil.Process) -> Iterator[Callable[[str], tuple
         with connections.pop() as connection, connection.makefile("rb") as answer:
             connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             head, _, body = answer.read().partition(b"\r\n\r\n")
-        forbid_more()  # nor with the descriptor that was this connection's
+        forbid_more()  # nor with the descriptor of this connection
         return int(head.split()[1]), body.decode()
 
     try:
@@ -310,9 +310,9 @@ def n_accepted(process: psutil.Process, port: int) -> int:
 
 
 def lowest_free(process: psutil.Process) -> int:
-    """Return the descriptor that the process would get next: with this as its limit, it gets none."""
+    """Return the next free descriptor of the process. With this as its limit, it can open none."""
     seen = []
-    for _ in range(20):  # one that is in use for a moment only must not count as taken
+    for _ in range(20):  # a descriptor that is in use for a moment only must not count as taken
         used = {int(entry.name) for entry in Path(f"/proc/{process.pid}/fd").iterdir()}
         seen.append(next(number for number in range(len(used) + 1) if number not in used))
         time.sleep(0.005)

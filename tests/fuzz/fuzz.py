@@ -1,8 +1,8 @@
 """Fuzz with atheris, coverage-guided: ``make fuzz``. Needs ``tq-exporter[fuzz]``.
 
-One process per target; it starts from the target's corpus and adds what reaches new code to ``--found``. With
-``--keep`` that goes into the corpus. An input that fails stays beside it as ``crash-…``, with the command to repeat
-it; put it into the corpus with its fix. Exits with 1 when any target fails.
+One process per target. It starts from the target's corpus and writes inputs that reach new code to ``--found``, or with
+``--keep`` to the corpus. A failing input is kept beside them as ``crash-…``, with the command to repeat it; add it to
+the corpus with the fix. Exits with 1 when any target fails.
 
     python -m tests.fuzz.fuzz --seconds 60
 """

@@ -1,4 +1,4 @@
-"""Writes the hand-made part of the corpus: one input for every shape that the decoders tell apart.
+"""Writes the hand-made part of the corpus: one input for every shape that the decoders distinguish.
 
 python -m tests.fuzz.seeds
 """

@@ -1,6 +1,6 @@
-"""What is fuzzed: from bytes that a controller might send to groups. Each target takes bytes and fails by raising.
+"""The fuzz targets: decode bytes that a controller might send into groups. A target fails by raising.
 
-Whatever the bytes are, the outcome is groups or a ``DataPlaneReadError``. Hypothesis (``test_fuzz.py``) and atheris
+For any bytes, the outcome must be groups or a ``DataPlaneReadError``. Hypothesis (``test_fuzz.py``) and atheris
 (``python -m tests.fuzz.fuzz``) both drive these functions; ``corpus/<target>/`` holds bytes worth keeping.
 """
 
@@ -33,7 +33,7 @@ class Unpickled(BaseException):
 
 @contextmanager
 def poisoned_pickle() -> Iterator[None]:
-    """Make every way into pickle raise for the length of the block."""
+    """Make every pickle function raise during the block."""
 
     def refuse(*_: object, **__: object) -> Any:
         raise Unpickled
@@ -71,7 +71,7 @@ def listing(data: bytes) -> None:
 
 
 def grouping(data: bytes) -> None:
-    """What the public client hands to grouping: rows whose tags are Python's own values."""
+    """Rows as the public client passes them to grouping: their tags are plain Python values."""
     import msgspec
 
     try:
@@ -101,7 +101,7 @@ def metrics(data: bytes) -> None:
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     target.__name__: target for target in (listing, grouping, partitions, metrics)
 }
-"""The targets by name, which is also the name of their folder in the corpus."""
+"""The targets by name. The name is also that of their folder in the corpus."""
 
 
 def _read(decode: Callable[[memoryview], Any], data: bytes) -> Any:
@@ -126,6 +126,6 @@ def _check(groups: list[DataPlaneGroupMeta], rows: Mapping[str, Tag] | Mapping[s
 
 
 def _told(groups: list[DataPlaneGroupMeta]) -> list[tuple[Any, ...]]:
-    """Return what is told of groups; a tag may hold what is not equal to itself."""
+    """Return a comparable form of groups: a tag may contain values that do not equal themselves, such as NaN."""
     names = [name for name in DataPlaneGroupMeta.__struct_fields__ if name != "tags"]
     return [tuple(getattr(group, name) for name in names) for group in groups]

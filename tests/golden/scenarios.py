@@ -1,6 +1,6 @@
-"""The situations whose exposition is kept in ``*.prom``.
+"""The situations whose exposition is stored in ``*.prom``.
 
-``python -m tests.golden.scenarios`` writes the files anew; read the difference before you commit it.
+``python -m tests.golden.scenarios`` rewrites the files; read the diff before you commit it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _running() -> Scenario:
 
 
 def _lost() -> Scenario:
-    """The controller is gone: queue state withdrawn, flow and timestamps still there."""
+    """The controller is gone: the queue's state is no longer exposed; flow and timestamps still are."""
     running = rich_snapshot()
     snapshot = replace(
         running,

@@ -1,4 +1,4 @@
-"""The exposition is what ``*.prom`` say: every name, label and help text, reviewed by eye once."""
+"""The exposition equals the reviewed ``*.prom`` files: every name, label and help text."""
 
 from __future__ import annotations
 

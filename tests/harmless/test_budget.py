@@ -1,4 +1,4 @@
-"""The exporter spends its share of the controller's time at most, also of a controller that becomes slow."""
+"""The exporter uses at most its share of the controller's time, even when the controller becomes slow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Make = Callable[[float, float], Fixture]
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    """Makes a poller on a stopped clock from the share and the stall that it may cost."""
+    """Makes a poller on a stopped clock, given the largest share and stall."""
     made: list[Fixture] = []
 
     def one(share: float, stall_s: float) -> Fixture:
@@ -36,7 +36,7 @@ def make() -> Iterator[Make]:
 
 
 def spend(at: Fixture, seconds: float) -> float:
-    """Let time pass; return the share of it that listings took."""
+    """Let time pass; return the ratio of it that listings took."""
     before = at.reader.controller_seconds
     at.step(seconds)
     return (at.reader.controller_seconds - before) / seconds
@@ -49,9 +49,9 @@ def test_a_controller_that_slows_down_tenfold_costs_no_larger_share(make: Make, 
     at.reader.cost = {"a": 0.02, "b": 0.04}
     at.find()
     at.step()
-    assert 0 < spend(at, HOUR_S) <= share + 0.06 / HOUR_S  # an hour may begin and end with a poll
+    assert 0 < spend(at, HOUR_S) <= share + 0.06 / HOUR_S  # one extra: polls may fall on both ends of the hour
     at.reader.cost = {"a": 0.2, "b": 0.4}
-    # One poll at the old rate finds out; from then on the share holds.
+    # One poll at the old rate notices it; from then on the share is kept.
     assert 0 < spend(at, HOUR_S) <= share + 0.6 / HOUR_S
     assert at.source("metadata").interval == pytest.approx(0.6 / share)
     assert at.source("metadata").reason == "budget"
@@ -72,7 +72,7 @@ def test_a_partition_that_becomes_ten_times_as_slow_is_held_back_by_the_stall_it
     at.step(30.0)
     at.reader.listed.clear()
     share = spend(at, HOUR_S)
-    # Held back: once in five minutes. Else as often as the share allows: every 30 s, and the poll that it is part of.
+    # Held back: listed once in five minutes. Otherwise as often as the share allows: every 30 s, and with its poll.
     assert listings * 0.8 <= len(at.reader.listed) <= listings
     assert share <= 0.0105 + 0.3 / HOUR_S
 

@@ -1,4 +1,4 @@
-"""How ``benchmarks/harm.py`` judges: what lies within the noise passes, what lies outside fails."""
+"""The bar of ``benchmarks/harm.py``: a difference within the noise passes, a larger one fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.harm import Windows
 
 
 def windows(seed: int, rise_s: float = 0.0, slow_share: float = 0.0) -> Windows:
-    """Eight rounds of 200 cycles around 20 ms; with the exporter all are later, some of them much."""
+    """Eight rounds of 200 cycles around 20 ms. With the exporter all are slower, some of them much slower."""
     rng = random.Random(seed)
 
     def window(rise_s: float, slow_share: float) -> list[float]:

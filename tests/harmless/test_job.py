@@ -1,4 +1,4 @@
-"""Whatever happens to exporters, the job's data, configuration and controller are what they were."""
+"""Whatever happens to exporters, the job's data, configuration and controller stay unchanged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if "TransferQueueController" in actors:
 
 @contextlib.contextmanager
 def unchanged(cluster: TQCluster) -> Iterator[None]:
-    """Fill the data plane, and assert after the block that it is as it was, and works."""
+    """Fill the data plane, and assert after the block that it is unchanged and works."""
     keys = [f"u{row // 4}_g{row % 4}" for row in range(40)]
     for partition in ("train", "val"):
         cluster.put(partition, keys, tags=[{"weight_version": 3}] * len(keys))
@@ -97,7 +97,7 @@ def test_sigkill_at_any_moment(cluster: TQCluster) -> None:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     children.update(psutil.Process(process.pid).children(recursive=True))
                 process.kill()
-        # A look-up that was under way ends by itself, at its own deadline at the latest.
+        # A look-up in flight ends on its own, at its deadline at the latest.
         wait_until(lambda: not any(child.is_running() for child in children), "the look-ups' end")
 
 

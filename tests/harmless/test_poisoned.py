@@ -1,4 +1,4 @@
-"""What could make, end or change a controller is poisoned in a process that reads everything the exporter can read."""
+"""Every function that could create, end or change a controller raises while a process reads all that it can read."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""No code that the exporter can reach creates, closes or kills a controller: read from the sources.
+"""Static check: no code that the exporter can reach creates, closes or kills a controller.
 
-What is reached is told by names: all of ``exporter`` but its demo and the command that submits the exporter to Ray;
-of ``dataplane`` the functions and classes that this code imports, and whatever their bodies name in turn (a class with
-all its methods and bases).
+Reachability is decided by names. Reached are all of ``exporter`` except its demo and the command that submits the
+exporter to Ray, the functions and classes of ``dataplane`` that this code imports, and whatever their bodies name in
+turn (a class with all its methods and bases).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MAKES_OR_ENDS = {
 }
 
 Definition = tuple[str, str]
-"""A module and a name in it; the name is empty for the module's own statements."""
+"""A module and a name in it. The name is empty for the module's own statements."""
 
 
 def violations(tree: ast.AST) -> list[str]:
-    """Return the calls in *tree* by which a controller could be made, ended or changed."""
+    """Return the calls in *tree* that could create, end or change a controller."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == "bootstrap":
@@ -126,7 +126,7 @@ def _reached() -> dict[Definition, ast.AST]:
 
 
 def _named_by(module: str, node: ast.AST) -> Iterator[Definition]:
-    """Yield the definitions of the project that *node*, which stands in *module*, names."""
+    """Yield the project's definitions that *node* in *module* names."""
     imported = _imports(module, _tree(module)) | _imports(module, node)
     scope = _scope(module)
     for part in ast.walk(node):
@@ -142,7 +142,7 @@ def _named_by(module: str, node: ast.AST) -> Iterator[Definition]:
 
 
 def _imports(module: str, node: ast.AST) -> dict[str, Definition]:
-    """Return what the imports in *node* bind: a definition of the project each."""
+    """Return the names that the imports in *node* bind to definitions of the project."""
     bound: dict[str, Definition] = {}
     for part in ast.walk(node):
         if isinstance(part, ast.ImportFrom) and (part.module or "").split(".")[0] in ("dataplane", "exporter"):
@@ -167,7 +167,7 @@ def _node(definition: Definition) -> ast.AST | None:
 
 
 def _defined_in(definition: Definition) -> Definition:
-    """Follow a name that a module only passes on to the module that defines it."""
+    """Follow a re-exported name to the module that defines it."""
     module, name = definition
     if not name or _path(module) is None or name in _scope(module):
         return definition

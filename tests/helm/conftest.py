@@ -9,6 +9,6 @@ from tests.helm.helm import CI_VALUES, Stage, install, steps
 
 @pytest.fixture(scope="session")
 def installed() -> dict[str, Stage]:
-    """Return each of the chart's example installations, by name. The release has its name, too."""
+    """Return the chart's example installations by name. The release has the same name."""
     stages = install(*(steps(name, values) for name, values in CI_VALUES.items()))
     return {name: stage for name, [stage] in zip(CI_VALUES, stages, strict=True)}

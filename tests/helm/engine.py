@@ -1,8 +1,8 @@
-"""Helm itself, in an environment of its own: reads one JSON task from standard input, writes one JSON answer.
+"""Runs Helm in an environment of its own: reads one JSON task from standard input, writes one JSON answer.
 
     .venv-helm/bin/python -m tests.helm.engine < task.json
 
-Run it with HELM_DRIVER=memory, so that releases are kept in memory. ``helm.py`` has the calls.
+Run it with HELM_DRIVER=memory, so that releases are kept in memory. ``helm.py`` calls it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ async def _install(release: dict[str, Any], kubernetes: str) -> dict[str, Any]:
 
 
 def lint(chart: str) -> list[str]:
-    """Return what Helm's linter says, worst first, without mere information."""
+    """Return the linter's errors and warnings, errors first, without its info lines."""
     with KubernetesApi() as api:
         configuration = helm_sdkpy.Configuration(namespace=NAMESPACE, kubeconfig=api.kubeconfig)
         result = asyncio.run(helm_sdkpy.Lint(configuration).run(chart))
@@ -60,7 +60,7 @@ def lint(chart: str) -> list[str]:
 
 
 def package(chart: str, folder: str) -> str:
-    """Pack the chart; return the archive's path."""
+    """Package the chart; return the archive's path."""
     with KubernetesApi() as api:
         configuration = helm_sdkpy.Configuration(namespace=NAMESPACE, kubeconfig=api.kubeconfig)
         path: str = asyncio.run(helm_sdkpy.Package(configuration).run(chart, folder))
@@ -68,7 +68,7 @@ def package(chart: str, folder: str) -> str:
 
 
 def validate(objects: list[dict[str, Any]], version: str) -> list[str]:
-    """Return what is wrong with *objects* for this version of Kubernetes; unknown fields are wrong."""
+    """Return the errors in *objects* for this version of Kubernetes. Unknown fields are errors."""
     found = []
     for item in objects:
         where = f"{item['kind']}/{item['metadata']['name']}"
@@ -90,7 +90,7 @@ def _spec_schema(kind: str) -> dict[str, Any]:
         if "properties" in part:
             part["additionalProperties"] = False
     spec = json.dumps({"$defs": schema["$defs"], **schema["properties"]["spec"]})
-    # Go takes a flag anywhere in a pattern, Python at the start alone.
+    # Go allows a flag anywhere in a pattern, Python only at the start.
     strict: dict[str, Any] = json.loads(spec.replace("^(?i)", "(?i)^"))
     return strict
 

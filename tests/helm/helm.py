@@ -1,4 +1,4 @@
-"""What the chart's tests ask of Helm. It runs in ``.venv-helm``, which ``.ci/tools`` makes."""
+"""Calls to Helm for the chart's tests. It runs in ``.venv-helm``, which ``.ci/tools`` creates."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Stage:
     """A release after one install or upgrade.
 
     Attributes:
-        objects: What Kubernetes holds, as Helm sent it.
-        text: What Helm rendered, as YAML.
-        hooks: The hooks, among them the pod of ``helm test``, which an install does not send.
-        notes: What is printed for the user.
-        writes: How many writes Kubernetes has seen so far.
+        objects: The objects that Kubernetes stores, as Helm sent them.
+        text: Helm's rendered YAML.
+        hooks: The hooks. An install does not send them; the pod of ``helm test`` is one.
+        notes: The text for the user.
+        writes: Number of writes to Kubernetes so far.
     """
 
     objects: list[dict[str, Any]]
@@ -84,5 +84,5 @@ def install(*releases: dict[str, Any], kubernetes: str = "v1.31.0") -> list[list
 
 
 def install_or_fail(*releases: dict[str, Any]) -> list[str]:
-    """Return what Helm says against each release; empty when it is installed."""
+    """Return Helm's error for each release; empty when it is installed."""
     return [answer.get("error", "") for answer in ask("install", releases=list(releases), kubernetes="v1.31.0")]

@@ -1,7 +1,7 @@
-"""As much of the Kubernetes API, on loopback, as Helm needs to install: it stores what it is sent and runs nothing.
+"""A fake Kubernetes API on loopback, with what Helm needs to install: it stores objects and runs nothing.
 
-A fake, since there is no Kubernetes here. What it was sent is checked against Kubernetes' own schemas elsewhere.
-It runs in the environment of the chart tests, so it imports the standard library alone.
+Other tests check the stored objects against Kubernetes' own schemas.
+It runs in the environment of the chart tests, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class KubernetesApi:
     """The API of a cluster with one namespace. Use it in a ``with`` block.
 
     Attributes:
-        objects: What is stored, by API path.
+        objects: The stored objects, by API path.
         writes: Method, path and body of every write, in order.
     """
 
@@ -74,7 +74,7 @@ class KubernetesApi:
 
     @property
     def kubeconfig(self) -> str:
-        """A kubeconfig that leads here, as YAML text: Helm takes JSON for a file's name."""
+        """A kubeconfig for this API, as YAML: Helm would read JSON as a file name."""
         return (
             "apiVersion: v1\nkind: Config\ncurrent-context: here\n"
             f"clusters: [{{name: here, cluster: {{server: 'http://127.0.0.1:{self._server.server_address[1]}'}}}}]\n"
@@ -83,7 +83,7 @@ class KubernetesApi:
         )
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Return status and body of the answer to one request."""
+        """Return status and body of the response to one request."""
         if method == "GET" and (found := self._discovery(path)) is not None:
             return 200, found
         match = _OBJECT.fullmatch(path)
@@ -138,7 +138,7 @@ class KubernetesApi:
 
 
 def _merged(stored: Any, patch: Any) -> Any:
-    """Return *stored* after a JSON merge patch (RFC 7386); lists are replaced, so they tell less than Kubernetes'."""
+    """Return *stored* after a JSON merge patch (RFC 7386). It replaces lists, unlike Kubernetes' strategic merge."""
     if not (isinstance(stored, dict) and isinstance(patch, dict)):
         return patch
     kept = {key: value for key, value in stored.items() if patch.get(key, ...) is not None}

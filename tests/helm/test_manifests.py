@@ -1,4 +1,4 @@
-"""Every example installation: does Helm render it, would Kubernetes take it, and is it as safe as it says."""
+"""Every example installation: Helm renders it, Kubernetes would accept it, and it is as secure as documented."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OLDEST, NEWEST = "1.25.0", "1.37.0"
 
 
 class _NoDuplicates(yaml.SafeLoader):
-    """Refuses a mapping in which a key is there twice; Helm would take the last one."""
+    """Rejects a mapping with a duplicate key; Helm would use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
@@ -27,13 +27,13 @@ class _NoDuplicates(yaml.SafeLoader):
 
 
 def rendered(stage: Stage) -> list[dict[str, Any]]:
-    """Return what was rendered, hooks included."""
+    """Return the rendered objects, including hooks."""
     texts = [stage.text, *stage.hooks]
     return [item for text in texts for item in yaml.load_all(text, _NoDuplicates) if item]
 
 
 def pods(stage: Stage) -> list[dict[str, Any]]:
-    """Return the spec of every pod that the chart makes."""
+    """Return the spec of every pod of the chart."""
     found = [item["spec"] for item in rendered(stage) if item["kind"] == "Pod"]
     return found + [item["spec"]["template"]["spec"] for item in rendered(stage) if item["kind"] == "Deployment"]
 

@@ -1,4 +1,4 @@
-"""The container as the chart renders it, as a process here, beside a real TransferQueue."""
+"""The container's command as the chart renders it, run as a process here beside a real TransferQueue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VALUES: dict[str, Any] = {
     "extraEnv": [{"name": "TQ_EXPORTER_PING_INTERVAL", "value": "300ms"}],
     "web": {"disablePage": True},
 }
-# Its receiver is not here; pushing is a matter of other tests.
+# There is no receiver here; other tests cover pushing.
 _VALUES["config"].pop("otlp")
 
 
@@ -47,7 +47,7 @@ def test_arguments_environment_and_configuration_start_an_exporter_that_follows_
     env = {variable["name"]: here(variable["value"]) for variable in container["env"]}
 
     cluster.put("rollout_data", [f"g{number}-0" for number in range(3)])
-    # The port alone is another one: --listen 127.0.0.1:0, since 9464 may be taken here.
+    # Only the port differs: --listen 127.0.0.1:0, since 9464 may be in use here.
     with ExporterProcess(*arguments, env=env) as exporter:
         assert exporter.scrape().value("dataplane_discovery_state", state="never_found") == 1
         cluster.run(

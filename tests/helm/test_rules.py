@@ -1,4 +1,4 @@
-"""The chart's PrometheusRule is the repository's rules, but for what the values change."""
+"""The chart's PrometheusRule equals the repository's rules, except for what the values change."""
 
 from __future__ import annotations
 

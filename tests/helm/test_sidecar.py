@@ -1,4 +1,4 @@
-"""The container in somebody else's pod: from a chart of one's own, and as the README has it for KubeRay."""
+"""The container in another chart's pod: with this chart as a dependency, and as the README shows for KubeRay."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def readme_block(heading: str) -> dict[str, Any]:
 
 
 def test_the_values_for_kuberay_are_those_of_the_template(tmp_path: Path) -> None:
-    """The README's block for the ray-cluster chart must not drift from what the chart itself makes."""
+    """The README's block for the ray-cluster chart must equal what the chart renders."""
     values = readme_block("Sidecar")["head"]
     release = {**CI_VALUES["sidecar"], "fullnameOverride": "tq-exporter"}
     chart = umbrella(tmp_path)

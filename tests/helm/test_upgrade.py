@@ -10,7 +10,7 @@ from tests.helm.helm import CHART, CI_VALUES, Stage, install, steps
 
 
 def immutable(stage: Stage) -> dict[tuple[str, str], Any]:
-    """Return, per object, what an upgrade must leave as it is."""
+    """Return, per object, the fields that an upgrade must not change."""
     fields = {
         "Deployment": ["selector"],
         "PodDisruptionBudget": ["selector"],
@@ -24,7 +24,7 @@ def immutable(stage: Stage) -> dict[tuple[str, str], Any]:
 
 
 def test_the_selectors_are_those_of_the_first_release(installed: dict[str, Stage]) -> None:
-    """A change of these strands every installed release; delete and install again would be the only way on."""
+    """A change of these fields breaks every installed release: the only remedy is to delete and install again."""
     first = {"app.kubernetes.io/name": "tq-exporter", "app.kubernetes.io/instance": "full"}
     assert installed["full"].find("Deployment")["spec"]["selector"] == {"matchLabels": first}
     assert installed["full"].find("PodDisruptionBudget")["spec"]["selector"] == {"matchLabels": first}

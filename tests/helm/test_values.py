@@ -1,4 +1,4 @@
-"""What is wrong in the values is said by name, before anything is installed."""
+"""Errors in the values name the value, before anything is installed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def test_every_value_has_a_schema_and_every_schema_a_value() -> None:
         if schema.get("additionalProperties") is not False:
             return
         known = set(schema["properties"])
-        # What Helm gives every subchart, and what an umbrella chart switches it with; what Kubernetes has beside them.
+        # Values that Helm adds to every subchart, that an umbrella chart enables it with, and fields of Kubernetes
+        # beside them.
         free = {"global", "enabled"} if not where else {"claims"}
         assert set(values) - known == set(), where
         assert known - set(values) - free == set(), where

@@ -1,4 +1,4 @@
-"""An OpenTelemetry SDK of a test's own, and what it received."""
+"""An OpenTelemetry SDK per test, and access to what it received."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dataplane.observability.effects import trainer_version
 
 
 class Telemetry:
-    """An SDK that keeps all it gets."""
+    """An SDK that keeps all metrics, spans and logs."""
 
     def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
         self._reader = InMemoryMetricReader()

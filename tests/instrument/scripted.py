@@ -1,4 +1,4 @@
-"""A client that does what a test tells it to."""
+"""A client whose answers a test scripts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataplane.operations import OPERATIONS
 
 
 class ScriptedClient:
-    """Has every method; notes each call and returns or raises what was scripted for it: an error or its class."""
+    """Has every method. Records each call and returns or raises what was scripted for it: an error or its class."""
 
     def __init__(self, **outcomes: Any) -> None:
         self.outcomes = outcomes
@@ -19,7 +19,7 @@ class ScriptedClient:
         self.calls.append((name, args, kwargs))
         outcome = self.outcomes.get(name)
         if isinstance(outcome, BaseException):
-            raise outcome.with_traceback(None)  # or each raise would lengthen the traceback of the last
+            raise outcome.with_traceback(None)  # otherwise each raise would extend the traceback of the one before
         if isinstance(outcome, type) and issubclass(outcome, BaseException):
             raise outcome
         return outcome
@@ -63,4 +63,4 @@ EVENT_NAMES = {
     "get_samples": "get",
     "clear_samples": "clear",
 }
-"""Operations whose name in events is not their own."""
+"""Operations whose name in events differs from the method's."""

@@ -1,4 +1,4 @@
-"""Arguments that nobody should pass: the call behaves as without us, telemetry records something bounded."""
+"""Invalid arguments: the call behaves as without instrumentation, and telemetry stays bounded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.instrument.scripted import ScriptedClient
 
 
 class _Hostile:
-    """Cannot be shown, hashed or compared."""
+    """An object that raises when it is shown, hashed or compared."""
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""The cells that calls are counted in: no count is lost between threads, at whatever point one interrupts another."""
+"""The cells in which calls are counted: threads lose no count, wherever one interrupts another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataplane.operations import OPERATIONS
 
 
 class _Lock:
-    """A lock that tells when somebody has to wait for it."""
+    """A lock that reports when a thread has to wait for it."""
 
     def __init__(self, waited: threading.Event) -> None:
         self._lock = threading.Lock()
@@ -28,14 +28,14 @@ class _Lock:
 
 
 class _Interrupted(int):
-    """A number during whose addition, that is between reading and writing it, another thread counts a call."""
+    """A number that, while it is being added, lets another thread count a call: between reading and writing."""
 
     other: threading.Thread
     moved: threading.Event
 
     def __add__(self, amount: int) -> int:
         self.other.start()
-        assert self.moved.wait(60)  # it waits for the lock, or went ahead
+        assert self.moved.wait(60)  # the other thread waits for the lock, or has counted
         return int(self) + amount
 
 

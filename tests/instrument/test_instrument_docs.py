@@ -1,4 +1,4 @@
-"""docs/instrument.md works as it is written: its programs run, against real receivers and a real TransferQueue."""
+"""The programs in docs/instrument.md run as written, against real receivers and a real TransferQueue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs" / "instrument.md").read_text()
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """The page's programs, each in the file that its first line names."""
+    """Write the page's programs, each to the file that its first line names."""
     for name, source in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.DOTALL):
         (tmp_path / name).write_text(source)
     assert {path.name for path in tmp_path.iterdir()} == {

@@ -1,4 +1,4 @@
-"""Clients that are not ours: some of the methods, exceptions of their own, coroutines, wrappers in wrappers."""
+"""Foreign clients: a subset of the methods, their own exceptions, coroutines, nested wrappers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.instrument.scripted import BATCH, ScriptedClient
 
 
 class Partial:
-    """A framework's client: two of our methods, one of them with a parameter of its own, and one of its own."""
+    """A framework's client: two of our methods, one with an extra parameter, and one method of its own."""
 
     limit = 5
     _secret = "kept"
@@ -150,7 +150,7 @@ def test_a_wrapper_in_a_wrapper_counts_once_and_tells_both_observers(telemetry: 
     inner = telemetry.wrap(ScriptedClient(put_samples=BATCH), inner_events.append)
     outer = telemetry.wrap(inner, outer_events.append)
     outer.put_samples(["a", "b"], "train")
-    inner.put_samples(["a", "b"], "train")  # on its own it counts for itself
+    inner.put_samples(["a", "b"], "train")  # when it is called directly, it counts
     assert (len(inner_events), len(outer_events)) == (2, 1)
     assert (inner.snapshot()["total_ops"], outer.snapshot()["total_ops"]) == (2, 1)
     assert list(telemetry.points("dataplane.client.keys").values()) == [4]

@@ -1,4 +1,4 @@
-"""Calls that telemetry could change by looking at them too closely."""
+"""Calls that telemetry could change by inspecting their arguments or results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links and version lag: what is known of a key, from where, and how much of it is kept."""
+"""Links and version lag: what is known about a key, from which source, and how much is kept."""
 
 from __future__ import annotations
 
@@ -210,8 +210,8 @@ def test_a_key_is_known_in_its_own_partition_only(telemetry: Telemetry, noop: No
 def test_who_adds_fields_or_lists_does_not_hide_what_was_known(telemetry: Telemetry, noop: NoOpDataPlaneClient) -> None:
     client = telemetry.wrap(noop)
     _put(client, ["a_g0"], 3)
-    _put(client, ["a_g0"])  # another field, no version: the newest producer, the old version
-    client.list_metadata("train")  # the version, no span
+    _put(client, ["a_g0"])  # another field without a version: new producer, same version
+    client.list_metadata("train")  # the version without a span
     client.publish_weight_version(5)
     client.pop(["a_g0"], "train")
     assert _lag(telemetry, "pop") == (1, 2)

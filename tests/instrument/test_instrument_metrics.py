@@ -1,4 +1,4 @@
-"""The metrics: what is declared is what is emitted, with bounded attributes."""
+"""The metrics: exactly the declared ones are emitted, with bounded attributes."""
 
 from __future__ import annotations
 

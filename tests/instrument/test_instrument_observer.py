@@ -1,4 +1,4 @@
-"""Telemetry that fails: logged once, counted, and the call is untouched."""
+"""Failing telemetry: logged once, counted, and the call is not affected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _fail(*args: Any, **kwargs: Any) -> Any:
 
 
 class _Broken:
-    """Raises whatever is done with it."""
+    """An object that raises on any use."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(f"telemetry is broken: {name}")
@@ -77,7 +77,7 @@ def test_any_part_of_an_sdk_may_fail(failing: str, telemetry: Telemetry, monkeyp
         client.pop(["a"], "train")
     snapshot = client.snapshot()
     assert (snapshot["total_ops"], snapshot["total_errors"]) == (3, 1)
-    if failing != "add_link":  # nothing was propagated that a link could be made from
+    if failing != "add_link":  # no context was propagated, so there is nothing to link to
         assert snapshot["observer_failures"] >= 1
 
 

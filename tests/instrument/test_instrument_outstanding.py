@@ -1,4 +1,4 @@
-"""What the snapshot says is outstanding: this process's own puts less its own clears."""
+"""The outstanding keys in the snapshot: this process's own puts minus its own clears."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_partition_whose_keys_are_all_cleared_leaves_nothing_behind() -> None:
 
 @dataclass
 class _Model:
-    """The same by the book: a dict per partition."""
+    """A plain reference implementation: a dict per partition."""
 
     shares: dict[tuple[str, str], int] = field(default_factory=dict)
     peak: int = 0

@@ -1,4 +1,4 @@
-"""Byte counting: right for every shape of payload, one walk, no copy."""
+"""Byte counting: correct for every shape of payload, one pass, no copy."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_payload_that_contains_itself_ends() -> None:
 
 def test_a_payload_is_walked_once_and_no_tensor_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = TensorDict({"x": torch.zeros(2, 3), "j": jagged(), "n": {"y": torch.zeros(2)}}, batch_size=[2])
-    count_bytes(batch)  # its classes are known now
+    count_bytes(batch)  # its classes are cached now
     walks: list[object] = []
     children = dict(_payload._containers)
     for cls, iterate in children.items():

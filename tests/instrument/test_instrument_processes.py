@@ -105,12 +105,12 @@ def test_a_forked_child_counts_its_own_calls_even_when_a_lock_was_held(telemetry
         recorder.instruments._lock,
     ]
     for lock in locks:
-        lock.acquire()  # as another thread of the parent may at the moment of the fork
+        lock.acquire()  # as if another thread of the parent held it at the moment of the fork
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(60)  # a lock that is still held would keep it for good
+        signal.alarm(60)  # a lock that stayed locked would block the child for ever
         try:
             first = client.snapshot()["total_ops"]
             client.put_samples(["b"], "train")

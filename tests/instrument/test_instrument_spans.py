@@ -1,4 +1,4 @@
-"""Spans: names, kinds and attributes of the messaging conventions, and their place in the trace."""
+"""Spans: names, kinds and attributes as in the messaging conventions, and their parents."""
 
 from __future__ import annotations
 

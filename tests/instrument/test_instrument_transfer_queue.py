@@ -1,4 +1,4 @@
-"""On a real TransferQueue: one trace from generation to training, and the public API without a change of code."""
+"""On a real TransferQueue: one trace from generation to training, and the public API without code changes."""
 
 from __future__ import annotations
 

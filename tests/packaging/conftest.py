@@ -1,4 +1,4 @@
-"""What the Dockerfile's steps make, done without an engine; and an environment made so, of the image without Ray."""
+"""Runs the Dockerfile's steps without a container engine, up to the environment of the image without Ray."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ COMMIT = "0123456789ab"
 
 @dataclass(frozen=True)
 class Installation:
-    """What the Dockerfile's steps made.
+    """The result of the Dockerfile's steps.
 
     Attributes:
         wheel: The wheel.
-        python: The interpreter of the environment, which has the wheel and what it depends on, and nothing else.
+        python: The interpreter of the environment, which contains only the wheel and its dependencies.
         program: ``tq-exporter`` in it.
     """
 
@@ -36,7 +36,7 @@ class Installation:
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """Run the COPY and RUN steps of the stages ``wheel`` and ``environment``; paths lead into a folder of the test."""
+    """Run the COPY and RUN steps of the stages ``wheel`` and ``environment`` inside a folder of the test."""
     root = tmp_path_factory.mktemp("image")
     (root / "source").mkdir()
     run_steps("wheel", root, root / "source", env={"VERSION": VERSION, "COMMIT": COMMIT})
@@ -49,9 +49,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 def run_steps(
     stage: str, root: Path, folder: Path, *, env: Mapping[str, str] | None = None, install_options: str = ""
 ) -> None:
-    """Do what the COPY and RUN steps of a stage say, in *folder*, with *install_options* for each ``pip install``.
+    """Run the COPY and RUN steps of a stage in *folder*, with *install_options* for each ``pip install``.
 
-    Absolute paths lead into *root*. ``python``, ``python3`` and ``pip`` are those of the environment of the tests.
+    Absolute paths are mapped into *root*. ``python``, ``python3`` and ``pip`` are those of the test environment.
     """
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for step, text in read_stages()[stage].steps:
@@ -66,12 +66,12 @@ def run_steps(
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment of the test without what would let this repository be imported."""
+    """Return the environment variables without those that would make this repository importable."""
     return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
 
 
 def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout_s: float | None = None) -> str:
-    """Run a command to its end, with *env* beside the clean environment; return what it prints."""
+    """Run a command with *env* added to the clean environment; return its output."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""The Dockerfile, read: its stages and their steps, so that the tests can do what it does."""
+"""Parses the Dockerfile into stages and steps, so that the tests can run them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Stage:
     steps: list[tuple[str, str]] = field(default_factory=list)
 
     def of(self, instruction: str) -> list[str]:
-        """Return the arguments of every such instruction, in order."""
+        """Return the arguments of every instruction of this kind, in order."""
         return [text for word, text in self.steps if word == instruction]
 
 
 def read_stages() -> dict[str, Stage]:
-    """Return the stages by name; those after the last are in order, too."""
+    """Return the stages by name, in order."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
     stages: dict[str, Stage] = {}
     for line in text.replace("\\\n", " ").splitlines():

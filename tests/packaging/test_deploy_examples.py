@@ -1,4 +1,4 @@
-"""The examples in docs/deploy run here as they are, without Slurm and systemd."""
+"""The examples in docs/deploy run here unchanged, without Slurm and systemd."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_batch_script_runs_an_exporter_as_long_as_the_training_and_ends_with
 
 
 def test_the_unit_starts_what_there_is_and_takes_every_right_away() -> None:
-    # A key may be there more than once in general; here it is not, and strict parsing would say so.
+    # systemd allows duplicate keys, configparser does not; the unit has none.
     unit = configparser.ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[assignment, method-assign]
     unit.read(_EXAMPLES / "tq-exporter.service")

@@ -1,4 +1,4 @@
-"""The Dockerfile: what cannot be built here is at least linted and read."""
+"""The Dockerfile cannot be built here, so it is linted and parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of the two images that have Ray."""
+"""The steps of the two images with Ray."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ print(json.dumps({name: importlib.import_module(name).__file__ for name in names
 
 @dataclass(frozen=True)
 class OnTraining:
-    """What ``on-training`` makes where the training image's Python is that of the tests: one of an environment, too.
+    """The result of ``on-training`` in an environment with the tests' Python, in place of a training image.
 
     Attributes:
         bin: Its programs.
-        before: The packages of the training image.
-        after: Those that it has afterwards.
+        before: The packages before the step.
+        after: The packages after it.
     """
 
     bin: Path
@@ -38,12 +38,12 @@ class OnTraining:
     after: list[str]
 
     def run(self, program: str, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        """Run one of its programs to its end; return what it prints."""
+        """Run one of its programs; return its output."""
         return run(self.bin / program, *arguments, cwd=self.bin, env=env)
 
 
 def packages(folder: Path) -> list[str]:
-    """Return what is installed where the tests' interpreter installs to."""
+    """Return the packages in the site-packages of the tests' interpreter."""
     return run(sys.executable, "-m", "pip", "list", "--local", "--format", "freeze", cwd=folder).split()
 
 
@@ -57,7 +57,7 @@ def on_training(installation: Installation, tmp_path_factory: pytest.TempPathFac
 
 
 def test_on_training_adds_the_exporter_and_changes_nothing_of_the_image(on_training: OnTraining) -> None:
-    assert any(line.startswith("tq-exporter") for line in on_training.before)  # the image may have one of its own
+    assert any(line.startswith("tq-exporter") for line in on_training.before)  # the image may have its own
     assert on_training.after == on_training.before
     assert f"commit {COMMIT}, " in on_training.run("tq-exporter", "--version")
 
@@ -85,7 +85,7 @@ def test_on_training_finds_a_transfer_queue_through_ray(on_training: OnTraining,
 
 
 def test_the_image_with_ray_can_be_resolved(installation: Installation, tmp_path: Path) -> None:
-    """Resolved and not installed, which takes minutes; torch in the build that the tests have."""
+    """Only resolved: an installation takes minutes. torch is the build that the tests have."""
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
     (tmp_path / "torch.txt").write_text(f"torch=={pins['torch']}\n")
     root = installation.python.parents[3]

@@ -74,7 +74,7 @@ def contents(wheel: Path) -> dict[str, bytes]:
 def test_it_follows_the_file_of_a_training_process_through_a_controllers_restart(
     installation: Installation, cluster: TQCluster, tmp_path: Path
 ) -> None:
-    """The sidecar's whole story: the training process writes the record, an exporter that has no Ray reads it."""
+    """The whole sidecar set-up: the training process writes the record, and an exporter without Ray reads it."""
     record = tmp_path / "shared" / "endpoint.json"
     cluster.put("train", ["g1-0", "g2-0"])
     arguments = ("--discovery-file", str(record), "--ping-interval", "300ms", "--metadata-interval", "500ms")

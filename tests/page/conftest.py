@@ -1,4 +1,4 @@
-"""A real Chromium, and pages in it that must not fail silently."""
+"""A real Chromium, and pages whose errors fail the test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", metavar="FOLDER", help="where demo_screenshots.py puts its pictures")
 
 
-@pytest.fixture(scope="module")  # no longer: Playwright keeps an event loop running in its thread
+@pytest.fixture(scope="module")  # closed here, since Playwright keeps an event loop running in its thread
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     assert chromium is not None, "no chromium here: .ci/tools installs it"
@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Open]:
-    """Open a page with a fresh profile. At the end: no message on its console, no request to any other host."""
+    """Open a page with a fresh profile. Afterwards check for console messages and requests to other hosts."""
     opened: list[tuple[Page, list[str]]] = []
 
     def open_one(
@@ -67,7 +67,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
         host = urlsplit(url).netloc
         page.on("request", lambda seen: urlsplit(seen.url).netloc == host or complaints.append(f"asked {seen.url}"))
         page.on("pageerror", lambda error: complaints.append(f"failed: {error}"))
-        if quiet:  # a connection that is refused is always on the console
+        if quiet:  # a refused connection is always logged on the console
             page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         opened.append((page, complaints))
         page.goto(url)

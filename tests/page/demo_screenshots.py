@@ -1,6 +1,6 @@
-"""The pictures in docs/images: the page on the real demo, in four states. ``make screenshots`` takes them.
+"""Takes the screenshots in docs/images: the page on the real demo, in four states. Run by ``make screenshots``.
 
-Not among the tests that are collected by name: it runs for minutes, for the sake of charts that have something to show.
+pytest does not collect it by name: it runs for minutes, so that the charts contain enough data.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the tests of the page share: a server whose snapshot a test sets, and how figures read on the page."""
+"""Helpers for the page's tests: a server whose snapshot a test sets, and reading figures from the page."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["UNKNOWN", "Served", "cells", "many", "number", "running", "text", "w
 
 
 UNKNOWN = "\u2013"
-"""How the page says that a figure is not known."""
+"""The page's text for an unknown figure."""
 
 
 class Served:
-    """The exporter's own web server and history in this process, on a snapshot that a test replaces.
+    """The exporter's web server and history in this process, on a snapshot that a test can replace.
 
-    The snapshot's times move with the clock, as they do when polls go on.
+    The snapshot's times advance with the clock, as with running polls.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -54,7 +54,7 @@ class Served:
         self.web.start()
 
     def stop(self) -> None:
-        """Answer nobody any more."""
+        """Stop answering."""
         if self.web is not None:
             self.web.stop()
             self.web = None
@@ -64,7 +64,7 @@ class Served:
         return f"http://127.0.0.1:{self._port}/"
 
     def show(self, snapshot: Snapshot, *, frozen: bool = False) -> None:
-        """Serve *snapshot* with its totals from now on; *frozen* leaves its time where it is."""
+        """Serve *snapshot* with its totals from now on. *frozen* keeps its time fixed."""
         metadata = next((one for one in snapshot.sources if one.source == "metadata"), None)
         listed = metadata is not None and metadata.up is True and metadata.reason in ("ok", "budget")
         self.snapshot = snapshot = with_totals(snapshot, listed=listed)
@@ -76,9 +76,9 @@ class Served:
         return self.snapshot if self._frozen else replace(self.snapshot, taken_at=time.time())
 
 
-@cache  # one and the same failure in all of them
+@cache  # the same failure in all of them
 def running() -> Snapshot:
-    """Everything is known, and of now: the figures of ``rich_snapshot`` with today's times."""
+    """Return ``rich_snapshot`` with present times: everything is known and current."""
     then = rich_snapshot()
     late = time.time() - then.taken_at
 
@@ -100,7 +100,7 @@ def running() -> Snapshot:
 
 
 def many(number_of: int) -> Snapshot:
-    """A snapshot with so many partitions."""
+    """Return a snapshot with this many partitions."""
     names = [f"partition-{index:03}" for index in range(number_of)]
     parts: list[PartitionState] = []
     flows: list[PartitionFlow] = []
@@ -112,18 +112,18 @@ def many(number_of: int) -> Snapshot:
 
 
 def text(page: Page, selector: str) -> str:
-    """What an element says."""
+    """Return an element's text."""
     return " ".join(page.locator(selector).inner_text().split())
 
 
 def number(page: Page, selector: str) -> float | None:
-    """The figure in an element, None for unknown."""
+    """Return the figure in an element, None for unknown."""
     said = text(page, selector).replace(",", "")
     return None if said == UNKNOWN else float(said)
 
 
 def cells(page: Page, table: str) -> list[list[str]]:
-    """The rows of a table, as a list of texts each."""
+    """Return the rows of a table, each as a list of texts."""
     rows: list[list[str]] = page.evaluate(
         "id => [...document.querySelectorAll(`#${id} tbody tr`)]"
         ".map(row => [...row.children].map(cell => cell.textContent.trim()))",
@@ -133,7 +133,7 @@ def cells(page: Page, table: str) -> list[list[str]]:
 
 
 def wait_for_text(page: Page, selector: str, condition: Callable[[str], bool], timeout_s: float = 60.0) -> str:
-    """Wait until an element says what *condition* wants, and return that."""
+    """Wait until an element's text meets *condition*, and return the text."""
     said: list[str] = []
 
     def holds() -> bool:

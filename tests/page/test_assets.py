@@ -1,4 +1,4 @@
-"""The page's files: served as what they are, under a strict policy, and nothing else beside them."""
+"""The page's files: served with the right types and a strict security policy, and no other file is served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page shows what the API gives: every figure, from no partition to a hundred, whatever their names hold."""
+"""The page shows every figure of the API, for 0 to 100 partitions, with any characters in their names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ODD_NAMES = [
 
 
 def shown(name: str) -> str:
-    """How a name reads: every character of it visible."""
+    """Return a name as the page shows it, with every character visible."""
     for code in range(0x20):
         name = name.replace(chr(code), chr(0x2400 + code))
     for hidden in "\u202e\u202c\u200b":
@@ -81,7 +81,7 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     assert cells(page, "sources")[2][4] == "12.5 s"
     assert cells(page, "storage") == [
         ["0", "2,500", "10,000", "25 %", "942 MiB"],
-        ["1", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # what a unit does not report is not 0
+        ["1", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # a figure that a unit does not report is unknown, not 0
     ]
     assert cells(page, "errors") == [["ping", "DataPlaneTimeout", "3"]]
     assert cells(page, "failures")[0][1:] == ["storage_metrics", "DataPlaneTimeout", "unit 1 is silent", "1"]
@@ -105,7 +105,7 @@ def test_any_number_of_partitions(served: Served, open_page: Open, partitions: i
         page.fill("#filter", "partition-00")
         assert len(cells(page, "partitions")) == 10
         page.fill("#filter", "none such")
-        assert text(page, "#partitions") == "No partition has such a name."
+        assert text(page, "#partitions") == "No partition matches."
 
 
 def test_the_history_of_a_hundred_partitions_stays_small(served: Served) -> None:
@@ -131,7 +131,7 @@ def test_names_are_inert_text(served: Served, open_page: Open) -> None:
     assert text(page, "#run") == ODD_NAMES[0]
     assert page.title() == "Running · TransferQueue"
     assert page.locator("main img, main script, main b:not(.legend b), main iframe").count() == 0
-    for index in range(len(ODD_NAMES)):  # each can be chosen, by its button and in the list
+    for index in range(len(ODD_NAMES)):  # each can be selected, by its button and in the list
         page.locator("#partitions .name").nth(index).click()
         assert number(page, "#ready") == part.groups["ready"]
         chosen = page.locator("#scope option:checked").text_content()
@@ -155,7 +155,8 @@ def test_a_change_is_followed(served: Served, open_page: Open) -> None:
         before = served.asked
         served.show(replace(served.snapshot, partitions=(part,)))
         wait_for_text(page, "#ready", lambda said, groups=groups: said == f"{groups:,}")
-        # Its turns are counted, not seconds: the first after the change shows it; slow machines see one or two more.
+        # Turns of the page are counted, not seconds. The first one after the change shows it; on slow machines one or
+        # two more.
         assert served.asked - before <= 3
 
 
@@ -176,5 +177,5 @@ def test_unknown_is_never_zero(served: Served, open_page: Open) -> None:
     row = cells(page, "partitions")[0]
     assert [row[column] for column in (7, 8, 9, 10, 11, 12)] == [UNKNOWN] * 6
     assert text(page, "#lag-note") == "no weight version is known"
-    assert text(page, "#in-rate") == UNKNOWN  # one sample is no rate
+    assert text(page, "#in-rate") == UNKNOWN  # one sample gives no rate
     assert "Size" not in text(page, "#queue-facts")

@@ -1,4 +1,4 @@
-"""The history: bounded whatever happens, with gaps where nothing was known."""
+"""The history: always bounded, with gaps where values were unknown."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_failures_outlive_successes_and_repeats_are_counted(clock: StoppedClock,
         clock.advance(1.0)
         kept = [incident(clock, "the same again"), *kept][:50]
         history.observe(snapshot(clock, up=False, incidents=tuple(kept)))
-    for _ in range(500):  # successes drive no failure out
+    for _ in range(500):  # successes push out no failure
         clock.advance(1.0)
         history.observe(snapshot(clock, incidents=tuple(kept)))
     seen = read(history)
@@ -171,7 +171,7 @@ def test_failures_outlive_successes_and_repeats_are_counted(clock: StoppedClock,
 
 
 def wild(clock: StoppedClock) -> Iterator[Snapshot]:
-    """The worst: ever new partitions with long names and a new failure each time, for longer than a window."""
+    """The worst case: always new partitions with long names and new failures, for longer than a window."""
     kept: list[Incident] = []
     for step in range(2 * SAMPLES):
         clock.advance(EVERY_S)
@@ -206,7 +206,9 @@ def test_it_holds_no_more_than_its_bound(clock: StoppedClock) -> None:
         tracemalloc.stop()
     seen = read(history)
     assert [len(seen[log]) for log in ("failures", "changes", "partitions")] == [60, 20, MAX_SERIES]
-    assert fresh >= len(WINDOWS) * (MAX_SERIES + 1) * len(COLUMNS) * SAMPLES * 8  # all arrays are there from the start
+    assert (
+        fresh >= len(WINDOWS) * (MAX_SERIES + 1) * len(COLUMNS) * SAMPLES * 8
+    )  # all arrays are allocated at the start
     assert held <= MAX_BYTES, f"{held:,} bytes"
     sys.stdout.write(f"at the start {fresh:,}, at worst {held:,} of {MAX_BYTES:,} bytes\n")
 

@@ -1,4 +1,4 @@
-"""Legible on a phone and on a wide screen, light and dark, running and in an outage; usable without a mouse or eyes."""
+"""Layout: legible on phones and wide screens, light and dark, also in an outage; accessible without a mouse."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ CLIPPED = """() => {
 
 
 def outage() -> Snapshot:
-    """The controller is gone, its last listing is still kept, and there is much to say."""
+    """The controller is gone, its last listing is still kept, and the texts are long."""
     now = running()
     return replace(
         now,
@@ -101,7 +101,7 @@ def test_it_is_legible(served: Served, open_page: Open, scene: str, theme: str, 
     served.show(SCENES[scene]())
     page = open_page(served.url, width=width, theme=theme)
     page.locator(".help summary").click()
-    page.wait_for_timeout(400)  # bars grow to their length
+    page.wait_for_timeout(400)  # wait for the bars' animation
     assert page.evaluate(CLIPPED) == []
     # Contrast of all text, names of all controls, headings, landmarks, tables.
     found = Axe().run(

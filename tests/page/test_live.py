@@ -1,4 +1,4 @@
-"""The page on a real exporter with a real TransferQueue: it follows, tells an outage, recovers; also behind TLS."""
+"""The page on a real exporter with a real TransferQueue: it updates, shows an outage, recovers; also behind TLS."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_it_follows_a_real_run_through_an_outage(cluster: TQCluster, open_page: 
         assert text(page, "#state") == "Running"
         wait_until(lambda: refresh(page) and len(cells(page, "storage")) == 2, "both storage units")
 
-        # A change: it took at most three turns of 2 s, however long the turns of a slow machine are.
+        # A change is shown within three turns of the page, however long a turn takes on a slow machine.
         turns = turn_counter(page)
         put(cluster, "train", range(3, 8), 2)
         wait_until(lambda: in_api(exporter)["train"][0] == "8", "the exporter has listed it")
@@ -70,7 +70,7 @@ def test_it_follows_a_real_run_through_an_outage(cluster: TQCluster, open_page: 
         assert turns() - before <= 3
         assert on_page(page) == in_api(exporter)
         assert [row[0] for row in cells(page, "versions")] == ["2", "1"]
-        # A rate needs listings some seconds apart; groups that arrive just before a slow ping are in none.
+        # A rate needs listings some seconds apart; it may miss groups that arrive just before a slow ping.
         groups = 8
         while text(page, "#in-rate") in (UNKNOWN, "0.00"):
             assert groups < 40, "no rate was ever shown"
@@ -85,7 +85,7 @@ def test_it_follows_a_real_run_through_an_outage(cluster: TQCluster, open_page: 
         assert number(page, "#out-rate") is None
         assert f"last known {groups + 1} at " in text(page, "#queue-note")
         assert "is gone" in text(page, "#reason")
-        assert text(page, "#verdict").startswith("The data plane was there and is gone, since ")
+        assert text(page, "#verdict").startswith("The data plane is gone, since ")
         failure = next(row for row in cells(page, "failures") if row[1] == "ping")
         assert failure[2] == "DataPlaneUnavailable"
         wait_until(lambda: refresh(page) and errors_on_page(page, "ping") > 0, "the errors on the page")
@@ -112,7 +112,7 @@ def errors_on_page(page: Page, operation: str) -> int:
 
 
 def turn_counter(page: Page) -> Callable[[], int]:
-    """Count the snapshots that the page asks for."""
+    """Count the page's requests for snapshots."""
     asked: list[float] = []
     page.on("request", lambda seen: asked.append(time.monotonic()) if seen.url.endswith("/snapshot") else None)
     return lambda: len(asked)
@@ -126,7 +126,7 @@ def test_it_works_behind_tls_and_a_password(open_page: Open, tmp_path: Path) -> 
     with ExporterProcess("--controller", "tcp://127.0.0.1:1", "--web.config.file", str(config)) as exporter:
         assert exporter.url.startswith("https://")
         credentials = {"username": "alice", "password": "open sesame"}
-        # The browser logs the first answer, 401, by which it is asked for the password.
+        # The browser logs the first answer, 401, which asks for the password.
         page = open_page(exporter.url, http_credentials=credentials, ignore_https_errors=True, quiet=False)
         wait_for_text(page, "#state", lambda said: said == "Not found yet")
         wait_for_text(page, "#sources", lambda said: "ping" in said)

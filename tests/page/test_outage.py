@@ -1,4 +1,4 @@
-"""What is not of now is never shown as if it were: TransferQueue or the exporter down, its loop dead, a page hidden."""
+"""Old data is never shown as current: TransferQueue or the exporter down, its loop dead, the page hidden."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIGURES = ("#in-rate", "#ready", "#out-rate")
 
 
 def down(discovery: str) -> Snapshot:
-    """TransferQueue stopped answering a moment ago: the last listing is still in the snapshot."""
+    """TransferQueue stopped answering a moment ago. The last listing is still in the snapshot."""
     now = running()
     ping = replace(now.sources[1], up=False, reason="failing", detail=REASON)
     return replace(
@@ -40,8 +40,8 @@ def assert_nothing_is_of_now(page: Page) -> None:
 @pytest.mark.parametrize(
     ("discovery", "word", "says"),
     [
-        ("found", "No answer", "The controller is there and does not answer, since "),
-        ("lost", "Lost", "The data plane was there and is gone, since "),
+        ("found", "No answer", "The controller does not answer, since "),
+        ("lost", "Lost", "The data plane is gone, since "),
     ],
 )
 def test_transfer_queue_is_down(served: Served, open_page: Open, discovery: str, word: str, says: str) -> None:
@@ -79,7 +79,7 @@ def test_there_is_none(served: Served, open_page: Open, discovery: str, word: st
     assert text(page, "#verdict").startswith(says)
     assert text(page, "#reason") == "Reason: no such actor"
     assert [number(page, figure) for figure in FIGURES] == [None, None, None]
-    assert text(page, "#partitions") == "Which partitions there are is not known now."
+    assert text(page, "#partitions") == "The partitions are not known now."
     assert page.get_attribute("#status", "data-tone") == "idle"
 
 
@@ -90,11 +90,11 @@ def test_the_exporter_does_not_answer(served: Served, open_page: Open) -> None:
     assert text(page, "#unreachable-title") == "This exporter does not answer"
     assert "No connection. Its last answer is " in text(page, "#unreachable-why")
     assert text(page, "#live") == "Not updating"
-    assert text(page, "#state") == "Running, when last heard"
+    assert text(page, "#state") == "Running (last known)"
     assert_nothing_is_of_now(page)
     assert page.title() == "No answer from the exporter · TransferQueue"
     assert text(page, "#announcer") == "This exporter does not answer: no connection."
-    # It asks less and less often, and says when next.
+    # It retries with growing pauses, and shows the time until the next try.
     wait_for_text(
         page, "#unreachable-why", lambda said: any(f"Next try in {wait} s" in said for wait in (4, 5, 6, 7, 8))
     )
@@ -112,7 +112,7 @@ def test_an_error_of_the_exporter_is_said(served: Served, open_page: Open) -> No
     wait_for_text(page, "#unreachable", lambda said: "It answered with status 503" in said)
     page.unroute("**/api/v1/snapshot")
     page.route("**/api/v1/snapshot", lambda route: route.fulfill(status=200, body='{"taken_at": 1'))
-    wait_for_text(page, "#unreachable", lambda said: "Its answer broke off or is no JSON" in said)
+    wait_for_text(page, "#unreachable", lambda said: "Its answer was cut off or is not JSON" in said)
     assert_nothing_is_of_now(page)
 
 
@@ -130,9 +130,9 @@ def test_a_hidden_page_asks_nothing(served: Served, open_page: Open) -> None:
         "Object.defineProperty(document, 'hidden', {get: () => window.away === true, configurable: true});"
         "window.away = true; document.dispatchEvent(new Event('visibilitychange'))"
     )
-    page.wait_for_timeout(2500)  # a turn that was already due may come
+    page.wait_for_timeout(2500)  # a turn that was already due may still happen
     asked = served.asked
-    page.wait_for_timeout(3500)  # more than one turn
+    page.wait_for_timeout(3500)  # longer than one turn
     assert served.asked == asked
     page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
     wait_for_text(page, "#live", lambda said: served.asked > asked and said.startswith("Live"))

@@ -1,4 +1,4 @@
-"""Rates on the page: from listing to listing, and never 0 for what was not looked at."""
+"""Rates on the page: computed from listing to listing, and unknown instead of 0 without a listing."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def rates(
     ("listed_at", "counter", "states", "expected"),
     [
         ([0, 10, 20, 30], [0, 20, 60, 60], "uuuu", [None, 2, 3, 2]),
-        # Nothing listed after the second sample: the rate stays what it was, and does not fall to 0.
+        # No listing after the second sample: the rate stays the same and does not fall to 0.
         ([0, 10, 10, 10], [0, 20, 20, 20], "uuuu", [None, 2, 2, 2]),
         ([0, 0, 0, 30], [0, 0, 0, 60], "uuuu", [None, None, None, 2]),
-        # An outage is a gap, and no rate reaches across it.
+        # An outage is a gap; no rate spans it.
         ([0, 10, 10, 30], [0, 20, 20, 20], "uudu", [None, 2, None, None]),
         ([0, 10, 20, 30], [0, None, 20, 40], "uuuu", [None, None, None, 2]),
-        # A counter that began anew is no negative rate.
+        # A counter reset gives no negative rate.
         ([0, 10, 20, 30], [50, 60, 0, 10], "uuuu", [None, 1, None, 1]),
     ],
 )

@@ -1,4 +1,4 @@
-"""``/sd``: the targets as Prometheus itself reads them, by the name it came by, following TransferQueue's own port."""
+"""``/sd``: targets as Prometheus reads them, under the host name of the request, with TransferQueue's own port."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Days of a training run in minutes: does the exporter stay as small as it was, and tell no lies?
+"""Soak test: days of a training run in minutes. Checks that the exporter does not grow and its metrics stay right.
 
-A real exporter process follows a run in fast motion (:mod:`tests.soak.stand_in`): 10,000 weight versions go by,
-thousands of partitions come and go, and the controller is replaced again and again. Prints a table; exits with 1 when
-memory, files, threads or series grow, a counter goes back, a series outlives its subject, or a restart is not counted.
+A real exporter process follows an accelerated run (:mod:`tests.soak.stand_in`): 10,000 weight versions pass, thousands
+of partitions come and go, and the controller is replaced many times. Prints a table. Exits with 1 when memory, files,
+threads or series grow, a counter decreases, a series outlives its subject, or a restart is not counted.
 
     python -m tests.soak.soak --duration 600
 """
@@ -26,7 +26,7 @@ VERSIONS, PARTITIONS = 10_000, 4_000
 _SAMPLE_S = 0.5
 _RESTART_S = 2.0
 
-# Everything as often as it goes, and no budget, so that hours of polls fit.
+# Poll everything as often as possible, without a budget, to fit in hours of polls.
 _ARGUMENTS = ("--ping-interval", "200ms", "--metadata-interval", "200ms")
 _ENV = {"TQ_EXPORTER_METADATA_MAX_CONTROLLER_SHARE": "1"}
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def soak(duration_s: float) -> tuple[list[Row], list[str]]:
-    """Run for *duration_s* seconds; return the lines of the table, and what was wrong in single scrapes."""
+    """Run for *duration_s* seconds; return the lines of the table, and the errors in single scrapes."""
     with tempfile.TemporaryDirectory(prefix="tqs") as folder:
         run = Run(duration_s, VERSIONS, PARTITIONS)
         file = Path(folder) / "endpoint.json"
@@ -62,7 +62,7 @@ def soak(duration_s: float) -> tuple[list[Row], list[str]]:
 
 
 def _follow(run: Run, controllers: Controllers, watch: Watch, duration_s: float) -> None:
-    """Sample and replace controllers until the time is over and the last controller is known."""
+    """Sample and replace controllers until the time is over and the exporter knows the last controller."""
     replaced = run.started
     last = time.monotonic() + 90.0 + duration_s
     while True:
@@ -80,7 +80,7 @@ def _follow(run: Run, controllers: Controllers, watch: Watch, duration_s: float)
 
 
 def _end(run: Run, controllers: Controllers, watch: Watch, exporter: ExporterProcess) -> list[Row]:
-    """End the run: its partitions go, then the controller; return what is to be said of all that happened."""
+    """End the run: remove its partitions, then the controller; return the result lines."""
     watch.sample()
     restarts = watch.counter("dataplane_controller_restarts_total")
     lost = watch.counter("dataplane_partition_groups_lost_total", partition=run.LONG)

@@ -1,9 +1,9 @@
-"""A training run in fast motion, on controllers that are stand-ins.
+"""An accelerated training run on fake controllers.
 
-Real controllers cannot be replaced by the hundred within minutes, nor can a real run pass ten thousand weight
-versions. So a ROUTER socket in a thread answers as TransferQueue's controller does on the wire (``FakeRouter``): list
-of partitions, rows of a partition, its own id as sender. What it answers is a function of time alone. It does not
-store, does not validate, and is fast whatever it lists: what the soak shows is about the exporter's process only.
+Hundreds of real controllers cannot be replaced within minutes, and a real run cannot pass ten thousand weight versions.
+So a ROUTER socket in a thread answers as TransferQueue's controller does on the wire (``FakeRouter``): list of
+partitions, rows of a partition, its own id as sender. Its answers depend on the time alone. It stores and validates
+nothing and is always fast, so the soak test says something about the exporter's process only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Clock = Callable[[], float]
 
 
 class Run:
-    """What a run holds at each moment: one partition that stays, and short ones that come and go.
+    """The content of a run at each moment: one permanent partition, and short ones that come and go.
 
     Args:
         duration_s: How long it lasts.
@@ -91,10 +91,10 @@ def _verl(group: str, version: int) -> list[tuple[str, dict[str, Any]]]:
 
 
 class Controllers:
-    """One controller after the other, told to the exporter by a discovery file; a context manager.
+    """One controller after the other, announced to the exporter by a discovery file. A context manager.
 
     Args:
-        run: What they hold.
+        run: Their content.
         file: The discovery file.
     """
 
@@ -108,17 +108,17 @@ class Controllers:
 
     @property
     def restarts(self) -> int:
-        """How many controllers took the place of another."""
+        """How many controllers replaced another one."""
         return self._number - 1
 
     def is_known(self) -> bool:
-        """Whether the exporter has read the current controller to the end and come back."""
+        """Whether the exporter has finished a round on the present controller and begun another."""
         asked = [request["request_type"] for request in self._router.requests if request["sender_id"]]
         listed = asked.index("KV_LIST") if "KV_LIST" in asked else len(asked)
         return asked[listed:].count("GET_LIST_PARTITIONS") >= 3
 
     def replace(self) -> None:
-        """Put a new controller in the place of the current one, in one of three ways."""
+        """Replace the present controller by a new one, in one of three ways."""
         way = self._random.choice(("gone for a while", "overlapping", "same address"))
         old = self._router
         if way == "overlapping":
@@ -133,7 +133,7 @@ class Controllers:
         self._announce()
 
     def end(self) -> None:
-        """Take the discovery file away: the run ended on purpose."""
+        """Remove the discovery file: the run has ended on purpose."""
         self._file.unlink()
 
     def __enter__(self) -> Controllers:

@@ -1,4 +1,4 @@
-"""A minute of the soak; ``make soak`` runs it for longer."""
+"""A minute of the soak test; ``make soak`` runs it for longer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the soak takes down about the exporter, and what it must be."""
+"""The soak test's measurements of the exporter, and their limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.model.state import MISSED_POLLS
+from exporter.model.source_health import MISSED_POLLS
 from tests.soak.stand_in import Run
 from tests.support.exporter_process import ExporterProcess
 
@@ -17,7 +17,7 @@ __all__ = ["MAX_RSS_GROWTH_MB", "Row", "Watch"]
 
 MAX_RSS_GROWTH_MB = 1.5
 _MAX_SERIES_GROWTH = 1.05
-# How long what is gone may still be shown: for three intervals as then in force, and this for a busy machine's delays.
+# How long a gone partition may still be shown: three intervals, plus this for delays on a busy machine.
 _SLACK_S = 5.0
 
 Series = tuple[str, frozenset[tuple[str, str]]]
@@ -25,7 +25,7 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at the process."""
+    """One measurement of the process."""
 
     at: float
     rss_mb: float
@@ -46,11 +46,11 @@ class Row:
 
 
 class Watch:
-    """Samples an exporter and judges it. What is wrong with a single scrape is kept in :attr:`wrong`.
+    """Samples an exporter and checks it. Errors in single scrapes are kept in :attr:`wrong`.
 
     Args:
-        exporter: The process to look at.
-        run: What it should see.
+        exporter: The process to sample.
+        run: The run that it should see.
     """
 
     def __init__(self, exporter: ExporterProcess, run: Run) -> None:
@@ -62,7 +62,7 @@ class Watch:
         self.wrong: dict[str, list[str]] = {"counters that went back": [], "ghost series": []}
 
     def sample(self) -> None:
-        """Look once."""
+        """Take one sample."""
         asked = time.monotonic()
         status, text = self._exporter.get("/metrics")
         assert status == 200, text
@@ -96,7 +96,7 @@ class Watch:
         )
 
     def judge(self) -> list[Row]:
-        """Compare the second quarter of the samples, when all is warm, with the last."""
+        """Compare the second quarter of the samples, after the warm-up, with the last."""
         quarter = max(len(self._samples) // 4, 1)
         early, late = self._samples[quarter : 2 * quarter], self._samples[-quarter:]
         assert early, "too few samples"
@@ -111,7 +111,7 @@ class Watch:
             before, after = (sum_up(map(of, part)) for part in (early, late))
             return Row(what, before, after, limit, after <= most(before))
 
-        # While no controller is known there are fewer files, so that most of them tells more than the usual number.
+        # There are fewer files while no controller is known, so the maximum says more than the median.
         rows = [
             row("resident memory, MB", lambda s: s.rss_mb, f"+{MAX_RSS_GROWTH_MB:g}", lambda b: b + MAX_RSS_GROWTH_MB),
             row("open files, most", lambda s: s.fds, "+1", lambda b: b + 1, max),
@@ -121,7 +121,7 @@ class Watch:
         return rows + [Row(what, 0, len(found), "0", not found) for what, found in self.wrong.items()]
 
     def _check_alive(self, name: str, labels: dict[str, str], since: float) -> None:
-        """A series must be of what was there at some moment after *since*."""
+        """Check that each series belongs to something that existed at some moment after *since*."""
         partition, version = labels["partition"], labels.get("weight_version", "")
         if partition.startswith("step_"):
             if not self._run.steps(since).start <= int(partition[5:]) < self._run.steps(time.monotonic()).stop:

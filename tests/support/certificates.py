@@ -1,4 +1,4 @@
-"""Certificates for tests, made on the spot."""
+"""Generates certificates for tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pair:
 
 
 class Authority:
-    """A certificate authority of its own, in *folder*; ``file`` is its certificate."""
+    """A new certificate authority in *folder*; ``file`` is its certificate."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class Authority:
         *sans: str,
         passphrase: bytes | None = None,
     ) -> Pair:
-        """Sign a certificate for *name*; one for loopback when no other *sans* are given."""
+        """Sign a certificate for *name*, valid for loopback unless *sans* are given."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName(san) for san in sans or ("localhost",)]
         if not sans:

@@ -32,5 +32,5 @@ class StoppedClock:
         self._monotonic += seconds
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock forward or back; monotonic time does not notice."""
+        """Set the wall clock forward or back. Monotonic time does not change."""
         self._time += seconds

@@ -77,7 +77,7 @@ class StorageUnit:
 
 @contextlib.contextmanager
 def frozen(*pids: int) -> Iterator[None]:
-    """SIGSTOP processes for the length of the block; they run on after it, also when it fails."""
+    """SIGSTOP processes during the block. They continue afterwards, even when it fails."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -91,7 +91,7 @@ def frozen(*pids: int) -> Iterator[None]:
 
 
 def _await_stop(pid: int, timeout_s: float = 10.0) -> None:
-    """Return when every thread stands still: a signal takes its time, in which a request may still be answered."""
+    """Return when every thread has stopped: until the signal takes effect, a request may still be answered."""
     tasks = Path(f"/proc/{pid}/task")
     wait_until(lambda: all(_task_state(task) == "T" for task in tasks.iterdir()), f"SIGSTOP of {pid}", timeout_s)
 
@@ -99,12 +99,12 @@ def _await_stop(pid: int, timeout_s: float = 10.0) -> None:
 def _task_state(task: Path) -> str:
     try:
         return (task / "stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):  # a thread that has just ended does nothing either
+    except (FileNotFoundError, ProcessLookupError):  # the thread has just ended
         return "T"
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process exists and does more than wait for its parent to take note of its end."""
+    """Whether the process exists and is not a zombie."""
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
@@ -187,7 +187,7 @@ class TQCluster:
 
     @property
     def env(self) -> dict[str, str]:
-        """Environment variables that a process needs, before it imports Ray, to attach: :data:`RAY_ENV`."""
+        """Environment variables that a process must set before it imports Ray to attach: :data:`RAY_ENV`."""
         return dict(RAY_ENV)
 
     @property
@@ -196,12 +196,12 @@ class TQCluster:
         return self._process.pid
 
     def start_tq(self, **options: Any) -> None:
-        """Start TransferQueue; *options* as for the constructor change what it was made with, for this start."""
+        """Start TransferQueue. *options* override those of the constructor for this start."""
         self._running_options = {**self._tq_options, **options}
         self._adopt(self._call("start_tq", **self._running_options))
 
     def stop_tq(self) -> None:
-        """End the controller and the storage units, also when they are frozen. Ray stays."""
+        """Stop the controller and the storage units, even when they are frozen. Ray stays."""
         self._call("stop_tq")
         self.controller, self.storage_units, self.metrics_endpoint = None, (), None  # type: ignore[assignment]
 
@@ -211,7 +211,7 @@ class TQCluster:
         self.start_tq(**options)
 
     def make_healthy(self) -> None:
-        """Bring TransferQueue back to how it was first started, and empty it."""
+        """Bring TransferQueue back to its first configuration, and empty it."""
         if self.controller is None:
             self.start_tq()
             return
@@ -233,7 +233,7 @@ class TQCluster:
         self._call("put", partition_id=partition_id, keys=list(keys), tags=tag_list, fields=list(fields or ()))
 
     def list_rows(self, partition_id: str | None = None) -> dict[str, dict[str, Any]]:
-        """What the public ``kv_list`` says: partition to key to tag."""
+        """Return the answer of the public ``kv_list``: partition to key to tag."""
         rows: dict[str, dict[str, Any]] = self._call("list_rows", partition_id=partition_id)
         return rows
 
@@ -245,16 +245,16 @@ class TQCluster:
         """Run Python in the owning process, with ``tq``, ``ray``, ``torch``, ``TensorDict`` and *values* in scope.
 
         Returns:
-            What the code left in ``result``, by way of JSON (``repr`` for what JSON cannot say).
+            The code's variable ``result``, passed as JSON (``repr`` for values that JSON cannot represent).
         """
         return self._call("run", source=source, values=values)
 
     def close(self) -> None:
-        """End every process of this cluster and remove its folder. Idempotent."""
+        """Stop every process of this cluster and remove its folder. Idempotent."""
         family: set[psutil.Process] = set()
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()  # the owner ends TransferQueue and Ray, then itself
+                self._process.stdin.close()  # the owner stops TransferQueue and Ray, then exits
         deadline = time.monotonic() + 30
         while self._process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(psutil.NoSuchProcess):  # Ray starts workers until its end
@@ -273,7 +273,7 @@ class TQCluster:
         self._remove_folder()
 
     def _remove_folder(self) -> None:
-        # A process that ends late may still write a log, which brings the folder back.
+        # A process that ends late may still write a log, which recreates the folder.
         quiet_since = time.monotonic()
         deadline = quiet_since + 5
         while time.monotonic() < deadline and time.monotonic() - quiet_since < 0.5:

@@ -84,7 +84,7 @@ class Driver:
         return answer
 
     def stop_tq(self) -> None:
-        """End TransferQueue's actors, frozen or not, and forget them, so that it can be started again."""
+        """Kill TransferQueue's actors, frozen or not, and forget them, so that it can be started again."""
         interface = tq.interface
         handles = [interface._TQ_CONTROLLER, *((interface._TQ_STORAGE or {}).get("SimpleStorage") or {}).values()]
         if interface._TQ_CLIENT is not None:
@@ -114,7 +114,7 @@ class Driver:
         client = tq.get_client()
         for partition_id in client.get_partition_list():
             client.clear_partition(partition_id=partition_id)
-        # The public call leaves a partition that has no rows where it is.
+        # The public call does not remove a partition without rows.
         for partition_id in client.get_partition_list():
             client._run_coroutine(client._clear_partition_in_controller(partition_id))
 
@@ -148,7 +148,7 @@ def _wait_until_name_is_free(timeout_s: float = 30.0) -> None:
 
 
 def main() -> None:
-    # What Ray and TransferQueue print goes to the log; the answers keep the pipe to themselves.
+    # Output of Ray and TransferQueue goes to the log; the pipe carries only answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     driver = Driver()

@@ -55,12 +55,12 @@ class DemoProcess:
 
     @property
     def out(self) -> str:
-        """What it printed so far."""
+        """Its output so far."""
         return self._out.read_text()
 
     @property
     def urls(self) -> dict[str, str]:
-        """Name of each process to its metrics."""
+        """Name of each process to the URL of its metrics."""
         return dict(re.findall(r"^(\S+) +(http://\S+/metrics)$", self.out, re.MULTILINE))
 
     def log(self, name: str) -> str:
@@ -68,12 +68,12 @@ class DemoProcess:
         return (self.logs / f"{name}.log").read_text()
 
     def wait_until_ready(self) -> None:
-        """Wait until it says where to look."""
+        """Wait until it prints its URLs."""
         wait_until(lambda: "logs   " in self.out or self._process.poll() is not None, "the demo is up", START_S)
         assert self._process.poll() is None, self.out
 
     def scrape(self, name: str = "exporter") -> Exposition:
-        """Return what one of its processes exposes now."""
+        """Return the present metrics of one of its processes."""
         with urllib.request.urlopen(self.urls[name], timeout=10) as answer:
             return Exposition(answer.read().decode())
 
@@ -86,7 +86,7 @@ class DemoProcess:
         return self._process.wait(timeout_s)
 
     def left_behind(self, within_s: float = 0.0) -> list[str]:
-        """Return what is left of it: processes, ports that answer, files. Waits *within_s* seconds for nothing."""
+        """Return what is left of it: processes, ports that answer, files. Waits *within_s* seconds for them to go."""
         deadline = time.monotonic() + within_s
         while True:
             left = [f"process {process.pid}: {process.info['cmdline']}" for process in self._processes()]
@@ -97,7 +97,7 @@ class DemoProcess:
             time.sleep(0.2)
 
     def close(self) -> None:
-        """End whatever is left of it."""
+        """Kill whatever is left of it."""
         if self._process.poll() is None:
             self.send(signal.SIGTERM)
             try:
@@ -119,7 +119,7 @@ class DemoProcess:
         self.close()
 
     def _processes(self) -> list[psutil.Process]:
-        """Every process that descends from the demo, whatever became of its parents: each inherited the mark."""
+        """Return every descendant of the demo, even of parents that have died: each inherited the mark."""
         return [
             process
             for process in psutil.process_iter(["cmdline", "environ", "status"])

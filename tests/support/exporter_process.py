@@ -1,4 +1,4 @@
-"""A real exporter process for tests: started, scraped, and gone when its ``with`` block ends."""
+"""A real exporter process for tests: started, scraped, and stopped at the end of its ``with`` block."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Exposition:
         return [(found, value) for found, value in self._samples.get(name, []) if labels.items() <= dict(found).items()]
 
     def series(self) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """Give name and labels of every sample."""
+        """Return name and labels of every sample."""
         for name, found in self._samples.items():
             for labels, _ in found:
                 yield name, labels
@@ -90,7 +90,7 @@ class ExporterProcess:
 
     @property
     def log(self) -> str:
-        """What the process has printed so far."""
+        """The process's output so far."""
         return Path(self._log.name).read_text()
 
     @property
@@ -107,7 +107,7 @@ class ExporterProcess:
             return error.code, error.read().decode()
 
     def scrape(self) -> Exposition:
-        """Return what ``/metrics`` exposes now."""
+        """Return the present content of ``/metrics``."""
         status, body = self.get("/metrics")
         assert status == 200, body
         return Exposition(body)
@@ -140,7 +140,7 @@ class ExporterProcess:
         return self._process.wait(timeout_s)
 
     def close(self) -> None:
-        """End the process, with force when it has to be."""
+        """Stop the process, by SIGKILL if necessary."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(10)

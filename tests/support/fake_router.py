@@ -1,4 +1,4 @@
-"""A ROUTER that answers as it is told: for answers that a real controller cannot be made to give."""
+"""A ROUTER with scripted answers, for answers that a real controller cannot be made to give."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["CONTROLLER_ID", "FakeRouter", "reply"]
 CONTROLLER_ID = "TQ_CONTROLLER_fake"
 
 Answer = Callable[[dict[str, Any]], Sequence[bytes] | None]
-"""From a request to the frames of its reply, None for no reply."""
+"""Maps a request to the frames of its reply; None for no reply."""
 
 
 def reply(request_type: str, body: Any, sender_id: str = CONTROLLER_ID) -> list[bytes]:
@@ -32,12 +32,12 @@ def reply(request_type: str, body: Any, sender_id: str = CONTROLLER_ID) -> list[
 
 
 class FakeRouter:
-    """Serves ``answer`` in a thread until it is closed; a context manager.
+    """Serves ``answer`` in a thread until it is closed. A context manager.
 
     Attributes:
         address: Where it listens.
-        answer: What it replies; may be replaced at any time.
-        requests: What arrived, decoded, in order.
+        answer: Makes the replies; may be replaced at any time.
+        requests: The requests, decoded, in order.
         identities: The identity frame of each request.
     """
 
@@ -70,7 +70,7 @@ class FakeRouter:
                 self._router.send_multipart([identity, *frames])
 
     def send(self, number: int, frames: Sequence[bytes]) -> None:
-        """Send a reply to whoever sent request *number*, now."""
+        """Send a reply to the sender of request *number* now."""
         self._later.append([self.identities[number], *frames])
 
     def close(self) -> None:

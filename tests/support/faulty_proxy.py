@@ -1,4 +1,4 @@
-"""A TCP proxy before a ZMQ server that lets through, holds back, cuts or falsifies what the server replies.
+"""A TCP proxy in front of a ZMQ server that passes, delays, cuts or falsifies the server's replies.
 
 ::
 
@@ -8,8 +8,8 @@
         ...
         proxy.heal()
 
-It knows as much of ZMTP 3 as it takes to see where a reply begins and ends; everything but replies (greeting,
-handshake, requests) passes as it is. Source: https://rfc.zeromq.org/spec/23/.
+It knows enough of ZMTP 3 to find the beginning and end of a reply. Everything else (greeting, handshake, requests)
+passes unchanged. Source: https://rfc.zeromq.org/spec/23/.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def frame(payload: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class _Mode:
-    """What is done to connections and replies.
+    """The effect of a fault on connections and replies.
 
     Attributes:
         accepts: New connections are accepted.
         resets: Connections are reset, and new ones refused.
-        flows: Bytes move; else they stay where they are.
-        delay_s: How much later a reply goes out.
-        falsify: From the bytes of a reply to those that go out in its place.
+        flows: Bytes are passed on; otherwise they are kept back.
+        delay_s: Delay of a reply.
+        falsify: Maps the bytes of a reply to those that are sent instead.
         ends: The connection ends after a reply.
     """
 
@@ -66,7 +66,7 @@ class _Mode:
 
 @dataclass(eq=False)
 class _Link:
-    """One connection of a client, and the one to the server that belongs to it."""
+    """One connection of a client, and its connection to the server."""
 
     client: socket.socket
     server: socket.socket
@@ -76,11 +76,11 @@ class _Link:
 
 
 class FaultyProxy:
-    """Stands before the server at *target*; a context manager. It begins healthy, and a fault lasts until the next.
+    """A proxy for the server at *target*. A context manager. It starts healthy; a fault lasts until the next one.
 
     Args:
         target: The server, ``tcp://HOST:PORT``.
-        zmtp: It speaks ZMTP; else its replies pass as they are, and only what concerns all bytes has an effect.
+        zmtp: The server speaks ZMTP. Otherwise replies pass unchanged, and only faults on all bytes have an effect.
 
     Attributes:
         address: Where it listens, ``tcp://127.0.0.1:PORT``.
@@ -92,7 +92,7 @@ class FaultyProxy:
         self._target = parse_address(target)
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        # Asked for by number: only then does Linux keep the port for a socket that does not listen for a while.
+        # Bound to an explicit number: only then does Linux keep the port for a socket that does not listen for a while.
         self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self.address = f"tcp://127.0.0.1:{port}"
         self._listener.setblocking(False)
@@ -107,23 +107,23 @@ class FaultyProxy:
     # The faults
 
     def heal(self) -> None:
-        """Let everything through; what was held back goes on."""
+        """Pass everything, including what was kept back."""
         self._set(_Mode())
 
     def stall(self) -> None:
-        """Accept connections, and let nothing through in either direction."""
+        """Accept connections, but pass nothing in either direction."""
         self._set(_Mode(flows=False))
 
     def drop(self) -> None:
-        """Be a black hole: accept no connection and let nothing through. One client gets into the accept queue."""
+        """Be a black hole: accept no connection and pass nothing. One client gets into the accept queue."""
         self._set(_Mode(accepts=False, flows=False))
 
     def reset(self) -> None:
-        """Reset every connection and refuse new ones, as the machine of a process that died."""
+        """Reset every connection and refuse new ones, as the kernel does for a process that died."""
         self._set(_Mode(resets=True))
 
     def delay(self, seconds: float) -> None:
-        """Pass each reply on *seconds* later: with more than a client's deadline, it is answered late."""
+        """Delay each reply by *seconds*. With more than a client's deadline, it is too late."""
         self._set(_Mode(delay_s=seconds))
 
     def truncate(self) -> None:
@@ -131,15 +131,15 @@ class FaultyProxy:
         self._set(_Mode(falsify=lambda reply: reply[: len(reply) // 2], ends=True))
 
     def garbage(self) -> None:
-        """Answer with what is no ZMTP: a web server's error page."""
+        """Answer without ZMTP: with a web server's error page."""
         self._set(_Mode(falsify=lambda _: _HTTP))
 
     def replace(self, payload: Callable[[bytes], bytes]) -> None:
-        """Answer, in a frame that is well formed, with what *payload* makes of a reply in its frame."""
+        """Answer with a well-formed frame whose content is *payload* applied to the reply."""
         self._set(_Mode(falsify=lambda reply: frame(payload(_payload(reply)))))
 
     def swap(self) -> None:
-        """Answer every request with the last reply to another kind of request; until there is one, with its own."""
+        """Answer every request with the last reply to another kind of request, or its own while there is none."""
         last: dict[str, bytes] = {}
 
         def other(reply: bytes) -> bytes:
@@ -150,7 +150,7 @@ class FaultyProxy:
         self._set(_Mode(falsify=other))
 
     def flood(self, size: int) -> None:
-        """Answer, to requests for a listing only, with a frame of *size* bytes, all zero."""
+        """Answer requests for a listing with a frame of *size* zero bytes."""
         endless = frame(bytes(size))
         self._set(_Mode(falsify=lambda reply: endless if _is_listing(reply) else reply))
 
@@ -176,7 +176,7 @@ class FaultyProxy:
         with self._lock:
             self._mode = mode
             if mode.resets:
-                self._listener.shutdown(socket.SHUT_RDWR)  # it keeps the port, and listens no more
+                self._listener.shutdown(socket.SHUT_RDWR)  # it keeps the port but stops listening
             else:
                 self._listener.listen(64 if mode.accepts else 0)
         while mode.resets and self._links:
@@ -185,7 +185,7 @@ class FaultyProxy:
 
     def _accept(self) -> None:
         while not self._stopping.is_set():
-            with self._lock, contextlib.suppress(OSError):  # nobody is there, or no more
+            with self._lock, contextlib.suppress(OSError):  # the peer is gone or was never there
                 if self._mode.accepts and not self._mode.resets:
                     self._connect(self._listener.accept()[0])
                     continue
@@ -279,7 +279,7 @@ def _close(sock: socket.socket, *, reset: bool) -> None:
 
 
 def _take_frame(buffer: bytearray) -> tuple[int, bytes] | None:
-    """Take the first frame off *buffer*: its flags, and all its bytes; None while it is incomplete."""
+    """Remove the first frame from *buffer* and return its flags and bytes; None while it is incomplete."""
     if len(buffer) < 2:
         return None
     flags = buffer[0]
@@ -295,7 +295,7 @@ def _take_frame(buffer: bytearray) -> tuple[int, bytes] | None:
 
 
 def _payload(reply: bytes) -> bytes:
-    """Return the first frame of a reply without its head."""
+    """Return the first frame of a reply without its header."""
     taken = _take_frame(bytearray(reply))
     assert taken is not None
     flags, encoded = taken

@@ -1,4 +1,4 @@
-"""A process whose wall clock a test can set while it runs; its monotonic clock goes on, as on a real machine."""
+"""Processes whose wall clock a test can set while they run. Their monotonic clock continues, as on a real machine."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["MovingClock"]
 
 
 class MovingClock:
-    """Moves the wall clock of every process that is started with ``env``. Uses Debian's package ``faketime``.
+    """Sets the wall clock of every process that is started with ``env``. Uses Debian's package ``faketime``.
 
     Args:
-        folder: Where to keep the file that the processes read the offset from.
+        folder: Folder of the file from which the processes read the offset.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Real OTLP receivers on loopback, one over HTTP and one over gRPC, that keep what they are sent."""
+"""Real OTLP receivers on loopback, one over HTTP and one over gRPC, that keep what they receive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAIT_S = 30.0
 
 
 class Received:
-    """What arrived, as protobuf requests. ``url`` is the receiver's base URL."""
+    """The received protobuf requests. ``url`` is the receiver's base URL."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -51,7 +51,7 @@ class Received:
 
 @contextmanager
 def http_receiver() -> Iterator[Received]:
-    """An OTLP/HTTP receiver; set ``status`` to make it refuse."""
+    """An OTLP/HTTP receiver. Set ``status`` to make it refuse."""
     received = Received()
 
     class Handler(BaseHTTPRequestHandler):

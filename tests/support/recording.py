@@ -1,4 +1,4 @@
-"""A recorder that remembers what was counted, in place of the SDK's instruments."""
+"""A recorder that keeps the counted events, in place of the SDK's instruments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["RecordingRecorder"]
 
 
 class RecordingRecorder:
-    """Implements :class:`exporter.model.state.Recorder`."""
+    """Implements :class:`exporter.model.recorder.Recorder`."""
 
     def __init__(self) -> None:
         self.pings: list[tuple[float, str | None]] = []

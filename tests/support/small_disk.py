@@ -22,18 +22,18 @@ class SmallDisk:
         self._ballast = path / "ballast"
 
     def fill(self) -> None:
-        """Leave not a byte free."""
+        """Fill it to the last byte."""
         with self._ballast.open("wb", buffering=0) as file:
             os.posix_fallocate(file.fileno(), 0, os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize)
 
     def free(self) -> None:
-        """Give the space back."""
+        """Free the space again."""
         self._ballast.unlink()
 
 
 @contextmanager
 def small_disk(path: Path) -> Iterator[SmallDisk]:
-    """Mount a memory file system on *path*, which is made, for the length of the block. Needs root, or ``sudo -n``."""
+    """Create *path* and mount a memory file system there during the block. Needs root, or ``sudo -n``."""
     path.mkdir()
     options = f"size={_SIZE},mode=0777"
     subprocess.run([*_AS_ROOT, "mount", "-t", "tmpfs", "-o", options, "small-disk", str(path)], check=True)

@@ -1,4 +1,4 @@
-"""Snapshots for tests of the outputs: one where everything is known, and parts to build others from."""
+"""Snapshots for tests of the outputs: one in which everything is known, and parts to build others."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ ODD_NAME = 'odd "name"\nwith \\ and\tünïcode 🚂'
 
 
 def empty_snapshot() -> Snapshot:
-    """Right after the start."""
+    """Return the snapshot right after the start."""
     return Snapshot(taken_at=TAKEN, started_at=STARTED)
 
 
 def partition(name: str, *, groups: int = 7, newest: int = 41, versions: int = 3) -> PartitionState:
-    """A partition of which everything is known."""
+    """Return a partition in which everything is known."""
     labels = tuple((str(newest - age), groups) for age in range(versions))
     return PartitionState(
         partition=name,
@@ -58,7 +58,7 @@ def partition(name: str, *, groups: int = 7, newest: int = 41, versions: int = 3
 
 
 def flow(name: str) -> PartitionFlow:
-    """A partition's flow with an observation in every bucket."""
+    """Return a partition's flow with an observation in every bucket."""
     return PartitionFlow(
         partition=name,
         arrived=120,
@@ -70,7 +70,7 @@ def flow(name: str) -> PartitionFlow:
 
 
 def with_totals(snapshot: Snapshot, *, listed: bool = True) -> Snapshot:
-    """Return *snapshot* with the sums of its partitions and flows, as a state makes them."""
+    """Return *snapshot* with the sums of its partitions and flows, as the state computes them."""
     parts, flows = snapshot.partitions, snapshot.flows
     total = merge(ALL_PARTITIONS, parts, max_versions=16) if parts else nothing(ALL_PARTITIONS, snapshot.taken_at)
     residence, lag = (
@@ -93,7 +93,7 @@ def with_totals(snapshot: Snapshot, *, listed: bool = True) -> Snapshot:
 
 
 def rich_snapshot() -> Snapshot:
-    """Everything is known."""
+    """Return a snapshot in which everything is known."""
     return with_totals(
         Snapshot(
             taken_at=TAKEN,

@@ -1,4 +1,4 @@
-"""Other releases of TransferQueue than the installed one, fetched once and kept beside the repository's sources."""
+"""Downloads other releases of TransferQueue than the installed one, once, and keeps them beside the sources."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _CACHE = Path(__file__).parents[2] / ".tq-versions"
 
 
 def release(version: str) -> Path:
-    """Return a folder to put on ``PYTHONPATH`` that holds TransferQueue *version* alone, without its dependencies."""
+    """Return a folder for ``PYTHONPATH`` that contains only TransferQueue *version*, without its dependencies."""
     folder = _CACHE / version
     if not folder.is_dir():
         _CACHE.mkdir(exist_ok=True)
         (_CACHE / ".gitignore").write_text("*\n")
-        # Renamed into place when it is whole: an interrupted run leaves nothing that looks like a release.
+        # Renamed into place when complete, so that an interrupted run leaves nothing that looks like a release.
         partial = Path(tempfile.mkdtemp(dir=_CACHE))
         try:
             install = ("install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(partial))

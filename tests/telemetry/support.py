@@ -16,7 +16,7 @@ BUILD = Build("1.2.3", "0123abc", "3.11.7")
 
 @contextmanager
 def telemetry(config: Config | None = None, snapshot: Snapshot | None = None, **options) -> Iterator[Telemetry]:
-    """Build and shut down; an OTLP interval that never passes leaves the last push at shutdown as the only one."""
+    """Build and shut down a pipeline. Its OTLP interval never passes, so the push at shutdown is the only one."""
     snap = snapshot or rich_snapshot()
     built = Telemetry(config or Config(run="grpo-7b"), lambda: snap, build=BUILD, **{"environ": {}, **options})
     try:

@@ -1,4 +1,4 @@
-"""The push, to real receivers over HTTP and gRPC: the same as the scrape, counted, and quiet when it fails."""
+"""The push to real receivers over HTTP and gRPC: equal to the scrape, counted, and few log lines when it fails."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def _metrics(request):
 
 
 def _pushed(request) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Return the pushed values by the names that a Collector gives them."""
+    """Return the pushed values, under the names that a Collector gives them."""
     values = {}
     for metric in _metrics(request):
         name = prometheus_name(DECLARED[metric.name])
@@ -229,7 +229,7 @@ def _pushed(request) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 
 def _scraped(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """Return the scraped values; a label that is empty is no label."""
+    """Return the scraped values. An empty label counts as absent."""
     return {
         (sample.name, frozenset((k, v.replace("+Inf", "inf")) for k, v in sample.labels.items() if v)): sample.value
         for family in text_string_to_metric_families(text)

@@ -1,4 +1,4 @@
-"""The scrape: valid in both formats, escaped, complete under concurrency, and nothing twice."""
+"""The scrape: valid in both formats, escaped, complete under concurrency, without duplicates."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_odd_partition_names_come_back_as_they_were(accept: str | None):
 def test_any_partition_name_survives_the_round_trip(names: list[str]):
     snapshot = replace(empty_snapshot(), partitions=tuple(partition(name) for name in names))
     with telemetry(snapshot=snapshot) as built:
-        # As Prometheus does, a line ends at \n and nowhere else.
+        # As in Prometheus, only \n ends a line.
         lines = built.scrape(None)[0].decode("utf-8").split("\n")
     keys = [line for line in lines if line.startswith("dataplane_partition_keys{")]
     read = {line.removeprefix('dataplane_partition_keys{partition="').rpartition('"} ')[0] for line in keys}
@@ -226,7 +226,7 @@ def test_concurrent_scrapes_each_get_all_of_it_once():
         if not inside.acquire(blocking=False):
             overlapped.append("two collections at once mix their series")
             return rich_snapshot()
-        time.sleep(0.02)  # long enough for the others to come in if they could
+        time.sleep(0.02)  # long enough for the others to interfere if they could
         inside.release()
         return rich_snapshot()
 

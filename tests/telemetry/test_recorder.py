@@ -1,4 +1,4 @@
-"""The instruments: every known series starts at 0, nothing that is not declared gets in."""
+"""The instruments: every known series starts at 0, and undeclared labels are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end: whatever the receiver does, the process ends in time, and what was left is pushed when it can be."""
+"""Shutdown: the process ends in time whatever the receiver does, and the last data is pushed if possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.otlp_receiver import grpc_receiver, http_receiver
 
-# Builds telemetry, leaves a span and a poll to push, and ends.
+# Builds telemetry, records a span and a poll to push, and exits.
 PROGRAM = """
 import logging, sys, time
 from exporter.config import Config, Otlp
@@ -30,7 +30,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 telemetry.shutdown(timeout_s=1.0)
 """
-# Shutdown is given 1 s, each push 30 s: whoever waits for a push is far from this on any machine.
+# Shutdown has 1 s, each push 30 s: a shutdown that waits for a push takes much longer than this on any machine.
 END_S = 10.0
 
 
@@ -53,7 +53,7 @@ def test_what_is_left_is_pushed(protocol: str):
 
 
 def _run(url: str, protocol: str, interval: float) -> tuple[str, float]:
-    """Return what the program logged and the seconds from the word to end until it had ended."""
+    """Return the program's log and the seconds that its shutdown took."""
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, url, protocol, str(interval)],
         stdin=subprocess.PIPE,
@@ -73,7 +73,7 @@ def _run(url: str, protocol: str, interval: float) -> tuple[str, float]:
 
 @contextmanager
 def _faulty(fault: str) -> Iterator[str]:
-    """A receiver that accepts and says nothing, one that does not even accept, or none."""
+    """A receiver that accepts but never answers, one that does not accept, or none."""
     with ExitStack() as stack:
         server = stack.enter_context(socket.socket())
         server.bind(("127.0.0.1", 0))

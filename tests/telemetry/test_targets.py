@@ -1,4 +1,4 @@
-"""Where to push follows from the configuration and the standard variables."""
+"""The receivers, chosen from the configuration and the standard variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue is consistent in itself, and its pages say what it says."""
+"""The catalogue is consistent, and its pages match it."""
 
 from __future__ import annotations
 

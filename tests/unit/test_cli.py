@@ -1,4 +1,4 @@
-"""The command line: exit codes, one-line errors, and what loading it costs."""
+"""The command line: exit codes, one-line errors, and the modules that it loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration: its layers, its checks, and the one line that each rejection gives."""
+"""The configuration: its layers, its checks, and the one-line message of each error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error tree: what derives from what, what an error carries, and that it survives pickling."""
+"""The error tree: base classes, attributes, and that errors survive pickling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLASSES = [getattr(errors, name) for name in ERROR_TYPES]
 
 
 class MissingKey(DataPlaneBadRequest, KeyError):
-    """As an adapter may derive one."""
+    """An error class as an adapter may define it."""
 
 
 def test_the_list_of_error_types_is_complete() -> None:

@@ -1,4 +1,4 @@
-"""What passes through the partitions, told from one listing to the next."""
+"""Arrivals and departures, counted by comparing each listing with the one before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds of grouping for any rows."""
+"""Properties of grouping that hold for any rows."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_typed_loose_and_plain_tags_group_alike(rows: dict[str, Any], rule: dict
 
 @given(st.dictionaries(keys, plain_values.flatmap(lambda value: st.just({"weight_version": value})), max_size=6))
 def test_the_wire_and_the_public_client_agree(rows: dict[str, Any]) -> None:
-    """A msgpack round trip, typed or not, changes nothing that grouping says."""
+    """A msgpack round trip, typed or not, does not change the result of grouping."""
     try:
         frame = msgspec.msgpack.encode(rows)
     except (OverflowError, ValueError):

@@ -1,4 +1,4 @@
-"""A batch's addresses: cut, joined and stamped; batches made of others share no tag with them."""
+"""A batch's metadata: slices, joins and stamps. A batch made from others shares no tag with them."""
 
 from __future__ import annotations
 

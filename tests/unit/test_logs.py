@@ -1,4 +1,4 @@
-"""The log: its two forms, what it leaves out, and what it must never write."""
+"""The log: its two formats, suppressed repetitions, and masked secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def record(
 
 @pytest.fixture
 def _restored() -> Iterator[None]:
-    """Put the process's logging back as it was."""
+    """Restore the process's logging."""
     loggers = [logging.getLogger(name) for name in ("", "exporter", "dataplane")]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     raising = logging.raiseExceptions
@@ -73,7 +73,7 @@ def test_the_same_failure_is_summed_up() -> None:
             passed.append((second, TextFormatter().format(made)[len("1970-01-01T00:16:40.000Z ") :]))
     assert [second for second, _ in passed] == [0, 60, 120]
     assert passed[0][1] == "WARNING exporter.x: no answer within 4.0 s"
-    assert passed[1][1].endswith("no answer within 4.60 s (11 more like this since the last)")
+    assert passed[1][1].endswith("no answer within 4.60 s (11 similar lines suppressed since the last one)")
 
 
 @pytest.mark.parametrize("addresses", [("10.0.0.1", "10.9.8.7"), ("fd00::1", "fd00::BEEF:cafe", "::ffff:10.0.0.1")])

@@ -1,4 +1,4 @@
-"""What a partition holds, summed up from its groups."""
+"""The state of a partition, computed from its groups."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The loop: what is polled when, what a slow or failing source does to the others, switching controllers.
+"""The loop: when each source is polled, how slow or failing sources affect the others, changes of controller.
 
-The readers and the look-up are scripted here: the real ones have tests of their own, and the whole is tested on a
-real TransferQueue in ``tests/end_to_end``.
+The readers and the look-up are scripted here. The real ones have their own tests, and ``tests/end_to_end`` tests the
+whole on a real TransferQueue.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ UNIT = StorageUnitEndpoint(0, "unit-0", "tcp://127.0.0.1:9")
 
 
 class ScriptedReader:
-    """Answers from memory; an exception or a block can be put in the way of each call."""
+    """Answers from memory. Each call can be made to raise or block."""
 
     def __init__(self) -> None:
         self.partitions: dict[str, int] = {"train": 2}
@@ -119,7 +119,7 @@ class ScriptedDiscovery:
 
 
 class Fixture:
-    """A poller whose every tick is made by the test."""
+    """A poller whose ticks the test calls."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
@@ -171,7 +171,7 @@ class Fixture:
             time.sleep(0.001)
 
     def step(self, seconds: float = 0.0) -> None:
-        """Let time pass in steps of a second, ticking at each, until all polls that were due are done."""
+        """Let time pass in steps of a second, with a tick at each, until all polls that were due are done."""
         while seconds > 0:
             self.clock.advance(min(1.0, seconds))
             seconds -= 1.0
@@ -343,7 +343,7 @@ def test_the_same_controller_found_again_keeps_its_readers(at: Fixture) -> None:
 def test_the_same_actor_found_again_is_accepted_under_the_id_that_it_answers_under(
     at: Fixture, actor_id: str | None, known: str
 ) -> None:
-    """An exporter that starts after ``load_checkpoint`` never had an answer under the record's id."""
+    """An exporter that starts after ``load_checkpoint`` never got an answer under the record's id."""
     at.find(actor_id)
     at.reader.failure = DataPlaneUnavailable("another controller answered")
     at.reader.last_sender_id = "controller-of-the-checkpoint"
@@ -528,7 +528,7 @@ def test_the_loop_runs_and_stops() -> None:
 
 
 class ToySource(Source[float]):
-    """Measures how long something of the controller's takes: all that a new source needs."""
+    """A complete new source, which measures a duration on the controller."""
 
     name = "toy"
     operation = "list_partitions"

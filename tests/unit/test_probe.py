@@ -81,7 +81,7 @@ def test_unknown_host_name_is_gone() -> None:
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.05])
 def test_accept_then_reset_is_gone(listener: socket.socket, delay_s: float) -> None:
-    """What a proxy does whose backend is gone."""
+    """A proxy whose backend is gone."""
 
     def reset_each() -> None:
         while True:

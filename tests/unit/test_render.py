@@ -1,4 +1,4 @@
-"""From a snapshot to metric data: what is known is there, what is not is absent, nothing is there twice."""
+"""Rendering a snapshot: known values are present, unknown ones absent, and there are no duplicates."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_undeclared_is_an_error():
         render(replace(rich_snapshot(), partitions=(replace(partition("p"), staleness={"17": 1}),)), BUILD)
 
 
-# Whatever the sources say, an output must hold: odd numbers, odd names, repeated names.
+# The output must stay valid for any input: odd numbers, odd names, repeated names.
 _numbers = st.none() | st.integers(-(2**80), 2**80) | st.floats()
 _text = st.text(st.characters(), max_size=20)
 _partitions = st.builds(

@@ -1,4 +1,4 @@
-"""Host names whose look-up hangs, fails or comes late, and what the probe and the wire reader make of it."""
+"""Host names whose look-up hangs, fails or is late, and how the probe and the wire reader handle it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = "controller.ray.svc"
 
 
 class NameServer:
-    """Stands in for the system's resolver for :data:`NAME`: hangs until it is told what to say."""
+    """Replaces the system's resolver for :data:`NAME`: hangs until the test gives it an answer."""
 
     def __init__(self, system: Callable[..., Any]) -> None:
         self.asked = 0
@@ -115,7 +115,7 @@ def test_the_probe_judges_a_name_in_time(names: NameServer, code: int | None, ve
     if code is not None:
         names.say(socket.gaierror(code, "no"))
     probe = ConnectionProbe(f"tcp://{NAME}:5555")
-    # Without an answer it waits no longer than it may; with one it would wait for as long as that takes.
+    # Without an answer the probe returns at its deadline; with one it returns as soon as the answer is there.
     assert probe.verdict(0.01 if code is None else 10.0) == verdict
     probe.close()
 
@@ -146,7 +146,7 @@ def test_a_reader_whose_name_hangs_times_out_and_closes_at_once(names: NameServe
 
     asking = threading.Thread(target=ask)
     asking.start()
-    time.sleep(0.05)  # so that it probably waits by now; either way it must end
+    time.sleep(0.05)  # so that it is probably waiting by now; it must end in any case
     reader.close()
     asking.join(10.0)
     assert [str(error) for error in caught] == ["this reader is closed"]

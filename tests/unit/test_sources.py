@@ -1,4 +1,4 @@
-"""Each source on its own: what it returns, what it calls, which spans it leaves."""
+"""Each source on its own: its results, its calls, its spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the polls' results add up to: discovery states, generations, withdrawal, errors."""
+"""The state that polls add up to: discovery states, new controllers, stale data, errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def metadata(
 
 
 class NowhereDiscovery:
-    """Is never asked: the tests say what a look-up finds."""
+    """Never called: the tests supply the results of look-ups."""
 
     recheck_s = None
 

@@ -1,4 +1,4 @@
-"""Basic authentication: who gets in, and what a wrong password costs."""
+"""Basic authentication: who is admitted, and the cost of a wrong password."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check(gate: BasicAuth, users: dict[str, bytes], header: str | None, client: 
 
 
 class Checks:
-    """Counts the real bcrypt checks, and can hold them."""
+    """Counts the real bcrypt checks, and can block them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hashes: list[bytes] = []
@@ -110,7 +110,7 @@ def test_an_unknown_user_costs_one_check_of_a_real_hash(checks: Checks) -> None:
         assert not check(gate, USERS, basic(name, "open sesame"))
         assert not check(gate, USERS, basic(name, "open sesame"))
         first, second = checks.hashes[before:]
-        assert first == second  # the same each time, so that costs that differ tell nothing
+        assert first == second  # the same each time, so that timing reveals nothing
         assert first in USERS.values()
 
 

@@ -1,4 +1,4 @@
-"""Re-reading: what a change of the web configuration or of a file that it names does, and what it must not do."""
+"""Re-reading: effects of a change of the web configuration or of a file that it names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Files:
 
     @staticmethod
     def replace(path: Path, content: bytes) -> None:
-        """Replace a file at once, as editors and Kubernetes do."""
+        """Replace a file atomically, as editors and Kubernetes do."""
         fresh = path.with_suffix(".new")
         fresh.write_bytes(content)
         os.replace(fresh, path)
@@ -70,7 +70,7 @@ def test_a_renewed_certificate_is_taken(files: Files) -> None:
     before = guard.current().tls
     renewed = files.authority.issue("renewed")
     files.replace(files.pair.key, renewed.key.read_bytes())
-    assert guard.current().tls is before  # the key alone is another certificate's
+    assert guard.current().tls is before  # only the key was replaced, by that of another certificate
     files.replace(files.pair.cert, renewed.cert.read_bytes())
     assert guard.current().tls is not before
 

@@ -1,4 +1,4 @@
-"""``tq-exporter healthcheck``: what it takes for well, and what it says when it is not."""
+"""``tq-exporter healthcheck``: what counts as healthy, and its message otherwise."""
 
 from __future__ import annotations
 

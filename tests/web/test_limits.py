@@ -1,4 +1,4 @@
-"""What clients may do to the real exporter, over HTTP and over TLS: none of it stops a scrape or makes it grow."""
+"""Abusive clients of the real exporter, over HTTP and over TLS: none stops a scrape or makes the exporter grow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = "value-of-the-environment"
 
 
 class Target:
-    """A running exporter and how to talk to it."""
+    """A running exporter and ways to connect to it."""
 
     def __init__(self, exporter: ExporterProcess, context: ssl.SSLContext | None, headers: dict[str, str]) -> None:
         self.exporter = exporter
@@ -56,7 +56,7 @@ class Target:
         assert b"dataplane_up 0" in body
 
     def connect(self, stack: ExitStack) -> socket.socket:
-        """Open a bare connection: without a handshake, where there is TLS."""
+        """Open a TCP connection, without a TLS handshake."""
         return stack.enter_context(socket.create_connection(self.address, timeout=30))
 
     def open(self, stack: ExitStack) -> socket.socket:
@@ -68,7 +68,8 @@ class Target:
             connection = self.open(stack)
             answer = b""
             for start in range(0, len(data), 16384):
-                # The server may have answered and closed before it has all; what is sent then could break the reading.
+                # The server may have answered and closed before reading everything; sending more could break reading
+                # the answer.
                 if answer := _at_hand(connection):
                     break
                 try:
@@ -155,7 +156,7 @@ def test_slow_requests_stop_no_scrape_and_are_ended(target: Target) -> None:
             target.scrape_works()
         if target.context is None:
             return
-        # A byte now and then does not keep one open for ever.
+        # A byte now and then must not keep a connection open for ever.
         wait_until(lambda: was_ended(slow[-1]), "a slow request is ended")
         target.scrape_works()
 
@@ -198,7 +199,7 @@ def test_clients_that_do_not_read_stop_no_scrape(target: Target) -> None:
 def test_many_scrapes_at_once_all_get_their_answer(target: Target) -> None:
     wait_until(lambda: target.threads() < 20, "the connections of the tests before are gone")
     count = 100
-    assert count < MAX_CONNECTIONS  # more would crowd each other out
+    assert count < MAX_CONNECTIONS  # more would evict each other
     with ThreadPoolExecutor(count) as pool:
         answers = list(pool.map(lambda _: target.get(), range(count)))
     assert [status for status, _ in answers] == [200] * count
@@ -247,7 +248,7 @@ def test_only_reading_is_possible(target: Target, method: str) -> None:
 
 
 def test_wrong_passwords_do_not_stop_those_with_the_right_one(target: Target) -> None:
-    if target.context is None:  # nobody is asked: a wrong password is no matter
+    if target.context is None:  # no password is required, so a wrong one does not matter
         target.headers["Authorization"] = "Basic eHh4Onl5eQ=="
         target.scrape_works()
         return

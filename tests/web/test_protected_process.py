@@ -1,4 +1,4 @@
-"""The real exporter behind TLS and passwords, asked with the real curl."""
+"""The real exporter behind TLS and passwords, requested with the real curl."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hashed(password: str) -> str:
 
 
 class Protected:
-    """An exporter behind a web configuration in *folder*, which a test may change."""
+    """An exporter with a web configuration in *folder* that a test may change."""
 
     def __init__(self, folder: Path, tls: str = "", further: str = "") -> None:
         self.authority = Authority(folder)
@@ -120,7 +120,7 @@ def test_new_users_count_without_a_restart_and_a_broken_file_changes_nothing(pro
             assert protected.curl("/metrics") == 401
             assert protected.curl("/metrics", "--user", "bob:changed") == 200
         assert protected.exporter.log.count("the changed web configuration is not used") == 2
-        assert healthcheck(protected)[0] == 0  # a file that nobody can use must not end a process that works
+        assert healthcheck(protected)[0] == 0  # an invalid file must not end a working process
     finally:
         protected.set_users(alice="open sesame")
     assert protected.curl("/metrics", "--user", "alice:open sesame") == 200

@@ -1,4 +1,4 @@
-"""Nothing secret in the log of the real exporter, at debug level, while everything that could say it goes wrong."""
+"""The real exporter's log contains no secret, at debug level, while everything that could log one fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ raise ImportError("no Ray for " + os.environ["RAY_AUTH_TOKEN"])
 
 
 def everything(secret: str) -> list[str]:
-    """The forms in which a secret may be written."""
+    """Return the forms in which a secret may be written."""
     quoted = secret.replace("/", "%2F").replace(" ", "%20").replace("@", "%40").replace(":", "%3A")
     return [secret, quoted, base64.b64encode(secret.encode()).decode().rstrip("=")]
 

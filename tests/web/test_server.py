@@ -1,4 +1,4 @@
-"""The web server: the right answer on each path, and no client that can keep others out."""
+"""The web server: the right answer on each path, and no client can lock out others."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_an_address_that_is_not_here_is_said_in_one_line():
 
 
 def test_stopping_frees_the_port_and_ends_what_is_open(served: Served):
-    # The wait is shorter than the time after which an idle connection is closed anyhow.
+    # The wait is shorter than the time after which an idle connection is closed anyway.
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
         served.request("/healthz")  # by now the connection above has been accepted
         served.web.stop()

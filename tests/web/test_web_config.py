@@ -1,4 +1,4 @@
-"""The web configuration file: what it takes, and the one line that each rejection gives."""
+"""The web configuration file: accepted content, and the one-line message of each error."""
 
 from __future__ import annotations
 

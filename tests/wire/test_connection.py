@@ -1,4 +1,4 @@
-"""Deadlines and order: a peer that is late, silent, replaced, refused or talks nonsense."""
+"""Deadlines and order: a peer that is late, silent, replaced, refuses or sends garbage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 
 
 def answer(request: dict[str, Any]) -> Sequence[bytes]:
-    """What a healthy controller with one row says."""
+    """Answers of a healthy controller with one row."""
     if request["request_type"] == "GET_LIST_PARTITIONS":
         return reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["train"]})
     rows = {"u_g0": {"weight_version": 3}}
@@ -405,8 +405,8 @@ print([name for name in ("ray", "torch", "transfer_queue", "tensordict") if name
 
 
 def test_a_reader_that_nobody_calls_while_its_peer_is_gone_holds_up_no_other_and_closes() -> None:
-    # In a process of its own, since what this looks for is a deadlock. A thousand failed connects take 3 s here and
-    # hours in earnest; each leaves two events that nobody reads.
+    # In a process of its own, since this looks for a deadlock. A thousand failed connects take 3 s here and hours in
+    # production; each leaves two events that nobody reads.
     code = """
 import time
 from dataplane.adapters.wire import connection as _wire_connection
@@ -443,7 +443,7 @@ def test_a_gone_peer_is_tried_again_ever_more_rarely(monkeypatch: pytest.MonkeyP
     while channel.monitor.poll(0):
         channel.monitor.recv_multipart()
         events += 1
-    assert 2 < events < 40  # 10 tries, the wait doubled after each; in even steps there would be hundreds
+    assert 2 < events < 40  # 10 tries with doubled waits; with constant waits there would be hundreds
     reader.close()
 
 

@@ -1,4 +1,4 @@
-"""What a reply may cost: rows, bytes and memory are bounded by the reader, whatever the controller sends."""
+"""Limits on a reply: the reader bounds rows, bytes and memory, whatever the controller sends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows(number: int, tag: Any = None) -> dict[str, Any]:
 
 
 def hostile(rows_bytes: bytes, partition: bytes = b"\xa1p", entries: int = 1) -> memoryview:
-    """Return a listing whose map of partitions is made by hand."""
+    """Return a listing with a hand-made map of partitions."""
     body = (
         b"\x81"
         + msgspec.msgpack.encode("partition_info")

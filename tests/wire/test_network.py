@@ -1,4 +1,4 @@
-"""A network that loses, cuts, delays or falsifies what the peer replies: which error, and that the next call works."""
+"""A network that loses, cuts, delays or falsifies replies: the error, and that the next call works."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def proxy() -> Iterator[FaultyProxy]:
 
 
 def recovers(reader: WireMetadataReader) -> None:
-    """Ask until the network works for *reader* again: what the fault left behind may fail a call or two."""
+    """Ask until the network works for *reader* again: leftovers of the fault may fail a call or two."""
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -77,7 +77,7 @@ def test_every_fault_is_its_typed_error_and_the_reader_recovers(
 def test_a_reply_to_another_request_is_never_taken_for_an_answer(proxy: FaultyProxy) -> None:
     reader = WireMetadataReader(proxy.address, timeout_s=10.0)
     proxy.swap()
-    assert reader.list_partitions() == ["train"]  # nothing to swap it with yet
+    assert reader.list_partitions() == ["train"]  # there is no other reply to swap it with yet
     for ask in (lambda: reader.list_metadata("train"), reader.ping, lambda: reader.list_metadata("train")):
         with pytest.raises(DataPlaneReadError, match="in answer to a request for"):
             ask()
@@ -115,7 +115,7 @@ def test_a_request_that_was_worked_on_is_not_sent_again() -> None:
 
         timer = threading.Timer(0.5, cut)
         timer.start()
-        with pytest.raises(DataPlaneError):  # what kind depends on whether the probe meets the moment of the reset
+        with pytest.raises(DataPlaneError):  # the error depends on whether the probe runs at the moment of the reset
             reader.ping()
         timer.join()
         assert len(router.requests) == 1

@@ -1,4 +1,4 @@
-"""The bytes: what is understood, what is refused, and that nothing is ever unpickled."""
+"""The bytes of the protocol: what is decoded, what is refused, and that nothing is ever unpickled."""
 
 from __future__ import annotations
 

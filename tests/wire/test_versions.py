@@ -1,4 +1,4 @@
-"""Every supported TransferQueue release: what the wire says is what that release's own client says."""
+"""Every supported TransferQueue release: the wire reader and the release's own client give the same answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The sources: each asks the data plane one kind of question, and says what the answer changes in the state.
+"""The sources. Each sends the data plane one kind of request and applies the answer to the state.
 
-A source never raises and knows nothing of the others. A file per source; :func:`build_sources` lists those that are
-polled at an interval.
+A source never raises and does not depend on the others. Each has its own file; :func:`build_sources` lists those that
+are polled at an interval.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a source is, and what all share: a span and a duration per poll, a span per call, failures as values."""
+"""The base class of the sources: a span and a duration per poll, a span per call, failures as values."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 
 class Next(NamedTuple):
-    """What follows from a poll.
+    """When to poll again, and what the poll showed about the controller.
 
     Attributes:
         interval_s: Seconds from the start of one poll to that of the next, infinite when none is due.
         why: Why that is longer than configured, empty when it is not.
-        alive: Whether the controller has shown that it lives; False asks for a look-up, None says nothing of it.
+        alive: Whether the controller has shown that it is alive. False requests a look-up; None means unknown.
     """
 
     interval_s: float
@@ -39,7 +39,7 @@ class Next(NamedTuple):
 
 
 class Source(ABC, Generic[T]):
-    """One kind of question, and what its answer changes in the state.
+    """One kind of request to the data plane, and how its answer changes the state.
 
     Args:
         tracer: Makes the spans.
@@ -47,9 +47,9 @@ class Source(ABC, Generic[T]):
 
     Attributes:
         name: Its name: the label ``source``.
-        operation: What a failure is attributed to when the error names no operation of its own.
+        operation: The operation of a failure whose error names none.
         interval_s: Seconds between two polls as configured, infinite when it is polled on demand.
-        awaited: Whether the exporter is ready only after its first poll.
+        awaited: Whether readiness waits for its first poll.
     """
 
     name: ClassVar[str]
@@ -76,7 +76,7 @@ class Source(ABC, Generic[T]):
                 _mark_failed(span, error)
                 took = self._clock.monotonic() - started
                 return Failed(error.operation or self.operation, error_type(error), str(error), took, exceeded(error))
-            except Exception as error:  # a defect of ours must not end the exporter; it is logged in full and counted
+            except Exception as error:  # a bug of ours must not end the exporter: it is logged and counted
                 logger.exception("the %s poll failed with an unexpected error", self.name)
                 _mark_failed(span, error)
                 detail = f"{type(error).__name__}: {error}"
@@ -89,11 +89,11 @@ class Source(ABC, Generic[T]):
 
     @abstractmethod
     def fold(self, result: Result[T], state: State) -> Next:
-        """Change *state* by what :meth:`poll` returned. Called under the poller's lock, so it must be quick."""
+        """Apply the result of :meth:`poll` to *state*. Called under the poller's lock, so it must be quick."""
 
     @contextmanager
     def _call(self, partition: str | None = None, operation: str | None = None) -> Iterator[None]:
-        """Wrap one call to the data plane in a client span named after the messaging conventions."""
+        """Wrap one call to the data plane in a client span, named as the messaging conventions ask."""
         operation = operation or self.operation
         attributes = {semconv.MESSAGING_SYSTEM: semconv.TRANSFER_QUEUE, semconv.MESSAGING_OPERATION_NAME: operation}
         name = operation
@@ -111,7 +111,7 @@ class Source(ABC, Generic[T]):
 
 
 def exceeded(error: BaseException) -> str | None:
-    """Return which limit the reply exceeds that *error* is about, None when it is about something else."""
+    """Return the limit that the refused reply exceeded, None when *error* has another cause."""
     return error.limit if isinstance(error, ReplyLimitExceeded) else None
 
 

@@ -1,4 +1,4 @@
-"""Where is the controller?"""
+"""The source ``discovery``: looks the controller up."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ logger = logging.getLogger(__name__)
 
 _LOST_PAUSE_S: Final = 15.0
 _IDLE_PAUSE_S: Final = 60.0
-"""Longest pauses between two look-ups, while a data plane is lost and while none was there or it has ended."""
+"""Longest pause between two look-ups: while a data plane is lost, and while none was found or it has ended."""
 
 Bind = Callable[[Endpoint], Target]
 """Makes the sources for a controller that was found; may raise a DataPlaneError."""
 
 
 class LookUp(NamedTuple):
-    """What a look-up found, and the sources for it when it is another controller than before."""
+    """What a look-up found, and the target to poll when the controller is not the one in use."""
 
     found: Found | Absent
     target: Target | None = None
@@ -48,7 +48,7 @@ class DiscoverySource(Source[LookUp]):
         clock: Measures durations.
 
     Attributes:
-        target: What is to be polled as of the last look-up, None when there is nothing.
+        target: What to poll according to the last look-up, None for nothing.
     """
 
     name = "discovery"
@@ -76,12 +76,12 @@ class DiscoverySource(Source[LookUp]):
             error.args = (f"could not connect: {error}",)
             error.operation = self.operation
             raise
-        except Exception:  # a record may hold anything, and the public client may raise anything
-            logger.error("could not connect to what was found: %s", endpoint)
+        except Exception:  # a record may contain anything, and the public client may raise anything
+            logger.error("could not connect to the controller that was found: %s", endpoint)
             raise
 
     def fold(self, result: Result[LookUp], state: State) -> Next:
-        """See :meth:`Source.fold`: the discovery state, and from then on :attr:`target`."""
+        """See :meth:`Source.fold`: updates the discovery state and :attr:`target`."""
         state.looked()
         before = state.health.detail(self.name)
         state.finish(self.name, result)
@@ -91,7 +91,7 @@ class DiscoverySource(Source[LookUp]):
         if isinstance(found, Absent):
             state.health.explain(self.name, found.detail)
             if before != found.detail:
-                logger.info("no TransferQueue: %s", found.detail)
+                logger.info("no TransferQueue found: %s", found.detail)
             if found.ended:
                 state.lifecycle.end(found.detail)
                 self.target = None
@@ -107,15 +107,15 @@ class DiscoverySource(Source[LookUp]):
         return self._next(state, found=True)
 
     def pause_s(self, state: State) -> float:
-        """Return how long to wait before the next look-up: a running job that lost its data plane is in a hurry."""
+        """Return how long to wait before the next look-up: shorter while a running job has lost its data plane."""
         return self._backoff.next_s(_LOST_PAUSE_S if state.lifecycle.discovery == "lost" else _IDLE_PAUSE_S)
 
     def reset_pauses(self) -> None:
-        """Begin again with the shortest pause: the controller answers."""
+        """Restart with the shortest pause, since the controller answers."""
         self._backoff.reset()
 
     def close(self) -> None:
-        """End a look-up in flight, in any thread."""
+        """Abort a look-up in flight. May be called from any thread."""
         self._discovery.close()
 
     def _next(self, state: State, *, found: bool) -> Next:

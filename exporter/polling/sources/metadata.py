@@ -1,4 +1,4 @@
-"""What lies in the partitions?"""
+"""The source ``metadata``: lists the partitions and their groups."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class MetadataSource(Source[MetadataPoll]):
     """Lists the partitions and their groups, no more often than the controller's budget allows.
 
     Args:
-        reader: The reader to ask; its optional attribute ``controller_seconds`` counts the time that the
-            controller spent on it. Without it, the time of whole calls stands in: an upper bound.
+        reader: The reader to ask. Its optional attribute ``controller_seconds`` counts the time that the controller
+            spent on it. Without it, the duration of the calls is used: an upper bound.
         config: Interval and budget.
         tracer: Makes the spans.
         clock: Measures durations.
@@ -63,7 +63,7 @@ class MetadataSource(Source[MetadataPoll]):
                 waited = self._clock.monotonic() - before_mono
                 failures.append(PartitionFailure(partition, error_type(error), str(error), waited, exceeded(error)))
                 if isinstance(error, DataPlaneTimeout):
-                    break  # the controller is in trouble, or busy with this: asking on would only add to it
+                    break  # the controller is stuck or overloaded: further requests would add to its load
                 continue
             if partition == RESERVED_PARTITION:
                 published = _published_version(groups)
@@ -104,7 +104,7 @@ class MetadataSource(Source[MetadataPoll]):
         return Next(self._interval_in_force_s, self._budget.explain(self._interval_in_force_s))
 
     def _charge(self, poll: MetadataPoll) -> dict[str, tuple[float, float]]:
-        """Charge the budget with a round; return what the partitions cost that are held back now, and for how long."""
+        """Charge the budget with a round; return cost and hold time of each partition that is held back now."""
         self._budget.retain(frozenset(poll.partitions))
         now = self._clock.monotonic()
         held: dict[str, tuple[float, float]] = {}

@@ -1,4 +1,4 @@
-"""Is the controller there, and how fast does it answer?"""
+"""The source ``ping``: whether the controller answers, and how fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PingSource"]
 
 
 class PingSource(Source[float]):
-    """Pings the controller; the value is the round trip in seconds. A ping that fails asks for a look-up.
+    """Pings the controller; the value is the round trip in seconds. A failed ping requests a look-up.
 
     Args:
         reader: The reader to ask.

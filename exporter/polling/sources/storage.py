@@ -1,4 +1,4 @@
-"""How full are the storage units?"""
+"""The source ``storage``: capacity, keys and memory of the storage units."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class StorageSource(Source[StoragePoll]):
         self.interval_s = config.storage.interval
 
     def _ask(self) -> StoragePoll:
-        """Ask all units, several at a time: those that hang must not keep the figures of the others waiting.
+        """Ask all units, 16 at a time, so that units that hang do not delay the others.
 
-        Units that hang cost their deadline for every 16 of them.
+        Every 16 units that hang lengthen the poll by one deadline.
         """
         answers: list[StorageState | StorageFailure] = []
         remaining = iter(self._units)
@@ -87,7 +87,7 @@ class StorageSource(Source[StoragePoll]):
         )
 
     def fold(self, result: Result[StoragePoll], state: State) -> Next:
-        """See :meth:`Source.fold`: the figures of the units that answered; one that did not is left out at once."""
+        """See :meth:`Source.fold`: the figures of the units that answered; the others are dropped at once."""
         if isinstance(result, Failed):
             state.storage = ()
             state.finish(self.name, result)

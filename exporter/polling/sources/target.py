@@ -1,4 +1,4 @@
-"""A controller that is polled: where it is, what is asked of it, and the readers that ask."""
+"""A controller that is polled: its endpoint, its sources, and the readers that they use."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Target:
 
     Attributes:
         endpoint: Where it is.
-        readers: What the sources ask with; closed when no poll uses them any more.
-        sources: What is asked, in the order of a first round; the first tells whether the controller is up.
+        readers: The readers of the sources; closed once no poll uses them.
+        sources: Its sources, in the order of a first round; the first tells whether the controller is up.
     """
 
     endpoint: Endpoint
@@ -27,7 +27,7 @@ class Target:
     sources: tuple[Source[Any], ...]
 
     def is_at(self, endpoint: Endpoint) -> bool:
-        """Whether *endpoint* is that of this very controller, with the same storage units."""
+        """Whether *endpoint* names the same controller with the same storage units."""
         return _identity(self.endpoint) == _identity(endpoint)
 
 

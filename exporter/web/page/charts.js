@@ -1,4 +1,4 @@
-// Charts over time, drawn by hand. The shapes stretch with the page; every letter is HTML beside them.
+// Charts over time as SVG. The shapes stretch with the page, so all text is HTML beside them.
 
 import { attribute, h, keyed, s, text } from "./dom.js";
 import { ago, decimal } from "./format.js";
@@ -14,7 +14,7 @@ export function niceMax(value) {
 }
 
 export class TimeChart {
-  // series: [{key, label, tone}]; stacked draws areas on top of each other, otherwise each is a line.
+  // series: [{key, label, tone}]. Stacked: areas on top of each other; otherwise one line per series.
   constructor(parent, { title, series, stacked = false, format }) {
     this.series = series;
     this.stacked = stacked;
@@ -62,7 +62,7 @@ export class TimeChart {
     const drawn = at.map((_, index) => this.known(index));
     const nothing = !drawn.includes(true);
     this.empty.hidden = !nothing;
-    text(this.empty, empty ?? "Nothing known in this time");
+    text(this.empty, empty ?? "No data in this time range");
     const highest = Math.max(0, ...at.map((_, index) => this.height(index)));
     this.max = niceMax(top ?? highest);
     text(this.top, nothing ? "" : decimal(this.max));
@@ -92,7 +92,7 @@ export class TimeChart {
     return this.stacked ? here.reduce((total, value) => total + value, 0) : Math.max(...here);
   }
 
-  // Stretches of neighbouring samples that are known: what is missing between them is a gap in the drawing.
+  // Runs of neighbouring known samples; between two runs the drawing has a gap.
   runs(known, interval) {
     const runs = [];
     known.forEach((yes, index) => {
@@ -127,7 +127,7 @@ export class TimeChart {
     if (this.data) this.show();
   }
 
-  // The legend tells the figures under the cursor, or those of now.
+  // The legend shows the values under the cursor, or the latest ones.
   show() {
     const { at, now, values } = this.data;
     if (this.cursor !== null && this.cursor >= at.length) this.cursor = null;
@@ -146,7 +146,7 @@ const round = (value) => Math.round(value * 100) / 100;
 
 function line(run, x, values, y) {
   const points = run.map((index) => `${round(x[index])} ${round(y(values[index]))}`);
-  // A single sample has no length: round caps make it a dot.
+  // A single sample has no length; round line caps make it a dot.
   return `M${points.join("L")}${points.length === 1 ? "h0.01" : ""}`;
 }
 

@@ -1,10 +1,10 @@
-// Elements. Whatever comes from outside becomes text, and nothing else: the page's policy refuses markup from strings.
+// Helpers for elements. Outside data becomes text only: the page's security policy refuses markup from strings.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 export const byId = (id) => document.getElementById(id);
 
-// Makes an element: h("td", {class: "n"}, "text", child). An attribute that is null or false is left out.
+// Makes an element: h("td", {class: "n"}, "text", child). An attribute that is null or false is omitted.
 export function h(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
@@ -21,7 +21,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-// Writes only what differs: a selection, a focus and a screen reader stay where they are.
+// Writes only what differs, so that selection, focus and screen reader keep their place.
 export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
@@ -31,7 +31,7 @@ export function attribute(element, key, value) {
   else if (element.getAttribute(key) !== value) element.setAttribute(key, value);
 }
 
-// Makes the parent's children those of items: one child per key, made once, updated each time, in order.
+// Syncs the parent's children with items: one child per key, created once, updated each time, in order.
 export function keyed(parent, items, keyOf, make, update) {
   const known = new Map([...parent.children].map((child) => [child.key, child]));
   let place = parent.firstElementChild;
@@ -50,7 +50,7 @@ export function keyed(parent, items, keyOf, make, update) {
   for (const child of known.values()) child.remove();
 }
 
-// A list of facts: [[term, value, title], ...]; those without a value are left out.
+// A list of facts: [[term, value, title], ...]. Entries without a value are omitted.
 export function facts(list, entries) {
   keyed(
     list,

@@ -1,4 +1,4 @@
-// Figures as text. Null and undefined are unknown, and unknown is a dash, never 0.
+// Formats values as text. Null and undefined are unknown and shown as a dash, never as 0.
 
 export const UNKNOWN = "–";
 
@@ -16,7 +16,7 @@ export function decimal(value, digits = 2) {
   return String(Number(value.toFixed(value >= 100 ? 0 : value >= 10 ? Math.min(digits, 1) : digits)));
 }
 
-// Groups per second: always as many digits, so that a figure that changes does not dance.
+// Groups per second, with a fixed number of digits so that a changing value does not jump sideways.
 export const rate = (value) => (known(value) ? (value < 100 ? value.toFixed(value < 10 ? 2 : 1) : number.format(value)) : UNKNOWN);
 
 export const percent = (ratio) => (known(ratio) ? `${decimal(ratio * 100, ratio < 0.1 ? 2 : 0)} %` : UNKNOWN);
@@ -36,7 +36,7 @@ export function took(seconds) {
   return span(seconds);
 }
 
-// A length of time in its two largest units: 12.5 s, 3 min 10 s, 2 h 5 min.
+// A duration in its two largest units: 12.5 s, 3 min 10 s, 2 h 5 min.
 export function span(seconds) {
   if (!known(seconds)) return UNKNOWN;
   if (seconds < 59.5 && !Number.isInteger(seconds)) return `${decimal(Math.max(seconds, 0), 1)} s`;
@@ -61,7 +61,7 @@ export function at(epoch, now) {
   return (Math.abs(now - epoch) < 72000 ? clock : day).format(new Date(epoch * 1000));
 }
 
-// A text from outside, every character of it visible: it may hold anything, also what would reorder the text around it.
+// Outside text with every character made visible. It may contain anything, even characters that reorder text around it.
 export function visible(text) {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {
     const code = character.codePointAt(0);

@@ -1,4 +1,4 @@
-// The loop: asks the exporter every two seconds, and says so when it does not answer.
+// The main loop: polls the exporter every two seconds and shows when it does not answer.
 
 import { attribute, byId, facts, h, keyed, s, text } from "./dom.js";
 import * as format from "./format.js";
@@ -9,7 +9,7 @@ import { Stages } from "./stages.js";
 const EVERY_S = 2;
 const LONGEST_PAUSE_S = 30;
 const ANSWER_S = 8;
-const FROZEN_S = 15; // a snapshot older than this, by the exporter's own clock, is no longer of now
+const FROZEN_S = 15; // a snapshot older than this, by the exporter's own clock, is not current
 const HISTORIES = ["recent", "hour"];
 
 const state = {
@@ -39,18 +39,18 @@ async function ask(path) {
   } catch (error) {
     throw new NoAnswer(error.name === "TimeoutError" ? `no answer within ${ANSWER_S} s` : "no connection");
   }
-  if (answer.status === 401) throw new NoAnswer("it asks for a login: reload the page");
+  if (answer.status === 401) throw new NoAnswer("it requires a login: reload the page");
   if (!answer.ok) throw new NoAnswer(`it answered with status ${answer.status}`);
   try {
     return { body: await answer.json(), date: Date.parse(answer.headers.get("Date") ?? "") / 1000 };
   } catch {
-    throw new NoAnswer("its answer broke off or is no JSON");
+    throw new NoAnswer("its answer was cut off or is not JSON");
   }
 }
 
 async function askAll() {
   const { body, date } = await ask("api/v1/snapshot");
-  // Only what is as old as its samples is asked for again.
+  // A history is requested again only after its sampling interval.
   for (const name of HISTORIES) {
     const known = state.histories[name];
     const restarted = state.snapshot && state.snapshot.started_at !== body.started_at;
@@ -69,7 +69,7 @@ let timer = null;
 
 async function turn() {
   clearTimeout(timer);
-  if (asking || document.hidden) return; // a hidden page asks nothing; it does again once it is seen
+  if (asking || document.hidden) return; // a hidden page does not poll; it continues when shown
   asking = true;
   try {
     await askAll();
@@ -97,9 +97,9 @@ function view() {
   const { snapshot } = state;
   const now = snapshot.taken_at + state.skew + (clock() - state.received);
   const frozen = state.skew > FROZEN_S;
-  // A page that was hidden, or a machine that slept, has heard nothing for a while: until it does, nothing is of now.
+  // After the page was hidden or the machine slept, nothing is current until the next answer.
   const connected = state.failed === 0 && !frozen && clock() - state.received < FROZEN_S;
-  // What is not of now is treated as not known now.
+  // Data that is not current is shown as unknown.
   const live = connected ? snapshot : { ...snapshot, up: false };
   const histories = [state.histories.recent, state.histories.hour];
   const arrivals = model.pulse(histories, null, "arrived", now);
@@ -141,7 +141,7 @@ function drawConnection() {
   byId("unreachable").hidden = !away && !frozen;
   attribute(document.body, "data-connection", away ? "away" : frozen ? "frozen" : "live");
   if (away) {
-    const last = state.snapshot ? `Its last answer is ${format.span(Math.round(clock() - state.received))} old; no figure here is of now.` : "It has not answered yet.";
+    const last = state.snapshot ? `Its last answer is ${format.span(Math.round(clock() - state.received))} old; every figure on this page is that old.` : "It has not answered yet.";
     const wait = Math.max(Math.ceil(state.nextTry - clock()), 0);
     text(byId("unreachable-title"), "This exporter does not answer");
     text(byId("unreachable-why"), `${capital(state.problem)}. ${last} Next try in ${wait} s.`);
@@ -165,26 +165,26 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
   const [worst] = findings;
   const shownTone = connected ? (plane === "found" ? (worst?.tone ?? "ok") : tone) : "bad";
   attribute(byId("status"), "data-tone", shownTone);
-  const title = connected ? word : `${word}, when last heard`;
+  const title = connected ? word : `${word} (last known)`;
   text(byId("state"), title);
   const looked = { generation: "generation", training: "training", queue: "the queue" };
   const sentence = {
-    found: worst ? `Look at ${looked[worst.where]}: ${findings.map((one) => one.text).join("; ")}.` : quietSentence(live),
-    silent: `The controller is there and does not answer, ${since}.`,
-    lost: `The data plane was there and is gone, ${since}.`,
-    ended: `The job ended on purpose, ${since}. The next one is found by itself.`,
+    found: worst ? `Check ${looked[worst.where]}: ${findings.map((one) => one.text).join("; ")}.` : quietSentence(live),
+    silent: `The controller does not answer, ${since}.`,
+    lost: `The data plane is gone, ${since}.`,
+    ended: `The job ended on purpose, ${since}. The exporter keeps looking for the next one.`,
     never_found: `No data plane has answered since the exporter started, ${format.ago(now - snapshot.started_at)}.`,
   }[plane];
-  text(byId("verdict"), connected ? sentence : frozen ? "Its poll loop has stopped; restart the exporter." : "Nothing is known of now: the exporter does not answer.");
+  text(byId("verdict"), connected ? sentence : frozen ? "Its poll loop has stopped; restart the exporter." : "The current state is unknown: the exporter does not answer.");
   const details = { ping: ping?.detail, discovery: model.source(snapshot, "discovery")?.detail };
   const why = plane === "found" ? "" : (plane === "ended" || plane === "never_found" ? details.discovery || details.ping : details.ping || change?.detail || details.discovery) || "";
   byId("reason").hidden = !why;
   text(byId("reason"), why ? `Reason: ${format.visible(why)}` : "");
   const restarts = Math.max(snapshot.generation - 1, 0);
   facts(byId("facts"), [
-    ["Last good poll", lastGood === null ? "never" : `${format.at(lastGood, now)}, ${format.ago(now - lastGood)}`],
+    ["Last successful ping", lastGood === null ? "never" : `${format.at(lastGood, now)}, ${format.ago(now - lastGood)}`],
     ["Controller", snapshot.endpoint ? format.visible(snapshot.endpoint.address) : null, snapshot.endpoint?.controller_id ?? null],
-    ["Restarts", snapshot.generation ? `${format.count(restarts)}` : null, "controllers that took another one's place"],
+    ["Restarts", snapshot.generation ? `${format.count(restarts)}` : null, "how often a new controller replaced the last one"],
     ["Controllers seen", snapshot.generation ? format.count(snapshot.generation) : null],
     ["Backend", snapshot.endpoint?.backend ? format.visible(snapshot.endpoint.backend) : null],
     ["Partitions", live.up ? format.count(snapshot.partitions.length) : format.UNKNOWN],
@@ -196,12 +196,12 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
 
 function quietSentence(live) {
   const held = model.occupancy(live, null);
-  if (!held) return "It answers; its partitions are not listed yet.";
-  if (!held.total && !live.total_flow?.arrived) return "It answers and holds nothing yet.";
-  return "Generation, queue and training all flow.";
+  if (!held) return "TransferQueue answers; its partitions are not listed yet.";
+  if (!held.total && !live.total_flow?.arrived) return "TransferQueue answers; it has no groups yet.";
+  return "Groups flow through generation, queue and training.";
 }
 
-// The live region hears of changes of state, not of figures.
+// The live region announces changes of state, not of figures.
 function announce(connected, plane, sentence, worst) {
   const now = connected ? `${plane} ${plane === "found" ? (worst?.where ?? "") : ""}` : "away";
   if (state.said === now) return;
@@ -215,7 +215,7 @@ function drawTimeline(history, now) {
   const spans = [];
   history.at.forEach((at, index) => {
     const until = history.at[index + 1] ?? Math.min(now, at + 2.5 * history.interval);
-    const to = Math.min(until, at + 2.5 * history.interval); // no sample: the exporter did not run, or not in time
+    const to = Math.min(until, at + 2.5 * history.interval); // no sample: the exporter did not run, or was late
     const last = spans.at(-1);
     if (last?.state === history.state[index] && at - last.to < 0.01) last.to = to;
     else spans.push({ state: history.state[index], from: at, to });
@@ -287,7 +287,7 @@ function storedTheme() {
     const stored = localStorage.getItem("theme");
     return THEMES.includes(stored) ? stored : "auto";
   } catch {
-    return "auto"; // storage is forbidden here
+    return "auto"; // the browser forbids storage
   }
 }
 
@@ -298,7 +298,7 @@ byId("theme").addEventListener("click", () => {
   try {
     localStorage.setItem("theme", theme);
   } catch {
-    return; // it holds until the page is left
+    return; // the choice lasts until the page is closed
   }
 });
 

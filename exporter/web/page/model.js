@@ -1,4 +1,4 @@
-// What the figures mean. Pure functions of the snapshot and the history; nothing here touches the page.
+// Computes what the page shows. Pure functions of the snapshot and the history, without access to the page.
 
 export const GROUP_STATES = ["ready", "incomplete", "uncommitted", "failed"];
 
@@ -11,8 +11,8 @@ export const STATES = {
 };
 
 const RATE_S = 30; // rates are means over this time at least
-const SHORTEST_RATE_S = 4; // listings closer to each other than this give none
-const QUIET_S = 60; // nothing is called quiet before
+const SHORTEST_RATE_S = 4; // listings closer together than this give no rate
+const QUIET_S = 60; // shortest time without events that counts as quiet
 const NEARLY_FULL = 0.9;
 
 export const planeState = (snapshot) =>
@@ -21,15 +21,15 @@ export const planeState = (snapshot) =>
 export const source = (snapshot, name) => snapshot.sources.find((one) => one.source === name);
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
-// What is in view: one partition, or all of them together, as the snapshot sums them up. Null when it is not known.
+// The selected partition, or the snapshot's sum of all partitions. Null when unknown.
 const inView = (snapshot, scope) =>
   (snapshot.up && (scope === null ? snapshot.total : snapshot.partitions.find((one) => one.partition === scope))) || null;
 
-// What passed through it since the exporter started, null when nothing is known of it.
+// The flow through the selection since the exporter started, null when unknown.
 export const flowOf = (snapshot, scope) =>
   (scope === null ? snapshot.total_flow : snapshot.flows.find((one) => one.partition === scope)) ?? null;
 
-// Whether it is known which partitions there are: an empty list then means that there are none.
+// Whether the list of partitions is known: then an empty list means that there are none.
 export const isListed = (snapshot) => inView(snapshot, null) !== null;
 
 export function occupancy(snapshot, scope) {
@@ -66,7 +66,7 @@ export function versions(snapshot, scope) {
 
 export const count = (histogram) => sum(histogram?.counts ?? []);
 
-// The value below which the share of observations lies: between two bounds by proportion, as Prometheus does.
+// The quantile of a histogram, with linear interpolation within a bucket, as Prometheus's histogram_quantile does.
 export function quantile(histogram, share) {
   if (!count(histogram)) return null;
   let below = 0;
@@ -82,14 +82,14 @@ export function quantile(histogram, share) {
   return histogram.bounds.at(-1);
 }
 
-// The history of what is in view: a series of columns, or null where there is none.
+// The selection's history: a series of columns, or null where there is none.
 export function seriesOf(history, scope) {
   if (!history) return null;
   return scope === null ? history.total : (history.partitions.find((one) => one.partition === scope) ?? null);
 }
 
-// A counter's rate per sample, from listing to listing, as a mean over windowS or more; null where it is not known. A
-// counter that stands still because nothing was listed says nothing: that is no rate of 0.
+// A counter's rate per sample, from listing to listing, as a mean over windowS or more; null where unknown. A
+// counter that does not grow because nothing was listed has an unknown rate, not 0.
 export function rates(history, series, key, windowS) {
   const counter = series[key];
   const listed = history.at.map((at, index) => at - series.listed[index]);
@@ -102,12 +102,12 @@ export function rates(history, series, key, windowS) {
     while (from < index && listed[index] - listed[from + 1] >= windowS) from += 1;
     const elapsed = listed[index] - listed[from];
     const grown = counter[index] - counter[from];
-    if (grown < 0) from = index; // it began anew
+    if (grown < 0) from = index; // the counter was reset
     return elapsed < SHORTEST_RATE_S || grown < 0 ? null : grown / elapsed;
   });
 }
 
-// The rates of now, from the fine history: null while they are not known.
+// The current rates, from the recent history; null while unknown.
 export function currentRates(snapshot, recent, scope) {
   const series = snapshot.up ? seriesOf(recent, scope) : null;
   const rate = (key) => (series ? (rates(recent, series, key, rateWindow(snapshot)).at(-1) ?? null) : null);
@@ -133,7 +133,7 @@ function median(values) {
   return sorted[Math.floor(sorted.length / 2)];
 }
 
-// When a counter last grew, as far back as the history goes, and whether that is longer ago than is usual.
+// When a counter last grew, as far back as the history goes, and whether that is longer ago than usual.
 export function pulse(histories, scope, column, now) {
   const found = histories
     .filter(Boolean)
@@ -143,7 +143,7 @@ export function pulse(histories, scope, column, now) {
   const gaps = times.slice(1).map((time, index) => time - times[index]);
   const usual = gaps.length ? median(gaps) : null;
   const begin = Math.min(...histories.filter(Boolean).flatMap((history) => history.at.slice(0, 1)), now);
-  // Nothing is known of the time since the last listing: a counter is quiet only as far as it was looked at.
+  // The time since the last listing is unknown: a counter counts as quiet only up to that listing.
   const newest = histories.find(Boolean);
   const age = newest ? (seriesOf(newest, scope)?.listed.at(-1) ?? null) : null;
   const until = age === null ? now : newest.at.at(-1) - age;
@@ -173,7 +173,7 @@ export function storage(snapshot) {
   };
 }
 
-// What is wrong, worst first: [{where, tone, text}]. Empty when all three flow.
+// The problems, worst first: [{where, tone, text}]. Empty when groups flow through all three stages.
 export function findings(snapshot, arrivals, departures, format) {
   if (!snapshot.up) return [];
   const found = [];
@@ -198,7 +198,7 @@ export function findings(snapshot, arrivals, departures, format) {
     const rest = held.groups.ready ? "" : ", and none is ready";
     found.push({ where: "generation", tone: "warn", text: `no group has arrived for ${format.span(Math.round(arrivals.quietFor))}${rest}` });
   }
-  // An empty queue starves the trainer whatever else is slow; a full one has other causes first.
+  // With an empty queue, missing arrivals are the first cause; with a filled one, look elsewhere first.
   const starved = held && held.groups.ready === 0;
   return found.sort((one, other) => rank(one, starved) - rank(other, starved));
 }

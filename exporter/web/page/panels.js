@@ -6,10 +6,10 @@ import * as format from "./format.js";
 import * as model from "./model.js";
 import { Table } from "./table.js";
 
-const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "withdrawn", disabled: "off" };
+const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale, not shown", disabled: "off" };
 const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle" };
 const REFERENCES = { published: "published", newest_seen: "newest seen" };
-const MANY = 8; // partitions from which on a filter helps
+const MANY = 8; // above this number of partitions the filter is shown
 
 const cellText = (value) => (cell, item) => text(cell, value(item));
 
@@ -24,7 +24,7 @@ export class Panels {
     this.choose = choose;
     this.lags = new Bars(byId("lags"), { caption: "Groups by lag", label: "Lag", value: "Groups" });
     this.versions = new Bars(byId("versions"), { caption: "Groups by weight version", label: "Version", value: "Groups" });
-    this.residence = new Bars(byId("residence"), { caption: "Groups that left, by time in the queue", label: "At most", value: "Groups" });
+    this.residence = new Bars(byId("residence"), { caption: "Departed groups by time in the queue", label: "At most", value: "Groups" });
     this.partitions = this.partitionTable();
     this.sources = new Table(byId("sources"), { caption: "Polls", keyOf: (one) => one.source, columns: this.sourceColumns() });
     this.storage = new Table(byId("storage"), { caption: "Storage units", keyOf: (one) => String(one.index), columns: storageColumns() });
@@ -38,7 +38,7 @@ export class Panels {
       ],
     });
     this.failures = new Table(byId("failures"), {
-      caption: "Last failures",
+      caption: "Recent failures",
       scroll: true,
       keyOf: (one) => `${one.source} ${one.first_at} ${one.detail}`,
       columns: [
@@ -50,7 +50,7 @@ export class Panels {
       ],
     });
     this.changes = new Table(byId("changes"), {
-      caption: "What changed",
+      caption: "State changes",
       scroll: true,
       keyOf: (one) => `${one.at} ${one.state}`,
       columns: [
@@ -88,7 +88,7 @@ export class Panels {
     const last = rows.reduce((found, row, index) => (row.value ? index : found), -1);
     this.residence.draw(rows.slice(0, Math.max(last + 1, Math.min(rows.length, 6))));
     const mean = left ? format.span(residence.sum / left) : null;
-    text(byId("residence-note"), mean ? `of ${groups(left)} that left since the start · mean ${mean}` : "no group has left since the start");
+    text(byId("residence-note"), mean ? `${groups(left)} groups left since the start · mean ${mean}` : "no group has left since the start");
   }
 
   partitionTable() {
@@ -133,7 +133,7 @@ export class Panels {
       cell.append(button);
     }
     attribute(cell.firstElementChild, "aria-pressed", String(this.view.scope === part.partition));
-    attribute(cell.firstElementChild, "title", "Show this partition alone in the figures above");
+    attribute(cell.firstElementChild, "title", "Show only this partition in the figures above");
   }
 
   spark(cell, part) {
@@ -155,19 +155,19 @@ export class Panels {
     this.filter.hidden = partitions.length <= MANY;
     const wanted = this.filter.value.toLowerCase();
     const shown = partitions.filter((part) => this.filter.hidden || format.name(part.partition).toLowerCase().includes(wanted));
-    const empty = partitions.length ? "No partition has such a name." : model.isListed(live) ? "TransferQueue has no partitions." : "Which partitions there are is not known now.";
+    const empty = partitions.length ? "No partition matches." : model.isListed(live) ? "TransferQueue has no partitions." : "The partitions are not known now.";
     this.partitions.draw(shown, empty);
     const old = !live.up && partitions.length > 0;
     attribute(byId("partitions"), "data-old", old ? "" : null);
     const listed = Math.max(...partitions.map((part) => part.listed_at));
-    text(byId("partitions-note"), old ? `Not current: as listed at ${format.at(listed, now)}, ${format.ago(now - listed)}` : partitions.length ? `${partitions.length} listed · a name picks one for the figures above` : "");
+    text(byId("partitions-note"), old ? `Not current: as listed at ${format.at(listed, now)}, ${format.ago(now - listed)}` : partitions.length ? `${partitions.length} listed · click a name to show only that partition above` : "");
   }
 
   sourceColumns() {
     return [
       { label: "Poll", cell: cellText((one) => one.source) },
       { label: "State", cell: (cell, one) => badge(cell, REASONS[one.reason] ?? one.reason, REASON_TONES[one.reason] ?? "idle") },
-      { label: "Last good", numeric: true, cell: (cell, one) => this.lastGood(cell, one) },
+      { label: "Last success", numeric: true, cell: (cell, one) => this.lastGood(cell, one) },
       { label: "Took", numeric: true, cell: cellText((one) => format.took(one.duration)) },
       { label: "Every", numeric: true, cell: cellText((one) => (one.interval === null ? format.UNKNOWN : format.span(one.interval))) },
     ];
@@ -182,7 +182,7 @@ export class Panels {
     this.sources.draw(snapshot.sources, "Nothing is polled yet.");
     const stretched = snapshot.sources.find((one) => one.reason === "budget");
     const busy = snapshot.controller_busy_ratio;
-    const spent = busy === null ? "" : `this exporter takes ${format.percent(busy)} of the controller's time`;
+    const spent = busy === null ? "" : `this exporter uses ${format.percent(busy)} of the controller's time`;
     text(byId("sources-note"), [spent, stretched ? format.visible(stretched.detail) : ""].filter(Boolean).join(" · "));
     attribute(byId("sources"), "data-old", connected ? null : "");
     this.storage.draw(snapshot.storage, storageEmpty(snapshot));
@@ -202,7 +202,7 @@ export class Panels {
     if (!history) return;
     this.failures.draw(history.failures, "None since the exporter started.");
     const [success] = history.successes;
-    text(byId("failures-note"), success ? `the last success: ${success.source} at ${format.at(success.at, now)}, in ${format.took(success.took)}` : "no poll has succeeded yet");
+    text(byId("failures-note"), success ? `last success: ${success.source} at ${format.at(success.at, now)}, in ${format.took(success.took)}` : "no poll has succeeded yet");
     this.changes.draw(history.changes, "Nothing yet.");
   }
 }
@@ -211,8 +211,8 @@ function storageColumns() {
   return [
     { label: "Unit", cell: (cell, unit) => { text(cell, String(unit.index)); attribute(cell, "title", unit.unit_id); } },
     { label: "Keys", numeric: true, cell: cellText((unit) => format.count(unit.keys)) },
-    { label: "Holds at most", numeric: true, cell: cellText((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
-    { label: "Full", numeric: true, cell: cellText((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
+    { label: "Capacity", numeric: true, cell: cellText((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
+    { label: "Used", numeric: true, cell: cellText((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
     { label: "Memory", numeric: true, cell: cellText((unit) => format.bytes(unit.memory_bytes)) },
   ];
 }
@@ -220,7 +220,7 @@ function storageColumns() {
 function storageEmpty(snapshot) {
   const polled = model.source(snapshot, "storage");
   if (snapshot.endpoint && !snapshot.endpoint.storage_units?.length) return "The discovery record names no storage units.";
-  return polled?.reason === "disabled" ? "Not polled." : "No unit has answered the last poll.";
+  return polled?.reason === "disabled" ? "Not polled." : "No unit answered the last poll.";
 }
 
 const unknownNote = (live) => (live.up ? "no partition is listed" : "not known now");

@@ -1,4 +1,4 @@
-// The three stages that groups pass through: generation, queue, training; and what each tells.
+// The three stages that groups pass through (generation, queue, training) and their figures.
 
 import { TimeChart } from "./charts.js";
 import { attribute, byId, facts, text } from "./dom.js";
@@ -40,17 +40,17 @@ export class Stages {
     const series = model.seriesOf(history, scope);
     if (history) {
       const windowS = model.rateWindow(live);
-      // A sample without an answer knows nothing of the queue, though the last listing is kept a little longer.
+      // While the controller did not answer, the queue is unknown, although the last listing was kept a little longer.
       const past = (key) => history.at.map((_, index) => (series && history.state[index] === "found" ? series[key][index] : null));
       const flow = (key) => (series ? model.rates(history, series, key, windowS) : past(key));
-      // The last point of every chart is now, so that its figures are those of the headline.
+      // The last point of every chart is the present, so that its values equal those of the headline.
       const columns = (entries) => Object.fromEntries(entries.map(([key, before, current]) => [key, [...before, current ?? null]]));
       const frame = {
         at: [...history.at, now],
         now,
         lengthS: history.interval * history.samples,
         interval: Math.max(history.interval, 4),
-        empty: series ? "Nothing known in this time" : "No history: only the fullest partitions have one",
+        empty: series ? "No data in this time range" : "No history: only the fullest partitions have one",
       };
       const arrived = columns([["rate", flow("arrived"), rates.arrived]]);
       const departed = columns([["rate", flow("departed"), rates.departed]]);
@@ -84,15 +84,15 @@ export class Stages {
       const pulse = model.pulse(histories, scope, column, now);
       const last = pulse.last === null ? `none ${verb} in ${format.span(Math.round(pulse.quietFor))}` : `last ${verb} ${format.ago(now - pulse.last)}`;
       text(byId(note), live.up ? `mean of ${format.span(windowS)} · ${last}` : `not known now · ${last}`);
-      const usual = pulse.usual === null ? null : `every ${format.span(Math.round(pulse.usual))}`;
+      const usual = pulse.usual === null ? null : format.span(Math.round(pulse.usual));
       const counted = live.ready ? format.count(total(column)) : null;
       facts(
         byId(list),
         column === "arrived"
-          ? [["Since start", counted], ["Seen growing", usual], ["Newest version", lagsInScope && format.count(lagsInScope.newest)]]
+          ? [["Since start", counted], ["Usual gap", usual], ["Newest version", lagsInScope && format.count(lagsInScope.newest)]]
           : [
               ["Since start", counted],
-              ["Seen growing", usual],
+              ["Usual gap", usual],
               ["Residence p50", model.count(flow?.residence) ? format.span(model.quantile(flow.residence, 0.5)) : null],
               ["Lost with a controller", total("lost") ? format.count(total("lost")) : null],
             ],
@@ -107,13 +107,13 @@ export class Stages {
     const rest = held && model.GROUP_STATES.slice(1).filter((state) => held.groups[state]);
     if (held) {
       const others = rest.map((state) => `${format.count(held.groups[state])} ${STATE_WORDS[state]}`);
-      text(byId("queue-note"), others.length ? others.join(" · ") : held.total ? "all of them ready" : "no groups");
+      text(byId("queue-note"), others.length ? others.join(" · ") : held.total ? "all ready" : "no groups");
     } else {
       const gone = scope !== null && model.isListed(live) ? "this partition is gone" : "not known now";
       text(byId("queue-note"), `${gone}${lastKnown(histories, scope, now)}`);
     }
     facts(byId("queue-facts"), [
-      ["Full", scope === null && storage.fill !== null ? `${format.percent(storage.fill)} of ${format.count(storage.capacity)}` : null],
+      ["Storage used", scope === null && storage.fill !== null ? `${format.percent(storage.fill)} of ${format.count(storage.capacity)}` : null],
       ["Keys", held && format.count(held.keys)],
       ["Size", held && held.bytes !== null ? format.bytes(held.bytes) : null, "as producers declared it"],
       ["Oldest group", held && Number.isFinite(held.oldest) ? format.span(Math.max(Math.round(now - held.oldest), 0)) : null],
@@ -129,7 +129,7 @@ export class Stages {
     else {
       const origin = {
         published: `from version ${lagsInScope.version}, published by the trainer`,
-        newest_seen: `from version ${lagsInScope.version}, the newest seen: lower bounds`,
+        newest_seen: `from version ${lagsInScope.version}, the newest seen (lower bounds)`,
       }[lagsInScope.reference];
       text(note, `largest ${format.count(lagsInScope.max)}, mean ${format.decimal(lagsInScope.mean, 2)} · ${origin}`);
     }

@@ -1,4 +1,4 @@
-// Tables that stay tables for a screen reader when a phone shows each row as a block.
+// Tables that keep their table roles for screen readers when a phone shows each row as a block.
 
 import { attribute, h, keyed, text } from "./dom.js";
 

@@ -1,7 +1,7 @@
-"""Stands in for the look-up's child process, where this folder is on its PYTHONPATH.
+"""Replaces the look-up's child process when this folder is on its PYTHONPATH.
 
-Python imports it at every start. It lets the exporter itself be; a look-up does as the file says that
-``TEST_LOOK_UP`` names: ``hang``, ``garbage``, or else print the file as the answer.
+Python imports it at every start. It does not affect the exporter itself. A look-up follows the content of the file
+named by ``TEST_LOOK_UP``: ``hang``, ``garbage``, or else the answer to print.
 """
 
 import os

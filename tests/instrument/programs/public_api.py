@@ -34,7 +34,7 @@ steps: dict[str, Any] = {"loaded_by_instrument": loaded_by_instrument}
 
 
 def step(name: str) -> None:
-    """Note the spans since the last step."""
+    """Record the spans since the last step."""
     steps[name] = [
         {
             "name": span.name,

@@ -1,4 +1,4 @@
-"""One side of a rollout's story: ``rollouts.py ADDRESS produce|consume``. Prints its spans and lags as JSON."""
+"""Producer or consumer of a rollout: ``rollouts.py ADDRESS produce|consume``. Prints its spans and lags as JSON."""
 
 from __future__ import annotations
 
