@@ -5,10 +5,10 @@
 #   docker build --target exporter-ray --build-arg RAY_VERSION=2.60.0 --build-arg TQ_VERSION=0.1.11 .
 #                                                          with Ray and TransferQueue: for --ray-address
 #   docker build --target on-training --build-arg TRAINING_IMAGE=registry.example/train:tag .
-#                                                          on top of a training image, which has the Ray that the cluster has
+#                                                          on top of a training image, which already has the cluster's Ray
 #
-# Give --build-arg COMMIT=$(git rev-parse --short=12 HEAD), and for a release --build-arg VERSION=0.1.0: they are what
-# tq-exporter --version says. The images are built without the repository, which would say both.
+# Pass --build-arg COMMIT=$(git rev-parse --short=12 HEAD), and for a release --build-arg VERSION=0.1.0. tq-exporter
+# --version prints both. The build has no access to the git repository, so it cannot find them itself.
 
 ARG PYTHON_VERSION=3.11.14
 ARG TRAINING_IMAGE=scratch
@@ -32,10 +32,10 @@ RUN python -m venv /opt/tq-exporter \
     && /opt/tq-exporter/bin/pip install --no-cache-dir --constraint /constraints.txt /wheel/*.whl
 
 FROM environment AS environment-ray
-# Ray accepts only a driver of its own version, and of the cluster's Python: PYTHON_VERSION.
+# Ray accepts only drivers with the cluster's versions of Ray (RAY_VERSION) and Python (PYTHON_VERSION).
 ARG RAY_VERSION
 ARG TQ_VERSION
-# The exporter computes nothing, and torch's CUDA build takes gigabytes: give the index of the CPU build here.
+# The exporter needs no GPU, and torch's CUDA build takes gigabytes: pass the index of the CPU build here.
 ARG TORCH_INDEX_URL=""
 RUN grep -vE '^(ray|TransferQueue|torch)==' /constraints.txt > /constraints-ray.txt \
     && /opt/tq-exporter/bin/pip install --no-cache-dir --constraint /constraints-ray.txt \
@@ -55,7 +55,7 @@ ENV PATH=/opt/tq-exporter/bin:$PATH \
     TQ_EXPORTER_LISTEN=0.0.0.0:9464
 RUN groupadd --gid 65532 exporter && useradd --uid 65532 --gid 65532 --no-create-home --shell /usr/sbin/nologin exporter
 EXPOSE 9464
-# It writes nothing: run it with a read-only root file system. The variant with Ray wants a /tmp of its own.
+# The exporter writes no files: run it with a read-only root file system. The image with Ray needs a writable /tmp.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck"]
 ENTRYPOINT ["tq-exporter"]
 CMD ["run"]
@@ -70,9 +70,9 @@ LABEL org.opencontainers.image.title="tq-exporter" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.revision="${COMMIT}"
 COPY --from=wheel /wheel /wheel
-# Into an environment of its own that sees the image's Ray and TransferQueue and changes neither. The image's Python may
-# itself be of an environment, whose packages --system-site-packages does not mean; and it may have a tq-exporter, which
-# pip would take for the one asked for.
+# Install into a separate virtual environment that can import the image's Ray and TransferQueue but does not change them.
+# If the image's Python is itself in a virtual environment, --system-site-packages does not include its packages: the
+# .pth file adds them. If the image already has a tq-exporter, pip would keep that one: --ignore-installed prevents it.
 RUN python3 -m venv --system-site-packages /opt/tq-exporter \
     && python3 -c 'import site; [print(f"import site; site.addsitedir({path!r})") for path in site.getsitepackages()]' \
         > "$(/opt/tq-exporter/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/training-image.pth" \
@@ -86,12 +86,12 @@ EXPOSE 9464
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck"]
 ARG RUN_AS=65532:65532
 USER ${RUN_AS}
-# Fails where the image's Python lies below /root, out of that user's reach: open the way to it, or give RUN_AS=0:0.
+# This fails if the image's Python is below /root, which that user cannot read: make it readable, or pass RUN_AS=0:0.
 RUN ["tq-exporter", "--version"]
 ENTRYPOINT ["tq-exporter"]
 CMD ["run"]
 
-# The last one is what a build without --target makes.
+# The last stage is the default: a build without --target makes it.
 FROM base AS exporter
 COPY --from=environment /opt/tq-exporter /opt/tq-exporter
 USER 65532:65532

@@ -1,12 +1,12 @@
-# Every target makes its own .venv first; nothing else has to be installed by hand.
+# Every target first makes .venv if it is missing. Nothing has to be installed by hand.
 PYTHON ?= python3
 DURATION ?=
 DEMO_ARGS ?=
 TESTS ?= tests
 FAULTS ?= tests/faults
 PYTHONS ?= 3.10 3.11 3.12 3.13
-# The tests wait more than they compute, so three of them keep two cores busy. A file stays on one worker, and
-# tests/conftest.py says in which order they begin.
+# The tests wait more than they compute, so three workers keep two cores busy. All tests of a file run on one worker.
+# tests/conftest.py sets the order of the files.
 WORKERS ?= 3
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 VENV := .venv
@@ -24,25 +24,25 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tq,instrument,dev]'
 	touch $@
 
-demo: $(INSTALLED) ## Run the exporter beside a live TransferQueue; DURATION=30 stops it after 30 s, DEMO_ARGS adds flags.
+demo: $(INSTALLED) ## Run the demo: a real TransferQueue and the exporter; DURATION=30 ends it after 30 s, DEMO_ARGS adds flags.
 	$(BIN)/tq-exporter demo $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
 
-stack: $(INSTALLED) tools ## Run the demo with Prometheus and Alertmanager beside it; DURATION=60 stops all after 60 s.
+stack: $(INSTALLED) tools ## Run the demo with Prometheus and Alertmanager; DURATION=60 ends it after 60 s.
 	$(BIN)/python -m exporter.demo.stack $(if $(DURATION),--duration $(DURATION)) $(DEMO_ARGS)
 
 tools:
 	@.ci/tools
 
-test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs a part, WORKERS=2 is for a machine with less memory.
+test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs only these, WORKERS=2 needs less memory.
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
-test-nightly: $(INSTALLED) ## Run the property tests alone, with 30 times the examples, drawn anew.
+test-nightly: $(INSTALLED) ## Run only the property tests, with 30 times as many new random examples.
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses auto $(TESTS)
 
-test-fast: $(INSTALLED) ## Run the tests that need no Ray, torch or browser; TESTS=tests/unit runs a part.
+test-fast: $(INSTALLED) ## Run the tests that need no Ray, torch or browser; TESTS=tests/unit runs only these.
 	$(BIN)/python -m pytest --fast --timeout 60 --numprocesses 2 --dist loadfile $(TESTS)
 
-test-python: ## Run the same on each Python that the machine has; PYTHONS=3.12 runs one.
+test-python: ## Run the fast tests on each installed Python; PYTHONS=3.12 runs one.
 	@.ci/python $(PYTHONS)
 
 coverage: $(INSTALLED) ## Measure the branch coverage of the fast tests, per package.
@@ -56,32 +56,32 @@ mutants: $(INSTALLED) ## Mutate the modules named in pyproject.toml and list the
 	$(BIN)/python -m mutmut run
 	$(BIN)/python -m mutmut results
 
-faults: $(INSTALLED) tools ## Run every row of the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py runs a part anew.
+faults: $(INSTALLED) tools ## Run the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py repeats only these rows.
 	$(if $(filter tests/faults,$(FAULTS)),rm -rf build/faults)
 	$(BIN)/python -m pytest $(PARALLEL) --all-loads --fault-records build/faults $(FAULTS)
 	$(BIN)/python -m tests.faults.report build/faults > build/reliability.md
 	mv build/reliability.md docs/reliability.md
 
-soak: $(INSTALLED) ## Soak the exporter in days of a run within 10 minutes; DURATION=60 makes it a minute.
+soak: $(INSTALLED) ## Run the soak test, days of a training run in 10 minutes; DURATION=60 ends it after 60 s.
 	$(BIN)/python -m tests.soak.soak $(if $(DURATION),--duration $(DURATION))
 
-fuzz: $(INSTALLED) ## Fuzz what reads the network for a minute per target; DURATION=600 for longer.
+fuzz: $(INSTALLED) ## Fuzz the parsers of network input, 1 minute per target; DURATION=600 sets another time in seconds.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.fuzz $(if $(DURATION),--seconds $(DURATION))
 
-check: $(INSTALLED) ## Check format, lint, types, the import contract and generated files.
+check: $(INSTALLED) ## Check format, lint, types, the import contract and that generated files are up to date.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/python -m exporter.catalogue.docs | diff docs/metrics.md - || { echo 'docs/metrics.md is out of date: make docs' >&2; exit 1; }
-	$(BIN)/python -m exporter.shipped.thresholds | diff dashboards/prometheus/thresholds.yaml - || { echo 'run make dashboards' >&2; exit 1; }
-	$(BIN)/python helm/readme.py | diff helm/tq-exporter/README.md - || { echo 'helm/tq-exporter/README.md is out of date: make docs' >&2; exit 1; }
+	$(BIN)/python -m exporter.catalogue.docs | diff docs/metrics.md - || { echo 'docs/metrics.md is out of date: run make docs' >&2; exit 1; }
+	$(BIN)/python -m exporter.shipped.thresholds | diff dashboards/prometheus/thresholds.yaml - || { echo 'thresholds.yaml is out of date: run make dashboards' >&2; exit 1; }
+	$(BIN)/python helm/readme.py | diff helm/tq-exporter/README.md - || { echo 'helm/tq-exporter/README.md is out of date: run make docs' >&2; exit 1; }
 	rm -rf build/dashboards && $(BIN)/python -m dashboards.build build/dashboards
-	diff -r dashboards/grafana build/dashboards || { echo 'dashboards/grafana is out of date: make dashboards' >&2; exit 1; }
+	diff -r dashboards/grafana build/dashboards || { echo 'dashboards/grafana is out of date: run make dashboards' >&2; exit 1; }
 
-format: $(INSTALLED) ## Format the code and mend what the linter can.
+format: $(INSTALLED) ## Format the code and apply the linter's automatic fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -89,22 +89,22 @@ docs: $(INSTALLED) ## Generate docs/metrics.md and the chart's README.
 	$(BIN)/python -m exporter.catalogue.docs > docs/metrics.md
 	$(BIN)/python helm/readme.py > helm/tq-exporter/README.md
 
-screenshots: $(INSTALLED) tools ## Take the pictures in docs/images from the demo; needs a few minutes.
+screenshots: $(INSTALLED) tools ## Take the screenshots in docs/images from the demo; takes a few minutes.
 	$(BIN)/python -m pytest tests/page/demo_screenshots.py --screenshots docs/images
 
-dashboards: $(INSTALLED) ## Build dashboards/grafana and the thresholds' rules.
+dashboards: $(INSTALLED) ## Build dashboards/grafana and the rule file of the thresholds.
 	$(BIN)/python -m dashboards.build
 	$(BIN)/python -m exporter.shipped.thresholds > dashboards/prometheus/thresholds.yaml
 
-bench: $(INSTALLED) ## Run the benchmarks; each exits with 1 when its bar is missed.
+bench: $(INSTALLED) ## Run the benchmarks; each exits with 1 if it misses its bar.
 	set -e; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
-audit: $(INSTALLED) ## Check the installed packages against the advisory database (needs the Internet).
+audit: $(INSTALLED) ## Check the installed packages for known vulnerabilities (needs Internet access).
 	test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
 	$(BIN)/python -m pip freeze --exclude-editable > .audit/installed.txt
 	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps --requirement .audit/installed.txt
 
-dist: $(INSTALLED) ## Build wheel and sdist, and the list of what the wheel brings into a clean environment, into dist/.
+dist: $(INSTALLED) ## Build wheel, sdist and the list of the wheel's dependencies into dist/.
 	rm -rf dist build/lib
 	$(BIN)/python -m build
 	$(PYTHON) -m venv --clear build/clean
@@ -112,6 +112,6 @@ dist: $(INSTALLED) ## Build wheel and sdist, and the list of what the wheel brin
 	build/clean/bin/python -m pip freeze --exclude tq-exporter > dist/dependencies.txt
 	build/clean/bin/tq-exporter --version
 
-clean: ## Remove the virtual environment and everything generated.
+clean: ## Remove the virtual environments and all generated files.
 	rm -rf $(VENV) .venv-* .audit .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

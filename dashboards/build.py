@@ -1,4 +1,4 @@
-"""``python -m dashboards.build [FOLDER]``: write the dashboards' JSON (default: to the folder that is committed)."""
+"""Builds the dashboards and writes their JSON: ``python -m dashboards.build [FOLDER]``, by default to ``grafana``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def render() -> dict[str, str]:
     """Return the name and text of every dashboard's file.
 
     Raises:
-        QueryError: A query names something that nothing emits.
+        QueryError: A query names a metric or label that does not exist.
     """
     files = {}
     for module in _BOARDS:

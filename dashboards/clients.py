@@ -21,12 +21,12 @@ def build() -> Builder:
     return board(
         "tq-clients",
         "TransferQueue / Client calls",
-        "Rate, errors and latency of the data plane calls of trainers and rollouts, by operation and partition.",
+        "Rate, errors and latency of data plane calls in trainers and rollouts, by operation and partition.",
         of=f"{_CALLS}_count",
         partitions="messaging_destination_name",
         partition_metric=f"{_CALLS}_count",
         traces=True,
-        rows=[("Calls", _calls()), ("Data", _data()), ("The instrumentation itself", _itself())],
+        rows=[("Calls", _calls()), ("Data", _data()), ("Telemetry of the client", _itself())],
     )
 
 
@@ -34,7 +34,7 @@ def _calls() -> list[Builder]:
     return [
         series(
             "Calls by operation",
-            "Per second, failed ones included. An operation that stops while its process lives: it hangs in that call.",
+            "Calls per second, failed calls included. The rate is zero but the process is alive: it hangs in a call.",
             [
                 Query(
                     f"sum by (messaging_operation_name) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
@@ -46,7 +46,7 @@ def _calls() -> list[Builder]:
         ),
         series(
             "Calls by partition",
-            "Per second. Which partition the load comes from.",
+            "Calls per second. Shows which partition causes the load.",
             [
                 Query(
                     f"sum by (messaging_destination_name) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
@@ -56,8 +56,9 @@ def _calls() -> list[Builder]:
             unit="ops",
         ),
         series(
-            "Failed share by operation",
-            "Of all its calls. put_samples and get_samples alone: a storage unit. All of them: the controller.",
+            "Error ratio by operation",
+            "Failed calls divided by all calls. Only put_samples and get_samples fail: a storage unit is the cause. "
+            "All operations fail: the controller is.",
             [
                 Query(
                     f'sum by (messaging_operation_name) (rate({_CALLS}_count{{@c, error_type!=""}}[$__rate_interval]))'
@@ -71,8 +72,8 @@ def _calls() -> list[Builder]:
         ),
         series(
             "Errors by type",
-            "Unavailable: gone. Timeout: silent. NotReady: a ghost, a put that failed after its tags were written. "
-            "BadRequest: the caller's own mistake.",
+            "Errors per second. Unavailable: the controller or a storage unit is gone. Timeout: no answer in time. "
+            "NotReady: a put failed after its tags were written. BadRequest: a mistake of the caller.",
             [
                 Query(
                     "sum by (operation, error_type) (rate(dataplane_client_errors_total{@p}[$__rate_interval]))",
@@ -82,22 +83,24 @@ def _calls() -> list[Builder]:
             unit="ops",
         ),
         series(
-            "Share that finds the data plane gone",
-            "By process, over five minutes. Above the line: runbook DataPlaneClientUnavailable.",
+            "Unavailable ratio",
+            "Calls that fail as unavailable divided by all calls, per process, over 5 minutes. Above the line: runbook "
+            "DataPlaneClientUnavailable.",
             [Query("tq:client_unavailable:ratio_rate5m{@}", "{{instance}}")],
             unit="percentunit",
             threshold="unavailable_fast_ratio",
         ),
         series(
-            "Share that times out",
-            "By process, over five minutes. Above the line: runbook DataPlaneClientTimeouts.",
+            "Timeout ratio",
+            "Calls that time out divided by all calls, per process, over 5 minutes. Above the line: runbook "
+            "DataPlaneClientTimeouts.",
             [Query("tq:client_timeout:ratio_rate5m{@}", "{{instance}}")],
             unit="percentunit",
             threshold="timeout_fast_ratio",
         ),
         series(
-            "Latency of half of the good calls",
-            "By operation. A jump of all operations at once: the controller is busy (runbook DataPlanePingSlow).",
+            "Latency p50 (successful calls)",
+            "By operation. All operations slow down at once: the controller is busy (runbook DataPlanePingSlow).",
             [
                 Query(
                     "histogram_quantile(0.5, sum by (le, messaging_operation_name) "
@@ -109,8 +112,8 @@ def _calls() -> list[Builder]:
             link=_TRACES,
         ),
         series(
-            "Latency of 99 % of the good calls",
-            "By operation. Close to the client's deadline: raise it, or make the calls smaller.",
+            "Latency p99 (successful calls)",
+            "By operation. Close to the client's deadline: raise the deadline, or make the calls smaller.",
             [
                 Query(
                     "histogram_quantile(0.99, sum by (le, messaging_operation_name) "
@@ -122,8 +125,8 @@ def _calls() -> list[Builder]:
             link=_TRACES,
         ),
         series(
-            "Mean duration, failed calls included",
-            "Seconds per call by operation. Far above the good calls' latency: calls wait for their deadline.",
+            "Mean duration (all calls)",
+            "By operation, failed calls included. Far above the p50 of successful calls: calls time out.",
             [
                 Query(
                     f"sum by (messaging_operation_name) (rate({_CALLS}_sum{{@c}}[$__rate_interval]))"
@@ -140,8 +143,8 @@ def _calls() -> list[Builder]:
 def _data() -> list[Builder]:
     return [
         series(
-            "Bytes",
-            "Tensor bytes per second, written and read. Read far above written: samples are fetched more than once.",
+            "Throughput",
+            "Tensor bytes written and read per second. Far more read than written: samples are fetched more than once.",
             [
                 Query(
                     "sum by (direction) (rate(dataplane_client_io_bytes_total{@p}[$__rate_interval]))",
@@ -152,7 +155,8 @@ def _data() -> list[Builder]:
         ),
         series(
             "Keys",
-            "Per second, by operation. evict beside pop: what is thrown away for being too stale.",
+            "Keys per second, by operation. pop: taken for training. evict: dropped, for example because they are too "
+            "stale.",
             [
                 Query(
                     "sum by (operation, direction) (rate(dataplane_client_keys_total{@p}[$__rate_interval]))",
@@ -162,8 +166,9 @@ def _data() -> list[Builder]:
             unit="cps",
         ),
         series(
-            "Lag of what is consumed",
-            "95 % of what was claimed, popped or evicted was at most so many versions behind the trainer.",
+            "Consumed lag p95",
+            "Lag of claimed, popped and evicted keys, in weight versions. Above the line: the trainer gets stale "
+            "samples, or evicts them.",
             [
                 Query(
                     "histogram_quantile(0.95, sum by (le, operation) "
@@ -179,8 +184,8 @@ def _data() -> list[Builder]:
 def _itself() -> list[Builder]:
     return [
         series(
-            "Keys without known origin",
-            "Their calls have no span link and no lag. Normal for keys that another process put without propagation.",
+            "Keys of unknown origin",
+            "Keys per second without span link and lag. Normal if another process put them without propagation.",
             [
                 Query(
                     "sum by (operation) (rate(dataplane_client_lineage_misses_total{@p}[$__rate_interval]))",
@@ -191,8 +196,8 @@ def _itself() -> list[Builder]:
             width=12,
         ),
         series(
-            "Failures of telemetry",
-            "Calls were shielded from them. Any: the process's log says once what failed.",
+            "Telemetry failures",
+            "Failures per second. They do not affect the calls. Above zero: the process's log has the cause, once.",
             [
                 Query(
                     "sum by (instance) (rate(dataplane_client_observer_failures_total{@}[$__rate_interval]))",

@@ -1,4 +1,4 @@
-"""Foreign metrics that our queries use: those of Prometheus itself, and of TransferQueue with ``metrics.enabled``.
+"""Metrics of other programs that our queries use: Prometheus itself, and TransferQueue with ``metrics.enabled``.
 
 Our own metrics are declared in :mod:`exporter.catalogue.metrics` and nowhere else.
 """
@@ -10,13 +10,13 @@ from typing import Final
 __all__ = ["PROMETHEUS", "TARGET_LABELS", "TRANSFER_QUEUE"]
 
 TARGET_LABELS: Final = frozenset({"job", "instance", "run"})
-"""Labels that a scrape configuration adds to every series. ``run`` is one that we recommend."""
+"""Labels that a scrape configuration puts on every series; ``run`` is the one that our docs recommend."""
 
 PROMETHEUS: Final = {
     "up": frozenset[str](),
     "ALERTS": frozenset({"alertname", "alertstate", "severity", "partition", "storage_unit", "signal"}),
 }
-"""Metrics that Prometheus itself records, by name, with their labels beyond those of the target."""
+"""Series that Prometheus itself records, by name, with their labels in addition to those of the target."""
 
 TRANSFER_QUEUE: Final = {
     "tq_controller_request_total": frozenset({"op_type"}),
@@ -24,4 +24,4 @@ TRANSFER_QUEUE: Final = {
     "tq_controller_memory_rss_bytes": frozenset[str](),
     "tq_storage_request_latency_p99": frozenset({"storage_unit_id", "op_type"}),
 }
-"""Metrics that TransferQueue 0.1.9 to 0.1.11 exposes on its own port, as far as a dashboard shows them."""
+"""Metrics on the port of TransferQueue 0.1.9 to 0.1.11 itself; only those that a dashboard shows."""

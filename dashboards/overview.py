@@ -1,4 +1,4 @@
-"""The dashboard *Overview*: shows at a glance whether generation, training or the queue is the bottleneck."""
+"""The dashboard *Overview*: shows within a minute whether generation, training or the queue is at fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def build() -> Builder:
     return board(
         "tq-overview",
         "TransferQueue / Overview",
-        "Is the data plane up, how full, how stale, how fast, and who waits for whom.",
+        "Is the data plane up, how full and how stale is the queue, and which stage waits for another.",
         of="dataplane_up",
         rows=[("Now", _now()), ("The last hour", _over_time())],
     )
@@ -22,22 +22,23 @@ def _now() -> list[Builder]:
     return [
         states(
             "Data plane",
-            "Whether the last ping was answered. DOWN: runbook DataPlaneLost or DataPlaneTimeouts, whichever fires.",
+            "up: the controller answered the last ping. DOWN: runbook DataPlaneLost or DataPlaneTimeouts, whichever "
+            "fires.",
             [Query("min(dataplane_up{@})", "")],
             good=1,
             texts=("DOWN", "up"),
         ),
         value(
             "Discovery",
-            "never_found: no job yet. found: all well, or the controller is silent. lost: it is gone and nobody ended "
-            "it. ended: the job is over.",
+            "never_found: no job yet. found: the controller was found, but it may not answer. lost: the controller is "
+            "gone and was not stopped on purpose. ended: the job is over.",
             [Query("dataplane_discovery_state{@} == 1", "{{state}}")],
             named=True,
             width=4,
         ),
         states(
             "Training is stuck",
-            "Ready groups are old and none departs. Look at the trainer: runbook DataPlaneQueueStalled.",
+            "YES: ready groups are old and no group departs. Check the trainer: runbook DataPlaneQueueStalled.",
             [
                 Query(
                     """max(
@@ -53,7 +54,8 @@ def _now() -> list[Builder]:
         ),
         states(
             "Generation is stuck",
-            "Nothing is ready or has come for ten minutes. Look at the rollouts: runbook DataPlaneTrainerStarved.",
+            "YES: no group is ready and none arrived for 10 minutes. Check the rollouts: runbook "
+            "DataPlaneTrainerStarved.",
             [
                 Query(
                     """max(
@@ -71,14 +73,14 @@ def _now() -> list[Builder]:
         ),
         states(
             "Exporter",
-            "Whether Prometheus can scrape it. ABSENT: nothing else here is true now; runbook TQExporterAbsent.",
+            "up: Prometheus can scrape the exporter. ABSENT: all other panels show old data; runbook TQExporterAbsent.",
             [Query("min(up{@})", "")],
             good=1,
             texts=("ABSENT", "up"),
         ),
         value(
-            "Firing",
-            "Alerts that fire. Each has a runbook of its name in docs/runbooks.",
+            "Firing alerts",
+            "Each alert has a runbook with its name in docs/runbooks.",
             [
                 Query(
                     'count by (alertname) (ALERTS{alertstate="firing", alertname=~"DataPlane.*|TQExporter.*", @})',
@@ -95,39 +97,39 @@ def _over_time() -> list[Builder]:
     return [
         series(
             "Groups by state",
-            "How full the queue is. Ready that only grows: the trainer is behind. Uncommitted or incomplete that "
-            "only grow: writers fail halfway.",
+            "How full the queue is. ready only grows: the trainer is too slow. uncommitted or incomplete only grow: "
+            "writes fail before they are complete.",
             [Query("sum by (state) (dataplane_partition_groups{@p})", "{{state}}")],
             stacked=True,
         ),
         series(
-            "In and out",
-            "Groups per second. In above out for long: the queue fills. Out at zero with ready groups: training is "
-            "stuck. In at zero: generation is.",
+            "Arrivals and departures",
+            "Groups per second. Arrivals stay above departures: the queue fills up. No departures with ready groups: "
+            "training is stuck. No arrivals: generation is stuck.",
             [
-                Query("sum(rate(dataplane_partition_groups_arrived_total{@p}[$__rate_interval]))", "in"),
-                Query("sum(rate(dataplane_partition_groups_departed_total{@p}[$__rate_interval]))", "out"),
+                Query("sum(rate(dataplane_partition_groups_arrived_total{@p}[$__rate_interval]))", "arrivals"),
+                Query("sum(rate(dataplane_partition_groups_departed_total{@p}[$__rate_interval]))", "departures"),
             ],
             unit="cps",
         ),
         series(
             "Largest lag",
-            "Weight versions between the trainer and its stalest group. Above the line: evict, or raise the window "
-            "(runbook DataPlaneStalenessAboveWindow).",
+            "Weight versions that the stalest group is behind the trainer. Above the line: evict, or raise the "
+            "threshold (runbook DataPlaneStalenessAboveWindow).",
             [Query("max by (partition) (dataplane_partition_staleness_max{@p})", "{{partition}}")],
             threshold="staleness_versions",
         ),
         series(
             "Age of the oldest ready group",
-            "Above the line while nothing departs, training is stuck.",
+            "Above the line and no departures: training is stuck (runbook DataPlaneQueueStalled).",
             [Query('tq:partition_oldest_group:age_seconds{@p, state="ready"}', "{{partition}}")],
             unit="s",
             threshold="stalled_seconds",
         ),
         series(
-            "Errors of the exporter's own calls",
-            "Unavailable: the controller or a storage unit is gone. Timeout: it is there and silent. Read: its answer "
-            "could not be used; the snapshot's incidents say why.",
+            "Errors of the exporter's calls",
+            "Errors per second. Unavailable: the controller or a storage unit is gone. Timeout: it does not answer in "
+            "time. ReadError: its reply cannot be used; incidents in /api/v1/snapshot have the cause.",
             [
                 Query(
                     "sum by (operation, error_type) (rate(dataplane_errors_total{@}[$__rate_interval])) > 0",
@@ -137,9 +139,9 @@ def _over_time() -> list[Builder]:
             unit="cps",
         ),
         series(
-            "Storage in use",
-            "Share of its capacity that each unit holds; nothing when it is unlimited. Above the line puts will soon "
-            "fail (runbook DataPlaneNearCapacity).",
+            "Storage utilization",
+            "Keys divided by capacity, by storage unit. No data: the capacity is unlimited. Above the line: puts will "
+            "fail soon (runbook DataPlaneNearCapacity).",
             [Query("dataplane_storage_utilization_ratio{@}", "unit {{storage_unit}}")],
             unit="percentunit",
             threshold="storage_used_ratio",

@@ -1,8 +1,8 @@
-"""Builds this project's panels, variables and dashboards with Grafana's own builder types.
+"""Panels, variables and dashboards in this project's style, built with Grafana's own builder types.
 
-In a query, ``@`` stands for the selected target (``job``, ``instance``), ``@p`` for the target and the selected
-partitions, and ``@c`` for the same with the label that the client's calls use.
-Every query is checked against the catalogue when a panel is made. Needs the development tools.
+Placeholders in a query: ``@`` is the selected target (``job``, ``instance``); ``@p`` is the target and the selected
+partitions; ``@c`` is the same with the label that the client's calls use for a partition. Every query is checked
+against the catalogue when its panel is made. Needs the development tools.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from exporter.shipped.thresholds import PREFIX
 __all__ = ["Query", "board", "gauge_heatmap", "histogram_heatmap", "series", "states", "value"]
 
 Builder = Any
-"""A panel builder of the SDK, whose own types do not tell which kind."""
+"""Any builder of the SDK. The SDK's own types do not tell them apart."""
 
 _CHECKER: Final = Checker(rules.recorded())
 _SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -35,7 +35,7 @@ _GREEN, _RED = "green", "red"
 
 
 class Query(NamedTuple):
-    """A query and the name of its series."""
+    """A query and the legend of its series."""
 
     expression: str
     legend: str
@@ -52,17 +52,17 @@ def series(
     width: int = 8,
     link: tuple[str, str] | None = None,
 ) -> Builder:
-    """Return lines over time.
+    """Return a time series panel.
 
     Args:
-        title: What is shown.
-        description: Its meaning, and what to do when it looks bad.
-        queries: The series.
+        title: Title of the panel, a noun.
+        description: What the panel shows, and what to do when it looks bad.
+        queries: The queries of its series.
         unit: Grafana's id of the unit.
-        threshold: Name of the threshold that alerts compare it with; drawn as a red dashed line.
-        stacked: Whether the series add up to something.
-        width: Columns, of 24.
-        link: Title and URL of the link on each series.
+        threshold: Name of the threshold that the alerts use for this; drawn as a red dashed line.
+        stacked: Whether to stack the series: only if their sum has a meaning.
+        width: Width in columns; a row has 24.
+        link: Title and URL of a link on each series.
     """
     panel = timeseries.Panel().title(title).description(description).datasource(_SOURCE).unit(unit)
     panel = panel.span(width).height(8).min(0).fill_opacity(30 if stacked else 8).line_width(1)
@@ -95,7 +95,7 @@ def value(
     width: int = 3,
     named: bool = False,
 ) -> Builder:
-    """Return a panel of the latest value, or with *named* of the names of the present series."""
+    """Return a panel of the latest value; with *named*, of the names of the series."""
     panel = stat.Panel().title(title).description(description).datasource(_SOURCE).unit(unit).span(width).height(4)
     panel = panel.no_value("none").graph_mode(common_models.BigValueGraphMode.NONE)
     panel = panel.color_mode(common_models.BigValueColorMode.VALUE)
@@ -113,7 +113,7 @@ def states(
     texts: tuple[str, str],
     width: int = 4,
 ) -> Builder:
-    """Return a panel that shows 0 and 1 as the two *texts*, green where the value is *good*."""
+    """Return a panel that shows 0 and 1 as the words *texts*: the value *good* in green, the other in red."""
     colours = {good: _GREEN, 1 - good: _RED}
     mapped = {
         str(number): models.ValueMappingResult(text=texts[number], color=colours[number], index=number)
@@ -124,12 +124,12 @@ def states(
 
 
 def histogram_heatmap(title: str, description: str, expression: str, *, unit: str, width: int = 8) -> Builder:
-    """Return a heatmap of a histogram: *expression* is the rate of its buckets, summed by ``le`` alone."""
+    """Return a heatmap of a histogram. *expression* is the rate of its buckets, summed by ``le`` only."""
     return _heatmap(title, description, expression, "{{le}}", unit, width)
 
 
 def gauge_heatmap(title: str, description: str, expression: str, *, label: str, unit: str, width: int = 8) -> Builder:
-    """Return a heatmap of a gauge with one row for each value of *label*."""
+    """Return a heatmap of a gauge, with one row per value of *label*."""
     return _heatmap(title, description, expression, f"{{{{{label}}}}}", unit, width)
 
 
@@ -147,14 +147,14 @@ def board(
     """Return a dashboard.
 
     Args:
-        uid: Its fixed id, also the name of its file.
-        title: Its name.
-        description: What it answers.
-        of: The metric whose jobs and instances can be selected.
-        rows: Titles and panels.
-        partitions: The label that names partitions, None for a dashboard without them.
-        partition_metric: The metric whose partitions can be selected.
-        traces: Whether it links to a trace data source.
+        uid: Fixed id, also the file name.
+        title: Title of the dashboard.
+        description: The questions that it answers.
+        of: Metric whose jobs and instances can be selected.
+        rows: Title and panels of each row.
+        partitions: Label that holds the partition; None if partitions cannot be selected.
+        partition_metric: Metric whose partitions can be selected.
+        traces: Whether it has a variable for a Tempo data source.
     """
     made = (
         dashboard.Dashboard(title).uid(uid).description(description).tags([_TAG]).refresh("30s").time("now-1h", "now")
@@ -168,13 +168,13 @@ def board(
     if partitions is not None:
         chosen = f"label_values({partition_metric}{{{_TARGET}}}, {partitions})"
         made = made.with_variable(_choice("partition", "Partition", chosen))
-    # The client's job and instance differ from those of the exporter that saw the restart.
+    # The exporter that saw the restart has another job and instance than the client.
     seen_by = "" if of.startswith("messaging_") else f"{{{_TARGET}}}"
     restarts = f"changes(dataplane_controller_restarts_total{seen_by}[1m]) > 0"
     _CHECKER.labels(restarts)
     made = made.annotation(
         dashboard.AnnotationQuery()
-        .name("New controller")
+        .name("Controller restart")
         .datasource(_SOURCE)
         .enable(True)
         .icon_color("orange")

@@ -1,6 +1,7 @@
-"""Checks a query against the catalogue: its metrics, labels and label values.
+"""Checks a query against the catalogue: its metrics, its labels and their values.
 
-A query for something that nobody emits always returns nothing, which looks like good news. Needs the development tools.
+A query for a metric that does not exist returns no data, which looks like a healthy system. Needs the development
+tools.
 """
 
 from __future__ import annotations
@@ -22,15 +23,14 @@ _HISTOGRAM_PARTS: Final = {"_bucket": frozenset({"le"}), "_sum": frozenset[str](
 
 
 class QueryError(ValueError):
-    """A query that does not parse, or names a metric, a label or a label's value that nothing emits."""
+    """A query that cannot be parsed, or that names a metric, a label or a label value that does not exist."""
 
 
 class Checker:
-    """Knows every series that can exist.
+    """Checks queries against every series that can exist.
 
     Args:
-        recorded: The recording rules, name to expression. They are checked first, in order; each may use those before
-            it.
+        recorded: The recording rules, name to expression. They are checked in order; a rule may use the ones before it.
     """
 
     def __init__(self, recorded: Mapping[str, str] | None = None) -> None:
@@ -53,7 +53,7 @@ class Checker:
         """Check *expression* and return the labels that its result may have.
 
         Raises:
-            QueryError: The query does not parse, or names something that nothing emits.
+            QueryError: The query is wrong.
         """
         text = _RATE_INTERVAL.sub("5m", expression)
         try:
@@ -97,7 +97,7 @@ class Checker:
     def _selected(self, selector: Any) -> frozenset[str]:
         declared = self._series.get(selector.name)
         if declared is None:
-            raise QueryError(f"nothing emits {selector.name}")
+            raise QueryError(f"there is no metric {selector.name}")
         for matcher in selector.matchers.matchers:
             if matcher.name in TARGET_LABELS:
                 continue
@@ -118,7 +118,7 @@ class Checker:
             return frozenset() if node.op not in ("topk", "bottomk") else labels
         named = frozenset(node.modifier.labels)
         if unknown := named - labels:
-            raise QueryError(f"{node.op} groups by {', '.join(sorted(unknown))}, which is not there")
+            raise QueryError(f"{node.op} groups by {', '.join(sorted(unknown))}, which its operand lacks")
         return named if node.modifier.type == promql.AggModifierType.By else labels - named
 
     def _combined(self, node: Any) -> frozenset[str]:

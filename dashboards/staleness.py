@@ -1,4 +1,4 @@
-"""The dashboard *Staleness and flow*: the groups in the queue, their age and lag, arrivals and departures."""
+"""The dashboard *Staleness and flow*: what the queue contains, how stale it is, and how fast groups move."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def build() -> Builder:
     return board(
         "tq-staleness",
         "TransferQueue / Staleness and flow",
-        "Groups by weight version, their lag and age, arrivals against departures, and with which lag they leave.",
+        "Groups by weight version, lag and age; arrivals and departures; the lag of groups when they leave.",
         of="dataplane_up",
-        rows=[("Staleness", _staleness()), ("Flow", _flow()), ("What is there", _contents())],
+        rows=[("Staleness", _staleness()), ("Flow", _flow()), ("Contents", _contents())],
     )
 
 
@@ -22,21 +22,21 @@ def _staleness() -> list[Builder]:
     return [
         series(
             "Groups by weight version",
-            "Old versions that stay: nobody evicts them. One version only: generation does not follow the trainer.",
+            "Old versions stay: nothing evicts them. Only one version: rollouts do not get the trainer's new weights.",
             [Query("sum by (weight_version) (dataplane_partition_weight_version_groups{@p})", "{{weight_version}}")],
             stacked=True,
         ),
         gauge_heatmap(
             "Groups by lag",
-            "Where the groups sit, from 0 versions behind to 9 and more. Mass that wanders up: the trainer leaves the "
-            "rollouts behind.",
+            "From 0 to 9 and more versions behind. Groups move to higher lags: the rollouts cannot keep up with the "
+            "trainer.",
             "sum by (lag) (dataplane_partition_staleness_groups{@p})",
             label="lag",
             unit="short",
         ),
         series(
             "Lag",
-            "Largest and mean. Above the line: runbook DataPlaneStalenessAboveWindow.",
+            "Largest and mean lag, in weight versions. Above the line: runbook DataPlaneStalenessAboveWindow.",
             [
                 Query("max by (partition) (dataplane_partition_staleness_max{@p})", "{{partition}} largest"),
                 Query("avg by (partition) (dataplane_partition_staleness_mean{@p})", "{{partition}} mean"),
@@ -45,7 +45,8 @@ def _staleness() -> list[Builder]:
         ),
         series(
             "Weight versions",
-            "Reference, newest and oldest. The reference stands still: the trainer does not train, or publish.",
+            "Reference, newest and oldest version. The reference does not change: the trainer does not train or does "
+            "not publish its version.",
             [
                 Query(
                     "max by (partition) (dataplane_partition_weight_version_reference{@p})", "{{partition}} reference"
@@ -55,8 +56,8 @@ def _staleness() -> list[Builder]:
             ],
         ),
         series(
-            "Where the reference comes from",
-            "published: lags are exact. newest_seen: they are lower bounds; let the trainer publish its version.",
+            "Origin of the reference version",
+            "published: lags are exact. newest_seen: lags are lower bounds; let the trainer publish its version.",
             [
                 Query(
                     "max by (partition, reference) (dataplane_partition_staleness_reference{@p})",
@@ -65,8 +66,9 @@ def _staleness() -> list[Builder]:
             ],
         ),
         histogram_heatmap(
-            "Lag of groups that left",
-            "Trained or evicted. High lags here are what the trainer really uses, unless it evicts (see Client calls).",
+            "Lag at departure",
+            "Lag of groups that left, trained or evicted. High lags: the trainer trains on stale groups, unless it "
+            "evicts them (see Client calls).",
             "sum by (le) (rate(dataplane_partition_departure_lag_bucket{@p}[$__rate_interval]))",
             unit="short",
         ),
@@ -77,22 +79,23 @@ def _flow() -> list[Builder]:
     return [
         series(
             "Arrivals and departures",
-            "Groups per second, by partition. Lower bounds: what comes and goes between two polls is not seen.",
+            "Groups per second, by partition. Lower bounds: groups that arrive and leave between two polls are not "
+            "counted.",
             [
                 Query(
                     "sum by (partition) (rate(dataplane_partition_groups_arrived_total{@p}[$__rate_interval]))",
-                    "{{partition}} in",
+                    "{{partition}} arrivals",
                 ),
                 Query(
                     "sum by (partition) (rate(dataplane_partition_groups_departed_total{@p}[$__rate_interval]))",
-                    "{{partition}} out",
+                    "{{partition}} departures",
                 ),
             ],
             unit="cps",
         ),
         series(
-            "Arrivals of ten minutes against six hours",
-            "Far below its usual rate with an empty queue: the trainer starves (runbook DataPlaneTrainerStarved).",
+            "Arrival rate, 10 minutes and 6 hours",
+            "10 min far below 6 h and an empty queue: the trainer starves (runbook DataPlaneTrainerStarved).",
             [
                 Query("tq:partition_arrivals:rate10m{@p}", "{{partition}} 10 min"),
                 Query("tq:partition_arrivals:rate10m_avg6h{@p}", "{{partition}} 6 h"),
@@ -101,7 +104,7 @@ def _flow() -> list[Builder]:
         ),
         series(
             "Groups lost with their controller",
-            "What a restart of TransferQueue cost. Any: see the runbook DataPlaneControllerRestarting.",
+            "Groups lost in a restart of TransferQueue. Above zero: runbook DataPlaneControllerRestarting.",
             [
                 Query(
                     "sum by (partition) (increase(dataplane_partition_groups_lost_total{@p}[$__rate_interval]))",
@@ -111,32 +114,34 @@ def _flow() -> list[Builder]:
         ),
         series(
             "Residence time",
-            "From creation to departure. Growing: the trainer is the bottleneck. Very short: generation is.",
+            "p50 and p95 of the time from creation to departure. Growing: the trainer is the bottleneck. Very short: "
+            "generation is.",
             [
                 Query(
                     "histogram_quantile(0.5, sum by (le) "
                     "(rate(dataplane_partition_residence_duration_seconds_bucket{@p}[$__rate_interval])))",
-                    "half",
+                    "p50",
                 ),
                 Query(
                     "histogram_quantile(0.95, sum by (le) "
                     "(rate(dataplane_partition_residence_duration_seconds_bucket{@p}[$__rate_interval])))",
-                    "95 %",
+                    "p95",
                 ),
             ],
             unit="s",
         ),
         series(
             "Age of the oldest group, by state",
-            "Uncommitted or incomplete ones that only grow older are orphans: runbooks DataPlaneUncommittedLeaking and "
-            "DataPlaneIncompleteOrphaned.",
+            "An uncommitted or incomplete group that only gets older is an orphan: runbooks "
+            "DataPlaneUncommittedLeaking and DataPlaneIncompleteOrphaned.",
             [Query("tq:partition_oldest_group:age_seconds{@p}", "{{partition}} {{state}}")],
             unit="s",
             threshold="stalled_seconds",
         ),
         series(
             "Ready groups",
-            "What a trainer can take now. Zero for long: it starves. Only growing: it does not take them.",
+            "Groups that a trainer can take now. Zero for long: the trainer starves. Only growing: it does not take "
+            "them.",
             [Query("sum by (partition) (dataplane_partition_depth{@p})", "{{partition}}")],
         ),
     ]
@@ -146,20 +151,20 @@ def _contents() -> list[Builder]:
     return [
         series(
             "Keys",
-            "Samples in the queue. Listing costs the controller in proportion to them.",
+            "Samples in the queue. The cost of a listing grows with this number.",
             [Query("sum by (partition) (dataplane_partition_keys{@p})", "{{partition}}")],
             stacked=True,
         ),
         series(
             "Declared size",
-            "Bytes that producers declared in tags; nothing when they declare none.",
+            "Bytes that producers declare in tags. No data: they declare none.",
             [Query("sum by (partition) (dataplane_partition_size_bytes{@p})", "{{partition}}")],
             unit="bytes",
             stacked=True,
         ),
         series(
             "Malformed rows",
-            "Rows with a tag that cannot be read. Any: runbook DataPlaneRowsMalformed.",
+            "Rows with a tag that cannot be read. Above zero: runbook DataPlaneRowsMalformed.",
             [Query("sum by (partition) (dataplane_partition_rows_malformed{@p})", "{{partition}}")],
             threshold="malformed_rows",
         ),

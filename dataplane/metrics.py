@@ -82,7 +82,7 @@ CLIENT_OPERATION_DURATION = Metric(
     MESSAGING_CLIENT_OPERATION_DURATION,
     "histogram",
     "s",
-    "Duration of one data plane call as its caller sees it; its count is the number of calls.",
+    "Duration of one data plane call as seen by the caller. The count of the histogram is the number of calls.",
     {
         MESSAGING_SYSTEM: (TRANSFER_QUEUE,),
         MESSAGING_OPERATION_NAME: CLIENT_OPERATIONS,
@@ -96,7 +96,7 @@ CLIENT_ERRORS = Metric(
     "dataplane.client.errors",
     "counter",
     "{error}",
-    "Data plane calls that raised, by operation, partition and error type.",
+    "Data plane calls that raised an error, by operation, partition and error type.",
     {"operation": CLIENT_OPERATIONS, "partition": None, ERROR_TYPE: ERROR_TYPE_VALUES},
     source="client",
 )
@@ -120,7 +120,8 @@ CLIENT_CONSUMED_LAG = Metric(
     "dataplane.client.consumed.lag",
     "histogram",
     "{version}",
-    "Weight versions between the trainer and what was claimed, popped or evicted; one sample per version in a call.",
+    "Lag of the keys that were claimed, popped or evicted: weight versions behind the trainer. One sample per "
+    "version and call.",
     {"operation": ("claim_meta", "pop", "evict"), "partition": None},
     LAG_BOUNDS,
     "client",
@@ -130,7 +131,7 @@ CLIENT_LINEAGE_MISSES = Metric(
     "dataplane.client.lineage.misses",
     "counter",
     "{key}",
-    "Keys whose producer and weight version this process did not know, so that they have no span link and no lag.",
+    "Keys whose producer and weight version are unknown to this process. They have no span link and no lag.",
     {"operation": ("get_data", "get_samples", "pop", "evict"), "partition": None},
     source="client",
 )
@@ -138,7 +139,7 @@ CLIENT_OBSERVER_FAILURES = Metric(
     "dataplane.client.observer.failures",
     "counter",
     "{failure}",
-    "Failures of telemetry itself (an event callback, an SDK) that calls were shielded from.",
+    "Failures of the telemetry itself (an event callback, an SDK). They never affect the observed calls.",
     source="client",
 )
 

@@ -1,4 +1,4 @@
-"""Writes the chart's README to standard output: ``readme.md`` with a table of the values and their comments.
+"""Writes the chart's README to standard output: ``readme.md`` plus a table of the values with their comments.
 
 python helm/readme.py > helm/tq-exporter/README.md
 """
@@ -27,10 +27,10 @@ def main() -> None:
 
 
 def describe(text: str) -> Iterator[tuple[str, str, str]]:
-    """Give name, default and meaning of every value, as Markdown, in the order of the file.
+    """Yield name, default and meaning of every value as Markdown, in the order of the file.
 
-    A comment that begins with ``# --`` describes the key below it. A mapping is one row when it is empty or is
-    described and has no described key in it, else a row for each of its keys.
+    A comment that starts with ``# --`` describes the key below it. A mapping is one row if it is empty, or if it has a
+    description and none of its keys has one. Otherwise each of its keys is a row.
     """
     comments = dict(_comments(text.splitlines()))
 
@@ -49,7 +49,7 @@ def describe(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _comments(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Give the dotted name and the text of every described key."""
+    """Yield the dotted name and the description of every key that has one."""
     path: list[tuple[int, str]] = []
     comment: list[str] = []
     for line in lines:

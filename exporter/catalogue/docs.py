@@ -21,45 +21,52 @@ _INTRO: Final = """\
 
 # Metrics
 
-The exporter serves the same metrics at `/metrics` (Prometheus or OpenMetrics text) and over OTLP. A Collector that
-receives them over OTLP gives them the same names as a scrape does.
+The exporter gives the same metrics on `/metrics` (Prometheus or OpenMetrics text) and over OTLP. An OpenTelemetry
+Collector that receives them over OTLP translates them to the same Prometheus names.
 
 How to read them:
 
-- **Absent is not zero.** An unknown value has no series. A partition that is gone, or that could not be read for
-  three polls, has no gauges; `dataplane_up`, timestamps and counters stay.
+- **Absent is not zero.** An unknown value has no series. A partition has no gauges if it is gone, or if it could
+  not be read for three polls. `dataplane_up`, timestamps and counters stay.
 - **Compute ages in the query**: `time() - …_timestamp_seconds`.
-- **Arrivals and departures are lower bounds.** A group that comes and goes between two polls is not seen, and
-  the first poll counts nothing. The counters of a partition that is gone stay for ten minutes; when it comes
-  back later they start at 0 again, as `rate()` expects.
-- **Staleness** is the reference version minus the group's version, never below 0.
-  `dataplane_partition_staleness_reference` says where the reference comes from.
-- **`weight_version` is the only label whose values change over time.** A scrape has at most 18 values of it per
-partition, but every weight update adds a new one. Set `weight_versions: 0` to omit it. Alerts use `lag`.
-- At most 100 partitions have a label of their own; the rest is summed under `other`.
-- `error_type=""` is the series of successes; select `error_type!=""` for failures.
+- **Arrivals and departures are lower bounds.** A group that arrives and leaves between two polls is not counted.
+  The first poll counts nothing. When a partition is gone, its counters stay for ten minutes. If it comes back
+  later, they start at 0 again, as `rate()` expects.
+- **Staleness** (lag) is the reference version minus the group's version, never below 0.
+  `dataplane_partition_staleness_reference` shows where the reference version comes from.
+- **`weight_version` is the only label whose values change over time.** A scrape has at most 18 values per
+  partition, but every weight update adds a new one. Set `weight_versions: 0` to turn this metric off. Alerts use
+  `lag`.
+- At most 100 partitions have a label value of their own. All others are summed under `other`.
+- `error_type=""` selects successful operations, `error_type!=""` selects failures.
 - `target_info` identifies this exporter: `service_name`, `service_version`, the configured `run`, and
-`OTEL_RESOURCE_ATTRIBUTES`.
+  `OTEL_RESOURCE_ATTRIBUTES`.
 """
 
 _OUTRO: Final = """\
-## Metrics that depend on the discovery
+## Metrics that depend on discovery
 
-With a fixed address (`--controller`) the exporter knows only the address. Then `dataplane_controller_info` has only the
-label `address`, and there are no `dataplane_storage_*` metrics. The exporter recognises a new controller by a changed
-sender id together with entirely different groups, so a restart of an empty data plane goes unnoticed. A discovery file
-and Ray have none of these limits.
+With a fixed address (`--controller`) the exporter knows only the controller's address:
 
-## Push
+- `dataplane_controller_info` has only the label `address`.
+- There are no `dataplane_storage_*` metrics.
+- A restart of the controller is detected only if replies come from a new sender and all groups are different. A
+  restart of an empty data plane is not detected.
 
-Metrics are pushed every 15 s when `--otlp` (or `otlp.endpoint`, or `OTEL_EXPORTER_OTLP_ENDPOINT`) names a
-receiver, and the spans of the exporter's own polls with them. Port 4317 means gRPC, every other HTTP; `otlp.protocol`
-or `OTEL_EXPORTER_OTLP_PROTOCOL` overrides this. `OTEL_METRICS_EXPORTER=none` or `OTEL_TRACES_EXPORTER=none` turns one
-of the two off. Headers, certificates, compression, the sampler and the resource are set by the standard `OTEL_*`
-variables; the standard timeout and interval apply unless ours are configured. With
-`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta` the counters that are computed from the queue's state stay
-cumulative. `OTEL_SDK_DISABLED=true` stops the push and the traces; `/metrics` then lacks the counters of errors and
-polls and the ping histogram.
+Discovery through Ray, or through a file that `publish_endpoint` writes, has none of these limits.
+
+## OTLP push
+
+The exporter pushes metrics every 15 s if `--otlp`, `otlp.endpoint` or `OTEL_EXPORTER_OTLP_ENDPOINT` names a
+receiver. It also pushes the spans of its own polls. Port 4317 means gRPC, every other port HTTP; `otlp.protocol` or
+`OTEL_EXPORTER_OTLP_PROTOCOL` overrides this. `OTEL_METRICS_EXPORTER=none` turns off the metrics,
+`OTEL_TRACES_EXPORTER=none` the traces.
+
+The standard `OTEL_*` variables set headers, certificates, compression, the sampler and the resource. The standard
+timeout and interval apply unless ours are configured. With
+`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta` the counters that are read from the queue's state stay
+cumulative. `OTEL_SDK_DISABLED=true` stops the push and the traces; `/metrics` then has no counters of errors and
+polls and no ping histogram.
 """
 
 _SECTIONS: Final[tuple[tuple[str, Callable[[Metric], bool]], ...]] = (

@@ -60,21 +60,21 @@ UP = Metric(
     "dataplane.up",
     "gauge",
     "",
-    "1 when the last ping of the controller was answered, 0 when it was not or when no controller is known.",
+    "1 if the controller answered the last ping. 0 if it did not, or if no controller is known.",
 )
 DISCOVERY_STATE = Metric(
     "dataplane.discovery.state",
     "gauge",
     "",
-    "1 for the state that discovery is in, 0 for the others: never_found (none seen yet), found, lost (it was there "
-    "and is gone), ended (it was ended on purpose).",
+    "1 for the current discovery state, 0 for the others: never_found (no controller seen yet), found, lost (a "
+    "controller was found and is gone), ended (the controller was stopped on purpose).",
     {"state": DISCOVERY_STATES},
 )
 PING_DURATION = Metric(
     "dataplane.ping.duration",
     "histogram",
     "s",
-    "Round trip of one ping through the controller's request queue; failed pings carry error.type.",
+    "Round-trip time of one ping through the controller's request queue. Failed pings have an error.type.",
     {ERROR_TYPE: ERROR_TYPE_VALUES},
     ping_bounds(0.25),
 )
@@ -82,20 +82,21 @@ ERRORS = Metric(
     "dataplane.errors",
     "counter",
     "{error}",
-    "Failures of the exporter's own operations on the data plane. A data plane that was never found counts none.",
+    "Failed operations of the exporter on the data plane. Nothing is counted before a data plane is first found.",
     {"operation": (*EXPORTER_OPERATIONS, OTHER_OPERATION), ERROR_TYPE: ERROR_TYPE_VALUES},
 )
 CONTROLLER_RESTARTS = Metric(
     "dataplane.controller.restarts",
     "counter",
     "{restart}",
-    "How often a new controller took the place of one that was seen before.",
+    "Number of times that a new controller replaced one seen before.",
 )
 CONTROLLER_INFO = Metric(
     "dataplane.controller.info",
     "gauge",
     "",
-    "1, with what is known of the controller in use; absent while there is none. A label that is unknown is left out.",
+    "Always 1. The labels describe the current controller; a label is left out if its value is unknown. Absent if "
+    "there is no controller.",
     {
         "controller_id": None,
         "address": None,
@@ -109,46 +110,48 @@ CAPABILITY = Metric(
     "dataplane.capability",
     "gauge",
     "",
-    "1 when the reader claims the capability, 0 when it does not.",
+    "1 if the reader reports support for the capability, 0 if not.",
     {"capability": CAPABILITIES},
 )
 
-# How well the exporter sees it.
+# The exporter's sources.
 
 SOURCE_UP = Metric(
     "dataplane.source.up",
     "gauge",
     "",
-    "1 when the source's last poll succeeded, 0 when it failed; absent before the first.",
+    "1 if the source's last poll succeeded, 0 if it failed. Absent before the first poll.",
     {"source": SOURCES},
 )
 SOURCE_LAST_SUCCESS = Metric(
     "dataplane.source.last_success.timestamp",
     "gauge",
     "s",
-    "When the source's last successful poll ended, in seconds since the epoch; absent before the first.",
+    "Unix time at which the source's last successful poll ended. Absent before the first success.",
     {"source": SOURCES},
 )
 SOURCE_DURATION = Metric(
     "dataplane.source.duration",
     "gauge",
     "s",
-    "How long the source's last poll took.",
+    "Duration of the source's last poll.",
     {"source": SOURCES},
 )
 SOURCE_INTERVAL = Metric(
     "dataplane.source.interval",
     "gauge",
     "s",
-    "Time between two polls of the source as now in force; longer than configured when it spares the controller.",
+    "Current time between two polls of the source. Longer than configured while polls are stretched to limit the "
+    "load on the controller.",
     {"source": SOURCES},
 )
 SOURCE_STATE = Metric(
     "dataplane.source.state",
     "gauge",
     "",
-    "1 for the reason that describes the source now, 0 for the others: ok, failing (its last poll failed), budget "
-    "(polls are stretched to spare the controller), stale (its data was withdrawn), disabled (nothing to poll).",
+    "1 for the current state of the source, 0 for the others: ok, failing (the last poll failed), budget (polls "
+    "are stretched to limit the load on the controller), stale (its data is too old and not shown), disabled "
+    "(nothing to poll).",
     {"source": SOURCES, "reason": SOURCE_REASONS},
 )
 
@@ -158,135 +161,135 @@ PARTITION_GROUPS = Metric(
     "dataplane.partition.groups",
     "gauge",
     "{group}",
-    "Groups in the partition by state: ready (committed and complete), incomplete (committed, keys are missing), "
-    "uncommitted (a write in progress, or one that failed), failed (marked so by the producer).",
+    "Groups in the partition by state: ready (committed and complete), incomplete (committed, some keys are "
+    "missing), uncommitted (still being written, or the write failed), failed (marked as failed by the producer).",
     {"partition": None, "state": GROUP_STATES},
 )
 PARTITION_DEPTH = Metric(
     "dataplane.partition.depth",
     "gauge",
     "{group}",
-    "Groups that a trainer can take: committed and complete, as depth() counts them.",
+    "Groups that a trainer can take: committed and complete. The same number as depth() returns.",
     {"partition": None},
 )
 PARTITION_KEYS = Metric(
     "dataplane.partition.keys",
     "gauge",
     "{key}",
-    "Keys (samples) in the partition's groups.",
+    "Keys (samples) of the groups in the partition.",
     {"partition": None},
 )
 PARTITION_SIZE = Metric(
     "dataplane.partition.size",
     "gauge",
     "By",
-    "Sum of the sizes that producers declared in tags; absent when they declare none.",
+    "Sum of the sizes that producers declare in tags. Absent if they declare none.",
     {"partition": None},
 )
 PARTITION_ROWS_MALFORMED = Metric(
     "dataplane.partition.rows.malformed",
     "gauge",
     "{row}",
-    "Rows whose tag has a field that could not be read; such a field is taken as unknown.",
+    "Rows whose tag has a field that cannot be read. Such a field counts as unknown.",
     {"partition": None},
 )
 PARTITION_OLDEST_GROUP = Metric(
     "dataplane.partition.oldest_group.created.timestamp",
     "gauge",
     "s",
-    "When the oldest group of the state was made, in seconds since the epoch: by its tag (basis tag), or when the "
+    "Unix time at which the oldest group in this state was created: from its tag (basis tag), or when the "
     "exporter first saw it (basis first_seen).",
     {"partition": None, "state": GROUP_STATES, "basis": ("tag", "first_seen")},
 )
 
-# Staleness: the trainer's weight version minus the group's, never below 0, over groups that are not failed.
+# Staleness (lag): the reference version minus the group's version, never below 0. Failed groups are not counted.
 
 PARTITION_WEIGHT_VERSION_GROUPS = Metric(
     "dataplane.partition.weight_version.groups",
     "gauge",
     "{group}",
-    "Groups by weight version: the newest resident ones by number, then older and unknown.",
+    "Groups by weight version: the newest versions in the partition by number, all others as older or unknown.",
     {"partition": None, "weight_version": None},
 )
 PARTITION_STALENESS_GROUPS = Metric(
     "dataplane.partition.staleness.groups",
     "gauge",
     "{group}",
-    "Groups by lag, the number of weight versions between the reference and the group.",
+    "Groups by lag: the number of weight versions that they are behind the reference version.",
     {"partition": None, "lag": LAG_BUCKETS},
 )
 PARTITION_STALENESS_MAX = Metric(
     "dataplane.partition.staleness.max",
     "gauge",
     "{version}",
-    "Largest lag of a group in the partition; absent when no version is known.",
+    "Largest lag of a group in the partition. Absent if no version is known.",
     {"partition": None},
 )
 PARTITION_STALENESS_MEAN = Metric(
     "dataplane.partition.staleness.mean",
     "gauge",
     "{version}",
-    "Mean lag of the partition's groups; absent when no version is known.",
+    "Mean lag of the groups in the partition. Absent if no version is known.",
     {"partition": None},
 )
 PARTITION_STALENESS_REFERENCE = Metric(
     "dataplane.partition.staleness.reference",
     "gauge",
     "",
-    "1 for the origin of the reference version: published (the trainer told it) or newest_seen (the newest version "
-    "seen in the partition, so lags are lower bounds); absent when there is none.",
+    "1 for the origin of the reference version: published (by the trainer) or newest_seen (the newest version "
+    "seen in the partition; lags are then lower bounds). Absent if there is no reference version.",
     {"partition": None, "reference": ("published", "newest_seen")},
 )
 PARTITION_WEIGHT_VERSION_NEWEST = Metric(
     "dataplane.partition.weight_version.newest",
     "gauge",
     "",
-    "Newest weight version among the partition's groups; absent when none is known.",
+    "Newest weight version of a group in the partition. Absent if none is known.",
     {"partition": None},
 )
 PARTITION_WEIGHT_VERSION_OLDEST = Metric(
     "dataplane.partition.weight_version.oldest",
     "gauge",
     "",
-    "Oldest weight version among the partition's groups; absent when none is known.",
+    "Oldest weight version of a group in the partition. Absent if none is known.",
     {"partition": None},
 )
 PARTITION_WEIGHT_VERSION_REFERENCE = Metric(
     "dataplane.partition.weight_version.reference",
     "gauge",
     "",
-    "The weight version that lags are counted from; absent when none is known.",
+    "Reference version: the weight version from which lags are counted. Absent if none is known.",
     {"partition": None},
 )
 
-# Flow. Lower bounds: what comes and goes between two polls is not seen.
+# Flow. Lower bounds: a group that arrives and leaves between two polls is not counted.
 
 PARTITION_ARRIVED = Metric(
     "dataplane.partition.groups.arrived",
     "counter",
     "{group}",
-    "Groups that appeared since the exporter started; those of its first poll are not counted.",
+    "Groups that appeared since the exporter started. Groups seen by its first poll are not counted.",
     {"partition": None},
 )
 PARTITION_DEPARTED = Metric(
     "dataplane.partition.groups.departed",
     "counter",
     "{group}",
-    "Groups that disappeared while their controller lived, trained or evicted.",
+    "Groups that left the partition (trained or evicted) while their controller was alive.",
     {"partition": None},
 )
 PARTITION_LOST = Metric(
     "dataplane.partition.groups.lost",
     "counter",
     "{group}",
-    "Groups that disappeared with their controller.",
+    "Groups that were lost together with their controller.",
     {"partition": None},
 )
 PARTITION_RESIDENCE = Metric(
     "dataplane.partition.residence.duration",
     "histogram",
     "s",
-    "Time from a group's creation (or first sight) to its departure.",
+    "Time from a group's creation (or from when the exporter first saw it) to its departure.",
     {"partition": None},
     RESIDENCE_BOUNDS,
 )
@@ -294,32 +297,32 @@ PARTITION_DEPARTURE_LAG = Metric(
     "dataplane.partition.departure.lag",
     "histogram",
     "{version}",
-    "Lag of groups when they departed.",
+    "Lag of groups at the time they left the partition.",
     {"partition": None},
     LAG_BOUNDS,
 )
 
-# Storage units. Figures that a unit does not report are absent.
+# Storage units. A figure that a unit does not report is absent.
 
 STORAGE_INFO = Metric(
     "dataplane.storage.info",
     "gauge",
     "",
-    "1, with TransferQueue's id of the storage unit.",
+    "Always 1. The label unit_id is TransferQueue's id of the storage unit.",
     {"storage_unit": None, "unit_id": None},
 )
 STORAGE_CAPACITY = Metric(
     "dataplane.storage.capacity",
     "gauge",
     "{key}",
-    "Keys that the storage unit may hold; absent when unlimited.",
+    "Maximum number of keys in the storage unit. Absent if unlimited.",
     {"storage_unit": None},
 )
 STORAGE_KEYS = Metric(
     "dataplane.storage.keys",
     "gauge",
     "{key}",
-    "Keys that the storage unit holds.",
+    "Number of keys in the storage unit.",
     {"storage_unit": None},
 )
 STORAGE_MEMORY = Metric(
@@ -333,7 +336,7 @@ STORAGE_UTILIZATION = Metric(
     "dataplane.storage.utilization_ratio",
     "gauge",
     "1",
-    "Keys held divided by capacity; absent when the capacity is unlimited or unknown.",
+    "Keys in the storage unit divided by its capacity. Absent if the capacity is unlimited or unknown.",
     {"storage_unit": None},
 )
 
@@ -343,14 +346,14 @@ POLLS = Metric(
     "tq_exporter.polls",
     "counter",
     "{poll}",
-    "Polls that ended, by source and outcome.",
+    "Finished polls, by source and outcome.",
     {"source": SOURCES, "outcome": ("ok", "failed")},
 )
 POLLS_SKIPPED = Metric(
     "tq_exporter.polls.skipped",
     "counter",
     "{poll}",
-    "Polls that were due while the last one of the same source was still running.",
+    "Polls that were skipped because the previous poll of the same source was still running.",
     {"source": SOURCES},
 )
 REPLIES_REFUSED = Metric(
@@ -358,33 +361,33 @@ REPLIES_REFUSED = Metric(
     "counter",
     "{reply}",
     "Replies of the controller that were refused because they exceed a limit: metadata.max_reply_bytes or "
-    "metadata.max_rows. The partition is then missing here.",
+    "metadata.max_rows. The partition then has no metrics.",
     {"limit": ("reply_bytes", "rows")},
 )
 HTTP_REFUSED_LOGINS = Metric(
     "tq_exporter.http.refused_logins",
     "counter",
     "{request}",
-    "HTTP requests to the exporter that were refused because their user name or password is wrong.",
+    "HTTP requests to the exporter that were refused for a wrong user name or password.",
 )
 CONTROLLER_BUSY = Metric(
     "tq_exporter.controller.busy_ratio",
     "gauge",
     "1",
-    "Share of its time that the controller spends on this exporter, 0 to 1; absent before the first metadata poll.",
+    "Share of its time that the controller spends on this exporter, 0 to 1. Absent before the first metadata poll.",
 )
 BUILD_INFO = Metric(
     "tq_exporter.build.info",
     "gauge",
     "",
-    "1, with the exporter's version.",
+    "Always 1. The labels give the version and commit of the exporter and the version of Python.",
     {"version": None, "commit": None, "python_version": None},
 )
 OTLP_EXPORTS = Metric(
     "tq_exporter.otlp.exports",
     "counter",
     "{export}",
-    "Batches pushed over OTLP, by signal and outcome; absent for a signal that is not pushed.",
+    "Batches pushed over OTLP, by signal and outcome. Absent for a signal that is not pushed.",
     {"signal": ("metrics", "traces"), "outcome": ("ok", "failed")},
 )
 

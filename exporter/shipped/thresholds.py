@@ -55,32 +55,40 @@ class Threshold:
 
 
 THRESHOLDS: Final = (
-    Threshold("unavailable_fast_ratio", 0.2, "ratio of calls that fail as unavailable, over 5 and 2 minutes", 1.0),
-    Threshold("unavailable_slow_ratio", 0.05, "the same, over 1 hour and 5 minutes", 1.0),
-    Threshold("timeout_fast_ratio", 0.2, "ratio of calls that time out, over 5 and 2 minutes", 1.0),
-    Threshold("timeout_slow_ratio", 0.05, "the same, over 1 hour and 5 minutes", 1.0),
-    Threshold("client_failures", 3.0, "failed client calls within an hour below which the error ratios do not alert"),
-    Threshold("ping_slo_seconds", 0.25, "ping latency objective; keep it equal to the exporter's ping.slo"),
-    Threshold("ping_slo_objective", 0.9, "ratio of pings that must meet the objective, over 10 minutes", 1.0),
-    Threshold("stalled_seconds", 900.0, "age of the oldest ready group while nothing departs; above your longest step"),
-    Threshold("starved_groups_per_second", 0.0, "arrivals at or below which an empty queue means a starved trainer"),
+    Threshold(
+        "unavailable_fast_ratio", 0.2, "ratio of calls that fail with DataPlaneUnavailable, over 5 and 2 minutes", 1.0
+    ),
+    Threshold("unavailable_slow_ratio", 0.05, "the same over 1 hour and 5 minutes", 1.0),
+    Threshold("timeout_fast_ratio", 0.2, "ratio of calls that fail with DataPlaneTimeout, over 5 and 2 minutes", 1.0),
+    Threshold("timeout_slow_ratio", 0.05, "the same over 1 hour and 5 minutes", 1.0),
+    Threshold("client_failures", 3.0, "failed client calls in an hour; with fewer, the error ratio is ignored"),
+    Threshold("ping_slo_seconds", 0.25, "longest ping within the objective; keep it equal to the exporter's ping.slo"),
+    Threshold("ping_slo_objective", 0.9, "ratio of pings that must be that fast, over 10 minutes", 1.0),
+    Threshold(
+        "stalled_seconds", 900.0, "age of the oldest ready group while no group departs; set it above your longest step"
+    ),
+    Threshold(
+        "starved_groups_per_second", 0.0, "arrival rate at or below which an empty queue means a starved trainer"
+    ),
     Threshold(
         "starved_slow_ratio",
         0.25,
-        "arrival rate over 10 minutes relative to that over 6 hours, below which arrivals are slow",
+        "arrival rate over 10 minutes divided by that over 6 hours; below this, arrivals are slow",
         1.0,
     ),
-    Threshold("uncommitted_age_seconds", 3600.0, "age of an uncommitted group; above your longest generation"),
-    Threshold("incomplete_age_seconds", 1800.0, "age of a committed group that lacks keys"),
-    Threshold("staleness_versions", 4.0, "largest acceptable lag; your max_staleness_versions"),
-    Threshold("storage_used_ratio", 0.9, "keys of a storage unit relative to its capacity", 1.0),
+    Threshold("uncommitted_age_seconds", 3600.0, "age of an uncommitted group; set it above your longest generation"),
+    Threshold("incomplete_age_seconds", 1800.0, "age of a committed group with missing keys"),
+    Threshold("staleness_versions", 4.0, "largest acceptable lag; set it to your max_staleness_versions"),
+    Threshold("storage_used_ratio", 0.9, "keys of a storage unit divided by its capacity", 1.0),
     Threshold(
-        "storage_full_in_seconds", 3600.0, "time until a storage unit is full, at the growth of the last 30 minutes"
+        "storage_full_in_seconds",
+        3600.0,
+        "time until a storage unit is full, at the growth rate of the last 30 minutes",
     ),
-    Threshold("storage_full_above_ratio", 0.5, "used ratio below which the forecast does not alert", 1.0),
-    Threshold("restarts_per_hour", 3.0, "new controllers within an hour"),
+    Threshold("storage_full_above_ratio", 0.5, "storage utilization below which the forecast is ignored", 1.0),
+    Threshold("restarts_per_hour", 3.0, "new controllers in an hour"),
     Threshold("metadata_failed_ratio", 0.5, "ratio of metadata polls that fail, over 10 minutes", 1.0),
-    Threshold("controller_busy_ratio", 0.02, "ratio of the controller's time that is spent on the exporter", 1.0),
+    Threshold("controller_busy_ratio", 0.02, "share of its time that the controller spends on the exporter", 1.0),
     Threshold("otlp_failed_ratio", 0.5, "ratio of OTLP pushes that fail, over 15 minutes", 1.0),
     Threshold("malformed_rows", 0.0, "rows of a partition with an unreadable tag"),
 )
@@ -90,7 +98,7 @@ _BY_NAME: Final = {threshold.name: threshold for threshold in THRESHOLDS}
 
 _HEAD: Final = """\
 # Written by tq-exporter; the defaults come from exporter/shipped/thresholds.py.
-# The numbers that the alerts compare with. `tq-exporter rules --set name=value -o DIR` writes this file with others.
+# The thresholds of the alerts. To change one: `tq-exporter rules --set name=value -o DIR` writes this file anew.
 groups:
   - name: tq-thresholds
     rules:

@@ -67,15 +67,15 @@ SCENARIO_OF_ALERT = {
 """The scenario in which each alert's query must return data. ``before``: before any rule was evaluated."""
 
 SCENARIO_OF_PANEL = {
-    "Full in": "stale and stalled",
-    "Errors of the exporter's own calls": "unavailable",
+    "Time until full": "stale and stalled",
+    "Errors of the exporter's calls": "unavailable",
     "Errors by type": "unavailable",
-    "Failed share by operation": "unavailable",
-    "Share that finds the data plane gone": "unavailable",
-    "Share that times out": "silent",
-    "Firing": "unavailable",
+    "Error ratio by operation": "unavailable",
+    "Unavailable ratio": "unavailable",
+    "Timeout ratio": "silent",
+    "Firing alerts": "unavailable",
 }
-"""Panels without data in a healthy run. All others must show data in the normal scenario."""
+"""Panels that have no data in a healthy run. All others must have data in the normal scenario."""
 
 
 def panel_queries() -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The checker rejects queries for what nothing emits, and every rule passes it."""
+"""The checker refuses a metric that does not exist, and every rule passes it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CHECKER = Checker(rules.recorded())
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
-        ("dataplane_upp", "nothing emits"),
-        ("dataplane_ping_duration_seconds", "nothing emits"),
+        ("dataplane_upp", "there is no metric"),
+        ("dataplane_ping_duration_seconds", "there is no metric"),
         ('dataplane_up{partition="train"}', "no label partition"),
         ('dataplane_discovery_state{state="gone"}', "never 'gone'"),
         ('dataplane_discovery_state{state=~"found|gone"}', "never 'gone'"),
@@ -27,7 +27,7 @@ CHECKER = Checker(rules.recorded())
         ("histogram_quantile(0.9, sum by (job) (rate(dataplane_ping_duration_seconds_bucket[5m])))", "needs le"),
         ("rate(dataplane_errors_total)", "expected type"),
         ("sum by (", "unclosed"),
-        ("scalar(tq:threshold:nonsense)", "nothing emits"),
+        ("scalar(tq:threshold:nonsense)", "there is no metric"),
     ],
 )
 def test_a_wrong_query_is_refused(query: str, complaint: str) -> None:

@@ -14,16 +14,16 @@ from tests.faults.report import provenance
 __all__ = ["FAULTS", "section", "write_calls", "write_leaks"]
 
 FAULTS: Final[Mapping[str, str]] = {
-    "controller stopped": "The same client works when it runs on.",
-    "controller killed": "Close the client; make a new one when TransferQueue runs again.",
-    "controller replaced": "Close the client and make a new one: this one never touches the new controller.",
-    "storage unit stopped": "The same client works when it runs on.",
-    "storage unit killed": "TransferQueue replaces no storage unit: start TransferQueue anew, then make a new client.",
-    "all storage killed": "The same.",
+    "controller stopped": "Keep the client: it works again when the controller continues.",
+    "controller killed": "Close the client. Make a new one when TransferQueue runs again.",
+    "controller replaced": "Close the client and make a new one. The old client never connects to the new controller.",
+    "storage unit stopped": "Keep the client: it works again when the storage unit continues.",
+    "storage unit killed": "TransferQueue cannot replace a unit. Restart TransferQueue, then make a new client.",
+    "all storage killed": "As above.",
     "client closed": "Make a new client.",
-    "Ray gone": "Close the client; make a new one, in a new process, when Ray and TransferQueue run again.",
+    "Ray gone": "Close the client. When Ray and TransferQueue run again, make a new one in a new process.",
 }
-"""Each fault with the remedy that its error names, in the order of the columns."""
+"""Each fault and the remedy that the error names, in the order of the columns."""
 
 _CALLS: Final = (*CALLS, "attach", "close")
 
@@ -31,10 +31,10 @@ _HEAD: Final = """\
 
 # Reliability: the client
 
-What each call of `TransferQueueDataPlaneClient` ends in under each fault, and how long it took. Calls that a fault
-concerns had a deadline (`timeout_s`) of 0.3 s, and of 0.5 s where Ray is gone; all others had 60 s and worked (ok).
-The names are those of `dataplane.errors` without `DataPlane`. No call raised anything else, and each error of a call
-that changes something said "outcome unknown", unless the call was refused at once. "Attach" is a new client.
+The result of each call of `TransferQueueDataPlaneClient` under each fault, and its duration. Calls that the fault
+affects had a deadline (`timeout_s`) of 0.3 s, or of 0.5 s if Ray is gone. All others had 60 s and succeeded (ok). The
+error names are those of `dataplane.errors` without `DataPlane`. No call raised another error. The error of a call that
+changes something says "outcome unknown", unless the call was refused immediately. `attach` builds a new client.
 """
 
 
@@ -60,10 +60,14 @@ def section(folder: Path) -> str:
         lines += [_HEAD, _origin(records), ""]
         lines += [f"| call | {' | '.join(faults)} |", "|---" * (len(faults) + 1) + "|"]
         lines += [f"| `{name}` | {' | '.join(_cell(calls[fault].get(name)) for fault in faults)} |" for name in _CALLS]
-        lines += ["", "| fault | what the error says about the next call, and what was then seen |", "|---|---|"]
+        lines += ["", "| fault | remedy that the error names; the test checks that it works |", "|---|---|"]
         lines += [f"| {fault} | {FAULTS[fault]} |" for fault in faults]
     if leaks:
-        lines += ["", "What 1,000 timeouts from four threads left behind, after 200 to warm up:", ""]
+        lines += [
+            "",
+            "Growth of the process after 1,000 timeouts from four threads, after a warm-up of 200 timeouts:",
+            "",
+        ]
         lines += ["| calls that timed out | threads | descriptors | RSS |", "|---|---|---|---|"]
         lines += [
             f"| {what} | {grown['threads']:+} | {grown['descriptors']:+} | {grown['rss_bytes'] / 2**20:+.1f} MiB |"
@@ -83,7 +87,7 @@ def _origin(records: list[dict[str, Any]]) -> str:
     def all_of(key: str) -> str:
         return " and ".join(sorted({record[key] for record in records}))
 
-    return f"Seen on {all_of('date')} at commit {all_of('commit')}, with {all_of('versions')}."
+    return f"Run on {all_of('date')} at commit {all_of('commit')}, with {all_of('versions')}."
 
 
 def _write(folder: str | None, record: dict[str, Any]) -> None:

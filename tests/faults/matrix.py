@@ -66,7 +66,7 @@ class Phase:
         up: ``dataplane_up`` at the end.
         discovery: The discovery states in order.
         errors: ``operation type`` to the number of errors in this phase.
-        withdrawn: Series that existed when the row began and do not now.
+        not_shown: Series that existed when the row began and do not now.
         healthz: Every status of ``/healthz``.
         readyz: Every status of ``/readyz``.
         intervals: Ping intervals until the expected state.
@@ -78,7 +78,7 @@ class Phase:
     up: float
     discovery: list[str] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
-    withdrawn: list[str] = field(default_factory=list)
+    not_shown: list[str] = field(default_factory=list)
     healthz: list[int] = field(default_factory=list)
     readyz: list[int] = field(default_factory=list)
     intervals: int = 0
@@ -293,14 +293,14 @@ class Row:
             phase.discovery.append(state)
         times = "dataplane_source_last_success_timestamp_seconds"
         gone = self._before.by(times, "source").keys() - seen.by(times, "source").keys()
-        assert not gone, self._explain(f"the time of the last success is withdrawn: {sorted(gone)}")
+        assert not gone, self._explain(f"the time of the last success is not shown any more: {sorted(gone)}")
         surprises = set(self._grown(seen, self._mark)) - self._allowed
         assert not surprises, self._explain(f"errors that must not be counted: {sorted(surprises)}")
         return seen
 
     def _finish(self, phase: Phase, seen: Exposition) -> None:
         phase.errors = {f"{operation} {kind}": n for (operation, kind), n in self._grown(seen, self._mark).items()}
-        phase.withdrawn = _withdrawn(self._before, seen)
+        phase.not_shown = _not_shown(self._before, seen)
         self._record.phases.append(phase)
         self._mark = seen
         self._marked_at = time.monotonic()
@@ -381,8 +381,8 @@ def _subjects(seen: Exposition, label: str) -> dict[str, set[str]]:
     return found
 
 
-def _withdrawn(before: Exposition, now: Exposition) -> list[str]:
-    """Describe the series that are gone: ``partition resident (all 12)``, or the names where only some are gone."""
+def _not_shown(before: Exposition, now: Exposition) -> list[str]:
+    """Return what is not exposed any more: ``partition resident (all 12)``, or the names if only some are gone."""
     lines = []
     for label, noun in (("partition", "partition"), ("storage_unit", "storage unit")):
         old, new = _subjects(before, label), _subjects(now, label)

@@ -23,29 +23,28 @@ _HEAD = """\
 
 # Reliability: the fault matrix
 
-What the exporter says while the system around it fails, and how it comes back. Every row is one run on a real Ray
-with a real TransferQueue and a real `tq-exporter run` process that pings every 2 s and lists the partitions and asks
-the storage units every second; it passed, that is: exactly this was demanded, no more and no less was seen, and it
-lasted (for four more listings; one counts as fresh until three are missed).
+What the exporter reports while parts of the system fail, and how it recovers. Every row is one run with a real Ray, a
+real TransferQueue and a real `tq-exporter run` process. The exporter pings every 2 s. It lists the partitions and polls
+the storage units every second. Every row is a test that passed: the exporter reported exactly what the test expects,
+and this state lasted for four more listings. A listing stays fresh until three listings in a row are missed.
 
-    make faults                                     # all rows, and this page
-    pytest tests/faults                             # one load per fault, as CI does
-    pytest tests/faults --all-loads -k controller   # every load of some faults
+    make faults                                     # run all rows and write this page
+    pytest tests/faults                             # one load per fault, as in CI
+    pytest tests/faults --all-loads -k controller   # all loads of some faults
 
-How to read it:
+How to read the tables:
 
-- **load**: what the data plane carries. `idle`: two groups. `10,000 keys`: as many groups of one key. `under load`:
+- **load**: the contents of the data plane. `idle`: two groups. `10,000 keys`: 10,000 groups of one key. `under load`:
   two groups, and a client that puts, claims, gets and clears in a loop.
-- **after**: intervals of a ping (2 s) until all that the row says was so; in brackets seconds, on the machine of
-  this run.
-  All of it is demanded within 10 intervals unless the test says another number; after a fault that needs a new
-  controller, within 3 look-ups from when that one is there.
-- **errors**: growth of `dataplane_errors_total`, as operation, error type and number at the end of the phase. Every
-  other error counter stood still; the row fails at the first scrape where one has not.
-- **withdrawn**: gauges that were exposed before and are not now. What is not named stayed.
-- **health**: every status that `/healthz` and `/readyz` gave, asked at each scrape.
-- Below each fault's own line stands what was done next, until all was well again: the same exporter process saw a new
-  partition, the job put, listed and read rows, a client under load went on, and no error was counted any more.
+- **after**: number of ping intervals (2 s) until everything in the row was true. In brackets: seconds on the machine
+  of this run. The limit is 10 intervals, unless the test sets another. After a fault that needs a new controller, the
+  limit is 3 runs of discovery after the new controller is up.
+- **errors**: increase of `dataplane_errors_total`, as operation, error type and number, at the end of the phase. All
+  other error counters stayed the same; otherwise the row fails at the next scrape.
+- **not shown**: gauges that were exposed before and are not exposed now. All others stayed.
+- **health**: every status that `/healthz` and `/readyz` returned; they are requested at each scrape.
+- The line of the fault is followed by the actions until recovery. After recovery the same exporter process saw a new
+  partition, the job put, listed and read rows, a client under load continued, and no more errors were counted.
 """
 
 
@@ -68,11 +67,11 @@ def render(records: Iterable[dict[str, Any]]) -> str:
     for record in rows:
         by_fault.setdefault(record["fault"], []).append(record)
     lines = [_HEAD, _origin(rows), ""]
-    lines += ["| fault | loads | errors that it counts | back after (intervals) |", "|---|---|---|---|"]
+    lines += ["| fault | loads | errors counted | recovered after (intervals) |", "|---|---|---|---|"]
     lines += [_summary(fault, records) for fault, records in by_fault.items()]
     for fault, group in by_fault.items():
         lines += ["", f"## {fault[0].upper()}{fault[1:]}", "", f"`{group[0]['test']}`", ""]
-        lines += ["| load | what was done | up | discovery | errors | withdrawn | health | after |"]
+        lines += ["| load | action | up | discovery | errors | not shown | health | after |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
         group.sort(key=lambda record: LOADS.index(record["load"]))
         for record in group:
@@ -87,7 +86,7 @@ def _origin(rows: Sequence[dict[str, Any]]) -> str:
     def all_of(key: str) -> str:
         return " and ".join(sorted({row[key] for row in rows}))
 
-    return f"{len(rows)} rows, seen on {all_of('date')} at commit {all_of('commit')}, with {all_of('versions')}."
+    return f"{len(rows)} rows, run on {all_of('date')} at commit {all_of('commit')}, with {all_of('versions')}."
 
 
 def _summary(fault: str, records: Sequence[dict[str, Any]]) -> str:
@@ -99,14 +98,14 @@ def _summary(fault: str, records: Sequence[dict[str, Any]]) -> str:
 
 
 def _phase(load: str, fault: str, phase: dict[str, Any]) -> str:
-    lookups = f", look-ups: {phase['lookups']}" if phase["lookups"] else ""
+    lookups = f", discoveries: {phase['lookups']}" if phase["lookups"] else ""
     cells = (
         load,
         phase["name"] or fault,
         f"{phase['up']:g}",
         " → ".join(phase["discovery"]),
         _listed(f"{error} {count}" for error, count in sorted(phase["errors"].items())),
-        _listed(phase["withdrawn"]),
+        _listed(phase["not_shown"]),
         f"{_codes(phase['healthz'])} / {_codes(phase['readyz'])}",
         f"{phase['intervals']} ({phase['seconds']:.1f} s{lookups})",
     )

@@ -173,7 +173,10 @@ def test_a_huge_reply_takes_bounded_memory_and_gives_it_back(
             proxy.heal()
             row.recover(cluster, "replies are the controller's own", restarts=0, lookups=FILE_LOOKUPS)
         grown, kept = peak() - before, row.exporter.process.memory_info().rss - before
-        row.note(f"memory: {before >> 20} MB before, at most {grown >> 20} MB more, {kept >> 20} MB of that kept")
+        row.note(
+            f"memory: {before >> 20} MB before, "
+            f"at most {grown >> 20} MB more during the fault, {kept >> 20} MB more after it"
+        )
         # Mainly the size of one reply. On a busy machine the next reply may start before the last one's memory is
         # freed.
         assert grown <= 2 * REPLY_BYTES + 64 * 2**20

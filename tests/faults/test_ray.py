@@ -100,7 +100,7 @@ def test_without_its_raylet_transfer_queue_goes_on(home: Home, begin: Begin) -> 
     with begin(home.cluster, "--ray-address", home.cluster.ray_address) as row:
         home.kill("raylet")
         row.expect(up=1, discovery="found", partitions=True, storage=UNITS, lasting=LONG)
-        row.note(f"Controller and storage units run on without the raylet, here for {LONG} s and more.")
+        row.note(f"Controller and storage units continue without the raylet, here for at least {LONG} s.")
         cluster = home.move_in()
         errors = [*GONE.items(), GONE_AMID_A_ROUND, *UNIT_GONE.items()]
         row.recover(cluster, "a new Ray", restarts=1, errors=errors, storage=UNITS)
@@ -110,7 +110,7 @@ def test_without_its_raylet_transfer_queue_goes_on(home: Home, begin: Begin) -> 
 def test_without_its_gcs_transfer_queue_goes_on_until_ray_ends_it(home: Home, begin: Begin) -> None:
     with begin(home.cluster, "--ray-address", home.cluster.ray_address) as row:
         home.kill("gcs_server")
-        row.note(f"Ray ends its processes {OUTLIVES_GCS_S} s after their GCS here, a minute after it by default.")
+        row.note(f"Ray stops its processes {OUTLIVES_GCS_S} s after the GCS is gone. The default is a minute.")
         row.expect(up=1, discovery="found", partitions=True, storage=UNITS)
         errors = {**GONE, **UNIT_GONE}
         tolerated = [GONE_AMID_A_ROUND]

@@ -200,6 +200,6 @@ def test_the_notes_say_how_to_look(installed: dict[str, Stage]) -> None:
     for name, stage in installed.items():
         assert "kubectl --namespace training port-forward service/" in stage.notes, name
         assert f"helm test {name}" in stage.notes
-    assert "Nothing scrapes it yet" in installed["default"].notes
-    assert "Nothing scrapes it yet" not in installed["full"].notes
+    assert "Prometheus does not scrape it yet" in installed["default"].notes
+    assert "Prometheus does not scrape it yet" not in installed["full"].notes
     assert "Ray head pod" in installed["sidecar"].notes

@@ -69,5 +69,5 @@ def test_unknown_names_are_refused_with_those_that_there_are() -> None:
     threshold, alert = install_or_fail(
         steps("a", rule(thresholds={"staleness": 2})), steps("b", rule(disabled=["DataPlaneLots"]))
     )
-    assert "prometheusRule.thresholds.staleness is no threshold; choose from unavailable_fast_ratio, " in threshold
-    assert "prometheusRule.disabled: DataPlaneLots is no alert; choose from DataPlaneLost, " in alert
+    assert "prometheusRule.thresholds.staleness is not a threshold; choose from unavailable_fast_ratio, " in threshold
+    assert "prometheusRule.disabled: DataPlaneLots is not an alert; choose from DataPlaneLost, " in alert

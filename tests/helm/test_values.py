@@ -23,7 +23,7 @@ _WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"image": {"digest": "latest"}}, "/image/digest': 'latest' does not match pattern", "no digest"),
     ({"prometheusRule": {"thresholds": {"staleness_versions": "2"}}}, "want number", "a threshold in quotes"),
     ({"podMonitor": {"interval": "15"}}, "/podMonitor/interval': '15' does not match pattern", "no unit"),
-    ({"config": {"discovery": None}}, "config.discovery: say where TransferQueue is, with ray_address", "no discovery"),
+    ({"config": {"discovery": None}}, "config.discovery: set how to find TransferQueue: ray_address", "no discovery"),
 ]
 
 

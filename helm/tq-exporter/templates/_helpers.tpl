@@ -25,7 +25,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "tq-exporter.otherLabels" . }}
 {{- end }}
 
-{{/* The labels that select nothing. */}}
+{{/* Labels that no selector uses. */}}
 {{- define "tq-exporter.otherLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -35,7 +35,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* The labels of the pod of `helm test`, which must not be taken for the exporter. */}}
+{{/* Labels of the pod of `helm test`. The exporter's selectors must not match it. */}}
 {{- define "tq-exporter.testLabels" -}}
 app.kubernetes.io/name: {{ include "tq-exporter.name" . | trunc 58 | trimSuffix "-" }}-test
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -69,9 +69,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "tq-exporter.config" -}}
 {{- $discovery := default (dict) .Values.config.discovery }}
 {{- if not (or $discovery.ray_address $discovery.file $discovery.controller .Values.extraArgs .Values.extraEnv .Values.extraEnvFrom) }}
-{{- fail "config.discovery: say where TransferQueue is, with ray_address (ray://HEAD-SERVICE:10001), file or controller" }}
+{{- fail "config.discovery: set how to find TransferQueue: ray_address (ray://HEAD-SERVICE:10001), file or controller" }}
 {{- end }}
-{{- /* The Service's names: beside IP addresses, which Prometheus and the kubelet use, the exporter answers to names it knows. */}}
+{{- /* The exporter refuses unknown host names, so it must know the Service's. Prometheus and the kubelet use IP addresses. */}}
 {{- $service := include "tq-exporter.fullname" . }}
 {{- $hosts := list $service }}
 {{- range list "" ".svc" ".svc.cluster.local" }}
@@ -105,7 +105,7 @@ args:
   - {{ . | quote }}
   {{- end }}
 env:
-  # Services of this name in the namespace must not look like settings, nor may Ray report its use.
+  # Ray must not report usage statistics.
   - name: RAY_USAGE_STATS_ENABLED
     value: "0"
   - name: HOME
@@ -204,13 +204,13 @@ httpHeaders:
 {{- end }}
 {{- end }}
 
-{{/* What a ServiceMonitor's endpoint and a PodMonitor's have in common. */}}
+{{/* Common part of the endpoint of a ServiceMonitor and a PodMonitor. */}}
 {{- define "tq-exporter.endpoint" -}}
 path: /metrics
 interval: {{ .interval }}
 scrapeTimeout: {{ .scrapeTimeout }}
 scheme: {{ .scheme }}
-# The label `run` and the build of each exporter are in target_info.
+# The exporter's own `run` label and version are in target_info.
 honorLabels: false
 {{- with .tlsConfig }}
 tlsConfig:
