@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from dataplane import conventions
+from dataplane.metrics import MAX_PARTITIONS
 from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress
 from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
 
@@ -182,7 +183,7 @@ class Config(msgspec.Struct, frozen=True):
     storage: Storage = Storage()
     partitions: dict[str, Partition] = {}
     default_convention: ConventionName = conventions.AUTO
-    max_partitions: Annotated[int, Meta(ge=1, le=1000)] = 100
+    max_partitions: Annotated[int, Meta(ge=1, le=1000)] = MAX_PARTITIONS
     weight_versions: Annotated[int, Meta(ge=0, le=16)] = 16
     otlp: Otlp = Otlp()
     web: Web = Web()

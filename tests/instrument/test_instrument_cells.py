@@ -18,12 +18,12 @@ class _Lock:
         self._lock = threading.Lock()
         self._waited = waited
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
         if not self._lock.acquire(blocking=False):
             self._waited.set()
             self._lock.acquire()
 
-    def __exit__(self, *error: object) -> None:
+    def release(self) -> None:
         self._lock.release()
 
 
