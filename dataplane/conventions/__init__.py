@@ -1,14 +1,15 @@
 """Tag conventions: how producers stamp their rows. One file each; this is the registry of them all.
 
-A convention is a :class:`~dataplane.conventions.base.Convention` object. :func:`register` adds one, for example to a
-program of your own; those that ship are in ``_registry`` below.
+A convention is a :class:`~dataplane.conventions.base.Convention` object. Every module of this package that defines
+``CONVENTION`` ships one. :func:`register` adds another, for example to a program of your own.
 """
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
 from dataplane.conventions.base import COMMON_FIELDS, Account, Convention, Group, KeyRule
-from dataplane.conventions.nemo_rl import NemoRL
-from dataplane.conventions.recovery import Recovery
 from dataplane.conventions.registry import AUTO, Registry
-from dataplane.conventions.verl import Verl
 from dataplane.tags import TagSchema
 
 __all__ = [
@@ -27,9 +28,15 @@ __all__ = [
     "unregister",
 ]
 
-# In the order in which ``auto`` asks them: verl's prompt marker or step range settles it, then any tag that only
-# ``recovery`` has. NeMo RL's rows carry a version or nothing.
-_registry = Registry((Verl(), Recovery(), NemoRL()))
+
+def _shipped() -> Iterator[Convention]:
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        convention = getattr(importlib.import_module(module.name), "CONVENTION", None)
+        if convention is not None:
+            yield convention
+
+
+_registry = Registry(_shipped())
 
 names = _registry.names
 check = _registry.check

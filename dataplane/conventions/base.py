@@ -132,6 +132,7 @@ class Convention(ABC):
 
     Attributes:
         name: What a configuration calls it.
+        rank: ``auto`` asks conventions in ascending order. One that recognises every partition has a high rank.
         fields: The tags that it reads beyond :data:`COMMON_FIELDS`, and their types. No other tag is decoded.
         group_tag: The tag that states a row's group.
         key_rule: Where no tag states it. None makes each such row a group of its own.
@@ -139,6 +140,7 @@ class Convention(ABC):
     """
 
     name: str
+    rank: int = 0
     fields: Mapping[str, Any] = {}
     group_tag: str = "group_id"
     key_rule: KeyRule | None = None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET
 
 from dataplane.conventions.base import Account, Convention, KeyRule
 from dataplane.tags import Tag
 
-__all__ = ["NemoRL"]
+__all__ = ["CONVENTION", "NemoRL"]
 
 
 def _group_id(key: str, tag: Tag) -> str:
@@ -22,6 +22,7 @@ class NemoRL(Convention):
     """A row without the version that other rows of its partition have is a write in progress, or one that failed."""
 
     name = "nemo-rl"
+    rank = 100
     key_rule = KeyRule(_group_id, "_g")
 
     def recognises(self, tags: Collection[Tag]) -> bool:
@@ -38,3 +39,6 @@ class NemoRL(Convention):
         group.add(
             count, readable, tag.weight_version, tag.expected_num_keys, tag.num_keys, tag.created_at, tag.size_bytes
         )
+
+
+CONVENTION: Final = NemoRL()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET
 
 from dataplane.conventions.base import Account, Convention
 from dataplane.tags import Tag, is_bare, to_bool
 
-__all__ = ["Recovery"]
+__all__ = ["CONVENTION", "Recovery"]
 
 
 class Recovery(Convention):
@@ -21,6 +21,7 @@ class Recovery(Convention):
     """
 
     name = "recovery"
+    rank = 20
     fields: Mapping[str, Any] = {"committed": bool}
 
     def recognises(self, tags: Collection[Tag]) -> bool:
@@ -55,3 +56,6 @@ class Recovery(Convention):
         group.add(
             count, readable, tag.weight_version, tag.expected_num_keys, tag.num_keys, tag.created_at, tag.size_bytes
         )
+
+
+CONVENTION: Final = Recovery()

@@ -15,15 +15,14 @@ AUTO: Final = "auto"
 
 
 class Registry:
-    """Conventions, in the order in which ``auto`` asks them. The last one recognises whatever is left.
+    """Conventions, in the order of their rank, in which ``auto`` asks them. The last one recognises all partitions.
 
     Attributes:
         schema: The tags that they read. Replaced when a convention comes or goes.
     """
 
     def __init__(self, conventions: Iterable[Convention]) -> None:
-        self._conventions = tuple(conventions)
-        self.schema = _schema(self._conventions)
+        self._replace(conventions)
 
     def names(self) -> tuple[str, ...]:
         """Return ``auto`` and the names of all conventions, sorted."""
@@ -48,7 +47,7 @@ class Registry:
         return next(convention for convention in self._conventions if convention.recognises(tags))
 
     def register(self, convention: Convention) -> None:
-        """Add a convention, which ``auto`` asks before all others. Do it before anything is listed.
+        """Add a convention, which ``auto`` asks before the others of its rank. Do it before anything is listed.
 
         Raises:
             ValueError: There is one of that name.
@@ -61,9 +60,10 @@ class Registry:
         """Remove the convention called *name*, if there is one."""
         self._replace(tuple(convention for convention in self._conventions if convention.name != name))
 
-    def _replace(self, conventions: tuple[Convention, ...]) -> None:
-        self.schema = _schema(conventions)
-        self._conventions = conventions
+    def _replace(self, conventions: Iterable[Convention]) -> None:
+        ordered = tuple(sorted(conventions, key=lambda convention: convention.rank))
+        self.schema = _schema(ordered)
+        self._conventions = ordered
 
 
 def _schema(conventions: Iterable[Convention]) -> TagSchema:

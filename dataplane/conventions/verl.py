@@ -10,7 +10,7 @@ from msgspec import UNSET
 from dataplane.conventions.base import Convention, Group, KeyRule
 from dataplane.tags import Int, Tag
 
-__all__ = ["Verl"]
+__all__ = ["CONVENTION", "Verl"]
 
 _UNFINISHED: Final = frozenset({"", "pending", "running"})
 
@@ -34,6 +34,7 @@ class Verl(Convention):
     """
 
     name = "verl"
+    rank = 10
     fields: Mapping[str, Any] = {"is_prompt": bool, "min_global_steps": Int | None, "status": str}
     key_rule = KeyRule(_group_id, "_")
     group_type = _PromptGroup
@@ -69,3 +70,6 @@ class Verl(Convention):
         if group.prompt_status is not None:
             group.committed = group.prompt_status == "finished"
             group.failed = group.prompt_status == "failure"
+
+
+CONVENTION: Final = Verl()

@@ -1,29 +1,4 @@
-"""The errors that a data plane client raises (:mod:`.types`), and what becomes which (:mod:`.translation`)."""
+"""The errors that a data plane client raises: :mod:`.types`. How exceptions become them: :mod:`.translation`."""
 
-from dataplane.errors.types import (
-    ERROR_TYPES,
-    OTHER_ERROR_TYPE,
-    DataPlaneBadRequest,
-    DataPlaneClearError,
-    DataPlaneError,
-    DataPlaneNotReady,
-    DataPlaneReadError,
-    DataPlaneTimeout,
-    DataPlaneUnavailable,
-    DataPlaneWriteError,
-    error_type,
-)
-
-__all__ = [
-    "ERROR_TYPES",
-    "OTHER_ERROR_TYPE",
-    "DataPlaneBadRequest",
-    "DataPlaneClearError",
-    "DataPlaneError",
-    "DataPlaneNotReady",
-    "DataPlaneReadError",
-    "DataPlaneTimeout",
-    "DataPlaneUnavailable",
-    "DataPlaneWriteError",
-    "error_type",
-]
+from dataplane.errors.types import *  # noqa: F403 - all that it declares public
+from dataplane.errors.types import __all__ as __all__
