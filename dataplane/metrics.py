@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from dataplane.errors import ERROR_TYPES, OTHER_ERROR_TYPE
+from dataplane.labels import LAG_BOUNDS
 from dataplane.operations import OPERATIONS
 from dataplane.semconv import (
     ERROR_TYPE,
@@ -24,9 +25,6 @@ __all__ = [
     "CLIENT_METRICS",
     "CLIENT_OPERATIONS",
     "ERROR_TYPE_VALUES",
-    "LAG_BOUNDS",
-    "MAX_PARTITIONS",
-    "OTHER_PARTITION",
     "Kind",
     "Metric",
 ]
@@ -38,16 +36,6 @@ ERROR_TYPE_VALUES: Final = (*ERROR_TYPES, OTHER_ERROR_TYPE)
 
 CLIENT_OPERATIONS: Final = tuple(OPERATIONS)
 """The closed value set of the client's operations: the names of its public methods."""
-
-
-LAG_BOUNDS: Final = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
-"""Upper bounds of a lag histogram, weight versions; up to 8 they are the edges of the attribute ``lag``."""
-
-MAX_PARTITIONS: Final = 100
-"""How many partition names become attribute values, unless the exporter is configured otherwise."""
-
-OTHER_PARTITION: Final = "other"
-"""The attribute value under which partitions past the limit are summed."""
 
 
 @dataclass(frozen=True)

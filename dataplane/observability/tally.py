@@ -6,7 +6,8 @@ import threading
 from bisect import bisect_left
 from typing import Any
 
-from dataplane.metrics import CLIENT_OPERATION_DURATION, MAX_PARTITIONS, OTHER_PARTITION
+from dataplane.labels import MAX_PARTITIONS, OTHER_PARTITION
+from dataplane.metrics import CLIENT_OPERATION_DURATION
 from dataplane.operations import OPERATIONS, Operation
 from dataplane.semconv import (
     ERROR_TYPE,

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from dataplane import conventions
-from dataplane.metrics import MAX_PARTITIONS
+from dataplane.labels import MAX_PARTITIONS
 from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress
 from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
 

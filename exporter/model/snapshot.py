@@ -13,7 +13,7 @@ import msgspec
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
-from dataplane.metrics import LAG_BOUNDS, OTHER_PARTITION
+from dataplane.labels import LAG_BOUNDS, OTHER_PARTITION
 
 __all__ = [
     "ALL_PARTITIONS",
