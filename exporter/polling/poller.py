@@ -112,10 +112,10 @@ class Poller:
     def stop(self, timeout_s: float) -> bool:
         """Stop the loop, end a look-up in flight, and wait; return whether every thread has ended."""
         deadline = self._clock.monotonic() + timeout_s
-        with self._lock:
-            self._stopping.set()
-            workers = [slot.worker for slot in self._slots.values()]
+        self._stopping.set()
         self._wake.set()
+        with self._lock:
+            workers = [slot.worker for slot in self._slots.values()]
         self._look_up.close()
         for worker in workers:
             worker.stop()

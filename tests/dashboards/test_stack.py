@@ -36,15 +36,16 @@ def folder() -> Iterator[Path]:
 
 
 def start(folder: Path, *arguments: str, **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "exporter.demo.stack", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=(folder / "out").open("w"),
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "TMPDIR": str(folder), **env},
-        start_new_session=True,
-        text=True,
-    )
+    with (folder / "out").open("w") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "exporter.demo.stack", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(folder), **env},
+            start_new_session=True,
+            text=True,
+        )
 
 
 def processes_of(mark: str) -> list[str]:
