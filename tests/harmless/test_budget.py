@@ -27,12 +27,12 @@ def make() -> Iterator[Make]:
 
     def one(share: float, stall_s: float) -> Fixture:
         made.append(Fixture(Config(metadata=Metadata(max_controller_share=share, max_controller_stall=stall_s))))
+        made[-1].poller.start(loop=False)
         return made[-1]
 
     yield one
-    for slot in (slot for fixture in made for slot in fixture.poller._slots.values()):
-        slot.worker.stop()
-        assert slot.worker.join(10)
+    for fixture in made:
+        assert fixture.poller.stop(10.0)
 
 
 def spend(at: Fixture, seconds: float) -> float:
