@@ -32,7 +32,7 @@ class _Record:
     awaited: bool = False
     up: bool | None = None
     last_success: float | None = None
-    answered_at: float | None = None  # monotonic; also set when a part of the answer was missing or a ping failed
+    answered_at: float | None = None  # monotonic; also set after a partial answer or a failed ping
     duration: float | None = None
     interval: float | None = None
     detail: str = ""
@@ -46,7 +46,7 @@ class SourceHealth:
         recorder: Counts polls, errors and refused replies.
         clock: Tells the time.
         sources: The sources that are listed even while they are not scheduled, in order.
-        on_demand: Those of them that have no interval.
+        on_demand: The ones among them without an interval.
     """
 
     def __init__(self, recorder: Recorder, clock: Clock, sources: Iterable[str], on_demand: Iterable[str]) -> None:
@@ -118,7 +118,7 @@ class SourceHealth:
         )
 
     def restart(self) -> None:
-        """Forget all but the times of the last successes: another controller is polled from now on, or none."""
+        """Forget all but the times of the last successes, since another controller or none is polled from now on."""
         for name, record in self._records.items():
             if not record.on_demand:
                 self._records[name] = _Record(last_success=record.last_success)
