@@ -67,7 +67,7 @@ class _LookUp:
         threading.Thread(target=self._run, name="dataplane-resolver", daemon=True).start()
 
     def is_old(self) -> bool:
-        """Return whether the answer is unused and too old."""
+        """Return whether the answer is too old to use, since no caller waited for it."""
         return self._ended_at is not None and time.monotonic() - self._ended_at > _KEPT_S
 
     def _run(self) -> None:
