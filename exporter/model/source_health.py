@@ -44,7 +44,7 @@ class SourceHealth:
 
     Args:
         recorder: Counts polls, errors and refused replies.
-        clock: Tells the time.
+        clock: The clock.
         sources: The sources that are listed even while they are not scheduled, in order.
         on_demand: The ones among them without an interval.
     """
@@ -174,7 +174,7 @@ class ControllerTime:
     """The share of its time that the controller spends on this exporter, over the last minutes.
 
     Args:
-        clock: Tells the time.
+        clock: The clock.
 
     Attributes:
         interval: Seconds between metadata polls, which cost most. The share is averaged over at least this time. None

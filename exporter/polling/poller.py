@@ -59,7 +59,7 @@ class Poller:
         bind: Makes the sources for a controller that was found; may raise a DataPlaneError.
         recorder: Counts events with a fixed label set.
         tracer: Makes the spans of look-ups.
-        clock: Tells the time.
+        clock: The clock.
         observe: Called with every snapshot, under the poller's lock, so it must be quick.
     """
 
