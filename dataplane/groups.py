@@ -1,8 +1,8 @@
 """Group metadata: from the rows of a partition (``{key: tag}``) to groups. Pure, no I/O.
 
-A *row* is one sample: its key and its tag, the small dict that a producer wrote beside the tensors. A
-*group* is what trains together, for example all completions of one prompt. :func:`group_rows` is the hot
-loop of the exporter; it never raises on a malformed tag, it reports the field as unknown and counts the row.
+A *row* is one sample: its key and its tag, the small dict that a producer wrote beside the tensors. A *group* is the
+samples that are trained on together, for example all completions of one prompt. :func:`group_rows` is the hot loop of
+the exporter. It never raises on a malformed tag: it reports the field as unknown and counts the row.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ GROUP_STATES: Final[tuple[GroupState, ...]] = ("ready", "incomplete", "uncommitt
 
 # A struct, not a dataclass: a poll makes one per group, and a frozen dataclass takes 15 times as long to make.
 class DataPlaneGroupMeta(msgspec.Struct, frozen=True, gc=False):
-    """What the data plane knows of one group of samples, without touching a tensor.
+    """What the data plane knows about one group of samples. No tensor is read for it.
 
     Attributes:
-        partition_id: The partition that holds the group.
-        group_id: What the tag states, else what the tag convention reads from the key, else the key.
+        partition_id: The partition of the group.
+        group_id: The id in the tag, else the id that the tag convention finds in the key, else the key.
         keys: The group's keys, sorted.
         weight_version: The oldest weight version among the rows (a mixed group is as stale as its oldest
             row), None when no row has a readable one.
         created_at: The oldest creation time in seconds since the epoch, None when unknown.
-        committed: True when all of its data is written, as far as the tag convention tells.
-        expected_num_keys: How many keys the complete group has, None when undeclared.
+        committed: True when all of its data is written, according to the tag convention.
+        expected_num_keys: Number of keys of the complete group, None when undeclared.
         size_bytes: Sum over the rows that declare a size, None when none does.
-        tags: A copy of the first row's tags with its keys in sorted order. The wire reader keeps only the
-            tags that some convention reads.
+        tags: A copy of the first row's tags, sorted by key. The wire reader keeps only the tags that a convention
+            reads.
         failed: True when the producer gave the group up.
-        malformed_keys: How many of the rows carried a tag that could not be read.
+        malformed_keys: Number of rows with a tag that could not be read.
     """
 
     partition_id: str
@@ -69,7 +69,7 @@ class DataPlaneGroupMeta(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all expected keys are there; True when no number was declared."""
+        """Whether all expected keys exist; True when no number was declared."""
         return self.expected_num_keys is None or len(self.keys) == self.expected_num_keys
 
     @property
@@ -84,7 +84,7 @@ class DataPlaneGroupMeta(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class DataPlaneCapabilities:
-    """What an adapter can do beyond the contract. An adapter claims only what a test shows.
+    """What an adapter supports beyond the contract. An adapter claims only what a test shows.
 
     Attributes:
         supports_persistent_recovery: The data survives a restart of the data plane.
@@ -100,7 +100,7 @@ class DataPlaneCapabilities:
 
 
 def count_ready(groups: Iterable[DataPlaneGroupMeta]) -> int:
-    """Return the depth: how many of *groups* are committed, complete and not failed."""
+    """Return the depth: the number of *groups* that are committed, complete and not failed."""
     return sum(1 for group in groups if group.state == "ready")
 
 
@@ -137,14 +137,14 @@ def group_tags(
     convention: str = conventions.AUTO,
     group_size: int | None = None,
 ) -> list[DataPlaneGroupMeta]:
-    """Do what :func:`group_rows` does with tags that are read already.
+    """Do the same as :func:`group_rows` for tags that are already read.
 
     Args:
         partition_id: The partition that the tags come from.
         tags: Key to tag.
         convention: One of :func:`dataplane.conventions.names`; ``auto`` decides from the rows.
         group_size: Expected number of keys for groups that declare none.
-        originals: Where the groups' ``tags`` are copied from, by key; None copies what was read of them.
+        originals: By key, the tags that the groups' ``tags`` are copied from; None copies the fields that were read.
     """
     chosen = conventions.get(convention)
     guess = chosen or conventions.detect(list(islice(tags.values(), _GUESSED_FROM)))
@@ -188,15 +188,15 @@ def group_tags(
     return found
 
 
-# Rows from which the convention is guessed. Whether the guess is right shows once all rows have been looked at.
+# Number of rows from which the convention is guessed. The guess is checked once all rows have been read.
 _GUESSED_FROM: Final = 64
 
 
 class _Parts(NamedTuple):
-    """Rows that stand together, are of one group and have equal tags: each part's group id, tag and keys.
+    """Consecutive rows of one group with equal tags: each part's group id, tag and keys.
 
-    A part is not readable when its tag is no mapping, or states its group in a way that cannot be read. A group may
-    have several parts. No part is empty or has reserved keys.
+    A part is not readable when its tag is no mapping or has an unreadable group id. A group may have several parts. No
+    part is empty or has reserved keys.
     """
 
     ids: list[str]
@@ -208,14 +208,14 @@ class _Parts(NamedTuple):
 def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
     """Cut rows into parts.
 
-    The rows of a group are mostly written together with equal tags, and a group is mostly made like the one before.
-    So each part is first taken to have as many rows, and the same endings of its keys, as the part before, which two
-    comparisons of lists confirm.
+    The rows of a group are usually written together with equal tags, and usually resemble the group before. So each
+    part is first assumed to have the same number of rows and the same key endings as the part before. Two list
+    comparisons confirm that.
     """
     rule, group_tag = convention.key_rule, attrgetter(convention.group_tag)
     keys, values = list(tags), list(tags.values())
     parts = _Parts([], [], [], [])
-    count = 1  # of the last part whose tag states its group
+    count = 1  # of the last part whose tag has its group id
     endings: list[str] = []  # of the last part without one
     start = 0
     while start < len(keys):
@@ -250,7 +250,7 @@ def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
 def _end_of_group(
     keys: list[str], values: list[Tag], start: int, group_id: str, rule: KeyRule, endings: list[str]
 ) -> tuple[int, list[str]]:
-    """Return where the part at *start* ends, and the endings of its keys, which may be those of the part before."""
+    """Return the end of the part at *start*, and its key endings, which may be those of the part before."""
     key, tag = keys[start], values[start]
     if group_id == key:
         return start + 1, endings
@@ -278,6 +278,6 @@ def _end_of_group(
 
 
 def _without_reserved(keys: list[str]) -> list[str]:
-    if "__" not in "".join(keys):  # faster than a look at each, and nearly always so
+    if "__" not in "".join(keys):  # faster than checking each key, and nearly always true
         return keys
     return [key for key in keys if not is_reserved_key(key)]

@@ -1,7 +1,8 @@
-"""Tags: the small dicts that producers write beside their samples, as values. Pure, no I/O.
+"""Reads tags: the small dicts that producers write beside their samples. Pure, no I/O.
 
-Anything can be in a tag. A :class:`TagSchema` says which tags are read. A well-formed tag decodes into its ``checked``
-struct, whose types are checked on the way in; any other goes into its ``loose`` struct and is read with care.
+A tag can contain anything. A :class:`TagSchema` defines which fields are read. A well-formed tag is decoded into its
+``checked`` struct, which checks the types. Any other tag goes into its ``loose`` struct, and each value is checked when
+it is used.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 MAX_EXACT_INT: Final = 2**53
-"""Up to this, and down to its negative, a float64 and so a metric sample holds every integer exactly."""
+"""A float64, and so a metric sample, represents every integer between this and its negative exactly."""
 
 Int = Annotated[int, msgspec.Meta(ge=-MAX_EXACT_INT, le=MAX_EXACT_INT)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_EXACT_INT)]
@@ -72,16 +73,15 @@ class _NoMapping(LooseTagFields, frozen=True, gc=False, eq=False):
 
 
 NO_MAPPING: Final = _NoMapping()
-"""Stands, by identity, for a tag that is no mapping: it has none of any schema's fields."""
+"""Marks, by identity, a tag that is no mapping: it has no field of any schema."""
 
 
 class TagSchema:
     """Which tags are read, and the two structs that they are read into.
 
     Attributes:
-        checked: A struct of well-formed tags. The wire reader decodes straight into it; what is not a field of it is
-            skipped undecoded.
-        loose: A struct of the same fields that takes any value.
+        checked: A struct for well-formed tags. The wire reader decodes directly into it and skips other fields.
+        loose: A struct with the same fields that accepts any value.
     """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
@@ -92,8 +92,8 @@ class TagSchema:
         self.loose = cast("type[LooseTagFields]", msgspec.defstruct("LooseTagFields", untyped, bases=(LooseTagFields,)))
 
     def read_all(self, rows: Mapping[str, object]) -> Mapping[str, Tag]:
-        """Return *rows* with their tags as fields: all at once where all are well-formed, else one by one."""
-        if set(map(type, rows.values())) <= {dict}:  # Of anything else, convert would try whether it can be indexed.
+        """Return *rows* with their tags as structs: read all at once if all are well-formed, else one by one."""
+        if set(map(type, rows.values())) <= {dict}:  # For other types, convert would try to index them.
             try:
                 return msgspec.convert(rows, dict[str, self.checked])  # type: ignore[name-defined]
             except msgspec.ValidationError:
@@ -101,7 +101,7 @@ class TagSchema:
         return {key: self.read(tag) for key, tag in rows.items()}
 
     def read(self, tag: object) -> Tag:
-        """Return the fields of one tag, as they came; :data:`NO_MAPPING` when it is none."""
+        """Return the fields of one tag, unchecked; :data:`NO_MAPPING` when it is no mapping."""
         if isinstance(tag, TagFields | LooseTagFields):
             return tag
         if not isinstance(tag, Mapping):
@@ -132,7 +132,7 @@ def to_text(value: object) -> str | None:
 
 
 def to_int(value: object) -> int | None:
-    """Return *value* as an integer that a metric can hold exactly, else None. Strings are not numbers."""
+    """Return *value* as an integer that a metric represents exactly, else None. Strings are not numbers."""
     if type(value) is int:
         return value if -MAX_EXACT_INT <= value <= MAX_EXACT_INT else None
     return to_int(int(value)) if type(value) is float and value.is_integer() else None
@@ -145,7 +145,7 @@ def to_count(value: object) -> int | None:
 
 
 def to_seconds(value: object) -> float | None:
-    """Return *value* as seconds since the epoch, None when it is no number, NaN, infinite or beyond all time."""
+    """Return *value* as seconds since the epoch, None when it is no number, NaN, infinite or out of range."""
     if type(value) is float:
         return value if -MAX_EXACT_INT <= value <= MAX_EXACT_INT else None
     number = to_int(value)
@@ -157,7 +157,7 @@ _FALSE = frozenset({"false", "0", "no", ""})
 
 
 def to_bool(value: object) -> bool | None:
-    """Return *value* as a bool, None when it is no bool, 0, 1 or word for one."""
+    """Return *value* as a bool. It may be a bool, 0, 1 or a word for true or false; None otherwise."""
     if type(value) is bool:
         return value
     if type(value) is int and value in (0, 1):
@@ -169,7 +169,7 @@ def to_bool(value: object) -> bool | None:
 
 
 def to_sorted_dict(tag: object) -> dict[str, Any]:
-    """Return a copy of a tag with its keys in sorted order; what is no mapping gives an empty one."""
+    """Return a copy of a tag with its keys in sorted order; an empty dict when it is no mapping."""
     if isinstance(tag, TagFields):
         present: dict[str, Any] = msgspec.to_builtins(tag)
         return present

@@ -1,6 +1,6 @@
 """A data plane in memory, for tests of code that uses a client: same contract, no Ray, no network.
 
-It needs torch and tensordict only where rows with fields are written or read.
+It needs torch and tensordict only to write or read rows with fields.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["NoOpDataPlaneClient", "UnknownSampleError"]
 
 
 class UnknownSampleError(DataPlaneBadRequest, KeyError):
-    """A key or partition that was never written, or that has been cleared. Also a KeyError, as a dict raises."""
+    """A key or partition that was never written or has been cleared. Also a KeyError, like a dict's."""
 
 
 @dataclass
@@ -49,10 +49,10 @@ class _Partition:
 
 
 class NoOpDataPlaneClient(DataPlaneClient):
-    """Keeps all partitions of one client in this process. Thread-safe.
+    """Stores all partitions of one client in this process. Thread-safe.
 
-    A batch is written as a whole or not at all, and a clear removes the data. Values are copied on the way in
-    and on the way out. ``dp_rank``, ``grpo_group_size`` and ``enums`` have no effect.
+    A batch is written as a whole or not at all, and a clear removes the data. Values are copied when they are written
+    and when they are read. ``dp_rank``, ``grpo_group_size`` and ``enums`` have no effect.
 
     Args:
         rules: How the tags of a partition are read, by partition name.
@@ -66,7 +66,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
         self._default_rules = default_rules
         self._partitions: dict[str, _Partition] = {}
         self._closed = False
-        # Guards everything above; notified when rows may have become ready and when the client closes.
+        # Guards all state above. Notified when rows may have become ready and when the client closes.
         self._changed = threading.Condition()
 
     def register_partition(
@@ -149,7 +149,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
             try:
                 columns = {} if fields is None else {name: _to_rows(fields.get(name)) for name in fields.keys()}  # noqa: SIM118
                 new_tags = copy.deepcopy(tags)
-            except Exception as error:  # whatever the values themselves raise
+            except Exception as error:  # the values' own code may raise anything
                 raise DataPlaneBadRequest(
                     f"fields or tags cannot be copied: {type(error).__name__}: {error}",
                     operation="put_samples",
@@ -277,7 +277,7 @@ def _to_rows(column: Any) -> list[Any]:
 
 
 def _to_tensordict(columns: Mapping[str, list[Any]], rows: int) -> TensorDict:
-    """Pack rows as TransferQueue does: scalars dense, other tensors nested, also when their shapes agree."""
+    """Pack rows like TransferQueue: scalars dense, other tensors nested, even if their shapes agree."""
     import torch
     from tensordict import NonTensorStack, TensorDict
 

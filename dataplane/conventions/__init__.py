@@ -1,7 +1,7 @@
-"""Tag conventions: how producers stamp their rows. One file each; this is the registry of them all.
+"""Tag conventions: how producers stamp their rows. One file each; this package registers them all.
 
 A convention is a :class:`~dataplane.conventions.base.Convention` object. Every module of this package that defines
-``CONVENTION`` ships one. :func:`register` adds another, for example to a program of your own.
+``CONVENTION`` adds one. :func:`register` adds another, for example from your own program.
 """
 
 import importlib

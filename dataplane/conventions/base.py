@@ -1,6 +1,6 @@
-"""What a tag convention is: how one kind of producer writes keys and tags, and what these say of a group.
+"""The base class of tag conventions: how one kind of producer writes keys and tags, and what they mean for a group.
 
-A convention is one object, made once and shared by all threads: it keeps nothing between listings.
+A convention is one object, shared by all threads, so it keeps no state between listings.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ COMMON_FIELDS: Final[Mapping[str, Any]] = {
 
 
 class KeyRule(NamedTuple):
-    """How the group of a row whose tag states none is read from its key.
+    """How to find a row's group id in its key when its tag has none.
 
     Attributes:
-        group_id: Returns the group id that is in a key; the key itself when there is none. What follows the id and the
-            separator is looked at alone: with another id before it, it would be the end of that group's key.
+        group_id: Returns the group id in a key; the key itself when there is none. The rest of the key after the
+            separator must not depend on the id: after another id it would be the end of that group's key.
         separator: Stands between the group id and the rest of the key.
     """
 
@@ -41,18 +41,18 @@ class KeyRule(NamedTuple):
 
 
 class Group(msgspec.Struct, gc=False):
-    """One group while its rows are read. A convention that must remember more of a group derives its own from it.
+    """One group while its rows are read. A convention that needs more data per group derives a class from it.
 
     Attributes:
         id: The group's id.
         keys: Its keys, in listed order.
-        committed: Whether all of its data is written; a convention takes it back.
+        committed: Whether all of its data is written. True until the convention sets it to False.
         failed: Whether the producer gave the group up.
         version: The oldest weight version so far.
         expected: The largest number of keys that was declared.
         created_at: The oldest creation time, in seconds since the epoch.
         size: Sum of the declared sizes, in bytes.
-        malformed: How many rows had a tag that could not be read.
+        malformed: Number of rows with a tag that could not be read.
     """
 
     id: str
@@ -75,16 +75,16 @@ class Group(msgspec.Struct, gc=False):
         created_at: object,
         size: object,
     ) -> None:
-        """Add what *count* rows with the same tag say. A value that is UNSET was not said.
+        """Add the values of *count* rows with the same tag. UNSET means that the tag has no such value.
 
         Args:
             count: How many rows.
-            readable: False when something else of the tag could not be read. The rows count as malformed then, as
-                they do when one of the values is no number.
+            readable: False when another part of the tag could not be read. The rows then count as malformed, and also
+                when one of the values is no number.
             version: Their weight version.
-            expected: How many keys the complete group has.
-            num_keys: Stands in for *expected* where that was not said.
-            created_at: When they were made, in seconds since the epoch.
+            expected: Number of keys of the complete group.
+            num_keys: Used in place of *expected* where that is UNSET.
+            created_at: When they were created, in seconds since the epoch.
             size: The size of each row in bytes.
         """
         if version is not UNSET:
@@ -122,21 +122,21 @@ class Group(msgspec.Struct, gc=False):
 
 
 Account: TypeAlias = Callable[[Any, Tag, int, bool], None]
-"""Takes *count* rows with the same tag into their group: ``account(group, tag, count, readable)``."""
+"""Adds *count* rows with the same tag to their group: ``account(group, tag, count, readable)``."""
 
 
 class Convention(ABC):
-    """One convention. The defaults are those of rows with the common tags alone, each committed as soon as listed.
+    """One convention. The defaults are for rows with only the common tags, which are committed once listed.
 
-    A value in a tag may be of any type, whatever :attr:`fields` says: methods read it with care and never raise.
+    A value in a tag may be of any type, not only that in :attr:`fields`: methods check it and never raise.
 
     Attributes:
-        name: What a configuration calls it.
+        name: Its name in a configuration.
         rank: ``auto`` asks conventions in ascending order. One that recognises every partition has a high rank.
         fields: The tags that it reads beyond :data:`COMMON_FIELDS`, and their types. No other tag is decoded.
-        group_tag: The tag that states a row's group.
-        key_rule: Where no tag states it. None makes each such row a group of its own.
-        group_type: What its groups are while their rows are read.
+        group_tag: The tag with a row's group id.
+        key_rule: Used for rows without that tag. None makes each such row a group of its own.
+        group_type: The class of its groups while their rows are read.
     """
 
     name: str
@@ -148,26 +148,26 @@ class Convention(ABC):
 
     @abstractmethod
     def recognises(self, tags: Collection[Tag]) -> bool:
-        """Whether a partition with these *tags* follows this convention. Asked until a convention says so."""
+        """Whether a partition with these *tags* follows this convention. The first that returns True is used."""
 
     def accounting(self, tags: Collection[Tag]) -> Account:
-        """Return what accounts for the rows of a listing, whose *tags* may decide what a single one means."""
+        """Return the function that accounts for the rows of a listing. It may depend on all of the listing's *tags*."""
         return self.account
 
     def account(self, group: Any, tag: Tag, count: int, readable: bool) -> None:
-        """Take *count* rows with the same *tag* into their *group*, which is of :attr:`group_type`.
+        """Add *count* rows with the same *tag* to their *group*, which is of :attr:`group_type`.
 
-        Called once for each stretch of equal rows, so it decides what a listing costs.
+        Called once per run of rows with equal tags, so it dominates the cost of a listing.
 
         Args:
-            group: What is known of the group so far.
+            group: The group so far.
             tag: The tag.
-            count: How many rows have it.
-            readable: False when the tag is no mapping, or states a group in a way that cannot be read.
+            count: Number of rows with this tag.
+            readable: False when the tag is no mapping or has an unreadable group id.
         """
         group.add(
             count, readable, tag.weight_version, tag.expected_num_keys, tag.num_keys, tag.created_at, tag.size_bytes
         )
 
-    def settle(self, group: Any) -> None:  # noqa: B027 - most conventions have decided by then
-        """Decide whether *group* is committed and whether it failed, once all of its rows are in."""
+    def settle(self, group: Any) -> None:  # noqa: B027 - most conventions have decided before
+        """Decide whether *group* is committed and whether it failed, after all of its rows were added."""

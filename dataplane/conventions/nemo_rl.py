@@ -1,4 +1,4 @@
-"""NeMo RL: keys ``{uid}_g{i}``, and a ``weight_version`` alone in the tag (asynchronous) or no tag at all."""
+"""NeMo RL: keys ``{uid}_g{i}``, with only ``weight_version`` in the tag (asynchronous) or no tag."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def _group_id(key: str, tag: Tag) -> str:
 
 
 class NemoRL(Convention):
-    """A row without the version that other rows of its partition have is a write in progress, or one that failed."""
+    """If some rows of a partition have a version, a row without one is a write that is in progress or failed."""
 
     name = "nemo-rl"
     rank = 100
     key_rule = KeyRule(_group_id, "_g")
 
     def recognises(self, tags: Collection[Tag]) -> bool:
-        """See :class:`Convention`. Nothing marks it, so it is asked last."""
+        """See :class:`Convention`. It has no marker, so it accepts every partition and is asked last."""
         return True
 
     def accounting(self, tags: Collection[Tag]) -> Account:

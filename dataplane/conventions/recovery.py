@@ -1,4 +1,4 @@
-"""``recovery``: everything that the exporter can use is in the tag, the group and its ``committed`` flag included."""
+"""``recovery``: the tag has everything that the exporter can use, with the group id and a ``committed`` flag."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["CONVENTION", "Recovery"]
 
 
 class Recovery(Convention):
-    """A group is committed when each of its rows says so.
+    """A group is committed when each of its rows is tagged ``committed``.
 
-    A partition in which no row says ``committed`` is of a producer that never does: newer NeMo RL writes ``group_id``
-    and ``weight_version`` alone. There, a row is committed when it has any tag.
+    Some producers never write ``committed``: newer NeMo RL writes only ``group_id`` and ``weight_version``. So in a
+    partition without any ``committed``, a row is committed when it has any tag.
     """
 
     name = "recovery"
@@ -25,7 +25,7 @@ class Recovery(Convention):
     fields: Mapping[str, Any] = {"committed": bool}
 
     def recognises(self, tags: Collection[Tag]) -> bool:
-        """See :class:`Convention`. Any tag that only this convention has marks it."""
+        """See :class:`Convention`. Its marker is any tag that only this convention has."""
         for tag in tags:
             if (
                 tag.group_id is not UNSET

@@ -1,4 +1,4 @@
-"""The conventions that there are, and the schema of the tags that they read."""
+"""The registered conventions, and the schema of the tags that they read."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataplane.tags import SCALAR, Tag, TagSchema
 __all__ = ["AUTO", "Registry"]
 
 AUTO: Final = "auto"
-"""The name that stands for whichever convention a partition's tags show."""
+"""The name for the convention that is detected from a partition's tags."""
 
 
 class Registry:
-    """Conventions, in the order of their rank, in which ``auto`` asks them. The last one recognises all partitions.
+    """Conventions by rank, the order in which ``auto`` asks them. The last one recognises all partitions.
 
     Attributes:
-        schema: The tags that they read. Replaced when a convention comes or goes.
+        schema: The tags that they read. Replaced when a convention is added or removed.
     """
 
     def __init__(self, conventions: Iterable[Convention]) -> None:
@@ -37,20 +37,20 @@ class Registry:
         """Return the convention called *name*, None for ``auto``.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is no such convention.
         """
         self.check(name)
         return next((convention for convention in self._conventions if convention.name == name), None)
 
     def detect(self, tags: Collection[Tag]) -> Convention:
-        """Return the convention that the *tags* of a partition show: the first one that recognises them."""
+        """Return the first convention that recognises the *tags* of a partition."""
         return next(convention for convention in self._conventions if convention.recognises(tags))
 
     def register(self, convention: Convention) -> None:
-        """Add a convention, which ``auto`` asks before the others of its rank. Do it before anything is listed.
+        """Add a convention, which ``auto`` asks before the others of its rank. Call it before the first listing.
 
         Raises:
-            ValueError: There is one of that name.
+            ValueError: The name is in use.
         """
         if convention.name in self.names():
             raise ValueError(f"there is a convention {convention.name!r} already")
@@ -71,5 +71,5 @@ def _schema(conventions: Iterable[Convention]) -> TagSchema:
     for convention in conventions:
         for name, kind in convention.fields.items():
             if fields.setdefault(name, kind) != kind:
-                fields[name] = SCALAR  # Conventions differ. Any type but this would make one of them loose.
+                fields[name] = SCALAR  # Conventions disagree: any other type would reject the tags of one of them.
     return TagSchema(fields)

@@ -28,9 +28,9 @@ class _PromptGroup(Group, gc=False):
 
 
 class Verl(Convention):
-    """The prompt row's status decides over its group.
+    """The prompt row's status is the group's status.
 
-    The trainer that takes a group clears its prompt row first. What is left are finished trajectories, and they decide.
+    A trainer that takes a group clears its prompt row first. Then only finished trajectories are left, and they decide.
     """
 
     name = "verl"
@@ -40,7 +40,7 @@ class Verl(Convention):
     group_type = _PromptGroup
 
     def recognises(self, tags: Collection[Tag]) -> bool:
-        """See :class:`Convention`. A prompt marker or a range of steps marks it."""
+        """See :class:`Convention`. Its marker is a prompt flag or a range of steps."""
         for tag in tags:  # noqa: SIM110 - any() takes twice as long
             if tag.is_prompt is not UNSET or tag.min_global_steps is not UNSET:
                 return True
@@ -58,7 +58,7 @@ class Verl(Convention):
         group.add(
             count,
             readable and (status != "" or tag.status is UNSET),
-            UNSET if tag.min_global_steps is None else tag.min_global_steps,  # None: verl does not know.
+            UNSET if tag.min_global_steps is None else tag.min_global_steps,  # None: unknown to verl.
             tag.expected_num_keys,
             tag.num_keys,
             tag.created_at,
@@ -66,7 +66,7 @@ class Verl(Convention):
         )
 
     def settle(self, group: _PromptGroup) -> None:
-        """See :class:`Convention`. The prompt row decides, where it is there."""
+        """See :class:`Convention`. The prompt row decides, if it exists."""
         if group.prompt_status is not None:
             group.committed = group.prompt_status == "finished"
             group.failed = group.prompt_status == "failure"

@@ -1,4 +1,4 @@
-"""``HOST:PORT`` and ``tcp://HOST:PORT``: an IPv6 address stands in brackets."""
+"""``HOST:PORT`` and ``tcp://HOST:PORT``: an IPv6 address is in brackets."""
 
 from __future__ import annotations
 

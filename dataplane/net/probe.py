@@ -1,7 +1,7 @@
-"""Whether a peer that did not answer is gone or hangs, judged by a TCP connection to it.
+"""Finds out whether a silent peer is gone or hangs, by a TCP connection to it.
 
-TransferQueue's own calls hang when their peer is gone, so a deadline alone cannot tell a dead controller from a stopped
-one.
+TransferQueue's own calls hang when their peer is gone, so a deadline alone cannot distinguish a dead controller from a
+stopped one.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _NOBODY_THERE: Final = frozenset(
 
 
 class ConnectionProbe:
-    """Holds one idle TCP connection to an address, whose state says whether the peer is still there.
+    """Keeps one idle TCP connection to an address. Its state shows whether the peer still exists.
 
-    One connection, reused for every verdict: each new one to a stopped process takes a slot of its accept queue,
-    and once that is full (about a hundred) the process looks dead, to its own clients too. A connection that the
-    kernel accepted counts as connected although the process never answers: a stopped process looks like that. It is a
-    bare TCP connection, which gives the reason of a failure. A live ZMQ peer drops it after its handshake interval
-    (30 s), and the next verdict opens another.
+    The connection is reused for every verdict: each new one to a stopped process takes a slot of its accept queue. Once
+    that is full (about a hundred), the process looks dead, to its own clients too. A connection that the kernel
+    accepted counts as connected although the process never answers: it may be stopped. A plain TCP connection is used
+    because it gives the reason of a failure. A live ZMQ peer drops it after its handshake interval (30 s), and the next
+    verdict opens another.
 
     Nothing is sent, so no request of the peer is disturbed. Thread-safe. Connects at the first verdict, not before.
 
@@ -56,18 +56,18 @@ class ConnectionProbe:
         self._closed = False
 
     def verdict(self, wait_s: float = 0.5, *, suspect: bool = False) -> Verdict:
-        """Return what is known of the peer now; never raises.
+        """Return the present state of the peer; never raises.
 
         Args:
-            wait_s: How long a connection that is not established yet may take to decide, the look-up of a host name
-                included. An established one is judged at once, unless there is reason to suspect it.
-            suspect: Another connection to the peer has just ended. Those of a process that dies end one after the
-                other, so an established one is watched for *wait_s* before it counts.
+            wait_s: Longest wait for a connection that is not established yet, with the look-up of a host name. The
+                verdict on an established one is immediate, unless *suspect*.
+            suspect: Another connection to the peer has just ended. When a process dies, its connections end one after
+                the other, so an established one is watched for *wait_s* first.
 
         Returns:
-            ``connected``: the connection is up, also when the process behind it is stopped. ``gone``: refused,
-            reset, unreachable, or disconnected and not back; or there is no host of that name. ``unknown``: it is
-            not decided within *wait_s*, timed out, or could not be tried; or this probe is closed.
+            ``connected``: the connection is up, also when the peer's process is stopped. ``gone``: refused, reset,
+            unreachable, disconnected without a new connection, or no such host. ``unknown``: undecided within *wait_s*,
+            timed out, could not be tried, or this probe is closed.
         """
         with self._lock:
             if self._closed:
@@ -88,7 +88,7 @@ class ConnectionProbe:
     def _connect(self, deadline: float) -> Verdict:
         try:
             if self._socket is None:
-                # A pending connect is kept for the next verdict: an unreachable host takes seconds to say so.
+                # A pending connect is kept for the next verdict: it takes seconds to find a host unreachable.
                 host = self._resolver.resolve(deadline - time.monotonic())
                 if host is None:
                     return "unknown"
@@ -99,7 +99,7 @@ class ConnectionProbe:
                 if not _wait(self._socket, select.POLLOUT, deadline - time.monotonic()):
                     return "unknown"
                 code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            # A connect to a free local port can meet itself: the kernel may pick the same port as its source.
+            # A connect to a free local port can reach itself: the kernel may choose the same port as its source.
             if code == 0 and self._socket.getsockname() == self._socket.getpeername():
                 code = errno.ECONNREFUSED
         except OSError as error:
@@ -146,7 +146,7 @@ def _start_connect(host: str, port: int) -> tuple[socket.socket, int]:
     family, kind, protocol, _, target = socket.getaddrinfo(host, port, wanted, socket.SOCK_STREAM, flags=numeric)[0]
     sock = socket.socket(family, kind, protocol)
     sock.setblocking(False)
-    # So that a host that vanished without closing is noticed within half a minute.
+    # Detects within half a minute a host that vanished without closing.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, option):
@@ -161,5 +161,5 @@ def _wait(sock: socket.socket, event: int, wait_s: float) -> bool:
 
 
 def is_unknown_name(error: OSError) -> bool:
-    """Return whether a failed look-up says that there is no host of that name."""
+    """Return whether a look-up failed because there is no host of that name."""
     return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME

@@ -16,9 +16,9 @@ _KEPT_S: Final = 10.0
 class Resolver:
     """Turns a host into a numeric address. Thread-safe.
 
-    The system's resolver cannot be interrupted and may take half a minute when no name server answers. So it is asked
-    on a thread of its own, and a caller waits for it within its own deadline. There is at most one such thread at a
-    time; it ends when the system gives up.
+    The system's resolver cannot be interrupted and may take half a minute when no name server answers. So it runs on a
+    thread of its own, and a caller waits within its own deadline. There is at most one such thread at a time; it ends
+    when the system gives up.
 
     Args:
         host: A host name, or an IPv4 or IPv6 address, which needs no look-up and no thread.
@@ -28,12 +28,12 @@ class Resolver:
         self.host = host
         self._lock = threading.Lock()
         self._look_up: _LookUp | None = None
-        # A name means an IPv4 address, as it does to ZMQ.
+        # A name means an IPv4 address, as in ZMQ.
         self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._numeric = _numeric(host, self._family)
 
     def resolve(self, wait_s: float) -> str | None:
-        """Return the numeric address, None when it is not known within *wait_s* seconds: ask again.
+        """Return the numeric address, None when it is not known within *wait_s* seconds: then try again.
 
         Raises:
             OSError: There is no such host, or the system's resolver failed.
@@ -55,7 +55,7 @@ class Resolver:
 
 
 class _LookUp:
-    """One question to the system's resolver, on a thread of its own."""
+    """One call of the system's resolver, on a thread of its own."""
 
     def __init__(self, host: str, family: socket.AddressFamily) -> None:
         self.address: str | None = None
@@ -67,13 +67,13 @@ class _LookUp:
         threading.Thread(target=self._run, name="dataplane-resolver", daemon=True).start()
 
     def is_old(self) -> bool:
-        """Return whether the answer came too long ago to be used, at a time when nobody waited for it."""
+        """Return whether the answer is too old to use, since no caller waited for it."""
         return self._ended_at is not None and time.monotonic() - self._ended_at > _KEPT_S
 
     def _run(self) -> None:
         try:
             self.address = _address(socket.getaddrinfo(self._host, None, self._family, socket.SOCK_STREAM))
-        except UnicodeError as error:  # a label that no name may have
+        except UnicodeError as error:  # an invalid label
             self.error = socket.gaierror(socket.EAI_NONAME, f"no valid host name: {error}")
         except OSError as error:
             self.error = error

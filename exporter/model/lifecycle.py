@@ -36,11 +36,11 @@ class Lifecycle:
 
     @property
     def running(self) -> bool:
-        """Whether a failure counts as the data plane's: not before one was found, and not after it ended."""
+        """Whether a failure counts as the data plane's: only after one was found and before it ended."""
         return self.discovery in ("found", "lost")
 
     def adopt(self, endpoint: Endpoint) -> bool:
-        """Note the controller that is polled from now on; return whether it is another one than the last."""
+        """Note the controller that is polled from now on; return whether it differs from the last one."""
         last, self._last_endpoint = self._last_endpoint, endpoint
         self.endpoint = endpoint
         return bool(last and last.actor_id and endpoint.actor_id and last.actor_id != endpoint.actor_id)
@@ -62,19 +62,19 @@ class Lifecycle:
         self.generation = self.generation or 1
 
     def lose(self, detail: str) -> None:
-        """Note that the controller is gone; *detail* says why."""
+        """Note that the controller is gone. *detail*: why."""
         if self.discovery == "found":
             self.discovery = "lost"
             logger.error("lost TransferQueue: %s", detail)
 
     def end(self, detail: str) -> None:
-        """Note that the controller was ended on purpose; *detail* says how."""
+        """Note that the controller was ended on purpose. *detail*: how."""
         if self.running:
             self.discovery = "ended"
             logger.info("TransferQueue was ended on purpose: %s", detail or "its owner took it down")
         self.endpoint = None
 
     def forget_answers(self) -> None:
-        """Forget what pings said: another controller is polled from now on, or none."""
+        """Forget the pings' results, since another controller or none is polled from now on."""
         self.up = False
         self.capabilities = None

@@ -24,10 +24,10 @@ class _Listed:
 
 
 class Partitions:
-    """Folds the metadata polls. Not thread-safe.
+    """Adds up the results of the metadata polls. Not thread-safe.
 
     Args:
-        clock: Tells the time.
+        clock: The clock.
         max_partitions: How many partitions keep a label of their own.
         max_versions: How many weight versions keep a count of their own, per partition.
     """
@@ -39,7 +39,7 @@ class Partitions:
         self._listed: dict[str, _Listed] = {}
 
     def take_in(self, poll: MetadataPoll, *, keep_s: float) -> None:
-        """Fold in one poll. Its listings stay valid for *keep_s* seconds."""
+        """Process one poll. Its listings stay valid for *keep_s* seconds."""
         now, time = self._clock.monotonic(), self._clock.time()
         self._flow.begin_poll(poll.partitions, poll.published_version, time=time, now=now)
         for listing in poll.listings:
@@ -57,7 +57,7 @@ class Partitions:
             del self._listed[partition]
 
     def hold(self, partition: str, keep_s: float) -> None:
-        """Keep the last listing of *partition* valid for *keep_s* seconds: it is listed less often from now on."""
+        """Keep the last listing of *partition* valid for *keep_s* seconds, since it is listed less often now."""
         listed = self._listed.get(partition)
         if listed is not None:
             self._listed[partition] = replace(listed, keep_s=keep_s)
@@ -65,8 +65,8 @@ class Partitions:
     def has_other_groups(self, poll: MetadataPoll) -> bool | None:
         """Return whether *poll* has none of the groups of the last listings, None while that is unknown.
 
-        It is known once every partition that had groups was listed again or is gone. Without groups there is nothing to
-        compare, and the result is False.
+        It is known once every partition that had groups was listed again or is gone. If there were no groups, the
+        result is False.
         """
         listed = {listing.partition: (group.group_id for group in listing.groups) for listing in poll.listings}
         if self._flow.has_any_of(listed):
@@ -81,7 +81,7 @@ class Partitions:
         self._listed.clear()
 
     def forget_listings(self) -> None:
-        """Forget all listings: they are too old, or of another controller."""
+        """Forget all listings, which are too old or another controller's."""
         self._listed.clear()
 
     def drop_stale(self) -> None:

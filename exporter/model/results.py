@@ -58,7 +58,7 @@ Result = Ok[T_co] | Failed
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A controller that a look-up found. Only a ping tells whether it is still alive."""
+    """A controller that a look-up found. Only a ping shows whether it is still alive."""
 
     endpoint: Endpoint
 

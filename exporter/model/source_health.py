@@ -32,7 +32,7 @@ class _Record:
     awaited: bool = False
     up: bool | None = None
     last_success: float | None = None
-    answered_at: float | None = None  # monotonic; also set when a part of the answer was missing or a ping failed
+    answered_at: float | None = None  # monotonic; also set after a partial answer or a failed ping
     duration: float | None = None
     interval: float | None = None
     detail: str = ""
@@ -44,9 +44,9 @@ class SourceHealth:
 
     Args:
         recorder: Counts polls, errors and refused replies.
-        clock: Tells the time.
+        clock: The clock.
         sources: The sources that are listed even while they are not scheduled, in order.
-        on_demand: Those of them that have no interval.
+        on_demand: The ones among them without an interval.
     """
 
     def __init__(self, recorder: Recorder, clock: Clock, sources: Iterable[str], on_demand: Iterable[str]) -> None:
@@ -118,7 +118,7 @@ class SourceHealth:
         )
 
     def restart(self) -> None:
-        """Forget all but the times of the last successes: another controller is polled from now on, or none."""
+        """Forget all but the times of the last successes, since another controller or none is polled from now on."""
         for name, record in self._records.items():
             if not record.on_demand:
                 self._records[name] = _Record(last_success=record.last_success)
@@ -174,7 +174,7 @@ class ControllerTime:
     """The share of its time that the controller spends on this exporter, over the last minutes.
 
     Args:
-        clock: Tells the time.
+        clock: The clock.
 
     Attributes:
         interval: Seconds between metadata polls, which cost most. The share is averaged over at least this time. None

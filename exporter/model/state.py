@@ -1,4 +1,4 @@
-"""The state that the polls' results add up to. No threads and no I/O: the poller serialises the calls."""
+"""The state, built from the polls' results. No threads and no I/O: the poller serialises the calls."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _UNITS: Final = "storage"
 
 
 class State:
-    """Everything that the exporter knows. Each source folds its results into it; :meth:`snapshot` freezes it.
+    """Everything that the exporter knows. Each source applies its results; :meth:`snapshot` returns an immutable copy.
 
     Args:
         recorder: Counts errors, polls and restarts.
-        clock: Tells the time.
+        clock: The clock.
         max_partitions: How many partitions keep a label of their own.
         max_versions: How many weight versions keep a count of their own, per partition.
 
@@ -33,7 +33,7 @@ class State:
         recorder: As given.
         lifecycle: The discovery state and the controller in use.
         health: Health of the sources.
-        controller_time: The controller's time that is spent on this exporter.
+        controller_time: The time that the controller spends on this exporter.
         partitions: Contents and flow of the partitions.
         storage: The storage units that answered the last poll.
     """
@@ -66,17 +66,17 @@ class State:
         self.health.finish(source, Failed(first.operation, first.error_type, first.detail, took))
 
     def looked(self) -> None:
-        """Note that a look-up has ended, for which readiness waits."""
+        """Note that a look-up has ended. Readiness waits for the first one."""
         self._looked = True
 
     def begin_generation(self) -> None:
-        """Begin with a new controller: the last one's groups are lost, and what was known of it is forgotten."""
+        """Begin with a new controller: count the last one's groups as lost, and forget its data."""
         self.lifecycle.begin_generation()
         self.partitions.lose_all()
         self._sender_id = None
 
     def switch(self) -> None:
-        """Forget the last controller's answers: another one is polled from now on, or none."""
+        """Forget the last controller's answers, since another controller or none is polled from now on."""
         self.lifecycle.forget_answers()
         self.health.restart()
         self.controller_time.interval = None

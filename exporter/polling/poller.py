@@ -42,7 +42,7 @@ _AFTER_DEFECT_S: Final = 60.0
 
 
 class _Slot:
-    """Schedule and thread of the sources of one name. Kept when another controller is polled."""
+    """Schedule and thread of the sources of one name. Kept when the controller changes."""
 
     def __init__(self, name: str) -> None:
         self.timer = Timer(math.inf)
@@ -57,9 +57,9 @@ class Poller:
         config: Limits on the size of the state.
         discovery: Finds the controller.
         bind: Makes the sources for a controller that was found; may raise a DataPlaneError.
-        recorder: Counts what has a fixed label set.
+        recorder: Counts events with a fixed label set.
         tracer: Makes the spans of look-ups.
-        clock: Tells the time.
+        clock: The clock.
         observe: Called with every snapshot, under the poller's lock, so it must be quick.
     """
 
@@ -126,7 +126,7 @@ class Poller:
             ended = worker.join(max(deadline - self._clock.monotonic(), 0.0)) and ended
         if ended:
             for slot in self._slots.values():
-                slot.running = None  # a job submitted after the worker's stop never ran
+                slot.running = None  # a job submitted after the worker stopped never ran
             self._disconnect()
         return ended
 
@@ -169,7 +169,7 @@ class Poller:
         def job() -> None:
             try:
                 self._process(source, source.poll(), now)
-            except Exception:  # a bug of ours must not end the source: it is polled again when it is due
+            except Exception:  # our bug must not end the source: it is polled again when it is due
                 logger.exception("failed to process the %s poll's result", source.name)
                 with self._lock:
                     if slot.timer.due == math.inf:
@@ -180,7 +180,7 @@ class Poller:
                 self._wake.set()
 
         if slot.worker.submit(job):
-            slot.running = source  # the job resets it under the same lock, so not before this line
+            slot.running = source  # the job resets it later, under the same lock
         else:
             self._state.recorder.skipped(source.name)
 
@@ -191,7 +191,7 @@ class Poller:
     # Results
 
     def _process(self, source: Source[Any], result: Result[Any], started: float) -> None:
-        """Fold a result into the state and schedule the next poll. Ignore results of a controller no longer polled."""
+        """Apply a result to the state and schedule the next poll. Ignore results of a controller no longer polled."""
         with self._lock:
             if self._sources.get(source.name) is not source:
                 return

@@ -79,7 +79,7 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
             reader = StorageUnitReader(unit.address, timeout_s=config.storage.timeout, unit_id=unit.id)
             made.callback(reader.close)
             storage.append((unit, reader))
-        made.pop_all()  # all of them could be made: they stay open
+        made.pop_all()  # all readers were made: they stay open
     return Readers(ping, metadata, tuple(storage), sender)
 
 

@@ -98,10 +98,10 @@ class Budget:
         return max(self._interval_s, controller_s / self._max_share)
 
     def charge(self, partition: str, controller_s: float, now: float) -> float | None:
-        """Record what a listing cost the controller; for a failed one, the time it was waited for.
+        """Record the controller's time for a listing. For a failed one this is how long we waited.
 
         Returns:
-            For how many seconds the partition is held back from now on, None when it is not.
+            Seconds for which the partition is now held back, None when it is not.
         """
         if controller_s <= self._max_stall_s:
             self._held.pop(partition, None)
@@ -123,7 +123,7 @@ class Budget:
         self._held = {name: held for name, held in self._held.items() if name in partitions}
 
     def explain(self, interval_s: float) -> str:
-        """Return why polls are rarer than configured, empty when they are not."""
+        """Return why polls are less frequent than configured, empty when they are not."""
         reasons = []
         if interval_s > self._interval_s:
             reasons.append(

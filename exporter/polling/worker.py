@@ -28,7 +28,7 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        """Whether a job is running or about to."""
+        """Whether a job is running or about to run."""
         return not self._idle.is_set()
 
     def submit(self, job: Callable[[], None]) -> bool:

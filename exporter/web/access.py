@@ -1,4 +1,4 @@
-"""Whom a request has to come from, and for whom, before it is answered."""
+"""Checks that a request must pass before it is answered: host name, login, and what HTTP it uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from exporter.web.replies import plain
 
 __all__ = ["Access"]
 
-logger = logging.getLogger(__name__)  # nothing below a warning: the log's repeat filter then lets one through a minute
+logger = logging.getLogger(__name__)  # warnings only: the log's repeat filter then passes one a minute
 
 MAX_HEADERS: Final = 100
 _METHODS: Final = ("GET", "HEAD")
@@ -27,11 +27,11 @@ _CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="tq-exporter", charset="UT
 
 
 class Access:
-    """An ASGI application that answers what *app* must not see, and hands it the rest.
+    """An ASGI application that refuses requests which fail a check, and passes the others to *app*.
 
     Args:
-        app: What is behind it.
-        hosts: The names that clients may call this server by.
+        app: The application that answers the accepted requests.
+        hosts: The host names that clients may use for this server.
         refused_login: Called for each request whose user name or password is wrong.
     """
 
@@ -47,7 +47,7 @@ class Access:
         await (refusal or self._app)(scope, receive, send)
 
     async def _refuse(self, request: Request) -> Response | None:
-        """Return the answer to a request that goes no further; None when it may."""
+        """Return the answer to a refused request, None when the request is accepted."""
         if request.scope["http_version"] not in ("1.0", "1.1"):
             return plain(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         if len(request.headers.raw) > MAX_HEADERS:

@@ -1,4 +1,4 @@
-"""The live page's files, read once from the package, and the policy that a browser holds them to."""
+"""The live page's files, read once from the package, and the security policy that browsers enforce for them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _read() -> dict[str, Asset]:
 
 
 ASSETS: Final[Mapping[str, Asset]] = _read()
-"""File name to file. A name that is not in here is not served: no path is ever made of a request."""
+"""File name to file. Only these names are served: a request is never turned into a path."""
 
 PAGE_HEADERS: Final = (
     (
@@ -43,4 +43,4 @@ PAGE_HEADERS: Final = (
     ),
     ("Referrer-Policy", "no-referrer"),
 )
-"""The page loads and asks nothing but its own origin, runs no inline script, and turns no text into markup."""
+"""The page contacts only its own origin, runs no inline script, and turns no text into markup."""

@@ -1,9 +1,9 @@
 """HTTP basic authentication against bcrypt hashes, with bounded CPU cost.
 
-A bcrypt check is slow on purpose. So a pair that was right is remembered, one check runs at a time, and only a few
-may wait: wrong passwords, however many, cost one core at most, and never delay a client whose pair is known.
+A bcrypt check is slow on purpose. So valid logins are cached, one check runs at a time, and only a few may wait. Any
+number of wrong passwords costs at most one core, and never delays a client whose login is cached.
 
-The check itself runs on a thread beside the event loop, everything else on the loop's own.
+The check runs on a thread of its own, everything else on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ __all__ = ["HEALTH_PATHS", "HEALTH_SCHEME", "BasicAuth", "TooManyChecksError", "
 MAX_WAITING: Final = 16
 """Password checks that run or wait at the same time."""
 MAX_WAITING_PER_CLIENT: Final = 4
-"""As many of them may come from one address, so that nobody can take all of them."""
+"""How many of them one address may use, so that no client can use all of them."""
 MAX_REMEMBERED: Final = 256
-"""Right pairs that are remembered."""
+"""The largest number of cached logins."""
 
 HEALTH_SCHEME: Final = "TQ-Exporter-Health"
 """The ``Authorization`` scheme of ``tq-exporter healthcheck``."""
 HEALTH_PATHS: Final = ("/healthz", "/readyz")
-"""The paths that it opens."""
+"""The paths that it gives access to."""
 
-_BCRYPT_BYTES: Final = 72  # bcrypt looks at no more; so do the tools that make hashes
+_BCRYPT_BYTES: Final = 72  # bcrypt ignores what follows; the tools that make hashes cut there too
 
 
 class TooManyChecksError(Exception):
-    """Enough password checks are under way; this one was not made."""
+    """Too many password checks are running or waiting; this one was not made."""
 
 
 class BasicAuth:
-    """Checks ``Authorization`` headers. One object serves every connection, across changes of the users."""
+    """Checks ``Authorization`` headers. One object serves all connections, also after the users change."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
@@ -55,7 +55,7 @@ class BasicAuth:
         self._one_at_a_time = asyncio.Lock()
 
     async def check(self, users: Mapping[str, bytes], authorization: str | None, client: str) -> bool:
-        """Return whether *authorization* is the header of one of *users*.
+        """Return whether *authorization* is a valid login of one of *users*.
 
         An unknown user takes as long as a wrong password.
 
@@ -65,7 +65,7 @@ class BasicAuth:
             client: The address that the request came from.
 
         Raises:
-            TooManyChecksError: Others' checks are still under way; nothing is known of this pair.
+            TooManyChecksError: Too many other checks are running or waiting; this login was not checked.
         """
         given = _decode(authorization)
         if given is None:
@@ -77,7 +77,7 @@ class BasicAuth:
             return True
         with self._turn(client):
             async with self._one_at_a_time:
-                if proof in self._remembered:  # the same pair came twice, and waited
+                if proof in self._remembered:  # another request with the same login was checked meanwhile
                     return True
                 matches = await in_daemon_thread(partial(_matches, password, hashed or self._stand_in(user, users)))
             if not matches or hashed is None:
@@ -86,8 +86,8 @@ class BasicAuth:
             return True
 
     def _proof(self, user: str, hashed: bytes, password: bytes) -> bytes:
-        # Keyed and hashed: neither the time of a look-up nor a dump of the memory tells a password. With the hash in
-        # it, a pair is forgotten as soon as its user's hash changes.
+        # Keyed and hashed: neither the time of a look-up nor a memory dump reveals a password. It includes the user's
+        # hash, so a cached login becomes invalid when that hash changes.
         parts = (user.encode("utf-8", "surrogateescape"), hashed, password)
         return hmac.digest(self._key, b"".join(hashlib.sha256(part).digest() for part in parts), "sha256")
 
@@ -97,7 +97,7 @@ class BasicAuth:
             self._remembered.popitem(last=False)
 
     def _stand_in(self, user: str, users: Mapping[str, bytes]) -> bytes:
-        """Return the hash to check an unknown user against: always the same one, so that its cost tells nothing."""
+        """Return the hash to check an unknown user against: one per user name, so its cost reveals nothing."""
         hashes = [users[name] for name in sorted(users)]
         chosen = hmac.digest(self._key, user.encode("utf-8", "surrogateescape"), "sha256")
         return hashes[int.from_bytes(chosen, "big") % len(hashes)]
@@ -116,16 +116,16 @@ class BasicAuth:
 
 
 def health_token(users: Mapping[str, bytes]) -> str:
-    """Return what ``tq-exporter healthcheck`` shows in place of a password, which it does not have.
+    """Return the token that ``tq-exporter healthcheck`` sends, since it has no password.
 
-    Whoever can read the users' hashes can make it. It opens the health endpoints and nothing else.
+    Anyone who can read the users' hashes can compute it. It gives access to the health endpoints only.
     """
     hashes = b"\n".join(user.encode() + b":" + users[user] for user in sorted(users))
     return hmac.new(hashlib.sha256(hashes).digest(), b"tq-exporter healthcheck", "sha256").hexdigest()
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:
-    usable = b"\0" not in password  # bcrypt takes none; the check is made for its time alone
+    usable = b"\0" not in password  # bcrypt rejects NUL bytes; the check still runs, to take the same time
     return bcrypt.checkpw(password[:_BCRYPT_BYTES] if usable else b"", hashed) and usable
 
 

@@ -1,4 +1,4 @@
-"""What holds for every request and answer: its path, its line in the log, its headers, and how it is sent."""
+"""What every request and answer shares: the path, the log line, the headers, and how the answer is sent."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _PIECE_BYTES: Final = 256 * 1024
 
 
 class Front:
-    """The outermost ASGI application. A defect in what it calls is logged and becomes a plain 500.
+    """The outermost ASGI application. An unexpected error in *app* is logged and answered with a plain 500.
 
     Args:
-        app: What answers.
-        slots: The places for connections.
+        app: The application that answers.
+        slots: The slots for connections.
     """
 
     def __init__(self, app: ASGIApp, slots: Slots) -> None:
@@ -65,14 +65,14 @@ class Front:
 
 
 def _normalise(scope: Scope) -> None:
-    """Make path and ``Host`` of a request in absolute form (``GET http://host/path``) those of its URL (RFC 9112)."""
+    """For a request in absolute form (``GET http://host/path``), take path and ``Host`` from its URL (RFC 9112)."""
     target = scope["raw_path"].decode("latin-1")
     if target.startswith("/"):
         return
     try:
         parts = urlsplit(target)
     except ValueError:
-        return  # no path of ours, as it stands
+        return  # no valid URL: left unchanged, it matches no path
     if parts.scheme in ("http", "https") and parts.netloc:
         scope["path"] = unquote(parts.path) or "/"
         others = [(name, value) for name, value in scope["headers"] if name != b"host"]
@@ -80,7 +80,7 @@ def _normalise(scope: Scope) -> None:
 
 
 async def _drain(scope: Scope, receive: Receive) -> None:
-    """Read a body, which no path takes: closing a connection with unread data may cost the client our answer."""
+    """Read and drop the body. Closing a connection with unread data may cost the client our answer."""
     headers = Headers(scope=scope)
     if "content-length" in headers or "transfer-encoding" in headers:
         with contextlib.suppress(asyncio.TimeoutError):
@@ -104,9 +104,9 @@ def _add_headers(message: Message, protection: Protection) -> None:
 
 
 async def _send_body(message: Message, send: Send) -> None:
-    """Send a body in pieces, each when the client has taken those before: as it is once in memory, not twice."""
+    """Send a body in pieces, each after the client has read the one before, so that memory holds it only once."""
     body: Any = memoryview(message.get("body", b""))
     for start in range(0, len(body) or 1, _PIECE_BYTES):
         more = message.get("more_body", False) or start + _PIECE_BYTES < len(body)
         await send({"type": message["type"], "body": body[start : start + _PIECE_BYTES], "more_body": more})
-        await asyncio.sleep(0)  # lets the loop notice that the client has gone
+        await asyncio.sleep(0)  # lets the loop notice that the client has disconnected

@@ -1,4 +1,4 @@
-"""What protects the server now: the web configuration and the files it names, read again when one of them changes."""
+"""The protection in force: the web configuration and the files that it names, read again when one of them changes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _Signature = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """What holds for one connection.
+    """The protection that applies to one connection.
 
     Attributes:
-        tls: How to speak TLS; None for plain HTTP.
-        client_allowed_sans: Names of which a client's certificate must have one; empty when any will do.
-        users: The bcrypt hash of each user's password; empty when nobody is asked for one.
+        tls: The TLS context; None for plain HTTP.
+        client_allowed_sans: A client's certificate must have one of these names; empty accepts any.
+        users: The bcrypt hash of each user's password; empty when no login is needed.
         health_token: See :func:`exporter.web.auth.health_token`; empty without users.
-        headers: What to add to every response.
+        headers: Headers to add to every response.
     """
 
     tls: ssl.SSLContext | None = None
@@ -48,14 +48,15 @@ _NONE: Final = Protection()
 class Guard:
     """Keeps the protection that *file* describes up to date.
 
-    A change that cannot be used leaves what was in force in force and is logged once. So does one that would end TLS
-    or the passwords: while a file is being written it may be empty for a moment, and that must open no door.
+    An invalid change is logged once, and the previous protection stays in force. The same goes for a change that would
+    remove TLS or the passwords: a file may be empty for a moment while it is written, and that must not drop
+    protection.
 
     Args:
         file: The web configuration; None for no protection.
 
     Raises:
-        ConfigError: The file, or one that it names, cannot be used.
+        ConfigError: The file, or one that it names, is invalid.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -71,12 +72,12 @@ class Guard:
 
     @property
     def has_file(self) -> bool:
-        """Whether :meth:`current` looks at files."""
+        """Whether :meth:`current` reads files."""
         return self._file is not None
 
     def current(self) -> Protection:
-        """Return what holds for a connection that begins now. Never fails, and waits for no other thread's reading."""
-        # Where the files' disk hangs, one connection hangs with it and the others go on with what is known.
+        """Return the protection for a new connection. Never fails, and does not wait while another thread reads."""
+        # When the files' disk hangs, one connection hangs with it; the others use the last known protection.
         if self._file is not None and self._reading.acquire(blocking=False):
             try:
                 self._refresh(self._file)
@@ -102,7 +103,7 @@ class Guard:
         logger.info("the web configuration has changed and is in force")
 
     def _load(self, file: Path) -> Protection:
-        # Signed before they are read: a change during the reading is seen the next time.
+        # Signed before they are read, so that a change during the read is noticed the next time.
         seen = {file: _sign(file)}
         try:
             config = read_web_config(file)
@@ -126,7 +127,7 @@ def _files_of(config: WebConfig) -> Iterable[Path]:
 
 
 def _sign(file: Path) -> _Signature | None:
-    """Return what changes when *file* does, also when a link to it is turned, as Kubernetes does; None without one."""
+    """Return a value that changes with *file*, also when Kubernetes replaces a link to it; None without a file."""
     try:
         found = file.stat()
     except OSError:

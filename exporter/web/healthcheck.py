@@ -1,4 +1,4 @@
-"""``tq-exporter healthcheck``: asks the exporter of this machine whether its loop is alive, for a container's probe."""
+"""``tq-exporter healthcheck``: a container probe that asks the local exporter whether its loop is alive."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ __all__ = ["UnhealthyError", "check_health"]
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 5.0
-_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what an exporter listens on, not this
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - the exporter listens there, not this command
 
 
 class UnhealthyError(Exception):
-    """The exporter is not well, or not there. ``str()`` says why."""
+    """The exporter is unhealthy or does not answer. ``str()`` says why."""
 
 
 def check_health(config: Config, path: str = "/healthz", client_cert: tuple[Path, Path] | None = None) -> None:
-    """Ask the exporter that runs with *config* on this machine, and return when all is well.
+    """Ask the exporter that runs with *config* on this machine, and return when it is healthy.
 
-    It needs no password: whoever can read the web configuration may ask for this. The server's certificate is not
-    verified, as its names are not this address's.
+    No password is needed: who can read the web configuration may check the health. The server's certificate is not
+    verified, since it is not issued for this address.
 
     Args:
         config: The exporter's configuration.
         path: ``/healthz`` or ``/readyz``.
-        client_cert: Certificate and key to show, where the exporter asks for them.
+        client_cert: Certificate and key to send when the exporter requires a client certificate.
 
     Raises:
-        UnhealthyError: It is not well, or gives no answer within 5 s.
-        ConfigError: Its port cannot be known.
+        UnhealthyError: It is unhealthy or does not answer within 5 s.
+        ConfigError: Its port cannot be determined.
     """
     if config.listen.port == 0:
         raise ConfigError("listen", "port 0 is any free one, which only the exporter's log names", "give a port")
     web = _read(config.web.config_file)
     headers = {"Authorization": f"{HEALTH_SCHEME} {health_token(web.users)}"} if web and web.users else {}
-    # With a web configuration that cannot be read now, the exporter runs on with an older one: it may speak either.
+    # When the web configuration is invalid now, the exporter still uses an older one: try HTTPS and HTTP.
     schemes = ("https", "http") if web is None else ("http",) if web.tls is None else ("https",)
     for scheme in schemes:
         try:
@@ -57,14 +57,14 @@ def check_health(config: Config, path: str = "/healthz", client_cert: tuple[Path
     else:
         raise failure
     if status == HTTPStatus.UNAUTHORIZED:
-        # It answers, under passwords that are not in the file: that file was changed and is not in force.
+        # It answers, but with other passwords than the file's: the changed file is not in force.
         logger.warning("the exporter runs with another web configuration than %s", config.web.config_file)
     elif status != HTTPStatus.OK:
         raise UnhealthyError(said or f"it answered {status}")
 
 
 def _read(file: Path | None) -> WebConfig | None:
-    """Return what *file* says; None when it cannot be used, which the running exporter survives and so must this."""
+    """Return the configuration in *file*, None when it is invalid: the exporter runs on then, so this must not fail."""
     if file is None:
         return WebConfig(None, {}, {})
     try:

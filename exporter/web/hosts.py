@@ -1,7 +1,7 @@
-"""The names that a client may call this server by.
+"""Protection against DNS rebinding: the host names that clients may use for this server.
 
-A web site can let its own name point to this server's address (DNS rebinding), so that its script, in the browser of
-somebody who can reach the server, reads what is served. The request then carries that name as its ``Host``.
+A web site can point its own name to this server's address. Its script then reads our answers in the browser of a user
+who can reach this server. Such a request carries the web site's name as its ``Host``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_HOST: Final = 255
 
 
 def is_host(text: str | None, *, port_needed: bool = False) -> bool:
-    """Return whether *text* is a host name, IPv4 or bracketed IPv6 address with an optional port, and nothing else."""
+    """Return whether *text* is a host name, IPv4 or bracketed IPv6 address with an optional port."""
     found = _parse(text)
     if found is None:
         return False
@@ -31,12 +31,12 @@ def is_host(text: str | None, *, port_needed: bool = False) -> bool:
 
 
 class AllowedHosts:
-    """Loopback names, every IP address, the machine's own name, and what is added to them.
+    """Accepts loopback names, every IP address, the machine's own name, and the names that are added.
 
-    An address cannot be rebound, and of the machine's own name the machine's network decides.
+    An IP address cannot be rebound. The machine's own name is controlled by its network, not by a web site.
 
     Args:
-        names: Host names to add; ``*.example.com`` is every name below it, ``*`` every name.
+        names: Host names to add; ``*.example.com`` means every name below it, ``*`` every name.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -47,9 +47,9 @@ class AllowedHosts:
         self._endings = (".localhost", *(name[1:] for name in added if name.startswith("*.")))
 
     def allow(self, host: str | None) -> bool:
-        """Return whether a request with this ``Host`` header is for this server.
+        """Return whether a request with this ``Host`` header is accepted.
 
-        Browsers always send one; a client that sends none is none.
+        Browsers always send one, so a request without it is accepted: it comes from no browser.
         """
         if self._any or not host:
             return True

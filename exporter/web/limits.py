@@ -1,9 +1,9 @@
-"""How many connections may be open, and which has to go when there are too many.
+"""Limits the open connections and chooses which one to close when there are too many.
 
-What must be served is short: a request that fits a packet or two, an answer that is ready at once. So a connection
-that is still asking goes first, of the address that has most of these, and the oldest of them: whoever floods the
-server crowds out itself. Next goes one whose client has not taken its answer for a while. One that is being answered
-never goes; the next in line waits for it.
+Real requests are short: one or two packets, with an answer that is ready at once. So connections that still send their
+request are closed first: the oldest of the address that has most of them. A client that floods the server thus closes
+its own connections. Next are connections whose client has not read its answer for a while. A connection whose answer is
+being made is never closed; new ones wait for it.
 
 Everything here runs on the event loop's thread.
 """
@@ -23,7 +23,7 @@ MAX_CONNECTIONS: Final = 128
 """Connections that are served at the same time."""
 
 Stage = Literal["asking", "answering", "sending"]
-"""Reading the request (or shaking hands), making the answer, or writing it."""
+"""Reading the request (or TLS handshake), making the answer, or writing it."""
 
 _DEADLINE_S: Final[Mapping[Stage, float]] = {"asking": 10.0, "sending": 10.0}
 _PATIENCE_S: Final = 1.0
@@ -36,10 +36,10 @@ class Slot:
 
     Attributes:
         host: The address that it comes from.
-        end: Ends it at once.
-        stage: What it does now.
-        since: When that began, on the clock of :class:`Slots`.
-        freed: Whether the connection has ended or had to go.
+        end: Closes the connection at once.
+        stage: Its present stage.
+        since: When that stage began, on the clock of :class:`Slots`.
+        freed: Whether the connection has ended or was closed to make room.
     """
 
     host: str
@@ -50,18 +50,18 @@ class Slot:
     timer: asyncio.TimerHandle | None = None
 
     def stop_timer(self) -> None:
-        """Forget the deadline of the present stage."""
+        """Cancel the deadline of the present stage."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
 
 class Slots:
-    """The places for connections, in the order in which they were taken.
+    """The slots for connections, in the order in which they were taken.
 
     Args:
         limit: How many there are.
-        now: A clock that never goes back, seconds.
+        now: A monotonic clock, seconds.
     """
 
     def __init__(self, limit: int = MAX_CONNECTIONS, now: Callable[[], float] = time.monotonic) -> None:
@@ -70,11 +70,11 @@ class Slots:
         self._taken: dict[Slot, None] = {}
 
     async def take(self, host: str, end: Callable[[], None]) -> Slot:
-        """Return a place for a new connection from *host*; makes room, or waits until there is.
+        """Return a slot for a new connection from *host*. When none is free, close a connection or wait.
 
         Args:
             host: The address that it comes from.
-            end: Ends the connection at once. It may be replaced in the slot.
+            end: Closes the connection at once. It may be replaced in the slot.
         """
         while len(self._taken) >= self._limit and not self.shed():
             await asyncio.sleep(_RETRY_S)
@@ -84,20 +84,20 @@ class Slots:
         return slot
 
     def enter(self, slot: Slot, stage: Stage) -> None:
-        """Note what a connection does now. One that takes too long to ask, or to take its answer, is ended."""
+        """Set a connection's stage. It is closed if it takes too long to send its request or read its answer."""
         slot.stop_timer()
         slot.stage, slot.since = stage, self._now()
         if stage in _DEADLINE_S and not slot.freed:
             slot.timer = asyncio.get_running_loop().call_later(_DEADLINE_S[stage], self._time_out, slot)
 
     def free(self, slot: Slot) -> None:
-        """Give back the place of a connection that has ended; again does nothing."""
+        """Give back the slot of a connection that has ended, idempotently."""
         slot.stop_timer()
         slot.freed = True
         self._taken.pop(slot, None)
 
     def shed(self) -> bool:
-        """End one connection, if any may go; return whether one did."""
+        """Close one connection, if any may be closed; return whether one was."""
         slot = self._next_to_go()
         if slot is None:
             return False
@@ -106,14 +106,14 @@ class Slots:
         return True
 
     def end_all(self) -> None:
-        """End every connection."""
+        """Close every connection."""
         for slot in list(self._taken):
             self.free(slot)
             slot.end()
 
     @staticmethod
     def _time_out(slot: Slot) -> None:
-        slot.end()  # as it is now: what ends a connection changes when its handshake is done
+        slot.end()  # looked up now, since the handshake replaces it
 
     def _next_to_go(self) -> Slot | None:
         asking = Counter(slot.host for slot in self._taken if slot.stage == "asking")

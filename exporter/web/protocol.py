@@ -1,7 +1,7 @@
-"""One connection's HTTP: uvicorn's, with a limit on the head, a place among the connections, and our own error answers.
+"""One connection's HTTP: uvicorn's protocol with a limit on the head, a connection slot, and our own error answers.
 
-h11 reads it, not httptools: it has a limit on what it keeps of a head, which httptools has not, and is a tenth of the
-size. A request every few seconds needs no faster parser.
+The parser is h11, not httptools: h11 limits the size of a head, and is a tenth of the size. A request every few seconds
+needs no faster parser.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES: Final = 16 * 1024
 """The longest request line with all headers."""
 DRAIN_BYTES: Final = 1024 * 1024
-"""What is read of a request that nobody wants, at most, so that its sender gets to read the answer."""
+"""At most this much of a refused request is read, so that its sender can read the answer."""
 DRAIN_S: Final = 1.0
-"""For how long at most."""
+"""The longest time to read it, seconds."""
 
 _PIECE_BYTES: Final = 4096
 
@@ -41,9 +41,9 @@ class ClientProtocol(H11Protocol):
     Args:
         config: uvicorn's settings.
         server_state: uvicorn's connections and tasks.
-        slots: The places for connections.
-        slot: This connection's.
-        protection: What holds for this connection.
+        slots: The slots for connections.
+        slot: This connection's slot.
+        protection: The protection of this connection.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ClientProtocol(H11Protocol):
         """See :class:`asyncio.Protocol`. Under TLS it is called after the handshake."""
         super().connection_made(transport)
         self._slot.end = transport.abort
-        if self._slot.freed:  # it had to go during the handshake
+        if self._slot.freed:  # it was closed during the handshake
             transport.abort()
         elif not has_allowed_name(transport.get_extra_info("peercert"), self._protection.client_allowed_sans):
             logger.debug("the certificate of %s has no name that is let in", self._slot.host)
@@ -67,7 +67,7 @@ class ClientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See :class:`asyncio.Protocol`."""
-        # In pieces while the head is read: h11 holds it to its limit only as long as it waits for more of it.
+        # In pieces while the head is read: h11 checks its limit only while the head is incomplete.
         size = _PIECE_BYTES if self.cycle is None else len(data)
         for start in range(0, len(data), size):
             if self.transport.is_closing():
@@ -86,9 +86,9 @@ class ClientProtocol(H11Protocol):
         self._slots.free(self._slot)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or too much of it, in plain text that repeats nothing of it.
+        """Answer an invalid or too large request in plain text that repeats nothing of it.
 
-        uvicorn calls this while it handles h11's error, which says more than *msg*.
+        uvicorn calls this while it handles h11's error, which has more details than *msg*.
         """
         status = HTTPStatus.BAD_REQUEST
         if getattr(sys.exc_info()[1], "error_status_hint", 400) == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:

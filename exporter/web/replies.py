@@ -1,4 +1,4 @@
-"""Responses that several parts make."""
+"""Helpers for responses that several modules make."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plain(status: HTTPStatus, text: str | None = None, headers: Mapping[str, str
 
 
 def compressed(response: Response, request: Request) -> Response:
-    """Return *response*, with gzip when *request* asks for it and there is something to gain.
+    """Return *response*, compressed with gzip when *request* accepts it and the body is large enough.
 
     Not Starlette's middleware: that compresses on the event loop, or on as many threads as there are requests.
     """

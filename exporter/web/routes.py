@@ -1,4 +1,4 @@
-"""What is answered on which path. Knows nothing of connections."""
+"""The paths and their answers. Independent of connections."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from exporter.web.threads import in_daemon_thread
 __all__ = ["Scrape", "make_router"]
 
 MAX_ANSWERS: Final = 4
-"""Answers that are made at the same time. More would make none of them faster, and the polls beside them slower."""
+"""Answers that are made at the same time. More would not be faster, and would slow down the polls."""
 
 Scrape = Callable[[str | None, Sequence[str]], tuple[bytes, str]]
-"""Gives the exposition and its content type for an ``Accept`` header and the only sample names wanted, if any."""
+"""Returns the exposition and its content type, given an ``Accept`` header and the wanted sample names, if limited."""
 
 _INDEX: Final = b"""<!doctype html>
 <html lang="en">
@@ -43,7 +43,7 @@ _INDEX: Final = b"""<!doctype html>
 </body>
 </html>
 """
-"""What ``/`` is when the live page is switched off."""
+"""The page at ``/`` when the live page is switched off."""
 
 _HTML: Final = "text/html; charset=utf-8"
 _JSON: Final = "application/json"
@@ -64,11 +64,11 @@ def make_router(
     """Return the paths and their answers.
 
     Args:
-        scrape: Gives the exposition.
-        snapshot: Gives the snapshot now in force.
+        scrape: Returns the exposition.
+        snapshot: Returns the latest snapshot.
         alive: Whether the poll loop runs; health depends on nothing else.
-        history: The past that the live page draws; None for a page without one.
-        address: Gives ``host:port`` as listened on, for clients that name no host.
+        history: The history that the live page draws; None for a page without one.
+        address: Returns the ``host:port`` listened on, for clients that send no ``Host``.
         scheme: ``https`` when the server speaks TLS.
         page: Whether ``/`` is the live page; otherwise it is a list of links.
     """
@@ -81,7 +81,7 @@ def make_router(
         host = request.headers.get("host")
         return _typed(encode_targets(snapshot(), host=host, address=address(), scheme=scheme), _JSON)
 
-    # Health is answered on the event loop itself: no scrape, however slow, is in its way.
+    # Health is answered on the event loop itself, so that a slow scrape cannot delay it.
     async def health(_request: Request) -> Response:
         return plain(HTTPStatus.OK, "ok") if alive() else plain(HTTPStatus.SERVICE_UNAVAILABLE, _STOPPED)
 
@@ -111,11 +111,11 @@ _Answer = Callable[[Request], Response]
 
 
 def _beside_the_loop(answer: _Answer, turns: asyncio.Semaphore) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint that makes its answer on another thread, a few at the same time."""
+    """Return an endpoint that makes its answer on another thread, with a limit on how many run at once."""
 
     async def endpoint(request: Request) -> Response:
         async with turns:
-            if request.state.slot.freed:  # the client has gone while it waited
+            if request.state.slot.freed:  # the client disconnected while it waited
                 return Response()
             return await in_daemon_thread(lambda: compressed(answer(request), request))
 

@@ -1,8 +1,8 @@
 """The HTTP server: starlette on uvicorn, on a thread of its own, with one request per connection.
 
-uvicorn is given no listening socket. Who is accepted, when, and how TLS begins is decided here, since uvicorn has no
-hook for it: a full house must stop accepting, a lack of file descriptors must cost those that ask nothing, a handshake
-counts as a connection, and each connection begins with the certificates that are there at that moment.
+uvicorn gets no listening socket: it has no hook for how connections are accepted, so that is done here. When all slots
+are in use, the server stops accepting. When file descriptors run out, idle connections are closed. A TLS handshake
+counts as a connection. Each new connection uses the latest certificates.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _STOP_S: Final = 2.0
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-# asyncio keeps a buffer of 256 KiB for each TLS connection, which is 32 MB for a full house of handshakes. No record is
-# longer than 16 KiB.
+# asyncio keeps a buffer of 256 KiB per TLS connection: 32 MB when every slot is in a handshake. No TLS record is longer
+# than 16 KiB.
 SSLProtocol.max_size = 16 * 1024  # type: ignore[attr-defined]  # missing in typeshed, and in Python 3.10 without effect
 
 
 class ListenError(OSError):
-    """The address to listen on cannot be had. ``strerror`` says which and why."""
+    """The server cannot listen on the address. ``strerror`` says which one and why."""
 
 
 class WebServer:
@@ -55,13 +55,13 @@ class WebServer:
 
     Args:
         listen: Where to listen; port 0 takes any free one.
-        scrape: Gives the exposition.
-        snapshot: Gives the snapshot now in force.
+        scrape: Returns the exposition.
+        snapshot: Returns the latest snapshot.
         alive: Whether the poll loop runs.
-        history: The past that the live page draws.
+        history: The history that the live page draws.
         guard: TLS, users and headers.
         page: Whether ``/`` is the live page.
-        allowed_hosts: Host names that clients may use beside the ones that always work.
+        allowed_hosts: Host names that clients may use in addition to those that are always accepted.
         refused_login: Called for each request whose user name or password is wrong.
 
     Attributes:
@@ -97,12 +97,12 @@ class WebServer:
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level="critical",  # what there is to say is said here and in Front, in our words
+            log_level="critical",  # this module and Front log instead
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            # One request each: a place is free as soon as its answer is taken, and the next request has to pass
-            # whatever protection is then in force.
+            # One request per connection: its slot is free once the answer is read, and the next request is checked
+            # against the protection then in force.
             headers=[("Server", "tq-exporter"), ("Connection", "close")],
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         )
@@ -111,10 +111,10 @@ class WebServer:
         self._serving: threading.Thread | None = None
 
     def listen(self) -> tuple[str, int]:
-        """Take the address, without answering yet, and return the host and port in use.
+        """Bind the address without answering yet, and return the host and port in use.
 
         Raises:
-            ListenError: The address cannot be had.
+            ListenError: The server cannot listen on the address.
         """
         try:
             self._listener = self._server.listener = _bind(self._listen)
@@ -132,12 +132,12 @@ class WebServer:
     def start(self) -> None:
         """Answer from a background thread."""
         assert self._listener is not None, "listen() comes first"
-        # Off the main thread uvicorn touches no signal handler.
+        # Outside the main thread uvicorn sets no signal handlers.
         self._serving = threading.Thread(target=self._server.run, args=([],), name="web", daemon=True)
         self._serving.start()
 
     def stop(self) -> None:
-        """Stop listening and close what is open. Does nothing when it does not listen."""
+        """Stop listening and close all connections. Does nothing when it does not listen."""
         listener, self._listener = self._listener, None
         if listener is None:
             return
@@ -163,7 +163,7 @@ class _Server(uvicorn.Server):
         self._accepting = asyncio.create_task(self._accept())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn; what is open is not waited for."""
+        """See uvicorn. Does not wait for open connections."""
         self._accepting.cancel()
         self._slots.end_all()
         self.force_exit = True
@@ -177,7 +177,7 @@ class _Server(uvicorn.Server):
                 if error.errno in _OUT_OF_RESOURCES:
                     logger.warning("cannot accept a connection: %s", error.strerror)
                     self._slots.shed()
-                    await asyncio.sleep(0.05)  # whoever waits is still there, and would make this loop spin
+                    await asyncio.sleep(0.05)  # the client still waits: no busy loop
                 continue
             slot = await self._slots.take(address[0], partial(_abort, accepted))
             task = asyncio.create_task(self._open(accepted, slot))
@@ -185,9 +185,9 @@ class _Server(uvicorn.Server):
             task.add_done_callback(self.server_state.tasks.discard)
 
     async def _open(self, accepted: socket.socket, slot: Slot) -> None:
-        """Begin a connection; its protocol goes on with it."""
+        """Begin a connection and pass it to its protocol."""
         try:
-            # Reading files may hang with their disk: this connection then waits, and none beside it.
+            # Reading files hangs when their disk hangs: then only this connection waits.
             protection = await in_daemon_thread(self._guard.current) if self._guard.has_file else self._guard.current()
             protocol = partial(ClientProtocol, self.config, self.server_state, self._slots, slot, protection)
             loop = asyncio.get_running_loop()
@@ -196,11 +196,11 @@ class _Server(uvicorn.Server):
             logger.debug("the connection of %s ended early: %s", slot.host, getattr(error, "reason", None) or error)
             self._slots.free(slot)
             accepted.close()
-            error.__traceback__ = None  # its frames hold the connection, and asyncio's hold it: nobody would free that
+            error.__traceback__ = None  # its frames and the connection refer to each other: a leak
 
 
 def _abort(accepted: socket.socket) -> None:
-    """End a connection whose protocol has not begun: whoever reads from it meets its end, and closes it."""
+    """End a connection whose protocol has not begun: its reader sees the end of the stream and closes it."""
     try:
         accepted.shutdown(socket.SHUT_RDWR)
     except OSError:  # it ended by itself
@@ -208,7 +208,7 @@ def _abort(accepted: socket.socket) -> None:
 
 
 def _bind(listen: Listen) -> socket.socket:
-    """Return a listening socket; a name that means both is taken as IPv4, and "::" is IPv4 as well."""
+    """Return a listening socket; a name with IPv4 and IPv6 addresses means IPv4, and "::" also accepts IPv4."""
     found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     dual = family == socket.AF_INET6 and socket.has_dualstack_ipv6()

@@ -1,6 +1,6 @@
 """Prometheus HTTP service discovery: where to scrape this exporter, and TransferQueue's own metrics.
 
-TransferQueue picks a free port for its metrics each time it starts; whoever reads this list follows it.
+TransferQueue picks a free port for its metrics at each start; with this list Prometheus finds the new port.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ def encode_targets(snapshot: Snapshot, *, host: str | None, address: str, scheme
 
     Args:
         snapshot: The snapshot in force; its endpoint says where TransferQueue's metrics are.
-        host: The request's ``Host`` header: the name that the asking Prometheus reaches this exporter by. Anything
-            that :func:`is_host` refuses is ignored.
-        address: ``host:port`` listened on, used without such a header.
+        host: The request's ``Host`` header: the name under which Prometheus reaches this exporter. Ignored if
+            :func:`is_host` refuses it.
+        address: ``host:port`` listened on, used when there is no such header.
         scheme: ``http`` or ``https``: how this exporter is to be scraped.
     """
     endpoint = snapshot.endpoint
     common = {"run": endpoint.run} if endpoint is not None and endpoint.run else {}
     own = host if host is not None and is_host(host) else _reachable(address)
-    if not is_host(own, port_needed=True):  # without a port, the client came by the scheme's own
+    if not is_host(own, port_needed=True):  # without a port, the client used the scheme's default port
         own = f"{own}:{443 if scheme == 'https' else 80}"
     groups = [
         {
@@ -45,6 +45,6 @@ def encode_targets(snapshot: Snapshot, *, host: str | None, address: str, scheme
 
 
 def _reachable(address: str) -> str:
-    """Return *address* with the machine's name for "every interface", which is no address to connect to."""
+    """Return *address*, with the machine's name in place of "every interface", which no client can connect to."""
     host, _, port = address.rpartition(":")
     return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "[::]") else address  # noqa: S104 - compared

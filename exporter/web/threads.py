@@ -14,18 +14,18 @@ T = TypeVar("T")
 
 
 async def in_daemon_thread(function: Callable[[], T]) -> T:
-    """Run *function* on a thread of its own and return what it returns; the caller bounds how many run.
+    """Run *function* on a new daemon thread and return its result. The caller limits how many run.
 
-    ``asyncio.to_thread`` and its like join their threads when the process ends: one that hangs, on a disk for example,
-    would keep the process alive.
+    ``asyncio.to_thread`` is not used because its threads are joined when the process ends: one that hangs, for example
+    on a disk, would keep the process alive.
     """
     result: Future[T] = Future()
-    result.set_running_or_notify_cancel()  # from here on a cancelled caller leaves the future to the thread
+    result.set_running_or_notify_cancel()  # from here on, a cancelled caller cannot cancel the future
 
     def run() -> None:
         try:
             result.set_result(function())
-        except BaseException as error:  # the caller's, as with any call
+        except BaseException as error:  # passed on to the caller, as with any call
             result.set_exception(error)
 
     threading.Thread(target=run, name="web-work", daemon=True).start()

@@ -1,4 +1,4 @@
-"""The server's side of TLS: a context made from files, and whom it lets in."""
+"""The server's side of TLS: the context, made from files, and the check of client certificates."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _VERIFY: Final = {
 
 
 def server_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return a context with the certificate, key and CAs that *settings* name, as the files are now.
+    """Return a context with the certificate, key and CAs that *settings* name, read now.
 
     Args:
-        settings: What the web configuration says.
+        settings: The TLS settings of the web configuration.
 
     Raises:
-        ConfigError: A file cannot be read or holds something else, or the key is another certificate's.
+        ConfigError: A file cannot be read or has the wrong content, or the key does not match the certificate.
     """
     _load_certificates(
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # thrown away: the server's own is no authority to trust
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # discarded: the server's own certificate is no trusted CA
         settings.cert_file,
         settings.origin("cert_file"),
         "give the certificate and its chain in PEM",
@@ -61,8 +61,8 @@ def has_allowed_name(certificate: dict[str, Any] | None, allowed: Collection[str
     """Return whether a client's verified certificate has one of the *allowed* subject alternative names.
 
     Args:
-        certificate: What :meth:`ssl.SSLSocket.getpeercert` gave.
-        allowed: DNS names, IP addresses, mail addresses and URIs; empty when any certificate will do.
+        certificate: The result of :meth:`ssl.SSLSocket.getpeercert`.
+        allowed: DNS names, IP addresses, mail addresses and URIs; empty accepts any certificate.
     """
     if not allowed:
         return True
@@ -82,7 +82,7 @@ class _EncryptedKeyError(Exception):
 
 
 def _no_passphrase() -> str:
-    # Without this OpenSSL asks for one on the terminal, and waits.
+    # Without this, OpenSSL asks for a passphrase on the terminal and waits.
     raise _EncryptedKeyError
 
 

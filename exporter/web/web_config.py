@@ -1,7 +1,7 @@
 """The web configuration file: TLS, users and headers, in the format that Prometheus's exporters share.
 
-Of that format, what cannot be done here is an error that names the key: a protection that was asked for and is not
-there must never go unnoticed. No error repeats a value of ``basic_auth_users`` or a key's content.
+A setting of that format that is not supported here is an error that names its key: missing protection must never go
+unnoticed. No error repeats a value of ``basic_auth_users`` or the content of a private key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ClientAuth = Literal["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerif
 TlsVersion = Literal["TLS12", "TLS13"]
 
 MAX_COST: Final = 15
-"""The highest bcrypt cost of a hash. One more doubles the processor time that a wrong password takes, 2 s here."""
+"""The highest bcrypt cost of a hash. Each step doubles the CPU time of a wrong password, which is 2 s here."""
 
 _PAGE: Final = "docs/security.md"
 _FLAG: Final = "--web.config.file"
@@ -51,24 +51,24 @@ _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "X-Frame-Options": ("deny", "sameorigin"),
     "X-XSS-Protection": (),
 }
-"""The headers that may be set, and the values of those that have few."""
+"""The headers that may be set, with the allowed values of those that have only a few."""
 
 _HASH: Final = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """How the server proves who it is, and whom it asks to do the same.
+    """The server's certificate, and whether clients must have one.
 
     Attributes:
-        cert_file: Its certificate and the chain above it, PEM.
+        cert_file: The server's certificate and its chain, PEM.
         key_file: The private key, PEM, without a passphrase.
-        client_auth: Whether clients must show a certificate.
-        client_ca_file: Who may have signed it, PEM; None when none is asked for.
-        client_allowed_sans: Names of which the client's certificate must have one; empty when any will do.
-        min_version: The lowest TLS version to speak.
+        client_auth: Whether clients must send a certificate.
+        client_ca_file: The CAs of the clients' certificates, PEM; None when clients need no certificate.
+        client_allowed_sans: A client's certificate must have one of these names; empty accepts any.
+        min_version: The lowest TLS version accepted.
         max_version: The highest.
-        document: Where the settings stand, for errors that are found later.
+        document: The document with the settings, for errors that are found later.
     """
 
     cert_file: Path
@@ -87,12 +87,12 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """What a web configuration file says.
+    """The content of a web configuration file.
 
     Attributes:
         tls: None for plain HTTP.
-        users: The bcrypt hash of each user's password; empty when nobody is asked for one.
-        headers: What to add to every response.
+        users: The bcrypt hash of each user's password; empty when no login is needed.
+        headers: Headers to add to every response.
     """
 
     tls: TlsSettings | None
@@ -104,7 +104,7 @@ def read_web_config(file: Path) -> WebConfig:
     """Read and check *file*. The files that it names are not opened; relative paths start in its folder.
 
     Raises:
-        ConfigError: The file cannot be read, a key is unknown, not supported, or its value cannot be used.
+        ConfigError: The file cannot be read, a key is unknown or not supported, or its value is invalid.
     """
     document = read_document(file, _FLAG, quote=False)
     for name in document.tree:

@@ -1,6 +1,6 @@
 """The data plane on TransferQueue's public API.
 
-Importing this package is cheap; making one of its classes imports ``transfer_queue``, and with it Ray and torch.
+Importing this package is cheap. Creating an object of its classes imports ``transfer_queue``, Ray and torch.
 """
 
 from dataplane.adapters.transfer_queue.client import TransferQueueDataPlaneClient

@@ -1,8 +1,7 @@
-"""Calls of TransferQueue with a deadline, which it has none of, and what a missing answer means.
+"""Calls TransferQueue with a deadline, which it does not have itself, and finds out why an answer is missing.
 
-TransferQueue's calls hang for good when their peer is gone. A coroutine on its client's own event loop can be
-cancelled, which gives its socket back and leaves nothing behind; a plain callable cannot, so it runs on one of a
-few daemon threads.
+TransferQueue's calls hang for ever when their peer is gone. A coroutine on its client's event loop can be cancelled,
+which releases its socket. A plain callable cannot, so it runs on one of a few daemon threads.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ __all__ = ["BoundedThreads", "TransferQueueCalls"]
 
 T = TypeVar("T")
 
-# How much longer than a coroutine's deadline its caller waits: the loop needs a moment to cancel it.
+# How long the caller waits beyond a coroutine's deadline: the loop needs a moment to cancel it.
 _CANCEL_GRACE_S = 1.0
-# How long a verdict may take about a peer that the probe is not connected to yet.
+# How long the probe may take for a peer that it is not connected to yet.
 _VERDICT_WAIT_S = 0.5
 _VERDICTS_TOTAL_S = 2.0
 
-# Any longer deadline is cut to this: the standard library's waits overflow far beyond it.
+# The longest deadline: the standard library's waits overflow far beyond it.
 _LONGEST_S = 10 * 86400.0
 
 _MUTATIONS: Final = frozenset({"register_partition", "claim_meta", "put_samples", "clear_samples"})
 
 
 class BoundedThreads:
-    """Runs blocking callables with a deadline on at most *size* daemon threads, however many of them hang."""
+    """Runs blocking callables with a deadline on at most *size* daemon threads, even if they hang."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -50,8 +49,8 @@ class BoundedThreads:
         """Start *fn* as soon as a thread is free.
 
         Raises:
-            TimeoutError: None became free within *timeout_s* seconds: all of them hang.
-            RuntimeError: The system, or an interpreter that is going down, gives no thread.
+            TimeoutError: No thread became free within *timeout_s* seconds: all of them hang.
+            RuntimeError: The system cannot start a thread, or the interpreter is shutting down.
         """
         if not self._free.acquire(timeout=max(0.0, timeout_s)):
             raise TimeoutError(f"{self._size} earlier calls still hang")
@@ -70,9 +69,9 @@ class BoundedThreads:
     def _work(self, fn: Callable[[], T], future: concurrent.futures.Future[T]) -> None:
         try:
             result = fn()
-        except BaseException as error:  # the caller gets it, whatever it is
+        except BaseException as error:  # passed on to the caller
             self._free.release()
-            with contextlib.suppress(concurrent.futures.InvalidStateError):  # nobody waits for it any more
+            with contextlib.suppress(concurrent.futures.InvalidStateError):  # its caller has given up
                 future.set_exception(error)
         else:
             self._free.release()
@@ -80,20 +79,20 @@ class BoundedThreads:
                 future.set_result(result)
 
 
-# One for the process: a caller that makes a new client after each failure must not leave more threads behind. Closing
-# has threads of its own, so that hanging attempts to attach do not block it.
+# Shared by the process: a caller that makes a new client after each failure must not leave more threads behind. Closing
+# uses separate threads, so that attach attempts that hang do not block it.
 _THREADS = BoundedThreads(4)
 _CLOSING = BoundedThreads(4)
 
 
 class TransferQueueCalls:
-    """Base of what calls TransferQueue: deadline, error translation, and whether a silent peer is gone.
+    """Base class for calls to TransferQueue: deadline, error translation, and whether a silent peer is gone.
 
     Args:
         timeout_s: Default deadline of a call, in seconds.
 
     Raises:
-        ValueError: It is not a positive, finite number.
+        ValueError: *timeout_s* is not a positive, finite number.
     """
 
     def __init__(self, tq: ModuleType, *, timeout_s: float) -> None:
@@ -124,16 +123,16 @@ class TransferQueueCalls:
         partition_id: str | None = None,
         storage: bool = False,
     ) -> Any:
-        """Run *fn* within a deadline and raise nothing but DataPlaneError.
+        """Run *fn* within a deadline. Raises only DataPlaneError.
 
         Args:
             operation: Name of the public method.
-            fn: A plain callable, or one that gives a coroutine of TransferQueue's async API. Make it an
-                ``async def`` where possible: that runs on TransferQueue's loop and costs no thread.
-            default_error: What to raise for a failure that the table does not know.
+            fn: A plain callable, or one that returns a coroutine of TransferQueue's async API. Prefer an ``async def``:
+                it runs on TransferQueue's loop and needs no thread.
+            default_error: The error for failures that are not in the translation table.
             timeout_s: Deadline in seconds, None for the client's own.
             partition_id: The partition that the call is about.
-            storage: The call needs the storage units too, so a missing answer may be theirs.
+            storage: Whether the call also needs the storage units, so that they may cause a missing answer.
         """
         deadline_s = min(self._timeout_s if timeout_s is None else timeout_s, _LONGEST_S)
         try:
@@ -155,10 +154,10 @@ class TransferQueueCalls:
             ) from error
 
     def _close(self, give_back: Callable[[], None], timeout_s: float) -> None:
-        """Close the client: end its calls, then run *give_back*, the first time, within *timeout_s* seconds.
+        """Close the client: end its calls, then run *give_back* within *timeout_s* seconds, at the first close only.
 
         Raises:
-            DataPlaneTimeout: It takes longer, and goes on in its thread.
+            DataPlaneTimeout: It takes longer, and continues in its thread.
             DataPlaneBadRequest: Called from TransferQueue's own event loop, which is about to end.
             DataPlaneError: *give_back* failed.
         """
@@ -172,7 +171,7 @@ class TransferQueueCalls:
         try:
             try:
                 future = _CLOSING.start(give_back, deadline_s)
-            except RuntimeError:  # at the interpreter's end, when an exit handler closes the client
+            except RuntimeError:  # at interpreter shutdown, when an exit handler closes the client
                 give_back()
             else:
                 future.result(timeout=max(0.0, ends - time.monotonic()))
@@ -187,7 +186,7 @@ class TransferQueueCalls:
         """Refuse new calls and end those in flight with DataPlaneUnavailable.
 
         Returns:
-            Whether this was the first call, whose caller then releases the resources.
+            Whether this was the first call. The first caller releases the resources.
         """
         with self._lock:
             if self._closed:
@@ -225,11 +224,11 @@ class TransferQueueCalls:
         with self._lock:
             self._in_flight.add(future)
         try:
-            if self._closed:  # closed since the check: nobody else would cancel this one
+            if self._closed:  # closed since the check: so cancel it here
                 future.cancel()
             return future.result(timeout=max(0.0, timeout_s))
         finally:
-            future.cancel()  # no effect once it is done
+            future.cancel()  # no effect if it is done
             with self._lock:
                 self._in_flight.discard(future)
 
@@ -252,7 +251,7 @@ class TransferQueueCalls:
                 partition_id=partition_id,
             )
         kind = error_class(error, operation, default_error)
-        # Ray's messages have many paragraphs; the cause keeps them.
+        # Only the first line: Ray's messages have many paragraphs, and the cause still has them.
         message = (str(cause).strip().splitlines() or [f"no answer within {deadline_s:g} s"])[0]
         if kind is DataPlaneTimeout:
             gone = self._who_is_gone(storage)
@@ -266,7 +265,7 @@ class TransferQueueCalls:
         return kind(message, operation=operation, partition_id=partition_id)
 
     def _who_is_gone(self, storage: bool) -> str | None:
-        """Return which peer of the silent call is gone, and the remedy; None when none is known to be gone."""
+        """Return which peer of the unanswered call is gone, and the remedy; None when none is known to be gone."""
         ends = time.monotonic() + _VERDICTS_TOTAL_S
         if self._controller_probe is not None and self._controller_probe.verdict(_VERDICT_WAIT_S) == "gone":
             return (

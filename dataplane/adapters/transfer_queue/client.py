@@ -1,6 +1,6 @@
 """The data plane on TransferQueue's public API.
 
-Importing this module is cheap; making one of its classes imports ``transfer_queue``, and with it Ray and torch.
+Importing this module is cheap. Creating an object of its classes imports ``transfer_queue``, Ray and torch.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ __all__ = ["TransferQueueDataPlaneClient", "TransferQueueMetadataReader"]
 
 _log = logging.getLogger(__name__)
 
-# Starting actors on a cold cluster imports torch in each of them, and may wait for a node.
+# On a cold cluster each new actor imports torch, and may wait for a node.
 _START_TIMEOUT_S = 300.0
-# TransferQueue itself waits up to 15 s for the storage units that it ends.
+# TransferQueue waits up to 15 s for its storage units to end.
 _END_TIMEOUT_S = 60.0
 # A claim gets at least this long: a claim that is cancelled in flight may lose the samples that it consumed.
 _MIN_CLAIM_REQUEST_S = 1.0
@@ -54,31 +54,31 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
     """A client of the TransferQueue that runs in this process's Ray cluster.
 
     With ``bootstrap=True`` it starts TransferQueue when none runs (and Ray when the process has none), and its
-    :meth:`close` ends what it started. Otherwise, and always with ``bootstrap=False``, it attaches: it creates
-    nothing, and ``close`` closes its own sockets. Ray must be connected before an attach, since connecting to a dead
-    cluster can end the process. The attachments of one process share sockets.
+    :meth:`close` ends what it started. Otherwise, and always with ``bootstrap=False``, it attaches: it creates nothing,
+    and ``close`` only closes its own sockets. Connect Ray before an attach, since connecting to a dead cluster can end
+    the process. The attachments of one process share sockets.
 
-    A client stays with the controller that it found. When that one is replaced, calls raise DataPlaneUnavailable:
-    close the client and make a new one.
+    A client uses one controller. When that one is replaced, calls raise DataPlaneUnavailable: close the client and make
+    a new one.
 
-    A claim polls, which needs a controller in polling mode; one that this class started is. A controller that someone
-    started without it makes its only thread wait for samples, up to 5 s per request, and answers nobody meanwhile,
-    this client's other calls and every other client included; the first claim logs a warning then.
+    A claim polls, which needs a controller in polling mode. This class starts its controllers in that mode. Without it,
+    the controller's only thread waits for samples, up to 5 s per request, and answers no client meanwhile, not even
+    this one's other calls. The first claim then logs a warning.
 
-    TransferQueue does not tell which fields a partition was registered with. A field that no row has yet is
-    DataPlaneBadRequest to a client that knows the partition's fields, because it registered the partition without
-    that field, or wrote rows to it and registered nothing. To any other client it is DataPlaneNotReady, since whoever
-    registered the partition may have announced it.
+    TransferQueue does not report the fields that a partition was registered with. So the error for a field that no row
+    has yet depends on the client. It is DataPlaneBadRequest if the client registered the partition without that field,
+    or wrote rows to it and registered nothing. Otherwise it is DataPlaneNotReady, since another client may have
+    registered the field.
 
-    Every call has a deadline, ``timeout_s`` in *cfg*, the attach and :meth:`close` too. Past it the
-    call is cancelled, its socket and thread are given back, and up to 3.5 s are spent on the question whether the
-    silent peer is gone (DataPlaneUnavailable, which names the remedy) or hangs (DataPlaneTimeout, after which the
-    same client may be used on). Where a deadline would do harm it is longer: starting TransferQueue 300 s at least,
-    ending it 60 s, closing sockets 5 s. A claim polls until its own *timeout_s*, each request within the deadline.
+    Every call has a deadline, ``timeout_s`` in *cfg*, also the attach and :meth:`close`. After it the call is
+    cancelled, and its socket and thread are released. Then the client takes up to 3.5 s to find out whether the silent
+    peer is gone (DataPlaneUnavailable, which names the remedy) or hangs (DataPlaneTimeout; the client stays usable).
+    Where a short deadline would do harm, a minimum applies: 300 s to start TransferQueue, 60 s to end it, 5 s to close
+    sockets. A claim polls until its own *timeout_s*, each request within the deadline.
 
-    Rows come back as TransferQueue packs them: scalars dense, other tensors nested, also when their shapes agree.
-    ``dp_rank`` is given to the controller's sampler; ``num_samples``, ``grpo_group_size`` and ``enums`` are not known
-    to TransferQueue and have no effect.
+    Rows are returned as TransferQueue packs them: scalars dense, other tensors nested, even if their shapes agree.
+    ``dp_rank`` is passed to the controller's sampler. TransferQueue has no ``num_samples``, ``grpo_group_size`` and
+    ``enums``, so they have no effect.
 
     Args:
         cfg: ``backend``, ``storage_capacity`` (rows, None for no limit), ``num_storage_units``,
@@ -90,7 +90,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
 
     Raises:
         ValueError: A value in *cfg* is wrong; the message names its key.
-        DataPlaneUnavailable: Nothing to attach to, or TransferQueue is not installed.
+        DataPlaneUnavailable: There is no controller to attach to, or TransferQueue is not installed.
         DataPlaneNotReady: The controller is still being started.
         DataPlaneTimeout: No answer from Ray or the controller within the deadline.
     """
@@ -130,7 +130,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
 
         async def call() -> None:
             client = self._client()
-            # An insert of no rows creates the partition; asking for a task's status creates its cursor.
+            # An insert without rows creates the partition; a request for a task's status creates its cursor.
             await client.async_get_meta(
                 data_fields=fields, batch_size=0, partition_id=partition_id, mode="insert", task_name=None
             )
@@ -171,7 +171,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
                 claimed = self._call_tq(
                     "claim_meta", call, DataPlaneReadError, timeout_s=request_s, partition_id=partition_id
                 )
-            except DataPlaneNotReady:  # the controller is not in polling mode and waited by itself
+            except DataPlaneNotReady:  # the controller is not in polling mode and has waited itself
                 claimed = None
             if claimed is not None:
                 if dp_rank is not None:
@@ -249,10 +249,10 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         self._call_tq("clear_samples", call, DataPlaneClearError, partition_id=partition_id, storage=True)
 
     def close(self) -> None:
-        """Release this client's own resources, idempotently; ends TransferQueue only where this client started it.
+        """Release this client's own resources, idempotently. Ends TransferQueue only if this client started it.
 
         Raises:
-            DataPlaneTimeout: It takes longer than its deadline, and goes on in the background.
+            DataPlaneTimeout: It takes longer than its deadline, and continues in the background.
         """
         at_least_s = _END_TIMEOUT_S if self._attachment.started else MIN_CLOSE_S
         self._close(lambda: session.release(self._tq, self._attachment), max(self._timeout_s, at_least_s))
@@ -267,7 +267,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             return handover.offer(self._tq, session.start(self._tq, conf, self._timeout_s, timeout_s))
 
         try:
-            # The look-up has the same deadline and a better message when it passes, so this one ends a second later.
+            # The look-up has the same deadline and a better error message, so this one ends a second later.
             attachment: session.Attachment = self._call_tq(ATTACH, call, DataPlaneUnavailable, timeout_s=timeout_s + 1)
         except DataPlaneError:
             handover.abandon()
@@ -322,7 +322,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             self._client()
             data = await self._tq.async_kv_batch_get(keys=sample_ids, partition_id=partition_id, select_fields=fields)
             missing = [name for name in fields if name not in data.keys()]  # noqa: SIM118
-            # TransferQueue leaves out what it does not know, without an error.
+            # TransferQueue leaves out unknown keys and fields without an error.
             if missing or data.batch_size[0] != len(sample_ids):
                 raise await self._explain_short_read(sample_ids, partition_id, missing)
             return data
@@ -330,7 +330,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         try:
             return self._call_tq(operation, call, DataPlaneReadError, partition_id=partition_id, storage=True)
         except DataPlaneBadRequest as error:
-            if error.__cause__ is not None:  # TransferQueue's own words, which name neither key nor field
+            if error.__cause__ is not None:  # TransferQueue's message names neither key nor field
                 error.args = (f"{error} (keys {sample_ids[:5]!r}, fields {fields!r}, partition {partition_id!r})",)
             raise
 

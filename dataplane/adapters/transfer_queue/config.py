@@ -15,9 +15,9 @@ DEFAULT_POLL_INTERVAL_S: Final = 0.5
 
 
 def tq_conf(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``transfer_queue.init`` takes for *cfg*; a value that *cfg* leaves out keeps TransferQueue's default.
+    """Return the configuration for ``transfer_queue.init``. Values that *cfg* leaves out keep TransferQueue's default.
 
-    ``mooncake_cpu`` is passed on and not tested: it needs Mooncake's own packages and servers.
+    ``mooncake_cpu`` is passed on but not tested: it needs Mooncake's packages and servers.
 
     Raises:
         ValueError: A value is wrong; the message names its key.
@@ -35,7 +35,7 @@ def tq_conf(cfg: Mapping[str, Any]) -> dict[str, Any]:
     else:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     return {
-        # claim_meta polls, so that a claim never makes the controller's only thread wait.
+        # In polling mode a claim never makes the controller's only thread wait.
         "controller": {"polling_mode": True},
         "backend": {"storage_backend": name, name: {key: value for key, value in options.items() if value is not None}},
     }

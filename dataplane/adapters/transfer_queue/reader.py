@@ -1,4 +1,4 @@
-"""The read-only half of TransferQueue's public client: as a base of the whole client, and alone, without Ray."""
+"""The read-only half of TransferQueue's public client: the base of the full client, and a reader without Ray."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from dataplane.net.addresses import parse_address
 
 __all__ = ["MIN_CLOSE_S", "MetadataCalls", "TransferQueueMetadataReader", "import_tq"]
 
-# A close gets at least this long: it waits for threads of TransferQueue, and sends nothing.
+# Minimum deadline of a close, which waits for TransferQueue's threads and sends nothing.
 MIN_CLOSE_S: Final = 5.0
 
 
 class MetadataCalls(TransferQueueCalls):
-    """The read-only half, on the ``TransferQueueClient`` that ``_client()`` gives."""
+    """The read-only half, on the ``TransferQueueClient`` that ``_client()`` returns."""
 
     def __init__(
         self, tq: ModuleType, *, timeout_s: float, rules: Mapping[str, TagRules] | None, default_rules: TagRules
@@ -69,7 +69,7 @@ class MetadataCalls(TransferQueueCalls):
         return count_ready(self._groups("depth", partition_id))
 
     def get_capabilities(self) -> DataPlaneCapabilities:
-        """Return what TransferQueue does beyond the contract: nothing of what the capabilities name."""
+        """Return no capabilities: TransferQueue supports none of them."""
         return DataPlaneCapabilities()
 
     def _groups(self, operation: str, partition_id: str) -> list[DataPlaneGroupMeta]:
@@ -86,13 +86,13 @@ class MetadataCalls(TransferQueueCalls):
 class TransferQueueMetadataReader(MetadataCalls):
     """A :class:`~dataplane.interfaces.MetadataReader` on TransferQueue's own client class, without Ray.
 
-    It is built from the controller's address alone, and costs the memory of importing torch and Ray. A reply is
-    not checked for the controller that sent it; the wire reader does that.
+    It needs only the controller's address, but still imports torch and Ray, which takes memory. It does not check which
+    controller sent a reply; the wire reader does.
 
     Args:
         address: The controller's request socket, ``tcp://HOST:PORT``.
-        controller_id: The controller's id; it only labels requests, so it may be unknown.
-        timeout_s: Deadline of each call in seconds; that of :meth:`close` is 5 s at least.
+        controller_id: The controller's id. It only labels requests, so any value works.
+        timeout_s: Deadline of each call in seconds; for :meth:`close` at least 5 s.
         rules: How the tags of a partition are read, by partition name.
         default_rules: The same for partitions that *rules* does not name.
 
@@ -123,7 +123,7 @@ class TransferQueueMetadataReader(MetadataCalls):
         """Close this reader's sockets, idempotently. Calls after it raise DataPlaneUnavailable.
 
         Raises:
-            DataPlaneTimeout: It takes longer than the deadline (5 s at least), and goes on in the background.
+            DataPlaneTimeout: It takes longer than the deadline (at least 5 s), and continues in the background.
         """
         self._close(lambda: session.close_client(self._own_client), max(self._timeout_s, MIN_CLOSE_S))
 

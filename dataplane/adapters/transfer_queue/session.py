@@ -1,9 +1,8 @@
-"""A process's attachment to TransferQueue: attach, share, start and release it, without harm to the job.
+"""A process's attachment to TransferQueue: attach, share, start and release, without harm to the job.
 
-``transfer_queue`` keeps its client and the controller's handle in module globals, one set per process. Its own ``init``
-creates a controller where it finds none, and its own ``close`` kills the controller, whoever made it. So an attachment
-is made here from the parts: the named actor is looked up and never created, and a release closes sockets and nothing
-else.
+``transfer_queue`` keeps its client and the controller's handle in module globals, one set per process. Its ``init``
+creates a controller when it finds none, and its ``close`` always kills the controller, even another process's. So this
+module attaches in its own way: it looks the named actor up and never creates it, and a release only closes sockets.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class Attachment:
         controller_id: The controller's own id.
         controller_address: Its request socket.
         storage_addresses: Storage unit id to put/get socket; empty for backends without such units.
-        owned: This package made the client; otherwise someone else in the process did, and closes it.
+        owned: This package made the client. Otherwise other code in this process did, and must close it.
         started: This attachment started the controller and the storage, so it ends them.
         polling: The controller answers a claim at once; otherwise its only thread waits for enough samples.
     """
@@ -61,16 +60,16 @@ class Attachment:
     polling: bool = True
 
 
-# Held while a client is made, which may take as long as a cluster takes to start.
+# Locked while a client is made, which may take until a cluster has started.
 _making = threading.Lock()
-# Held for moments, to change what follows and the module globals of transfer_queue together.
+# Locked briefly, to change the state below together with the module globals of transfer_queue.
 _lock = threading.Lock()
 # How many attachments use each client that this package made, by the client's id().
 _users: dict[int, int] = {}
 
 
 class Handover:
-    """Passes an attachment from the thread that makes it to the waiting thread, which may give up before."""
+    """Passes an attachment from the thread that makes it to the waiting thread, which may give up first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,7 +77,7 @@ class Handover:
         self._offered: tuple[ModuleType, Attachment] | None = None
 
     def offer(self, tq: ModuleType, attachment: Attachment) -> Attachment:
-        """Hand the attachment over, called by its maker; release it at once when the waiter has given up."""
+        """Hand the attachment over; release it at once if the waiter has given up. Called by the maker."""
         with self._lock:
             self._offered = (tq, attachment)
             abandoned = self._abandoned
@@ -87,7 +86,7 @@ class Handover:
         return attachment
 
     def abandon(self) -> None:
-        """Give up waiting, called by the waiter; release what was offered already."""
+        """Give up waiting; release an attachment that was already offered. Called by the waiter."""
         with self._lock:
             self._abandoned = True
             offered = self._offered
@@ -96,24 +95,24 @@ class Handover:
 
 
 def attach(tq: ModuleType, timeout_s: float) -> Attachment:
-    """Attach to the controller that runs, or share the process's attachment to it. Creates nothing.
+    """Attach to the running controller, or share the process's attachment to it. Creates nothing.
 
     Raises:
         DataPlaneUnavailable: This process is not connected to Ray.
-        DataPlaneNotReady: The controller has no configuration yet: it is being started.
-        Exception: What Ray and TransferQueue raise, ValueError from Ray when there is no controller.
+        DataPlaneNotReady: The controller has no configuration yet: it is still starting.
+        Exception: Any error of Ray and TransferQueue; Ray raises ValueError when there is no controller.
     """
     return _attach_to_actor(tq, find_controller(), timeout_s, timeout_s)
 
 
 def start(tq: ModuleType, conf: dict[str, Any], answer_s: float, start_s: float) -> Attachment:
-    """Start TransferQueue with *conf*, or attach when a controller runs already. Starts Ray when there is none.
+    """Start TransferQueue with *conf*, or attach if a controller is already running. Starts Ray if needed.
 
     Args:
         tq: The module ``transfer_queue``.
-        conf: What ``transfer_queue.init`` takes.
-        answer_s: Deadline for an answer of a controller that exists, in seconds.
-        start_s: How long a start may take, this process's or another's.
+        conf: The configuration for ``transfer_queue.init``.
+        answer_s: Deadline for an answer from an existing controller, in seconds.
+        start_s: Deadline of a start by this or another process, in seconds.
     """
     import ray
 
@@ -129,14 +128,14 @@ def start(tq: ModuleType, conf: dict[str, Any], answer_s: float, start_s: float)
         try:
             return _create(tq, conf, left_s) if handle is None else _attach_to_actor(tq, handle, answer_s, left_s)
         except ray.exceptions.RayActorError:
-            # The name of a controller that has just died: Ray frees it a moment later.
+            # The controller has just died: Ray frees its name a moment later.
             if time.monotonic() + _POLL_S >= deadline:
                 raise
             time.sleep(_POLL_S)
 
 
 def release(tq: ModuleType, attachment: Attachment) -> None:
-    """Release an attachment: end TransferQueue where this attachment started it, else close its own sockets at most."""
+    """Release an attachment: end TransferQueue if this attachment started it, else close at most its own sockets."""
     client = attachment.client
     with _lock:
         if not attachment.owned:
@@ -159,19 +158,19 @@ def release(tq: ModuleType, attachment: Attachment) -> None:
 
 
 def close_client(client: Any) -> None:
-    """Close a ``TransferQueueClient`` with nothing left on its loop, idempotently."""
+    """Cancel what runs on a ``TransferQueueClient``'s loop and close the client, idempotently."""
     if not client._loop.is_closed():
         _end_tasks(client)
         client.close()
 
 
 def unique_client_id() -> str:
-    """Return a client id that no other process or client has; TransferQueue's own repeats across nodes."""
+    """Return a unique client id; TransferQueue's own ids repeat across nodes."""
     return f"dataplane_{os.getpid()}_{uuid4().hex[:8]}"
 
 
 def controller_info(tq: ModuleType, controller_id: str, host: str, port: int) -> Any:
-    """Return TransferQueue's description of a controller of which only the request socket is known."""
+    """Return TransferQueue's description of a controller, with only its request socket."""
     role = tq.utils.enum_utils.Role.CONTROLLER
     return tq.utils.zmq_utils.ZMQServerInfo(role=role, id=controller_id, ip=host, ports={"request_handle_socket": port})
 
@@ -193,7 +192,7 @@ def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
     info = config.controller.zmq_info
     with _lock:
         client = tq.interface._TQ_CLIENT
-        # A client of another controller is stale; whoever made it still closes it.
+        # A client of another controller is stale; the code that made it still closes it.
         if client is not None and client._controller.id == info.id and not client._loop.is_closed():
             attachment = _describe(client, config)
             attachment.owned = id(client) in _users
@@ -234,7 +233,8 @@ def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachmen
         except BaseException as error:
             _undo_init(tq, error)
             raise
-        # A process that lost the race to create the controller attached to the winner's; only the winner has storage.
+        # Two processes may race to create the controller. The loser attaches to the winner's; only the winner has
+        # storage.
         attachment.started = bool(tq.interface._TQ_STORAGE)
         with _lock:
             _users[id(client)] = 1
@@ -242,7 +242,7 @@ def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachmen
 
 
 def _end_tasks(client: Any) -> None:
-    """Cancel what still runs on a client's loop: a failed put leaves its requests to the other storage units."""
+    """Cancel the tasks on a client's loop: a failed put leaves its requests to the other storage units running."""
     if client._loop.is_closed():
         return
 
@@ -257,18 +257,18 @@ def _end_tasks(client: Any) -> None:
 
 
 def _end(tq: ModuleType) -> None:
-    """End what the module's globals hold: the storage units that this process started, its client and controller."""
+    """End what the module's globals refer to: this process's storage units, its client and the controller."""
     client = tq.interface._TQ_CLIENT
     if client is not None and client._loop.is_closed():
-        tq.interface._TQ_CLIENT = None  # a client that is closed already would raise, and keep the controller alive
+        tq.interface._TQ_CLIENT = None  # a closed client would raise, and keep the controller alive
     tq.close()
 
 
 def _undo_init(tq: ModuleType, error: BaseException) -> None:
-    """Remove all that a ``transfer_queue.init`` which raised *error* left behind, and nothing of another process."""
-    # They hold the storage units that were made before the failure, and an actor ends with its handles.
+    """Clean up after a ``transfer_queue.init`` that raised *error*, without touching other processes."""
+    # The frames refer to storage units that were made before the failure. An actor ends with its last handle.
     traceback.clear_frames(error.__traceback__)
-    if tq.interface._TQ_STORAGE is not None:  # only who makes the controller comes as far as the storage
+    if tq.interface._TQ_STORAGE is not None:  # only the process that made the controller has storage
         _end(tq)
         return
     with _lock:
@@ -279,21 +279,21 @@ def _undo_init(tq: ModuleType, error: BaseException) -> None:
 
 
 def _end_left_over_storage(tq: ModuleType, handle: Any) -> None:
-    """End storage units that this process started when their controller is not *handle*: it has been replaced.
+    """End storage units that this process started for a controller that was replaced by *handle*.
 
-    The module's globals are about to be overwritten, and nothing else would ever end these units.
+    The module's globals will be overwritten, and nothing else would end these units.
     """
     with _lock:
         started_for = tq.interface._TQ_CONTROLLER
         if not tq.interface._TQ_STORAGE or started_for is None or started_for == handle:
             return
-        # Whoever made that client closes it.
+        # The code that made that client closes it.
         tq.interface._TQ_CLIENT = tq.interface._TQ_CONTROLLER = None
     _end(tq)
 
 
 def _forget_dead(tq: ModuleType) -> None:
-    """Clear the module's globals, which belong to a controller that is gone."""
+    """Clear the module's globals, which refer to a controller that is gone."""
     if tq.interface._TQ_STORAGE:
         _end(tq)  # storage units that this process started and that outlived their controller
     tq.interface._TQ_CLIENT = tq.interface._TQ_STORAGE = tq.interface._TQ_CONTROLLER = None

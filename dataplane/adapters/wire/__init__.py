@@ -1,4 +1,4 @@
-"""Readers that speak TransferQueue's request protocol themselves: no Ray, no torch, hard deadlines."""
+"""Readers with their own implementation of TransferQueue's protocol: no Ray, no torch, hard deadlines."""
 
 from dataplane.adapters.wire.connection import KnownSender
 from dataplane.adapters.wire.limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded

@@ -1,9 +1,8 @@
 """One peer of TransferQueue's request protocol: a socket with deadlines, on which no reply answers a later request.
 
-Replies do not echo their request's id; only their order says which request they answer. So a connection carries one
-request at a time, and while one is unanswered it sends no other: a late reply is received and dropped first. That
-also keeps a stalled peer from finding a queue of our requests, or an accept queue full of our sockets, when it goes
-on.
+Replies do not echo their request's id; only their order shows which request they answer. So a connection carries one
+request at a time. While one is unanswered it sends no other: a late reply is received and dropped first. A stalled peer
+that continues thus finds no queue of our requests, and no accept queue full of our sockets.
 """
 
 from __future__ import annotations
@@ -39,27 +38,26 @@ __all__ = ["KnownSender", "WireConnection"]
 
 # A closed connection is noticed by a waiting call after this long.
 _SLICE_S: Final = 0.1
-# How long an unanswered request may keep its socket. Whatever loses a request also ends the connection, which the
-# monitor sees at once; this is the limit for an end that was missed.
+# How long an unanswered request may keep its socket. A lost request also ends the connection, which the monitor reports
+# at once; this limit is for an end that was missed.
 _ABANDON_AFTER_S: Final = 60.0
-# How long a verdict may take beyond the deadline; only the first one about a silent peer takes it.
+# How long a verdict may take beyond the deadline; only the first one about a silent peer takes that long.
 _VERDICT_S: Final = 0.2
 
-# A request whose connection ended so soon after it was sent is sent once more. Not later: the controller has worked on
-# it by then.
+# A request whose connection ended so soon after it was sent is sent once more. Not later: the controller may have
+# processed it by then.
 _SOON_S: Final = 0.1
 
 _T = TypeVar("_T")
 
 _EVENTS: Final = zmq.Event.CLOSED | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED
 
-# ZMQ announces at once that it connects again, unless it was the one to end the connection: over a message that is
-# larger than allowed, or none. How long a busy machine may take to announce it.
+# ZMQ reports a reconnect at once, unless it ended the connection itself because of a message that was too large or
+# invalid. This is how long the report may take on a busy machine.
 _RETRY_MS: Final = 500
 
-# ZMQ tries to connect again for as long as the socket is open, also while nobody calls and the events of it pile up.
-# A socket whose connection ended is never used again, so this only matters to a call that waits for a host which is
-# neither there nor gone.
+# ZMQ reconnects while the socket is open, also between calls, and the unread events pile up. A socket whose connection
+# ended is never used again, so this only matters for a call that waits for a host that neither answers nor refuses.
 _RECONNECT_MS: Final = 1_000
 _RECONNECT_AT_MOST_MS: Final = 10_000
 
@@ -68,7 +66,7 @@ class _Channel:
     """One DEALER socket with its monitor.
 
     Attributes:
-        sent_at: When its unanswered request was sent; None when nothing is owed.
+        sent_at: When its unanswered request was sent; None when no reply is due.
         is_known: Whether the known sender has answered on it.
     """
 
@@ -88,11 +86,11 @@ class _Channel:
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.MAXMSGSIZE, max_reply_bytes),
-            # A stopped peer completes no handshake. Giving up and trying again would fill its accept queue.
+            # A stopped peer completes no handshake. Retries would fill its accept queue.
             (zmq.HANDSHAKE_IVL, 0),
             (zmq.RECONNECT_IVL, _RECONNECT_MS),
             (zmq.RECONNECT_IVL_MAX, _RECONNECT_AT_MOST_MS),
-            # So that a host that vanished without closing is noticed within half a minute.
+            # Detects within half a minute a host that vanished without closing.
             (zmq.TCP_KEEPALIVE, 1),
             (zmq.TCP_KEEPALIVE_IDLE, 10),
             (zmq.TCP_KEEPALIVE_INTVL, 5),
@@ -100,7 +98,7 @@ class _Channel:
             (zmq.IPV6, int("[" in address)),
         ):
             self.socket.setsockopt(option, value)
-        # A ROUTER ignores a second peer with an identity that it still holds, so each channel has its own identity.
+        # A ROUTER ignores a second peer with an identity that is still in use, so each channel has its own.
         number = next(self._numbers)
         self.socket.setsockopt(zmq.IDENTITY, f"{identity}_{number}".encode())
         self.monitor = self._watch(f"inproc://tq-exporter-{number}")
@@ -110,11 +108,10 @@ class _Channel:
         self.socket.connect(address)
 
     def _watch(self, address: str) -> zmq.Socket[bytes]:
-        """Return the socket of :data:`_EVENTS`, which no number of unread events fills.
+        """Return the socket for :data:`_EVENTS`, whose queue of unread events is unlimited.
 
-        The thread that moves the data of all our sockets also writes the events, and waits while they do not fit. So
-        500 failed connects of one reader that nobody calls would silence every other reader of this process, and
-        closing that one would wait for ever.
+        ZMQ's I/O thread for all our sockets also writes the events, and blocks when the queue is full. So 500 failed
+        connects of one idle reader would block every other reader of this process, and closing that one would hang.
         """
         self.socket.monitor(address, _EVENTS)
         monitor: zmq.Socket[bytes] = self.socket.context.socket(zmq.PAIR)
@@ -124,7 +121,7 @@ class _Channel:
         return monitor
 
     def is_ready(self) -> bool:
-        """Whether a request may be sent: no reply is owed, none came unasked, and the connection never ended."""
+        """Whether a request may be sent: no reply is due, none came unexpectedly, and the connection never ended."""
         return self.sent_at is None and not self.poller.poll(0)
 
     def send(self, request: bytes) -> None:
@@ -138,10 +135,10 @@ class _Channel:
 
 
 class KnownSender:
-    """The id under which a peer answers: known beforehand, or not at all. Connections to one peer share one.
+    """The sender id that a peer's replies must have, if it is known. Connections to one peer share it.
 
-    A controller that loads a checkpoint goes on under the checkpoint's id. That is accepted on a connection on which it
-    has answered under the id known so far, since the same process is at its other end, and holds for all connections.
+    A controller that loads a checkpoint continues under the checkpoint's id. The new id is accepted on a connection
+    that has carried a reply under the old id, since the peer is the same process. It then applies to all connections.
 
     Args:
         id: The id that replies must carry; None accepts any.
@@ -152,7 +149,7 @@ class KnownSender:
 
 
 class _ConnectionEnded(Exception):
-    """The connection ended before the reply, and the peer is there. *soon*: right after the request was sent."""
+    """The connection ended before the reply, but the peer exists. *soon*: right after the request was sent."""
 
     def __init__(self, soon: bool) -> None:
         super().__init__(soon)
@@ -166,7 +163,7 @@ class WireConnection:
         address: ``tcp://HOST:PORT``.
         peer: What the peer is, for messages: ``controller`` or ``storage unit``.
         identity_prefix: Start of the socket's identity and of ``sender_id``; peers may check it.
-        sender: Who must answer.
+        sender: The sender that must answer.
         max_reply_bytes: A larger reply ends the connection.
 
     Raises:
@@ -200,14 +197,14 @@ class WireConnection:
         operation: str,
         partition_id: str | None = None,
     ) -> _T:
-        """Send a request and return what *decode* finds in its reply. Errors carry *operation* and *partition_id*.
+        """Send a request and return its reply, decoded by *decode*. Errors have *operation* and *partition_id*.
 
         Raises:
             DataPlaneUnavailable: The peer is gone, another one answers in its place, or this connection is closed.
-            DataPlaneTimeout: It is there and silent.
-            DataPlaneReadError: It reported an error, or its reply cannot be read; ReplyLimitExceeded when it is too
-                large.
-            DataPlaneBadRequest: *body* holds what the protocol cannot express.
+            DataPlaneTimeout: The peer exists but does not answer.
+            DataPlaneReadError: The peer reported an error, or its reply cannot be read; ReplyLimitExceeded when it is
+                too large.
+            DataPlaneBadRequest: The protocol cannot express *body*.
         """
         try:
             timeout_s = max(timeout_s, 0.0)
@@ -222,7 +219,7 @@ class WireConnection:
                 frame, channel = self._round_trip(request, deadline, timeout_s)
             finally:
                 self._lock.release()
-            reply = decode(frame)  # May take a while; not under the lock, so that other threads' calls go on.
+            reply = decode(frame)  # May take a while: without the lock, so that other threads can call.
             self.last_sender_id = reply.sender_id
             self._check_sender(reply.sender_id, channel)
             return reply.body
@@ -258,7 +255,7 @@ class WireConnection:
         except _ConnectionEnded as ended:
             if not ended.soon:
                 raise self._cut_off() from ended
-        # It may have ended before the request was sent, with a controller that was replaced since.
+        # It may have ended before the request was sent, because the controller was replaced.
         try:
             return self._exchange(request, deadline, timeout_s)
         except _ConnectionEnded as ended:
@@ -283,7 +280,7 @@ class WireConnection:
         return frame, channel
 
     def _resolve(self, deadline: float, timeout_s: float) -> str:
-        """Return the address with a numeric host: ZMQ would look a name up on the thread that moves all its data."""
+        """Return the address with a numeric host: ZMQ would look a name up on its I/O thread and block it."""
         while not self._closed:
             wait_s = min(_SLICE_S, deadline - time.monotonic())
             try:
@@ -305,16 +302,16 @@ class WireConnection:
     def _open(self, address: str) -> _Channel:
         try:
             return _Channel(address, self._identity, self._max_reply_bytes)
-        except zmq.ZMQError as error:  # for example no file descriptor is free, which says nothing of the peer
+        except zmq.ZMQError as error:  # for example no free file descriptor: not the peer's fault
             raise DataPlaneReadError(f"cannot ask {self._where}: no socket can be made: {error}") from error
 
     def _settle(self, deadline: float, timeout_s: float) -> None:
-        """Make sure that a request can be sent: drop a late reply, or the channel when its connection has ended."""
+        """Make sure that a request can be sent: drop a late reply, or the channel if its connection has ended."""
         channel = self._channel
         if channel is None or channel.is_ready():
             return
         if channel.sent_at is not None and time.monotonic() - channel.sent_at < _ABANDON_AFTER_S:
-            with contextlib.suppress(_ConnectionEnded):  # So the reply will never come.
+            with contextlib.suppress(_ConnectionEnded):  # The reply will never come then.
                 self._receive(channel, deadline, timeout_s)
         self._discard()
 
@@ -343,7 +340,7 @@ class WireConnection:
         raise DataPlaneUnavailable("this reader is closed")
 
     def _check_connection(self, channel: _Channel, *, lost: bool) -> None:
-        """Raise unless waiting may still help. *lost*: the connection that carried the request has ended."""
+        """Raise unless a reply is still possible. *lost*: the request's connection has ended."""
         soon = channel.sent_at is not None and time.monotonic() - channel.sent_at < _SOON_S
         verdict = self._probe.verdict(_VERDICT_S, suspect=lost)
         if verdict == "gone" or (lost and verdict == "unknown"):

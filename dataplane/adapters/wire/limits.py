@@ -20,10 +20,10 @@ __all__ = [
 DEFAULT_MAX_REPLY_BYTES: Final = 256 * 2**20
 DEFAULT_MAX_ROWS: Final = 1_000_000
 
-# What decoding makes of bytes can take 60 times their memory: an empty list is one byte, and 56 as an object. So where
-# the protocol does not say what a value is, less is taken in.
-MAX_NAMES_BYTES: Final = 4 * 2**20  # of a list of partitions: 100,000 of them have long names to reach this
-MAX_UNCHECKED_BYTES: Final = 16 * 2**20  # of a listing whose tags are decoded without knowing their types
+# Decoded objects can take 60 times the memory of their bytes: an empty list is one byte, and 56 as an object. So the
+# limits are lower where the protocol does not define a value's type.
+MAX_NAMES_BYTES: Final = 4 * 2**20  # of a list of partitions: enough for 100,000 long names
+MAX_UNCHECKED_BYTES: Final = 16 * 2**20  # of a listing whose tags are decoded with unknown types
 MAX_TAG_BYTES: Final = 64 * 2**10  # of one tag
 
 ReplyLimit = Literal["reply_bytes", "rows"]
@@ -33,7 +33,7 @@ class ReplyLimitExceeded(DataPlaneReadError):
     """A reply was refused because it is too large.
 
     Attributes:
-        limit: Which limit it exceeds: ``reply_bytes`` or ``rows``.
+        limit: The limit that it exceeds: ``reply_bytes`` or ``rows``.
     """
 
     def __init__(

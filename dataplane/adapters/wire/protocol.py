@@ -1,8 +1,9 @@
 """The bytes of TransferQueue's request protocol: one msgpack frame each way. Pure, no I/O.
 
 A request or reply is a map of ``request_type, sender_id, receiver_id, request_id, timestamp, body``. Tensors and
-arrays inside a reply are msgpack extensions whose buffers follow as further frames; what msgpack cannot express
-turns the whole reply into a pickle behind a marker. Neither is ever loaded here: bytes from the network are data.
+arrays inside a reply are msgpack extensions whose buffers follow as further frames; if msgpack cannot express a value,
+the whole reply is a pickle behind a marker. Neither is ever loaded here: unpickling bytes from the network would be
+unsafe.
 Source: ``transfer_queue/utils/{zmq_utils,serial_utils}.py`` of the versions in :data:`TESTED_VERSIONS`.
 """
 
@@ -49,7 +50,7 @@ _Row = TypeVar("_Row")
 
 
 class Reply(msgspec.Struct, Generic[_Body]):
-    """A reply: who sent it, and what is in it."""
+    """A reply: its sender and its body."""
 
     request_type: str
     sender_id: str
@@ -61,7 +62,7 @@ class _Partitions(msgspec.Struct):
 
 
 class MetricsBody(msgspec.Struct):
-    """The figures of a storage unit that are used. Capacity None is unlimited."""
+    """A storage unit's metrics that are used. Capacity None means unlimited."""
 
     active_keys: int
     capacity: int | None = None
@@ -91,7 +92,7 @@ _anything = msgspec.msgpack.Decoder()
 
 
 class _TagDecoders(NamedTuple):
-    """What decodes tags into the structs of a schema: all rows of a reply at once, or one tag."""
+    """The decoders of tags into the structs of a schema: for all rows of a reply at once, or for one tag."""
 
     schema: TagSchema
     checked_rows: msgspec.msgpack.Decoder[Reply[_Rows[Tag]]]
@@ -125,15 +126,15 @@ def encode_request(request_type: str, sender_id: str, body: Mapping[str, Any]) -
     )
 
 
-# Each takes the first frame of a reply and raises DataPlaneReadError when the peer reported an error, or when the
-# reply is a pickle, cut short or not understood.
+# Each decodes the first frame of a reply. It raises DataPlaneReadError when the peer reported an error, or when the
+# reply is a pickle, truncated or invalid.
 
 
 def decode_partitions(frame: memoryview) -> Reply[list[str]]:
     """Decode the names in a ``LIST_PARTITIONS_RESPONSE``.
 
-    TransferQueue takes any value for a name. Those that are no strings are left out: nobody can ask for them by name,
-    and they must not hide the others.
+    TransferQueue accepts any value as a name. Names that are no strings are left out: they cannot be requested, and
+    they must not hide the others.
     """
     if frame.nbytes > MAX_NAMES_BYTES:
         raise ReplyLimitExceeded(
@@ -151,18 +152,18 @@ def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:
 def decode_runs(
     frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS
 ) -> tuple[Reply[Mapping[str, Tag]], int]:
-    """Decode rows as :func:`decode_rows` does, faster when most tags equal the one before, byte for byte.
+    """Decode rows like :func:`decode_rows`, but faster when most tags equal the previous one byte for byte.
 
     Such tags are decoded once and shared.
 
     Returns:
-        The reply, and how many tags were decoded: with nearly as many as rows, :func:`decode_rows` is faster.
+        The reply, and how many tags were decoded. If nearly every row needed it, :func:`decode_rows` is faster.
     """
     _check_size(frame, max_rows)
     raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
     rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
     decoders = _decoders_of(conventions.schema())
-    tags = cast("dict[str, Tag]", rows)  # Takes the decoded tags in the place of the encoded ones.
+    tags = cast("dict[str, Tag]", rows)  # Decoded tags replace the encoded ones.
     tag: Tag = NO_MAPPING
     last: msgspec.Raw | None = None
     decoded = 0
@@ -178,8 +179,8 @@ def decode_runs(
 def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS) -> Reply[Mapping[str, Tag]]:
     """Decode the rows of one partition in a ``KV_LIST_RESPONSE``; an unknown partition has none.
 
-    All at once, straight into the fields that grouping reads: as well-formed tags if they all are, else unchecked.
-    One by one when some tag is no map with string keys.
+    All rows are decoded at once into the fields that grouping reads: type-checked if all tags are well-formed, else
+    unchecked. If a tag is no map with string keys, they are decoded one by one.
     """
     _check_size(frame, max_rows)
     decoders = _decoders_of(conventions.schema())
@@ -201,7 +202,7 @@ def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MA
 def _check_size(frame: memoryview, max_rows: int) -> None:
     """Refuse a listing of more rows than *max_rows*, or of more than one partition, before it takes memory.
 
-    Skipped for a short frame, where it would not pay; the decoded rows are counted again.
+    Skipped for a short frame, where it saves nothing; the decoded rows are counted again.
     """
     if frame.nbytes <= _BYTES_PER_ROW * max_rows:
         return
@@ -215,7 +216,7 @@ def _check_size(frame: memoryview, max_rows: int) -> None:
     _check_rows(rows, max_rows)
 
 
-# The least bytes per row that are assumed. The shortest row needs fewer, but also makes the smallest objects.
+# The assumed minimum of bytes per row. The shortest row is smaller, but its objects are the smallest too.
 _BYTES_PER_ROW: Final = 8
 
 
@@ -224,11 +225,12 @@ def _check_rows(rows: int, max_rows: int) -> None:
         raise ReplyLimitExceeded(f"the partition has {rows} rows, the limit is {max_rows}", limit="rows")
 
 
-# Of the msgpack format only what it takes to find the number of rows: https://github.com/msgpack/msgpack/blob/master/spec.md
+# Only the part of the msgpack format that is needed to find the number of rows:
+# https://github.com/msgpack/msgpack/blob/master/spec.md
 
 
 def _map_header(data: msgspec.Raw, at: int) -> tuple[int, int]:
-    """Return how many entries the map at *at* has, and where they begin."""
+    """Return the number of entries of the map at *at*, and where they begin."""
     view = memoryview(data)[at : at + 5]
     kind = view[0] if view else 0
     if kind & 0xF0 == 0x80:
@@ -252,7 +254,7 @@ def _after_string(data: msgspec.Raw, at: int) -> int:
 
 
 def _rows_of(partitions: Mapping[str, Mapping[str, _Row]], partition_id: str, max_rows: int) -> Mapping[str, _Row]:
-    """Return the rows of the partition that was asked for; where the reply names no partition, it has none."""
+    """Return the rows of the requested partition, none when the reply names no partition."""
     rows = partitions.get(partition_id)
     if rows is None and partitions:
         other = repr(min(partitions)[:100])
@@ -280,7 +282,7 @@ _CONTAINER: Final = msgspec.msgpack.Ext(0, b"")
 
 
 def _without_containers(tag: Tag) -> Tag:
-    """Return *tag* with lists and maps replaced: no field is one, and they take much memory."""
+    """Return *tag* with lists and maps replaced: no field has such a type, and they take much memory."""
     values = msgspec.structs.asdict(tag)
     found = {name: _CONTAINER for name, value in values.items() if type(value) in (list, dict)}
     return msgspec.structs.replace(tag, **found) if found else tag
@@ -316,7 +318,7 @@ def _refusal(frame: memoryview, expected: str, error: Exception | None) -> DataP
 
 
 def _short(text: str) -> str:
-    """Return a peer's text as it goes into an error message, which is logged and kept."""
+    """Return a peer's text, shortened for an error message, which is logged and kept."""
     return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…"
 
 

@@ -1,6 +1,6 @@
-"""A metadata reader that speaks the controller's request protocol itself: no Ray, no torch, hard deadlines.
+"""A metadata reader with its own implementation of the controller's protocol: no Ray, no torch, hard deadlines.
 
-It reads what TransferQueue's public ``kv_list`` and ``get_partition_list`` read, in a fraction of the time and
+It reads the same as TransferQueue's public ``kv_list`` and ``get_partition_list``, in a fraction of the time and
 memory, and changes nothing in the controller.
 """
 
@@ -24,27 +24,27 @@ from dataplane.tags import Tag
 
 __all__ = ["DEFAULT_MAX_REPLY_BYTES", "DEFAULT_MAX_ROWS", "KnownSender", "ReplyLimitExceeded", "WireMetadataReader"]
 
-_MANY_ROWS = 1000  # Below this it does not matter how a listing is decoded.
+_MANY_ROWS = 1000  # Below this, both ways to decode a listing are fast enough.
 _MAX_REMEMBERED = 1000
 
 
 class WireMetadataReader:
     """Reads partitions and groups from a controller's request socket. A ``MetadataReader``.
 
-    Every call ends within its deadline, but for the 0.2 s that it may take to find out whether a silent controller
-    is still there. Calls are thread-safe; they share one connection and take turns.
+    Every call ends within its deadline, plus at most 0.2 s to find out whether a silent controller still exists. Calls
+    are thread-safe; they share one connection and take turns.
 
     Args:
         address: The controller's request socket, ``tcp://HOST:PORT``.
         timeout_s: Deadline of a call in seconds.
-        controller_id: The id that replies must carry. An answer from another controller, one that took over the
-            address, is ``DataPlaneUnavailable``. None accepts any; see :attr:`last_sender_id`. Readers of one
-            controller share a :class:`KnownSender`, so that all of them know when it goes on under another id.
+        controller_id: The id that replies must have. A reply from another controller at the same address raises
+            ``DataPlaneUnavailable``. None accepts any; see :attr:`last_sender_id`. Readers of one controller share a
+            :class:`KnownSender`, so that all of them accept its new id when it changes.
         rules: How the tags of a partition are read, by partition.
         default_rules: The same for all other partitions.
-        max_reply_bytes: A larger reply is :class:`ReplyLimitExceeded`, a ``DataPlaneReadError``. A row takes about 60
-            bytes; a list of partitions may take 4 MiB at most.
-        max_rows: So is a listing of more rows.
+        max_reply_bytes: A larger reply raises :class:`ReplyLimitExceeded`, a ``DataPlaneReadError``. A row takes about
+            60 bytes; a list of partitions may take at most 4 MiB.
+        max_rows: A listing with more rows raises it too.
 
     Raises:
         ValueError: The address or the timeout is not valid.
@@ -86,7 +86,7 @@ class WireMetadataReader:
         """Upper bound of the time that the controller has spent on this reader's requests, in seconds.
 
         Cumulative, from sending a request to receiving its reply, decoding not included. A request that was not
-        answered in time counts nothing: whether the controller worked on it or stood still cannot be told from here.
+        answered in time is not counted: the controller may have worked on it or hung.
         """
         return self._connection.seconds
 
@@ -110,8 +110,8 @@ class WireMetadataReader:
 
         Raises:
             DataPlaneUnavailable: The controller is gone or replaced, or this reader is closed.
-            DataPlaneTimeout: It is there and silent.
-            DataPlaneReadError: It reported an error, or its reply cannot be read.
+            DataPlaneTimeout: The controller exists but does not answer.
+            DataPlaneReadError: The controller reported an error, or its reply cannot be read.
         """
         return self._groups(partition_id, "list_metadata")
 
@@ -124,7 +124,7 @@ class WireMetadataReader:
         return DataPlaneCapabilities()
 
     def close(self) -> None:
-        """See :meth:`dataplane.interfaces.MetadataReader.close`. Also ends a call that waits in another thread."""
+        """See :meth:`dataplane.interfaces.MetadataReader.close`. Also aborts a call that waits in another thread."""
         self._connection.close()
 
     def _partitions(self, operation: str, timeout_s: float) -> list[str]:
@@ -133,7 +133,7 @@ class WireMetadataReader:
         )
 
     def _decode(self, frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
-        """Decode a listing in the faster of two ways, which the partition's earlier listings showed."""
+        """Decode a listing in the faster of two ways, chosen by the partition's earlier listings."""
         if partition_id in self._rowwise:
             return decode_rows(frame, partition_id, self._max_rows)
         reply, decoded = decode_runs(frame, partition_id, self._max_rows)
@@ -145,7 +145,7 @@ class WireMetadataReader:
         return reply
 
     def _groups(self, partition_id: str, operation: str) -> list[DataPlaneGroupMeta]:
-        check_partition(operation, partition_id)  # None would ask for all partitions at once
+        check_partition(operation, partition_id)  # None would request all partitions at once
         tags = self._connection.call(
             "KV_LIST",
             {"partition_id": partition_id},

@@ -12,12 +12,12 @@ __all__ = ["StorageUnitMetrics", "StorageUnitReader"]
 
 @dataclass(frozen=True, slots=True)
 class StorageUnitMetrics:
-    """What a storage unit says of itself.
+    """The metrics of a storage unit.
 
     Attributes:
-        capacity: Rows that it can hold, None when unlimited.
-        keys: Rows that it holds.
-        memory_bytes: Resident memory of its process, None when it could not find out.
+        capacity: Most rows that it can store, None when unlimited.
+        keys: Rows that it stores.
+        memory_bytes: Resident memory of its process, None when the unit could not measure it.
     """
 
     capacity: int | None
@@ -26,12 +26,12 @@ class StorageUnitMetrics:
 
 
 class StorageUnitReader:
-    """Holds one connection to a storage unit. Thread-safe.
+    """Reads one storage unit's metrics over one connection. Thread-safe.
 
     Args:
         address: The unit's put/get socket, ``tcp://HOST:PORT``.
         timeout_s: Deadline of a read in seconds.
-        unit_id: The id that replies must carry, None for any.
+        unit_id: The id that replies must have, None for any.
 
     Raises:
         ValueError: The address is not of that form.
@@ -42,7 +42,7 @@ class StorageUnitReader:
         self._connection = WireConnection(
             address,
             peer="storage unit",
-            identity_prefix="metrics_collector_",  # A unit drops requests with another prefix, without an answer.
+            identity_prefix="metrics_collector_",  # A unit silently drops requests with another prefix.
             sender=KnownSender(unit_id),
             max_reply_bytes=2**20,
         )
@@ -52,8 +52,8 @@ class StorageUnitReader:
 
         Raises:
             DataPlaneUnavailable: The unit is gone or replaced, or this reader is closed.
-            DataPlaneTimeout: It is there and silent.
-            DataPlaneReadError: It reported an error, or its reply cannot be read.
+            DataPlaneTimeout: The unit exists but does not answer.
+            DataPlaneReadError: The unit reported an error, or its reply cannot be read.
         """
         numbers = self._connection.call(
             "GET_METRICS", {}, decode_metrics, timeout_s=self._timeout_s, operation="read_storage"

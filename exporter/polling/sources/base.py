@@ -29,7 +29,7 @@ class Next(NamedTuple):
 
     Attributes:
         interval_s: Seconds from the start of one poll to that of the next, infinite when none is due.
-        why: Why that is longer than configured, empty when it is not.
+        why: Why the interval is longer than configured, empty when it is not.
         alive: Whether the controller has shown that it is alive. False requests a look-up; None means unknown.
     """
 
@@ -47,7 +47,7 @@ class Source(ABC, Generic[T]):
 
     Attributes:
         name: Its name: the label ``source``.
-        operation: The operation of a failure whose error names none.
+        operation: The operation of failures whose error names none.
         interval_s: Seconds between two polls as configured, infinite when it is polled on demand.
         awaited: Whether readiness waits for its first poll.
     """
@@ -62,7 +62,7 @@ class Source(ABC, Generic[T]):
         self._clock = clock
 
     def poll(self) -> Result[T]:
-        """Ask once, on the source's own thread. Blocks for its deadline at most; raises nothing."""
+        """Ask once, on the source's own thread. Blocks for at most its deadline; never raises."""
         started = self._clock.monotonic()
         with self._tracer.start_as_current_span(
             "tq_exporter.poll",
@@ -76,7 +76,7 @@ class Source(ABC, Generic[T]):
                 _mark_failed(span, error)
                 took = self._clock.monotonic() - started
                 return Failed(error.operation or self.operation, error_type(error), str(error), took, exceeded(error))
-            except Exception as error:  # a bug of ours must not end the exporter: it is logged and counted
+            except Exception as error:  # our bug must not end the exporter: it is logged and counted
                 logger.exception("the %s poll failed with an unexpected error", self.name)
                 _mark_failed(span, error)
                 detail = f"{type(error).__name__}: {error}"
@@ -93,7 +93,7 @@ class Source(ABC, Generic[T]):
 
     @contextmanager
     def _call(self, partition: str | None = None, operation: str | None = None) -> Iterator[None]:
-        """Wrap one call to the data plane in a client span, named as the messaging conventions ask."""
+        """Wrap one call to the data plane in a client span, named by the messaging conventions."""
         operation = operation or self.operation
         attributes = {semconv.MESSAGING_SYSTEM: semconv.TRANSFER_QUEUE, semconv.MESSAGING_OPERATION_NAME: operation}
         name = operation
@@ -116,7 +116,7 @@ def exceeded(error: BaseException) -> str | None:
 
 
 def _mark_failed(span: Span, error: BaseException) -> None:
-    """Record *error* on *span* as the conventions ask for: ``error.type``, an error status, an exception event."""
+    """Record *error* on *span* by the conventions: ``error.type``, an error status, an exception event."""
     span.set_attribute(semconv.ERROR_TYPE, error_type(error))
     span.set_status(Status(StatusCode.ERROR, str(error)))
     span.record_exception(error)

@@ -39,7 +39,7 @@ class LookUp(NamedTuple):
 
 
 class DiscoverySource(Source[LookUp]):
-    """Looks the controller up and makes the sources for it. Polled when a ping fails, or at the discovery's own pace.
+    """Looks the controller up and makes its sources. Polled when a ping fails, or at the discovery's own interval.
 
     Args:
         discovery: Finds the controller.

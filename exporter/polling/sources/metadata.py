@@ -24,8 +24,8 @@ class MetadataSource(Source[MetadataPoll]):
     """Lists the partitions and their groups, no more often than the controller's budget allows.
 
     Args:
-        reader: The reader to ask. Its optional attribute ``controller_seconds`` counts the time that the controller
-            spent on it. Without it, the duration of the calls is used: an upper bound.
+        reader: The reader to ask. Its optional attribute ``controller_seconds`` is the time that the controller spent
+            on it. Without it, the calls' duration is used: an upper bound.
         config: Interval and budget.
         tracer: Makes the spans.
         clock: Measures durations.

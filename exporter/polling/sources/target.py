@@ -19,7 +19,7 @@ class Target:
     Attributes:
         endpoint: Where it is.
         readers: The readers of the sources; closed once no poll uses them.
-        sources: Its sources, in the order of a first round; the first tells whether the controller is up.
+        sources: Its sources, in the order of a first round; the first shows whether the controller is up.
     """
 
     endpoint: Endpoint
