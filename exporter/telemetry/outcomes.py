@@ -28,20 +28,18 @@ class ExportLog(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._reasons: dict[int, list[str]] = {}
-        self._propagated = True
 
     def install(self) -> None:
         """Redirect the SDK's lines to this handler, so that they no longer reach the log."""
         sdk = logging.getLogger(_SDK_LOGGER)
-        self._propagated = sdk.propagate
         sdk.propagate = False
         sdk.addHandler(self)
 
     def remove(self) -> None:
-        """Stop redirecting; the inverse of :meth:`install`."""
+        """Stop redirecting, unless another handler of this class is still installed."""
         sdk = logging.getLogger(_SDK_LOGGER)
         sdk.removeHandler(self)
-        sdk.propagate = self._propagated
+        sdk.propagate = not any(isinstance(handler, ExportLog) for handler in sdk.handlers)
 
     def emit(self, record: logging.LogRecord) -> None:
         """See :meth:`logging.Handler.emit`."""

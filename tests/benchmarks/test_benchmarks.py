@@ -32,6 +32,7 @@ TABLE = {
 def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Do as ``python -m benchmarks.<name>`` does, in this process; a crash is the test's."""
     monkeypatch.setattr(sys, "argv", [name, *SHORT[name].split()])
+    monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)  # another test may have imported it
     monkeypatch.setenv("TQ_LOGGING_LEVEL", "ERROR")  # two of them set it for good
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(f"benchmarks.{name}", run_name="__main__")

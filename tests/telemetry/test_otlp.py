@@ -196,6 +196,15 @@ class TestOutcomes:
         assert [record.levelname for record in caplog.records[-2:]] == ["INFO", "WARNING"]
         assert "failed, 1 in a row" in caplog.records[-1].getMessage()
 
+    def test_the_sdks_lines_reach_the_log_again_when_the_last_of_several_pipelines_has_ended(self) -> None:
+        sdk, second = logging.getLogger("opentelemetry.exporter.otlp"), ExportLog()
+        self.reasons.install()
+        second.install()
+        self.reasons.remove()
+        assert not sdk.propagate
+        second.remove()
+        assert sdk.propagate
+
     def test_the_sdks_lines_become_the_reason_and_nothing_else(self, caplog: pytest.LogCaptureFixture) -> None:
         self.reasons.install()
         try:
