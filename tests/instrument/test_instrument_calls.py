@@ -177,3 +177,18 @@ def test_log_event_writes_a_line_per_call(caplog: pytest.LogCaptureFixture) -> N
     assert [record.levelname for record in caplog.records] == ["DEBUG", "WARNING"]
     assert "op=pop" in caplog.text
     assert "error_type=DataPlaneUnavailable" in caplog.text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_duration_is_the_time_between_begin_and_end(
+    fails: bool, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([1_000_000, 3_500_000])
+    monkeypatch.setattr("dataplane.observability.recorder.perf_counter_ns", lambda: next(clock))
+    events: list[dict[str, Any]] = []
+    client = telemetry.wrap(ScriptedClient(ping=DataPlaneTimeout("silent") if fails else 0.001), events.append)
+    with contextlib.suppress(DataPlaneTimeout):
+        client.ping()
+    assert events[0]["wall_ms"] == 2.5
+    (point,) = telemetry.points("messaging.client.operation.duration").values()
+    assert point.sum == pytest.approx(0.0025)

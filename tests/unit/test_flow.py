@@ -276,3 +276,35 @@ def test_a_clock_that_jumps_makes_no_group_older_or_younger(jump_s: float) -> No
     poll(100_010.0 + jump_s, 11.0, "b")
     assert tracker.first_seen("train") == {"b": 100_000.0 + jump_s}
     assert tracker.flows()[0].residence.sum == pytest.approx(10.0)
+
+
+def test_the_reference_does_not_depend_on_the_order_of_the_groups() -> None:
+    poller = Poller()
+    poller.poll({"train": {"a": 5, "b": 3}})
+    assert poller.reference() == (5, "newest_seen")
+
+
+def test_what_several_controllers_held_adds_up() -> None:
+    poller = Poller()
+    for name in "ab":
+        poller.poll({"train": {name: 1, name + name: 1}})
+        poller.tracker.lose_all()
+    assert poller.flow().lost == 4
+
+
+def test_the_total_adds_counters_and_histograms() -> None:
+    poller = Poller()
+    poller.poll({"a": {}, "b": {}})
+    poller.poll({"a": {"x": 1}, "b": {"y": 2, "z": 2}})
+    poller.poll({"a": {}, "b": {}})
+    a, b, total = poller.flow("a"), poller.flow("b"), poller.tracker.total()
+    assert total.partition == "all"
+    assert (total.arrived, total.departed) == (3, 3)
+    for one, two, both in (
+        (a.residence, b.residence, total.residence),
+        (a.departure_lag, b.departure_lag, total.departure_lag),
+    ):
+        assert both.bounds == one.bounds
+        assert len(both.counts) == len(both.bounds) + 1
+        assert both.counts == tuple(map(sum, zip(one.counts, two.counts, strict=True)))
+        assert both.sum == one.sum + two.sum

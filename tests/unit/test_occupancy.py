@@ -146,3 +146,25 @@ def test_merging_keeps_every_total(parts: list[list[tuple[int, bool, bool]]]) ->
     assert whole.staleness_max == (max(alive) if alive else None)
     if alive:
         assert whole.staleness_mean == pytest.approx(sum(alive) / len(alive))
+
+
+@pytest.mark.parametrize(
+    ("lag", "bucket"), [(None, "unknown"), (0, "0"), (4, "4"), (5, "5-8"), (8, "5-8"), (9, "9+"), (10**9, "9+")]
+)
+def test_each_bucket_ends_where_its_name_says(lag: int | None, bucket: str) -> None:
+    assert lag_bucket(lag) == bucket
+
+
+def test_groups_without_a_version_are_counted_each() -> None:
+    state = state_of([group("a"), group("b"), group("c", 2)], 2)
+    assert (state.partition, state.staleness["unknown"], state.staleness["0"]) == ("train", 2, 1)
+
+
+def test_a_merge_adds_what_each_part_could_not_name_and_weighs_means_by_known_groups() -> None:
+    many = state_of([group(f"a{n}", n, size_bytes=3, malformed_keys=1) for n in range(4)], 3, max_versions=2)
+    few = state_of([group("b", 3), group("c")], 3, max_versions=2)
+    whole = merge("all", [many, many, few], max_versions=2)
+    assert dict(whole.weight_versions) == {"3": 3, "2": 2, "older": 4, "unknown": 1}
+    assert (whole.size_bytes, whole.malformed_rows) == (24, 8)
+    assert whole.staleness_mean == pytest.approx((6 + 6 + 0) / 9)
+    assert merge("all", [few], max_versions=2).size_bytes is None

@@ -472,3 +472,89 @@ def test_the_flow_in_total_never_falls(on: Fixture) -> None:
     total = snapshot.total_flow
     assert total is not None
     assert (total.arrived, total.departed, total.lost, total.residence.count) == (3, 2, 0, 2)
+
+
+def test_a_snapshot_says_when_it_was_made_and_what_the_reader_claims(on: Fixture) -> None:
+    started = on.clock.time()
+    on.run()
+    on.clock.advance(7.0)
+    snapshot = on.state.snapshot()
+    assert (snapshot.started_at, snapshot.taken_at) == (started, started + 7.0)
+    assert snapshot.capabilities == NoOpDataPlaneClient().get_capabilities()
+    assert snapshot.storage == ()
+
+
+def test_a_partition_is_summed_up_with_its_own_reference_and_first_sight(on: Fixture) -> None:
+    on.run()
+    on.metadata({"train": {"a": 1, "b": 4}, "val": {"v": 9}}, published=5)
+    train, val = on.state.snapshot().partitions
+    assert (train.partition, train.reference_version, train.reference, train.staleness_max) == (
+        "train",
+        5,
+        "published",
+        4,
+    )
+    assert (val.partition, val.weight_versions) == ("val", (("9", 1),))
+    assert [(group.basis, group.created_at) for group in train.oldest] == [("first_seen", on.clock.time())]
+
+
+def test_the_log_tells_each_turn_of_the_discovery_once(on: Fixture, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    on.run()
+    on.ping()
+    on.fail()
+    on.fail()
+    on.ping()
+    on.fail()
+    on.discover(ENDED)
+    told = [record.getMessage() for record in caplog.records if record.name == "exporter.model.lifecycle"]
+    assert told == [
+        "found TransferQueue at tcp://127.0.0.1:1",
+        "lost TransferQueue: refused",
+        "found TransferQueue at tcp://127.0.0.1:1",
+        "lost TransferQueue: refused",
+        "TransferQueue was ended on purpose: tq.close()",
+    ]
+
+
+def test_a_failure_is_logged_when_it_begins_or_changes_and_its_recovery_once(
+    on: Fixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    on.run()
+    for failed in (TIMEOUT, TIMEOUT, UNAVAILABLE):
+        on.fail(failed)
+    on.ping()
+    on.ping()
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records if "ping poll" in record.getMessage()]
+    assert [level for level, _ in lines] == ["WARNING", "WARNING", "INFO"]
+    assert "silent" in lines[0][1]
+    assert "refused" in lines[1][1]
+    assert on.recorder.polls["ping", "failed"] == 3
+
+
+def test_before_anything_was_found_a_failure_is_no_warning(on: Fixture, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    on.discover(found())
+    on.fail()
+    assert [record.levelname for record in caplog.records if "ping poll" in record.getMessage()] == ["INFO"]
+
+
+def test_an_incident_says_when_what_and_where(on: Fixture) -> None:
+    on.run()
+    on.clock.advance(3.0)
+    on.metadata({}, failing="odd")
+    incident = on.state.snapshot().incidents[0]
+    assert (incident.at, incident.source) == (on.clock.time(), "metadata")
+    assert (incident.operation, incident.error_type) == ("list_metadata", "DataPlaneReadError")
+    source = on.source("metadata")
+    assert (source.up, source.duration) == (False, 0.02)
+
+
+def test_another_controller_leaves_the_time_of_the_last_success(on: Fixture) -> None:
+    on.run()
+    last = on.source("ping").last_success
+    assert last is not None
+    on.state.switch()
+    assert on.source("ping").last_success == last
+    assert on.source("ping").duration is None
