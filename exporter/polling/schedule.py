@@ -114,10 +114,6 @@ class Budget:
         """Return the partitions that are held back: they must not be listed now."""
         return frozenset(partition for partition, held in self._held.items() if now < held.until)
 
-    def forget(self) -> None:
-        """Forget all costs, which were those of another controller."""
-        self._held.clear()
-
     def retain(self, partitions: frozenset[str]) -> None:
         """Forget partitions that are gone."""
         self._held = {name: held for name, held in self._held.items() if name in partitions}

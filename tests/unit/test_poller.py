@@ -406,6 +406,21 @@ def test_a_partition_that_stalls_the_controller_is_listed_every_five_minutes(at:
     assert at.reader.listed.count("huge") == 2
 
 
+def test_a_new_controller_is_listed_at_once_whatever_the_last_one_cost(at: Fixture) -> None:
+    at.reader.partitions = {"huge": 3}
+    at.reader.cost["huge"] = 0.3
+    at.find()
+    at.step()
+    assert "'huge'" in at.source("metadata").detail
+    at.reader = ScriptedReader()
+    at.reader.partitions = {"huge": 3}
+    at.find("actor-2")
+    at.look()
+    at.step()
+    assert at.reader.listed == ["huge"]
+    assert at.source("metadata").detail == ""
+
+
 def test_a_listing_that_times_out_is_charged_and_ends_its_round(at: Fixture) -> None:
     at.reader.partitions = {"a": 1, "b": 1}
     timeout = DataPlaneTimeout("silent", operation="list_metadata", partition_id="a")

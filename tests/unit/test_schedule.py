@@ -72,11 +72,11 @@ def test_a_partition_that_takes_seconds_is_held_back_until_its_share_is_paid() -
     assert "every 1000 s" in budget.explain(10.0)
 
 
-def test_partitions_that_are_gone_and_lost_controllers_are_forgotten() -> None:
+def test_partitions_that_are_gone_are_forgotten() -> None:
     budget = Budget(10.0, 0.01, 0.25)
     budget.charge("a", 1.0, 0.0)
     budget.charge("b", 1.0, 0.0)
     budget.retain(frozenset({"b"}))
     assert budget.held(1.0) == {"b"}
-    budget.forget()
+    budget.retain(frozenset())
     assert budget.held(1.0) == set()
