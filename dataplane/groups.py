@@ -17,22 +17,23 @@ import msgspec
 from msgspec import UNSET
 
 from dataplane import conventions
-from dataplane.conventions import Convention, Group, KeyRule
-from dataplane.tags import NO_MAPPING, Tag, is_reserved_key, to_sorted_dict, to_text
+from dataplane.conventions import Convention, Group, KeyRule, Memory
+from dataplane.tags import NO_MAPPING, Tag, is_bare, is_reserved_key, to_sorted_dict, to_text
 
 __all__ = [
     "GROUP_STATES",
     "DataPlaneCapabilities",
     "DataPlaneGroupMeta",
     "GroupState",
+    "Listing",
     "count_ready",
     "group_rows",
     "group_tags",
 ]
 
-GroupState = Literal["ready", "incomplete", "uncommitted", "failed"]
+GroupState = Literal["ready", "incomplete", "uncommitted", "failed", "taken"]
 
-GROUP_STATES: Final[tuple[GroupState, ...]] = ("ready", "incomplete", "uncommitted", "failed")
+GROUP_STATES: Final[tuple[GroupState, ...]] = ("ready", "incomplete", "uncommitted", "failed", "taken")
 
 
 # A struct, not a dataclass: a poll makes one per group, and a frozen dataclass takes 15 times as long to make.
@@ -47,12 +48,17 @@ class DataPlaneGroupMeta(msgspec.Struct, frozen=True, gc=False):
             row), None when no row has a readable one.
         created_at: The oldest creation time in seconds since the epoch, None when unknown.
         committed: True when all of its data is written, according to the tag convention.
-        expected_num_keys: Number of keys of the complete group, None when undeclared.
+        expected_num_keys: Number of keys of the complete group, None when undeclared. Under ``verl``: of sessions.
         size_bytes: Sum over the rows that declare a size, None when none does.
         tags: A copy of the first row's tags, sorted by key. The wire reader keeps only the tags that a convention
             reads.
         failed: True when the producer gave the group up.
         malformed_keys: Number of rows with a tag that could not be read.
+        taken: True when a trainer has taken it and its rows are still there.
+        bare: True when its only row has neither a tag nor an id: a write in progress or one that failed. The exporter
+            counts such rows apart, since their group is not known yet.
+        members: How many of the expected members are there, None when that is the number of keys.
+        at_least: True when more than the expected number is complete, too.
     """
 
     partition_id: str
@@ -66,17 +72,27 @@ class DataPlaneGroupMeta(msgspec.Struct, frozen=True, gc=False):
     tags: dict[str, Any] = msgspec.field(default_factory=dict)
     failed: bool = False
     malformed_keys: int = 0
+    taken: bool = False
+    bare: bool = False
+    members: int | None = None
+    at_least: bool = False
 
     @property
     def is_complete(self) -> bool:
         """Whether all expected keys exist; True when no number was declared."""
-        return self.expected_num_keys is None or len(self.keys) == self.expected_num_keys
+        expected = self.expected_num_keys
+        if expected is None:
+            return True
+        members = len(self.keys) if self.members is None else self.members
+        return members >= expected if self.at_least else members == expected
 
     @property
     def state(self) -> GroupState:
-        """``failed``, else ``uncommitted``, else ``incomplete``, else ``ready``."""
+        """``failed``, else ``taken``, else ``uncommitted``, else ``incomplete``, else ``ready``."""
         if self.failed:
             return "failed"
+        if self.taken:
+            return "taken"
         if not self.committed:
             return "uncommitted"
         return "ready" if self.is_complete else "incomplete"
@@ -100,8 +116,28 @@ class DataPlaneCapabilities:
 
 
 def count_ready(groups: Iterable[DataPlaneGroupMeta]) -> int:
-    """Return the depth: the number of *groups* that are committed, complete and not failed."""
+    """Return the depth: the number of *groups* that a trainer can take."""
     return sum(1 for group in groups if group.state == "ready")
+
+
+class Listing(list[DataPlaneGroupMeta]):
+    """The groups of a partition, and what its rows say beyond them.
+
+    Attributes:
+        convention: Name of the tag convention by which the rows were read.
+        rows: Number of all rows, those included that belong to no group.
+        stated_version: The newest weight version that the trainer has finished according to the rows, None if none say.
+    """
+
+    __slots__ = ("convention", "rows", "stated_version")
+
+    def __init__(
+        self, groups: Iterable[DataPlaneGroupMeta] = (), *, convention: str, rows: int, stated_version: int | None
+    ) -> None:
+        super().__init__(groups)
+        self.convention = convention
+        self.rows = rows
+        self.stated_version = stated_version
 
 
 def group_rows(
@@ -110,23 +146,35 @@ def group_rows(
     *,
     convention: str = conventions.AUTO,
     group_size: int | None = None,
-) -> list[DataPlaneGroupMeta]:
+    take_failed: bool = False,
+    memory: Memory | None = None,
+) -> Listing:
     """Turn a partition's rows into groups, in the order in which their first rows are listed.
 
     Args:
         partition_id: The partition that the rows come from.
         rows: Key to tag. A tag is a mapping or what :mod:`dataplane.tags` made of one; anything else is malformed.
         convention: One of :func:`dataplane.conventions.names`; ``auto`` decides from the rows.
-        group_size: Expected number of keys for groups that declare none.
+        group_size: Minimum number of keys of a complete group that declares none.
+        take_failed: Whether trainers of this partition take failed groups as well.
+        memory: What earlier listings of the partition showed; updated. None begins without any.
 
     Returns:
-        One entry per group. Rows whose key starts with ``__`` belong to none.
+        One entry per group. Rows whose key starts with ``__``, and rows that are no samples, belong to none.
 
     Raises:
         ValueError: There is no such convention.
     """
     tags = conventions.schema().read_all(rows)
-    return group_tags(partition_id, tags, originals=rows, convention=convention, group_size=group_size)
+    return group_tags(
+        partition_id,
+        tags,
+        originals=rows,
+        convention=convention,
+        group_size=group_size,
+        take_failed=take_failed,
+        memory=memory,
+    )
 
 
 def group_tags(
@@ -136,38 +184,53 @@ def group_tags(
     originals: Mapping[str, object] | None = None,
     convention: str = conventions.AUTO,
     group_size: int | None = None,
-) -> list[DataPlaneGroupMeta]:
+    take_failed: bool = False,
+    memory: Memory | None = None,
+) -> Listing:
     """Do the same as :func:`group_rows` for tags that are already read.
 
     Args:
         partition_id: The partition that the tags come from.
         tags: Key to tag.
-        convention: One of :func:`dataplane.conventions.names`; ``auto`` decides from the rows.
-        group_size: Expected number of keys for groups that declare none.
         originals: By key, the tags that the groups' ``tags`` are copied from; None copies the fields that were read.
+        convention: See :func:`group_rows`, also for the other arguments.
+        group_size: Likewise.
+        take_failed: Likewise.
+        memory: Likewise.
     """
+    memory = Memory() if memory is None else memory
     chosen = conventions.get(convention)
-    guess = chosen or conventions.detect(list(islice(tags.values(), _GUESSED_FROM)))
+    guess = chosen or conventions.detect(list(islice(tags.values(), _GUESSED_FROM)), memory.convention)
     parts = _parts(tags, guess)
     if chosen is None:
-        chosen = conventions.detect(parts.tags)
+        chosen = conventions.detect(parts.tags, memory.convention)
         if chosen is not guess:
             parts = _parts(tags, chosen)
-    account, new_group = chosen.accounting(parts.tags), chosen.group_type
+        if parts.tags:
+            memory.convention = chosen
+    account, new_group = chosen.accounting(parts.tags, memory), chosen.group_type
 
     groups: dict[str, Group] = {}
-    for group_id, tag, keys, readable in zip(*parts, strict=True):
+    for group_id, tag, keys, readable, bare in zip(*parts, strict=True):
         group = groups.get(group_id)
         if group is None:
             group = groups[group_id] = new_group(group_id, keys)
         else:
             group.keys.extend(keys)
+        if not bare:
+            group.bare = False
         account(group, tag, len(keys), readable)
     settle, source = chosen.settle, tags if originals is None else originals
-    found = []
+    found = Listing(convention=chosen.name, rows=len(tags), stated_version=chosen.stated_version(parts.tags))
     for group in groups.values():
-        settle(group)
         first = source[group.keys[0]]
+        settle(group)
+        if group.empty and group.committed:
+            continue
+        failed = group.failed and (group.empty or not take_failed)
+        declared = group.expected is not None
+        expected = group.expected if declared else group_size
+        members = None if expected is None else chosen.members(group)
         if len(group.keys) > 1:
             group.keys.sort()
         found.append(
@@ -177,12 +240,16 @@ def group_tags(
                 group.keys,
                 group.version,
                 group.created_at,
-                group.committed,
-                group_size if group.expected is None else group.expected,
+                (group.committed or (group.failed and not failed)) and not group.bare,
+                expected,
                 group.size,
                 to_sorted_dict(first),
-                group.failed,
+                failed,
                 group.malformed,
+                group.taken,
+                group.bare,
+                members,
+                expected is not None and not (declared and chosen.exact),
             )
         )
     return found
@@ -195,14 +262,15 @@ _GUESSED_FROM: Final = 64
 class _Parts(NamedTuple):
     """Consecutive rows of one group with equal tags: each part's group id, tag and keys.
 
-    A part is not readable when its tag is no mapping or has an unreadable group id. A group may have several parts. No
-    part is empty or has reserved keys.
+    A part is not readable when its tag is no mapping or has an unreadable group id. It is bare when it has neither tag
+    nor id. A group may have several parts. No part is empty or has reserved keys.
     """
 
     ids: list[str]
     tags: list[Tag]
     keys: list[list[str]]
     readable: list[bool]
+    bare: list[bool]
 
 
 def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
@@ -213,8 +281,9 @@ def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
     comparisons confirm that.
     """
     rule, group_tag = convention.key_rule, attrgetter(convention.group_tag)
+    ignores = None if type(convention).ignores is Convention.ignores else convention.ignores
     keys, values = list(tags), list(tags.values())
-    parts = _Parts([], [], [], [])
+    parts = _Parts([], [], [], [], [])
     count = 1  # of the last part whose tag has its group id
     endings: list[str] = []  # of the last part without one
     start = 0
@@ -238,11 +307,12 @@ def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
             group_id = rule.group_id(key, tag)
             stop, endings = _end_of_group(keys, values, start, group_id, rule, endings)
             part = keys[start:stop]
-        if part:
+        if part and not (ignores and ignores(key, tag)):
             parts.ids.append(group_id)
             parts.tags.append(tag)
             parts.keys.append(part)
             parts.readable.append(tag is not NO_MAPPING and (stated is not None or raw is UNSET))
+            parts.bare.append(stated is None and group_id == key and is_bare(tag))
         start = stop
     return parts
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from dataplane import conventions
 from dataplane.batch import KVBatchMeta
 from dataplane.errors import (
     DataPlaneBadRequest,
@@ -25,6 +23,7 @@ from dataplane.errors import (
     DataPlaneUnavailable,
     DataPlaneWriteError,
 )
+from dataplane.grouping import DEFAULT_TAG_RULES, TagRules
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready
 
 if TYPE_CHECKING:
@@ -55,28 +54,6 @@ RESERVED_PARTITION = "__tq_exporter__"
 
 PUBLISHED_VERSION_KEY = "trainer_weight_version"
 """The row of :data:`RESERVED_PARTITION` whose tag ``weight_version`` is the trainer's current version."""
-
-
-@dataclass(frozen=True, slots=True)
-class TagRules:
-    """How a partition's tags are read.
-
-    Attributes:
-        convention: One of :func:`dataplane.conventions.names`.
-        group_size: Expected keys of a group that declares none, None when groups may have any size.
-
-    Raises:
-        ValueError: There is no such convention.
-    """
-
-    convention: str = conventions.AUTO
-    group_size: int | None = None
-
-    def __post_init__(self) -> None:
-        conventions.check(self.convention)
-
-
-DEFAULT_TAG_RULES = TagRules()
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ it is used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, cast
 
@@ -116,15 +117,17 @@ def is_reserved_key(key: str) -> bool:
 
 def is_bare(tag: Tag) -> bool:
     """Whether *tag* has none of the fields: TransferQueue lists a key before its tag is written."""
-    return all(value is UNSET for value in msgspec.structs.astuple(tag))
+    return all(value is UNSET for value in msgspec.structs.astuple(tag)) and tag is not NO_MAPPING
 
 
 def to_text(value: object) -> str | None:
     """Return a string, number or bool as text, else None."""
     if type(value) is str:
         return value
-    if type(value) not in (int, float, bool):
-        return None
+    if type(value) not in _PLAIN:
+        value = _to_plain(value)
+        if value is None:
+            return None
     try:
         return str(value)
     except ValueError:  # An integer of thousands of digits.
@@ -132,10 +135,13 @@ def to_text(value: object) -> str | None:
 
 
 def to_int(value: object) -> int | None:
-    """Return *value* as an integer that a metric represents exactly, else None. Strings are not numbers."""
+    """Return *value* as an integer that a metric represents exactly, else None. ``"4"`` and ``4.0`` are integers."""
     if type(value) is int:
         return value if -MAX_EXACT_INT <= value <= MAX_EXACT_INT else None
-    return to_int(int(value)) if type(value) is float and value.is_integer() else None
+    if type(value) is float:
+        return to_int(int(value)) if value.is_integer() else None
+    number = _to_number(value)
+    return None if number is None else to_int(number)
 
 
 def to_count(value: object) -> int | None:
@@ -148,16 +154,47 @@ def to_seconds(value: object) -> float | None:
     """Return *value* as seconds since the epoch, None when it is no number, NaN, infinite or out of range."""
     if type(value) is float:
         return value if -MAX_EXACT_INT <= value <= MAX_EXACT_INT else None
-    number = to_int(value)
-    return None if number is None else float(number)
+    if type(value) is int:
+        number = to_int(value)
+        return None if number is None else float(number)
+    other = _to_number(value)
+    return None if other is None else to_seconds(other)
 
 
+def _to_number(value: object) -> int | float | None:
+    """Return a number that was written as decimal text or as a numpy or torch scalar, else None."""
+    if type(value) is not str:
+        value = _to_plain(value)
+    if type(value) is str:
+        if not _DECIMAL.fullmatch(value):
+            return None
+        return float(value) if set(value) & {".", "e", "E"} else int(value)
+    return value if type(value) in (int, float) else None  # type: ignore[return-value]
+
+
+def _to_plain(value: object) -> object:
+    """Return the Python value of a numpy or torch scalar, else None."""
+    if type(value) in _PLAIN or getattr(value, "shape", None) != ():
+        return None
+    try:
+        plain = value.item()  # type: ignore[attr-defined]
+    except Exception:  # A tag may hold any object.
+        return None
+    return plain if type(plain) in _PLAIN else None
+
+
+_PLAIN: Final = frozenset({str, int, float, bool})
+_DECIMAL: Final = re.compile(r"\s*[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,3})?\s*", re.ASCII)
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no", ""})
 
 
 def to_bool(value: object) -> bool | None:
-    """Return *value* as a bool. It may be a bool, 0, 1 or a word for true or false; None otherwise."""
+    """Return *value* as a bool. It may be a bool, 0, 1, a word for true or false or a scalar of those; else None."""
+    if type(value) is bool:
+        return value
+    if type(value) not in _PLAIN:
+        value = _to_plain(value)
     if type(value) is bool:
         return value
     if type(value) is int and value in (0, 1):

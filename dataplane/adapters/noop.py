@@ -22,8 +22,9 @@ from dataplane.adapters.arguments import (
     check_tasks,
 )
 from dataplane.errors import DataPlaneBadRequest, DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
-from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, group_rows
-from dataplane.interfaces import DEFAULT_TAG_RULES, DataPlaneClient, KVBatchMeta, TagRules
+from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
+from dataplane.interfaces import DataPlaneClient, KVBatchMeta
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -62,8 +63,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
     def __init__(
         self, *, rules: Mapping[str, TagRules] | None = None, default_rules: TagRules = DEFAULT_TAG_RULES
     ) -> None:
-        self._rules = dict(rules or {})
-        self._default_rules = default_rules
+        self._grouper = Grouper(rules, default_rules)
         self._partitions: dict[str, _Partition] = {}
         self._closed = False
         # Guards all state above. Notified when rows may have become ready and when the client closes.
@@ -207,8 +207,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
             check_partition("list_metadata", partition_id)
             partition = self._partitions.get(partition_id, _Partition())
             tags = {key: copy.deepcopy(row.tag) for key, row in partition.rows.items()}
-        rules = self._rules.get(partition_id, self._default_rules)
-        return group_rows(partition_id, tags, convention=rules.convention, group_size=rules.group_size)
+        return self._grouper.group_rows(partition_id, tags)
 
     def get_capabilities(self) -> DataPlaneCapabilities:
         """See :meth:`~dataplane.interfaces.MetadataReader.get_capabilities`."""

@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
-from dataplane.conventions.base import COMMON_FIELDS, Account, Convention, Group, KeyRule
+from dataplane.conventions.base import COMMON_FIELDS, Account, Convention, Group, KeyRule, Memory
 from dataplane.conventions.registry import AUTO, Registry
 from dataplane.tags import TagSchema
 
@@ -19,6 +19,7 @@ __all__ = [
     "Convention",
     "Group",
     "KeyRule",
+    "Memory",
     "check",
     "detect",
     "get",

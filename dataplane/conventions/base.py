@@ -1,6 +1,7 @@
 """The base class of tag conventions: how one kind of producer writes keys and tags, and what they mean for a group.
 
-A convention is one object, shared by all threads, so it keeps no state between listings.
+A convention is one object, shared by all threads, so it keeps no state between listings. What earlier listings of a
+partition showed is in its :class:`Memory`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from msgspec import UNSET
 
 from dataplane.tags import Count, Int, Seconds, Tag, to_count, to_int, to_seconds
 
-__all__ = ["COMMON_FIELDS", "Account", "Convention", "Group", "KeyRule"]
+__all__ = ["COMMON_FIELDS", "Account", "Convention", "Group", "KeyRule", "Memory"]
 
 COMMON_FIELDS: Final[Mapping[str, Any]] = {
     "created_at": Seconds,
     "expected_num_keys": Count,
     "group_id": str,
+    "groups_per_step": Count,  # only in the row that a trainer publishes
     "num_keys": Count,
     "size_bytes": Count,
     "weight_version": Int,
@@ -40,6 +42,19 @@ class KeyRule(NamedTuple):
     separator: str
 
 
+class Memory(msgspec.Struct):
+    """What the earlier listings of one partition showed. A convention reads and updates it.
+
+    Attributes:
+        convention: The convention that was detected, None before the first listing with rows.
+        flagged: Whether a row has had the tag by which this convention knows a committed row. A row without it is then
+            not committed. True from the start when the configuration says so.
+    """
+
+    convention: Convention | None = None
+    flagged: bool = False
+
+
 class Group(msgspec.Struct, gc=False):
     """One group while its rows are read. A convention that needs more data per group derives a class from it.
 
@@ -48,6 +63,9 @@ class Group(msgspec.Struct, gc=False):
         keys: Its keys, in listed order.
         committed: Whether all of its data is written. True until the convention sets it to False.
         failed: Whether the producer gave the group up.
+        taken: Whether a trainer has taken it.
+        empty: Whether it has no sample to train on. A group that is committed and empty is left out.
+        bare: Whether none of its rows has an id or a tag.
         version: The oldest weight version so far.
         expected: The largest number of keys that was declared.
         created_at: The oldest creation time, in seconds since the epoch.
@@ -59,6 +77,9 @@ class Group(msgspec.Struct, gc=False):
     keys: list[str]
     committed: bool = True
     failed: bool = False
+    taken: bool = False
+    empty: bool = False
+    bare: bool = True
     version: int | None = None
     expected: int | None = None
     created_at: float | None = None
@@ -137,6 +158,7 @@ class Convention(ABC):
         group_tag: The tag with a row's group id.
         key_rule: Used for rows without that tag. None makes each such row a group of its own.
         group_type: The class of its groups while their rows are read.
+        exact: Whether a declared number of keys is exact. False makes it a minimum.
     """
 
     name: str
@@ -145,13 +167,27 @@ class Convention(ABC):
     group_tag: str = "group_id"
     key_rule: KeyRule | None = None
     group_type: type[Group] = Group
+    exact: bool = True
 
     @abstractmethod
     def recognises(self, tags: Collection[Tag]) -> bool:
         """Whether a partition with these *tags* follows this convention. The first that returns True is used."""
 
-    def accounting(self, tags: Collection[Tag]) -> Account:
-        """Return the function that accounts for the rows of a listing. It may depend on all of the listing's *tags*."""
+    def ignores(self, key: str, tag: Tag) -> bool:
+        """Whether the row is no sample at all, for example padding. Called once per run of rows with equal tags."""
+        return False
+
+    def stated_version(self, tags: Collection[Tag]) -> int | None:
+        """Return the newest weight version that the trainer has finished according to the rows, None if none say."""
+        return None
+
+    def accounting(self, tags: Collection[Tag], memory: Memory) -> Account:
+        """Return the function that accounts for the rows of a listing.
+
+        Args:
+            tags: All tags of the listing.
+            memory: What earlier listings showed; updated.
+        """
         return self.account
 
     def account(self, group: Any, tag: Tag, count: int, readable: bool) -> None:
@@ -170,4 +206,8 @@ class Convention(ABC):
         )
 
     def settle(self, group: Any) -> None:  # noqa: B027 - most conventions have decided before
-        """Decide whether *group* is committed and whether it failed, after all of its rows were added."""
+        """Decide whether *group* is committed, failed, taken or empty, after all of its rows were added."""
+
+    def members(self, group: Any) -> int | None:
+        """Return how many of the *group*'s expected members are there, None to count its keys."""
+        return None

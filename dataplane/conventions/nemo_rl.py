@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from dataplane.conventions.base import Account, Convention, KeyRule
+from dataplane.conventions.base import Account, Convention, KeyRule, Memory
 from dataplane.tags import Tag
 
 __all__ = ["CONVENTION", "NemoRL"]
@@ -19,7 +19,10 @@ def _group_id(key: str, tag: Tag) -> str:
 
 
 class NemoRL(Convention):
-    """If some rows of a partition have a version, a row without one is a write that is in progress or failed."""
+    """Once a row of a partition has a version, a row without one is a write that is in progress or failed.
+
+    In a partition without any version, a row is committed when its key names its group.
+    """
 
     name = "nemo-rl"
     rank = 100
@@ -29,9 +32,10 @@ class NemoRL(Convention):
         """See :class:`Convention`. It has no marker, so it accepts every partition and is asked last."""
         return True
 
-    def accounting(self, tags: Collection[Tag]) -> Account:
+    def accounting(self, tags: Collection[Tag], memory: Memory) -> Account:
         """See :class:`Convention`."""
-        return self._account_tagged if any(tag.weight_version is not UNSET for tag in tags) else self.account
+        memory.flagged = memory.flagged or any(tag.weight_version is not UNSET for tag in tags)
+        return self._account_tagged if memory.flagged else self.account
 
     def _account_tagged(self, group: Any, tag: Tag, count: int, readable: bool) -> None:
         if tag.weight_version is UNSET:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from dataplane.conventions.base import Account, Convention
+from dataplane.conventions.base import Account, Convention, Memory
 from dataplane.tags import Tag, is_bare, to_bool
 
 __all__ = ["CONVENTION", "Recovery"]
@@ -17,7 +17,7 @@ class Recovery(Convention):
     """A group is committed when each of its rows is tagged ``committed``.
 
     Some producers never write ``committed``: newer NeMo RL writes only ``group_id`` and ``weight_version``. So in a
-    partition without any ``committed``, a row is committed when it has any tag.
+    partition where no row has ever had ``committed``, a row is committed when it has any tag.
     """
 
     name = "recovery"
@@ -37,9 +37,10 @@ class Recovery(Convention):
                 return True
         return False
 
-    def accounting(self, tags: Collection[Tag]) -> Account:
+    def accounting(self, tags: Collection[Tag], memory: Memory) -> Account:
         """See :class:`Convention`."""
-        return self._account_flagged if any(tag.committed is not UNSET for tag in tags) else self._account_listed
+        memory.flagged = memory.flagged or any(tag.committed is not UNSET for tag in tags)
+        return self._account_flagged if memory.flagged else self._account_listed
 
     def _account_flagged(self, group: Any, tag: Tag, count: int, readable: bool) -> None:
         committed = to_bool(tag.committed)

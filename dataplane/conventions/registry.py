@@ -42,9 +42,17 @@ class Registry:
         self.check(name)
         return next((convention for convention in self._conventions if convention.name == name), None)
 
-    def detect(self, tags: Collection[Tag]) -> Convention:
-        """Return the first convention that recognises the *tags* of a partition."""
-        return next(convention for convention in self._conventions if convention.recognises(tags))
+    def detect(self, tags: Collection[Tag], known: Convention | None = None) -> Convention:
+        """Return the first convention that recognises the *tags* of a partition.
+
+        Args:
+            tags: The tags.
+            known: What an earlier listing of the partition was recognised as. It stays, unless a convention that is
+                asked before it recognises the tags.
+        """
+        return next(
+            convention for convention in self._conventions if convention is known or convention.recognises(tags)
+        )
 
     def register(self, convention: Convention) -> None:
         """Add a convention, which ``auto`` asks before the others of its rank. Call it before the first listing.

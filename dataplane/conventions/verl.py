@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from dataplane.conventions.base import Convention, Group, KeyRule
-from dataplane.tags import Int, Tag
+from dataplane.tags import Int, Tag, to_int
 
 __all__ = ["CONVENTION", "Verl"]
 
@@ -23,21 +23,40 @@ def _group_id(key: str, tag: Tag) -> str:
     return uid if uid and index.isdecimal() and session.isdecimal() else key
 
 
+def _session(key: str) -> str:
+    """Return what a trajectory's key has before its last underscore: the group and the session."""
+    return key.rpartition("_")[0]
+
+
 class _PromptGroup(Group, gc=False):
-    prompt_status: str | None = None
+    """``prompt_key`` is None without a prompt row; ``prompt_step`` is the step for which it was dispatched."""
+
+    prompt_key: str | None = None
+    prompt_status: str = ""
+    prompt_step: int | None = None
 
 
 class Verl(Convention):
     """The prompt row's status is the group's status.
 
-    A trainer that takes a group clears its prompt row first. Then only finished trajectories are left, and they decide.
+    A trainer that takes a group clears its prompt row and leaves the trajectories until its step ends: a group of
+    finished trajectories without a prompt row is taken. A finished prompt without trajectories is nobody's.
     """
 
     name = "verl"
     rank = 10
-    fields: Mapping[str, Any] = {"is_prompt": bool, "min_global_steps": Int | None, "status": str}
+    fields: Mapping[str, Any] = {
+        "global_steps": Int,
+        "is_padding": bool,
+        "is_prompt": bool,
+        "is_session": bool,
+        "max_global_steps": Int | None,
+        "min_global_steps": Int | None,
+        "status": str,
+    }
     key_rule = KeyRule(_group_id, "_")
     group_type = _PromptGroup
+    exact = False
 
     def recognises(self, tags: Collection[Tag]) -> bool:
         """See :class:`Convention`. Its marker is a prompt flag or a range of steps."""
@@ -46,15 +65,33 @@ class Verl(Convention):
                 return True
         return False
 
+    def ignores(self, key: str, tag: Tag) -> bool:
+        """See :class:`Convention`: rows that pad a batch, and markers of sessions (``{uid}_sess{n}``)."""
+        if tag.is_padding is True or tag.is_session is True:
+            return True
+        head, found, number = key.rpartition("_sess")
+        return bool(found and head and number.isdecimal())
+
+    def stated_version(self, tags: Collection[Tag]) -> int | None:
+        """See :class:`Convention`. A prompt is dispatched for the step after the last one that was finished."""
+        newest: int | None = None
+        for tag in tags:
+            for value, ahead in ((tag.global_steps, 1), (tag.max_global_steps, 0)):
+                if value is UNSET or value is None:
+                    continue
+                step = value if type(value) is int else to_int(value)
+                if step is not None and (newest is None or step - ahead > newest):
+                    newest = step - ahead
+        return newest
+
     def account(self, group: _PromptGroup, tag: Tag, count: int, readable: bool) -> None:
         """See :class:`Convention`."""
         status = tag.status if type(tag.status) is str else ""
-        if status in _UNFINISHED:
-            group.committed = False
-        elif status == "failure":
-            group.failed = True
         if tag.is_prompt is True:
-            group.prompt_status = status
+            group.prompt_key, group.prompt_status = group.keys[-1], status
+            group.prompt_step = to_int(tag.global_steps)
+        elif status in _UNFINISHED:
+            group.committed = False
         group.add(
             count,
             readable and (status != "" or tag.status is UNSET),
@@ -67,9 +104,18 @@ class Verl(Convention):
 
     def settle(self, group: _PromptGroup) -> None:
         """See :class:`Convention`. The prompt row decides, if it exists."""
-        if group.prompt_status is not None:
-            group.committed = group.prompt_status == "finished"
-            group.failed = group.prompt_status == "failure"
+        if group.prompt_key is None:
+            group.taken = group.committed
+            return
+        group.committed = group.prompt_status == "finished"
+        group.failed = group.prompt_status == "failure"
+        group.empty = len(group.keys) == 1
+        if group.empty and group.version is None and group.prompt_step is not None:
+            group.version = group.prompt_step - 1
+
+    def members(self, group: _PromptGroup) -> int | None:
+        """See :class:`Convention`: the number of sessions. A session may have several trajectories."""
+        return len({_session(key) for key in group.keys if key != group.prompt_key})
 
 
 CONVENTION: Final = Verl()

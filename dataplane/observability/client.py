@@ -118,23 +118,32 @@ class MetricsDataPlaneClient(DataPlaneClient):
     get_capabilities = _observed(DataPlaneClient.get_capabilities)
     close = _observed(DataPlaneClient.close)
 
-    def publish_weight_version(self, version: int) -> None:
+    def publish_weight_version(self, version: int, *, groups_per_step: int | None = None) -> None:
         """Publish the trainer's current weight version, for the exporter and for this process's own lag metric.
 
         Writes one row with a tag and no data into a partition reserved for it. The exporter hides that partition
         from every count; a framework that lists all partitions sees it.
 
+        Args:
+            version: The version.
+            groups_per_step: How many groups the trainer takes per step. None leaves what was published before.
+
         Raises:
-            DataPlaneBadRequest: *version* is not an integer, or larger than a metric holds exactly (2**53).
+            DataPlaneBadRequest: *version* is not an integer, or larger than a metric holds exactly (2**53), or
+                *groups_per_step* is not a positive integer.
             DataPlaneError: What the wrapped client raises when a put fails.
         """
+        problem = None
         if isinstance(version, bool) or not isinstance(version, int) or abs(version) > MAX_EXACT_INT:
-            raise DataPlaneBadRequest(
-                f"a weight version is an int within 2**53, not {version!r:.80}",
-                operation="publish_weight_version",
-                partition_id=RESERVED_PARTITION,
-            )
-        self.put_samples([PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[{"weight_version": version}])
+            problem = f"a weight version is an int within 2**53, not {version!r:.80}"
+        tag = {"weight_version": version}
+        if groups_per_step is not None:
+            if type(groups_per_step) is not int or not 0 < groups_per_step <= MAX_EXACT_INT:
+                problem = f"groups_per_step is a positive int, not {groups_per_step!r:.80}"
+            tag["groups_per_step"] = groups_per_step
+        if problem is not None:
+            raise DataPlaneBadRequest(problem, operation="publish_weight_version", partition_id=RESERVED_PARTITION)
+        self.put_samples([PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[tag])
         trainer_version.published = version
 
     def snapshot(self) -> dict[str, Any]:

@@ -13,7 +13,17 @@ from typing import Final
 from dataplane.groups import GROUP_STATES
 from dataplane.metrics import CLIENT_METRICS, ERROR_TYPE_VALUES, Metric
 from dataplane.semconv import ERROR_TYPE
-from exporter.model.snapshot import DISCOVERY_STATES, LAG_BOUNDS, LAG_BUCKETS, RESIDENCE_BOUNDS, SOURCE_REASONS, SOURCES
+from exporter.model.snapshot import (
+    DISCOVERY_STATES,
+    LAG_BOUNDS,
+    LAG_BUCKETS,
+    REFERENCES,
+    RESIDENCE_BOUNDS,
+    ROLES,
+    SOURCE_REASONS,
+    SOURCES,
+    UNREADABLE_REASONS,
+)
 
 __all__ = [
     "CAPABILITIES",
@@ -155,21 +165,65 @@ SOURCE_STATE = Metric(
     {"source": SOURCES, "reason": SOURCE_REASONS},
 )
 
+# Partitions. A partition has these series as long as it exists, also while it cannot be read.
+
+PARTITION_INFO = Metric(
+    "dataplane.partition.info",
+    "gauge",
+    "",
+    "Always 1. What the partition is for (role) and the tag convention by which its rows are read. Partitions that "
+    "share a label and differ in the convention show mixed. Absent while the partition cannot be read.",
+    {"partition": None, "role": ROLES, "convention": None},
+)
+PARTITION_READABLE = Metric(
+    "dataplane.partition.readable",
+    "gauge",
+    "",
+    "1 if the partition's last listing succeeded (reason ok). 0 if not, because: timeout, unavailable (the "
+    "controller did not answer), refused (too large), error (the reply cannot be read), held (it failed before and "
+    "is not asked again yet), pending (not listed yet), not_listable (its samples were put without keys, so no "
+    "listing shows them). While it is 0, sums over all partitions lack this one.",
+    {"partition": None, "reason": ("ok", *UNREADABLE_REASONS)},
+)
+PARTITION_LISTED = Metric(
+    "dataplane.partition.listed.timestamp",
+    "gauge",
+    "s",
+    "Unix time at which the partition was last listed; of partitions that share a label, the oldest one.",
+    {"partition": None},
+)
+
 # Occupancy. A partition that is gone, or that could not be read for three polls, has no series here.
 
 PARTITION_GROUPS = Metric(
     "dataplane.partition.groups",
     "gauge",
     "{group}",
-    "Groups in the partition by state: ready (committed and complete), incomplete (committed, some keys are "
-    "missing), uncommitted (still being written, or the write failed), failed (marked as failed by the producer).",
+    "Groups in the partition by state: ready (a trainer can take it), incomplete (committed, some keys are missing), "
+    "uncommitted (still being written, or the write failed), failed (marked as failed by the producer), taken (a "
+    "trainer has taken it, its rows are still there).",
     {"partition": None, "state": GROUP_STATES},
 )
 PARTITION_DEPTH = Metric(
     "dataplane.partition.depth",
     "gauge",
     "{group}",
-    "Groups that a trainer can take: committed and complete. The same number as depth() returns.",
+    "Groups that a trainer can take: committed, complete and not taken. The same number as depth() returns.",
+    {"partition": None},
+)
+PARTITION_ORPHANED = Metric(
+    "dataplane.partition.groups.orphaned",
+    "gauge",
+    "{group}",
+    "Taken groups that were not removed although the trainer's weight version has moved on. A run that resumes "
+    "leaves them behind, and nobody ever removes them.",
+    {"partition": None},
+)
+PARTITION_GROUPS_PER_STEP = Metric(
+    "dataplane.partition.groups_per_step",
+    "gauge",
+    "{group}",
+    "Groups that the trainer takes per step, as configured or as published by the trainer. Absent if unknown.",
     {"partition": None},
 )
 PARTITION_KEYS = Metric(
@@ -193,6 +247,14 @@ PARTITION_ROWS_MALFORMED = Metric(
     "Rows whose tag has a field that cannot be read. Such a field counts as unknown.",
     {"partition": None},
 )
+PARTITION_ROWS_BARE = Metric(
+    "dataplane.partition.rows.bare",
+    "gauge",
+    "{row}",
+    "Rows with neither a tag nor an id: keys are listed before their tags are written, and stay so if the write fails. "
+    "They are in no group.",
+    {"partition": None},
+)
 PARTITION_OLDEST_GROUP = Metric(
     "dataplane.partition.oldest_group.created.timestamp",
     "gauge",
@@ -202,8 +264,27 @@ PARTITION_OLDEST_GROUP = Metric(
     {"partition": None, "state": GROUP_STATES, "basis": ("tag", "first_seen")},
 )
 
-# Staleness (lag): the reference version minus the group's version, never below 0. Failed groups are not counted.
+# Staleness (lag): the reference version minus the group's version. Failed groups are not counted.
 
+WEIGHT_VERSION_REFERENCE = Metric(
+    "dataplane.weight_version.reference",
+    "gauge",
+    "",
+    "Reference version: the trainer's weight version, from which lags are counted. Absent if none is known.",
+)
+WEIGHT_VERSION_CHANGED = Metric(
+    "dataplane.weight_version.changed.timestamp",
+    "gauge",
+    "s",
+    "Unix time at which the exporter saw the reference version change. Absent if none is known.",
+)
+WEIGHT_VERSION_REGRESSIONS = Metric(
+    "dataplane.weight_version.regressions",
+    "counter",
+    "{regression}",
+    "How often the reference version has stepped back, for example because the trainer failed over. A new controller "
+    "and a loaded checkpoint begin anew and are not counted.",
+)
 PARTITION_WEIGHT_VERSION_GROUPS = Metric(
     "dataplane.partition.weight_version.groups",
     "gauge",
@@ -215,30 +296,31 @@ PARTITION_STALENESS_GROUPS = Metric(
     "dataplane.partition.staleness.groups",
     "gauge",
     "{group}",
-    "Groups by lag: the number of weight versions that they are behind the reference version.",
+    "Groups by lag: the number of weight versions that they are behind the reference version; ahead: they are newer.",
     {"partition": None, "lag": LAG_BUCKETS},
 )
 PARTITION_STALENESS_MAX = Metric(
     "dataplane.partition.staleness.max",
     "gauge",
     "{version}",
-    "Largest lag of a group in the partition. Absent if no version is known.",
+    "Largest lag of a group in the partition. Groups ahead of the reference do not count. Absent if none is left.",
     {"partition": None},
 )
 PARTITION_STALENESS_MEAN = Metric(
     "dataplane.partition.staleness.mean",
     "gauge",
     "{version}",
-    "Mean lag of the groups in the partition. Absent if no version is known.",
+    "Mean lag of the groups in the partition. Groups ahead of the reference do not count. Absent if none is left.",
     {"partition": None},
 )
 PARTITION_STALENESS_REFERENCE = Metric(
     "dataplane.partition.staleness.reference",
     "gauge",
     "",
-    "1 for the origin of the reference version: published (by the trainer) or newest_seen (the newest version "
-    "seen in the partition; lags are then lower bounds). Absent if there is no reference version.",
-    {"partition": None, "reference": ("published", "newest_seen")},
+    "1 for the origin of the reference version: published (by the trainer), rows (rows say which step the trainer "
+    "has finished) or newest_seen (the newest version seen in a partition that trains; lags are then lower bounds). "
+    "Absent if there is no reference version.",
+    {"partition": None, "reference": REFERENCES},
 )
 PARTITION_WEIGHT_VERSION_NEWEST = Metric(
     "dataplane.partition.weight_version.newest",
@@ -258,7 +340,8 @@ PARTITION_WEIGHT_VERSION_REFERENCE = Metric(
     "dataplane.partition.weight_version.reference",
     "gauge",
     "",
-    "Reference version: the weight version from which lags are counted. Absent if none is known.",
+    "Reference version when the partition was last listed: the weight version from which its lags are counted. "
+    "Absent if none is known.",
     {"partition": None},
 )
 
@@ -271,19 +354,71 @@ PARTITION_ARRIVED = Metric(
     "Groups that appeared since the exporter started. Groups seen by its first poll are not counted.",
     {"partition": None},
 )
+PARTITION_COMPLETED = Metric(
+    "dataplane.partition.groups.completed",
+    "counter",
+    "{group}",
+    "Groups that became ready for the first time, those included that were ready when they were first seen.",
+    {"partition": None},
+)
 PARTITION_DEPARTED = Metric(
     "dataplane.partition.groups.departed",
     "counter",
     "{group}",
-    "Groups that left the partition (trained or evicted) while their controller was alive.",
-    {"partition": None},
+    "Groups that left the partition while their controller was alive, by the last state that they were seen in. A "
+    "trained group leaves as ready or taken, an evicted one in any state.",
+    {"partition": None, "state": GROUP_STATES},
 )
 PARTITION_LOST = Metric(
     "dataplane.partition.groups.lost",
     "counter",
     "{group}",
-    "Groups that were lost together with their controller.",
+    "Groups that were lost together with their controller, or replaced when it loaded a checkpoint.",
     {"partition": None},
+)
+PARTITION_RESTORED = Metric(
+    "dataplane.partition.groups.restored",
+    "counter",
+    "{group}",
+    "Groups that appeared because the controller loaded a checkpoint.",
+    {"partition": None},
+)
+GROUPS_ARRIVED = Metric(
+    "dataplane.groups.arrived",
+    "counter",
+    "{group}",
+    "Groups that appeared in all partitions of a role. 0 from the exporter's start, unlike a partition's own "
+    "counter, so that increase() misses nothing where partitions live for a short time.",
+    {"role": ROLES},
+)
+GROUPS_COMPLETED = Metric(
+    "dataplane.groups.completed",
+    "counter",
+    "{group}",
+    "Groups that became ready for the first time in all partitions of a role. 0 from the exporter's start.",
+    {"role": ROLES},
+)
+GROUPS_DEPARTED = Metric(
+    "dataplane.groups.departed",
+    "counter",
+    "{group}",
+    "Groups that left all partitions of a role, by the last state that they were seen in. 0 from the exporter's start.",
+    {"role": ROLES, "state": GROUP_STATES},
+)
+GROUPS_LOST = Metric(
+    "dataplane.groups.lost",
+    "counter",
+    "{group}",
+    "Groups of all partitions of a role that were lost with their controller or replaced by a checkpoint. 0 from the "
+    "exporter's start.",
+    {"role": ROLES},
+)
+GROUPS_RESTORED = Metric(
+    "dataplane.groups.restored",
+    "counter",
+    "{group}",
+    "Groups of all partitions of a role that came with a checkpoint. 0 from the exporter's start.",
+    {"role": ROLES},
 )
 PARTITION_RESIDENCE = Metric(
     "dataplane.partition.residence.duration",
@@ -297,7 +432,7 @@ PARTITION_DEPARTURE_LAG = Metric(
     "dataplane.partition.departure.lag",
     "histogram",
     "{version}",
-    "Lag of groups at the time they left the partition.",
+    "Lag of groups that left the partition, from the reference version in force when they were last seen.",
     {"partition": None},
     LAG_BOUNDS,
 )

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from dataplane.partitions import check_pattern
 from exporter.config.documents import Document, as_mapping, read_document, reject_key
 from exporter.config.model import Config, ConfigError, Partition
 from exporter.config.settings import CONFIG_ENV, ENV_PREFIX, SETTINGS, Setting, is_section
@@ -92,10 +93,16 @@ def _read_mapping(
 
 
 def _read_partitions(document: Document, value: object) -> dict[str, dict[str, Any]]:
-    return {
-        name: {key: given.value for key, given in _read_mapping(document, settings, Partition, "partitions", name)}
-        for name, settings in as_mapping(value, document.origin("partitions")).items()
-    }
+    read = {}
+    for name, settings in as_mapping(value, document.origin("partitions")).items():
+        try:
+            check_pattern(name)
+        except ValueError as error:
+            raise ConfigError(document.origin("partitions", name), str(error), "escape its signs with \\") from None
+        read[name] = {
+            key: given.value for key, given in _read_mapping(document, settings, Partition, "partitions", name)
+        }
+    return read
 
 
 def _parse(value: object, kind: Any, origin: str) -> Given:

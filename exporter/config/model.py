@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from dataplane import conventions
 from dataplane.labels import MAX_PARTITIONS
+from dataplane.partitions import Role
 from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress
 from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
 
@@ -105,15 +106,25 @@ class Storage(msgspec.Struct, frozen=True):
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """Settings of one partition, for what its rows do not declare.
+    """Settings of one partition, or of all whose names match a regular expression, for what the rows do not declare.
 
     Attributes:
         convention: How its tags are read. From a file, ``default_convention`` unless the partition has its own.
-        group_size: Keys of a complete group, None when its rows declare it or groups may have any size.
+        group_size: Keys of a complete group at least, None when its rows declare it or groups may have any size.
+        role: What it is for, None to tell by its name.
+        label: The label under which it is counted, None for its name.
+        groups_per_step: How many groups its trainer takes per step, None when unknown.
+        take_failed: Whether its trainer takes failed groups as well, None: with the role ``eval``.
+        committed_by_default: False when a row without the mark of a committed row is never committed.
     """
 
     convention: ConventionName = conventions.AUTO
     group_size: Count | None = None
+    role: Role | None = None
+    label: Text | None = None
+    groups_per_step: Count | None = None
+    take_failed: bool | None = None
+    committed_by_default: bool = True
 
 
 class Otlp(msgspec.Struct, frozen=True):

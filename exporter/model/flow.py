@@ -1,32 +1,37 @@
-"""Arrivals and departures of groups, counted by comparing each listing with the one before.
+"""What happens to groups, counted by comparing each listing of a partition with the one before.
 
-A group that lives for less than the time between two listings is never seen, so all counts are lower bounds.
-Listings cannot tell trained from evicted groups: both count as departed.
+A group that lives for less than the time between two listings is never seen, so all counts are lower bounds. Listings
+cannot tell trained from evicted groups: both count as departed.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from dataplane.groups import DataPlaneGroupMeta
-from exporter.model.occupancy import VersionReference
+from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, GroupState
+from dataplane.partitions import ROLES, ByName, Role, role_of
+from exporter.config.model import Partition
+from exporter.model.labels import Labels
 from exporter.model.snapshot import (
     ALL_PARTITIONS,
     LAG_BOUNDS,
-    OTHER_PARTITION,
     RESIDENCE_BOUNDS,
     Histogram,
     PartitionFlow,
+    RoleFlow,
 )
+from exporter.model.versions import VersionReference
 
 __all__ = ["COUNTER_LINGER_S", "FlowTracker"]
 
 COUNTER_LINGER_S: Final = 600.0
 """How long the counters of a partition that is gone are still exposed, in seconds."""
 
-_POLLS_BEFORE_RESET = 2
+_COMPLETE: Final = frozenset({"ready", "taken"})
+_LISTINGS_BEFORE_ORPHANED: Final = 2
 
 
 class _Resident(NamedTuple):
@@ -35,6 +40,20 @@ class _Resident(NamedTuple):
     first_seen: float
     created_at: float | None
     weight_version: int | None
+    state: GroupState
+    completed: bool
+    key: str
+    keys: int
+
+
+class _Taken:
+    """A group that a trainer has taken: the trainer's version then, and in how many listings it was newer since."""
+
+    __slots__ = ("listings_beyond", "version")
+
+    def __init__(self) -> None:
+        self.version: int | None = None
+        self.listings_beyond = 0
 
 
 class _Histogram:
@@ -56,103 +75,156 @@ class _Histogram:
 
 
 class _Counters:
-    """The flow under one label: a partition's name or ``other``."""
+    """The flow under one label or role."""
 
     def __init__(self) -> None:
-        self.arrived = self.departed = self.lost = 0
+        self.arrived = self.completed = self.lost = self.restored = 0
+        self.departed: Counter[GroupState] = Counter()
         self.residence = _Histogram(RESIDENCE_BOUNDS)
         self.departure_lag = _Histogram(LAG_BOUNDS)
         self.idle_since: float | None = None
 
     def add(self, other: _Counters) -> None:
         self.arrived += other.arrived
-        self.departed += other.departed
+        self.completed += other.completed
+        self.departed.update(other.departed)
         self.lost += other.lost
+        self.restored += other.restored
         self.residence.add(other.residence)
         self.departure_lag.add(other.departure_lag)
 
+    def departed_by_state(self) -> Mapping[GroupState, int]:
+        return {state: self.departed[state] for state in GROUP_STATES}
+
     def freeze(self, label: str) -> PartitionFlow:
         return PartitionFlow(
-            label,
-            self.arrived,
-            self.departed,
-            self.lost,
-            self.residence.freeze(),
-            self.departure_lag.freeze(),
+            partition=label,
+            arrived=self.arrived,
+            completed=self.completed,
+            departed=self.departed.total(),
+            departed_by_state=self.departed_by_state(),
+            lost=self.lost,
+            restored=self.restored,
+            residence=self.residence.freeze(),
+            departure_lag=self.departure_lag.freeze(),
         )
 
 
 class _Partition:
-    """A partition that exists: its groups at the last listing and the newest version seen in it."""
+    """A partition that exists: its groups at the last listing, and who listed them."""
 
-    def __init__(self, label: str) -> None:
-        self.label = label
+    def __init__(self, name: str, role: Role) -> None:
+        self.name = name
+        self.role = role
         self.residents: dict[str, _Resident] = {}
-        self.newest_seen: int | None = None
-        self.polls_below = 0
-        self.arrived_below = False
+        self.taken: dict[str, _Taken] = {}
+        self.newest: int | None = None
+        self.stated: int | None = None
+        self.sender_id: str | None = None
 
 
 class FlowTracker:
     """Remembers the last listing of each partition and counts what changed. Not thread-safe.
 
     Args:
+        settings: Settings by partition name.
         max_partitions: How many partitions keep a label of their own; more are counted under ``other``.
+
+    Attributes:
+        arrived: Whether a group has arrived in a partition that trains since :meth:`begin_poll`.
     """
 
-    def __init__(self, max_partitions: int) -> None:
-        self._max_partitions = max_partitions
+    def __init__(self, settings: ByName[Partition], max_partitions: int) -> None:
+        self._settings = settings
+        self._labels = Labels(settings, max_partitions)
         self._partitions: dict[str, _Partition] = {}
         self._counters: dict[str, _Counters] = {}
         self._expired = _Counters()  # the sum of the counters that are no longer exposed
-        self._published: int | None = None
+        self._roles = {role: _Counters() for role in ROLES}
         self._epoch = 0.0  # the wall clock's time when the monotonic clock was 0, as of the last poll
-        # Partitions that existed at the first poll and were not listed yet; None before that poll.
+        self._sender_id: str | None = None
+        # Partitions whose next listing is a baseline: they existed at the first poll. None before that poll.
         self._unseen: set[str] | None = None
+        # Partitions whose next listing shows groups that came with a checkpoint.
+        self._restored: set[str] = set()
+        self.arrived = False
 
     def label(self, partition: str) -> str:
-        """Return the label that *partition* is counted under: its name, or ``other`` past the limit."""
-        known = self._partitions.get(partition)
-        if known is not None:
-            return known.label
-        if partition in self._counters:
-            return partition
-        own = sum(1 for label in self._counters if label != OTHER_PARTITION)
-        return partition if own < self._max_partitions else OTHER_PARTITION
+        """Return the label that a partition is counted under, as of the last poll."""
+        return self._labels[partition]
 
-    def reference(self, partition: str) -> VersionReference | None:
-        """Return the version that lags in *partition* are counted from, None while none is known."""
-        if self._published is not None:
-            return VersionReference(self._published, "published")
-        known = self._partitions.get(partition)
-        if known is None or known.newest_seen is None:
-            return None
-        return VersionReference(known.newest_seen, "newest_seen")
+    def role(self, partition: str) -> Role:
+        """Return what *partition* is for: as configured, else by its name."""
+        settings = self._settings.get(partition)
+        return role_of(partition) if settings is None or settings.role is None else settings.role
+
+    def newest(self) -> int | None:
+        """Return the newest version of a group in a partition that trains, None when no version is known."""
+        versions = (known.newest for known in self._partitions.values() if known.role == "train")
+        return max((version for version in versions if version is not None), default=None)
+
+    def stated(self) -> int | None:
+        """Return the newest version that rows say the trainer has finished, None if none say."""
+        versions = (known.stated for known in self._partitions.values())
+        return max((version for version in versions if version is not None), default=None)
 
     def first_seen(self, partition: str) -> Mapping[str, float]:
         """Return group id to the time when it was first seen, for the groups of the last listing."""
         residents = self._residents(partition)
         return {group_id: resident.first_seen + self._epoch for group_id, resident in residents.items()}
 
-    def begin_poll(self, partitions: Iterable[str], published_version: int | None, *, time: float, now: float) -> None:
-        """Begin a round over all partitions. The groups of partitions that are gone count as departed.
+    def begin_poll(
+        self,
+        partitions: Collection[str],
+        *,
+        time: float,
+        now: float,
+        sender_id: str | None = None,
+        reference: VersionReference | None = None,
+    ) -> bool:
+        """Begin a round over all partitions. The groups of partitions that are gone have departed.
 
         Args:
             partitions: Every partition that exists now.
-            published_version: The version that the trainer published, None when it publishes none.
             time: Seconds since the epoch.
             now: Monotonic seconds.
-        """
-        self._published = published_version
-        self._epoch = time - now
-        names = set(partitions)
-        self._unseen = names if self._unseen is None else self._unseen & names
-        for partition in self._partitions.keys() - names:
-            self._depart(partition, self._partitions[partition].residents.values(), time)
-            del self._partitions[partition]
-        self._expire(now)
+            sender_id: The controller that named them, None when unknown.
+            reference: The trainer's version as of the last poll.
 
-    def observe(self, partition: str, groups: Sequence[DataPlaneGroupMeta], *, time: float) -> None:
+        Returns:
+            Whether a checkpoint was loaded: the same controller answers under another id. What is gone is lost then.
+        """
+        self._epoch = time - now
+        self.arrived = False
+        names = set(partitions)
+        loaded = None not in (sender_id, self._sender_id) and sender_id != self._sender_id
+        self._sender_id = sender_id or self._sender_id
+        self._unseen = set(names) if self._unseen is None else self._unseen & names
+        self._restored &= names
+        if loaded:
+            self._restored |= names - self._partitions.keys() - self._unseen
+        for name in self._partitions.keys() - names:
+            known = self._partitions.pop(name)
+            if loaded and known.sender_id != sender_id:
+                self._lose(known, len(known.residents))
+            else:
+                self._depart(known, known.residents.values(), time, reference)
+        for old, new in self._labels.assign(partitions, self._counters).items():
+            if old in self._counters:
+                self._counters.setdefault(new, _Counters()).add(self._counters.pop(old))
+        self._expire(now)
+        return loaded
+
+    def observe(
+        self,
+        partition: str,
+        groups: Sequence[DataPlaneGroupMeta],
+        *,
+        time: float,
+        sender_id: str | None = None,
+        stated: int | None = None,
+        reference: VersionReference | None = None,
+    ) -> None:
         """Compare a partition's *groups* with its last listing.
 
         The first listing of a partition that existed at the first poll is a baseline and counts nothing.
@@ -161,38 +233,94 @@ class FlowTracker:
             partition: Its name.
             groups: All of its groups.
             time: Seconds since the epoch.
+            sender_id: The controller that listed them, None when unknown.
+            stated: The newest version that the rows say the trainer has finished, None if they say none.
+            reference: The trainer's version as of the last poll.
         """
         known = self._partitions.get(partition)
+        restored = partition in self._restored
+        self._restored.discard(partition)
         if known is None:
-            known = self._partitions[partition] = _Partition(self.label(partition))
-        counters = self._counters.setdefault(known.label, _Counters())
-        before = known.residents
-        now = time - self._epoch
+            known = self._partitions[partition] = _Partition(partition, self.role(partition))
+        elif None not in (sender_id, known.sender_id) and sender_id != known.sender_id:
+            restored = True
+        known.sender_id = sender_id or known.sender_id
+        known.stated = stated
+        before, now = known.residents, time - self._epoch
         after: dict[str, _Resident] = {}
-        newest: int | None = None
-        newest_arrival: int | None = None
+        taken: dict[str, _Taken] = {}
+        changed: list[DataPlaneGroupMeta] = []
+        completed = 0
         for group in groups:
-            version = group.weight_version
-            seen = before.get(group.group_id)
-            after[group.group_id] = _Resident(now if seen is None else seen.first_seen, group.created_at, version)
-            if version is not None:
-                newest = version if newest is None or version > newest else newest
-                if seen is None:
-                    newest_arrival = version if newest_arrival is None or version > newest_arrival else newest_arrival
-        _update_newest_seen(known, newest, newest_arrival)
+            if group.bare:
+                continue
+            group_id, state, keys = group.group_id, group.state, group.keys
+            seen = before.get(group_id)
+            complete = state in _COMPLETE
+            if seen is None:
+                first_seen = now
+                changed.append(group)
+            else:
+                first_seen = seen.first_seen
+                if complete and not seen.completed:
+                    completed += 1
+                complete = complete or seen.completed
+                if len(keys) > seen.keys:
+                    changed.append(group)
+            if state == "taken":
+                taken[group_id] = known.taken.get(group_id) or _Taken()
+            after[group_id] = _Resident(
+                first_seen, group.created_at, group.weight_version, state, complete, keys[0], len(keys)
+            )
+        gone = before.keys() - after.keys()
+        new = {group.group_id for group in changed} - before.keys()
+        if gone and changed:
+            completed += _follow_keys(gone, new, changed, before, after)
+        versions = (resident.weight_version for resident in after.values())
+        known.newest = max((version for version in versions if version is not None), default=None)
+        known.residents, known.taken = after, taken
+        for counters in self._counters_of(known):
+            counters.completed += completed
+        if restored:
+            self._lose(known, len(gone))
+            for counters in self._counters_of(known):
+                counters.restored += len(new)
+            return
+        self._depart(known, (before[group_id] for group_id in gone), time, reference)
         if self._unseen is not None and partition in self._unseen:
             self._unseen.discard(partition)
-        else:
-            counters.arrived += len(after.keys() - before.keys())
-        self._depart(partition, (before[group_id] for group_id in before.keys() - after.keys()), time)
-        known.residents = after
+            return
+        self.arrived = self.arrived or (bool(new) and known.role == "train")
+        at_once = sum(after[group_id].completed for group_id in new)
+        for counters in self._counters_of(known):
+            counters.arrived += len(new)
+            counters.completed += at_once
+
+    def orphaned(self, partition: str, reference: VersionReference | None) -> int:
+        """Return how many groups stay taken although the trainer's version has moved on. Call it once per listing.
+
+        A trainer clears what it took at about the time at which its version moves, so one listing is no proof.
+        """
+        known = self._partitions.get(partition)
+        if known is None or reference is None:
+            return 0
+        orphaned = 0
+        for taken in known.taken.values():
+            if taken.version is None or reference.version <= taken.version:
+                taken.version = reference.version
+                taken.listings_beyond = 0
+                continue
+            taken.listings_beyond += 1
+            orphaned += taken.listings_beyond >= _LISTINGS_BEFORE_ORPHANED
+        return orphaned
 
     def lose_all(self) -> None:
-        """Count all groups as lost and forget the versions, since a new controller answers."""
+        """Count all groups as lost, since a new controller answers."""
         for known in self._partitions.values():
-            self._counters[known.label].lost += len(known.residents)
+            self._lose(known, len(known.residents))
         self._partitions.clear()
-        self._published = None
+        self._restored.clear()
+        self._sender_id = None
         if self._unseen is not None:
             self._unseen = set()
 
@@ -215,22 +343,42 @@ class FlowTracker:
             total.add(counters)
         return total.freeze(ALL_PARTITIONS)
 
+    def by_role(self) -> tuple[RoleFlow, ...]:
+        """Return the flow of each role since the exporter started."""
+        return tuple(
+            RoleFlow(role, one.arrived, one.completed, one.departed_by_state(), one.lost, one.restored)
+            for role, one in self._roles.items()
+        )
+
     def _residents(self, partition: str) -> Mapping[str, _Resident]:
         known = self._partitions.get(partition)
         return {} if known is None else known.residents
 
-    def _depart(self, partition: str, residents: Iterable[_Resident], time: float) -> None:
-        counters = self._counters[self._partitions[partition].label]
-        reference = self.reference(partition)
+    def _counters_of(self, known: _Partition) -> tuple[_Counters, _Counters]:
+        """Return the counters that an event in a partition counts in: those of its label and of its role."""
+        label = self._labels[known.name]
+        return self._counters.setdefault(label, _Counters()), self._roles[known.role]
+
+    def _lose(self, known: _Partition, count: int) -> None:
+        for counters in self._counters_of(known):
+            counters.lost += count
+
+    def _depart(
+        self, known: _Partition, residents: Iterable[_Resident], time: float, reference: VersionReference | None
+    ) -> None:
         for resident in residents:
-            counters.departed += 1
             since = resident.first_seen + self._epoch if resident.created_at is None else resident.created_at
-            counters.residence.record(max(time - since, 0.0))
+            lag = None
             if reference is not None and resident.weight_version is not None:
-                counters.departure_lag.record(reference.lag(resident.weight_version))
+                lag = reference.lag(resident.weight_version)
+            for counters in self._counters_of(known):
+                counters.departed[resident.state] += 1
+                counters.residence.record(max(time - since, 0.0))
+                if lag is not None and lag >= 0:
+                    counters.departure_lag.record(lag)
 
     def _expire(self, now: float) -> None:
-        in_use = {known.label for known in self._partitions.values()}
+        in_use = {self._labels[name] for name in self._partitions}
         for label, counters in list(self._counters.items()):
             if label in in_use:
                 counters.idle_since = None
@@ -240,22 +388,30 @@ class FlowTracker:
                 self._expired.add(self._counters.pop(label))
 
 
-def _update_newest_seen(known: _Partition, newest: int | None, newest_arrival: int | None) -> None:
-    """Raise the newest version seen, or lower it when a run was resumed from an older checkpoint.
+def _follow_keys(
+    gone: set[str],
+    new: set[str],
+    changed: Iterable[DataPlaneGroupMeta],
+    before: Mapping[str, _Resident],
+    after: dict[str, _Resident],
+) -> int:
+    """Follow keys that moved to another group: the old group has not departed, and the new one has not arrived.
 
-    New groups that arrive with lower versions are a sign of a resumed run; old groups that remain after newer ones were
-    consumed are not. The reference moves after two such polls in a row, so that one late group does not move it.
+    Updates *gone*, *new* and *after*. Returns how many of the new groups are complete and their predecessors were not.
     """
-    if newest is None:
-        return
-    if known.newest_seen is None or newest >= known.newest_seen:
-        known.newest_seen = newest
-        known.polls_below = 0
-        known.arrived_below = False
-        return
-    known.polls_below += 1
-    known.arrived_below = known.arrived_below or newest_arrival is not None
-    if known.arrived_below and known.polls_below >= _POLLS_BEFORE_RESET:
-        known.newest_seen = newest
-        known.polls_below = 0
-        known.arrived_below = False
+    group_of = {key: group.group_id for group in changed for key in group.keys}
+    completed = 0
+    for group_id in list(gone):
+        old = before[group_id]
+        successor = group_of.get(old.key)
+        if successor is None:
+            continue
+        gone.discard(group_id)
+        resident = after[successor]
+        if successor in new:
+            new.discard(successor)
+            completed += resident.completed and not old.completed
+            after[successor] = resident._replace(
+                first_seen=old.first_seen, completed=resident.completed or old.completed
+            )
+    return completed

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, GroupState
-from exporter.model.snapshot import LAG_BUCKETS, Basis, OldestGroup, PartitionState, Reference
+from dataplane.partitions import ROLES, Role
+from exporter.model.snapshot import LAG_BUCKETS, MIXED_CONVENTIONS, Basis, OldestGroup, PartitionState
+from exporter.model.versions import VersionReference
 
-__all__ = ["VersionReference", "lag_bucket", "merge", "nothing", "summarise"]
-
-
-class VersionReference(NamedTuple):
-    """The weight version that lags are counted from, and where it comes from."""
-
-    version: int
-    kind: Reference
-
-    def lag(self, weight_version: int) -> int:
-        """Return how many versions *weight_version* is behind; never negative."""
-        return max(self.version - weight_version, 0)
+__all__ = ["lag_bucket", "merge", "nothing", "summarise"]
 
 
 def lag_bucket(lag: int | None) -> str:
     """Return the member of :data:`~exporter.model.snapshot.LAG_BUCKETS` that *lag* falls into."""
     if lag is None:
         return "unknown"
+    if lag < 0:
+        return "ahead"
     if lag <= 4:
         return str(lag)
     return "5-8" if lag <= 8 else "9+"
@@ -40,6 +32,11 @@ def summarise(
     reference: VersionReference | None,
     first_seen: Mapping[str, float],
     max_versions: int,
+    role: Role = "train",
+    convention: str = "",
+    rows: int = 0,
+    orphaned: int = 0,
+    groups_per_step: int | None = None,
 ) -> PartitionState:
     """Return the state of *partition*.
 
@@ -50,15 +47,23 @@ def summarise(
         reference: What lags are counted from, None when unknown.
         first_seen: Group id to the time when it was first seen, for groups without a creation time.
         max_versions: How many of the newest weight versions keep a count of their own, 0 for none.
+        role: See :class:`~exporter.model.snapshot.PartitionState`, also for the other arguments.
+        convention: Likewise.
+        rows: Likewise.
+        orphaned: Likewise.
+        groups_per_step: Likewise.
     """
     states: Counter[GroupState] = Counter()
     versions: Counter[int | None] = Counter()
     lags: Counter[str] = Counter()
     resident: Counter[int] = Counter()
     oldest: dict[tuple[GroupState, Basis], float] = {}
-    keys = malformed = 0
+    keys = malformed = bare = 0
     size: int | None = None
     for group in groups:
+        if group.bare:
+            bare += len(group.keys)
+            continue
         state = group.state
         states[state] += 1
         keys += len(group.keys)
@@ -81,9 +86,10 @@ def summarise(
     if reference is not None and resident:
         for version, count in resident.items():
             lags[lag_bucket(reference.lag(version))] += count
-        staleness_max = reference.lag(min(resident))
-        total = sum(reference.lag(version) * count for version, count in resident.items())
-        staleness_mean = total / sum(resident.values())
+        behind = {lag: count for version, count in resident.items() if (lag := reference.lag(version)) >= 0}
+        if behind:
+            staleness_max = max(behind)
+            staleness_mean = sum(lag * count for lag, count in behind.items()) / sum(behind.values())
     known = [version for version in versions if version is not None]
     return PartitionState(
         partition=partition,
@@ -102,6 +108,12 @@ def summarise(
         reference=None if reference is None else reference.kind,
         oldest=_oldest_groups(oldest),
         newest_listing=listed_at,
+        role=role,
+        convention=convention,
+        bare_rows=bare,
+        rows=rows,
+        orphaned=orphaned,
+        groups_per_step=groups_per_step,
     )
 
 
@@ -113,11 +125,10 @@ def nothing(label: str, listed_at: float) -> PartitionState:
 def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> PartitionState:
     """Return the sum of several partitions under one label.
 
-    Lags are each counted from their own partition's reference; the versions themselves are only comparable
-    when the partitions are of one run, as partitions of one controller are. The reference is the highest one among the
-    partitions.
+    The reference is the highest one among the partitions: of a partition that was listed earlier it may be lower.
     """
     versions: Counter[int | None] = Counter()
+    conventions = {part.convention for part in parts}
     older = 0
     oldest: dict[tuple[GroupState, Basis], float] = {}
     for part in parts:
@@ -130,7 +141,7 @@ def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> 
             where = (group.state, group.basis)
             oldest[where] = min(group.created_at, oldest.get(where, float("inf")))
     means = [
-        (part.staleness_mean, sum(part.staleness.values()) - part.staleness["unknown"])
+        (part.staleness_mean, sum(part.staleness.values()) - part.staleness["unknown"] - part.staleness["ahead"])
         for part in parts
         if part.staleness_mean is not None
     ]
@@ -157,6 +168,12 @@ def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> 
         reference=None if leading is None else leading.reference,
         oldest=_oldest_groups(oldest),
         newest_listing=max(part.newest_listing for part in parts),
+        role=min((part.role for part in parts), key=ROLES.index),
+        convention=conventions.pop() if len(conventions) == 1 else MIXED_CONVENTIONS,
+        bare_rows=sum(part.bare_rows for part in parts),
+        rows=sum(part.rows for part in parts),
+        orphaned=sum(part.orphaned for part in parts),
+        groups_per_step=max((part.groups_per_step or 0 for part in parts), default=0) or None,
     )
 
 

@@ -78,11 +78,25 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class PartitionListing:
-    """The groups of one partition. ``controller_s``: at most this many seconds of the controller's time were spent."""
+    """The groups of one partition.
+
+    Attributes:
+        partition: Its name.
+        groups: All of its groups.
+        controller_s: At most this many seconds of the controller's time were spent.
+        convention: The tag convention by which its rows were read.
+        rows: Number of all rows, those included that belong to no group.
+        stated_version: The newest version that the rows say the trainer has finished, None if they say none.
+        sender_id: The id of the controller that answered, None when the reader does not know it.
+    """
 
     partition: str
     groups: Sequence[DataPlaneGroupMeta]
     controller_s: float
+    convention: str = ""
+    rows: int = 0
+    stated_version: int | None = None
+    sender_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +123,10 @@ class MetadataPoll:
         failures: Those that could not be listed.
         published_version: The trainer's weight version, None when it publishes none.
         controller_s: At most this many seconds of the controller's time were spent on the round.
-        sender_id: The id of the controller that answered, None when the reader does not know it.
+        sender_id: The id of the controller that answered last, None when the reader does not know it.
+        names_sender_id: The id of the controller that named the partitions.
+        groups_per_step: How many groups the trainer says that it takes per step, None when it does not say.
+        held: Partitions that were not asked, since their listing costs the controller too much.
     """
 
     partitions: tuple[str, ...]
@@ -118,6 +135,9 @@ class MetadataPoll:
     published_version: int | None
     controller_s: float
     sender_id: str | None
+    names_sender_id: str | None = None
+    groups_per_step: int | None = None
+    held: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import msgspec
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
 from dataplane.labels import LAG_BOUNDS, OTHER_PARTITION
+from dataplane.partitions import ROLES, Role
 
 __all__ = [
     "ALL_PARTITIONS",
@@ -21,10 +22,14 @@ __all__ = [
     "LAG_BOUNDS",
     "LAG_BUCKETS",
     "ON_DEMAND_SOURCES",
+    "MIXED_CONVENTIONS",
     "OTHER_PARTITION",
+    "REFERENCES",
     "RESIDENCE_BOUNDS",
+    "ROLES",
     "SOURCES",
     "SOURCE_REASONS",
+    "UNREADABLE_REASONS",
     "Basis",
     "DiscoveryState",
     "ErrorCount",
@@ -33,17 +38,22 @@ __all__ = [
     "OldestGroup",
     "PartitionFlow",
     "PartitionState",
+    "PartitionStatus",
     "Reference",
+    "Role",
+    "RoleFlow",
     "Snapshot",
     "SourceReason",
     "SourceState",
     "StorageState",
+    "UnreadableReason",
     "encode_snapshot",
 ]
 
 DiscoveryState = Literal["never_found", "found", "lost", "ended"]
 SourceReason = Literal["ok", "failing", "budget", "stale", "disabled"]
-Reference = Literal["published", "newest_seen"]
+Reference = Literal["published", "rows", "newest_seen"]
+UnreadableReason = Literal["timeout", "unavailable", "refused", "held", "pending", "not_listable", "error"]
 Basis = Literal["tag", "first_seen"]
 
 DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = ("never_found", "found", "lost", "ended")
@@ -51,7 +61,19 @@ SOURCES: Final = ("discovery", "ping", "metadata", "storage")
 ON_DEMAND_SOURCES: Final = ("discovery",)
 """The sources that are polled on demand, not at an interval."""
 SOURCE_REASONS: Final[tuple[SourceReason, ...]] = ("ok", "failing", "budget", "stale", "disabled")
-LAG_BUCKETS: Final = ("0", "1", "2", "3", "4", "5-8", "9+", "unknown")
+REFERENCES: Final[tuple[Reference, ...]] = ("published", "rows", "newest_seen")
+UNREADABLE_REASONS: Final[tuple[UnreadableReason, ...]] = (
+    "timeout",
+    "unavailable",
+    "refused",
+    "held",
+    "pending",
+    "not_listable",
+    "error",
+)
+LAG_BUCKETS: Final = ("ahead", "0", "1", "2", "3", "4", "5-8", "9+", "unknown")
+MIXED_CONVENTIONS: Final = "mixed"
+"""The convention of partitions that share a label and differ in it."""
 RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
 """Upper bounds of the residence histogram, seconds: from below one poll interval to four hours."""
 
@@ -112,6 +134,12 @@ class PartitionState:
         oldest: The oldest group per state and basis.
         newest_listing: When the newest of a sum's listings was made: its counters may have grown until then. Seconds
             since the epoch; that of a single partition is ``listed_at``.
+        role: What it is for; of a sum over several roles ``train`` if a part has it.
+        convention: The tag convention by which its rows were read, :data:`MIXED_CONVENTIONS` for a sum over several.
+        bare_rows: Rows with neither a tag nor an id: they are in no group yet.
+        rows: All rows, those included that belong to no group.
+        orphaned: Groups that stay taken although the trainer's version has moved on.
+        groups_per_step: How many groups the trainer takes per step, None when unknown.
     """
 
     partition: str
@@ -130,6 +158,12 @@ class PartitionState:
     reference: Reference | None = None
     oldest: tuple[OldestGroup, ...] = ()
     newest_listing: float = 0.0
+    role: Role = "train"
+    convention: str = ""
+    bare_rows: int = 0
+    rows: int = 0
+    orphaned: int = 0
+    groups_per_step: int | None = None
 
     @property
     def depth(self) -> int:
@@ -144,18 +178,53 @@ class PartitionFlow:
     Attributes:
         partition: Its name, or :data:`OTHER_PARTITION`.
         arrived: Groups that appeared.
+        completed: Groups that became ready for the first time.
         departed: Groups that disappeared while the controller was alive.
-        lost: Groups that disappeared with their controller.
+        departed_by_state: The same by the last state that they were in; every state is present.
+        lost: Groups that disappeared with their controller, or when a checkpoint was loaded.
+        restored: Groups that came with a checkpoint.
         residence: Seconds from creation (or first sight) to departure.
-        departure_lag: Lag in versions at departure.
+        departure_lag: Lag at departure, from the reference version in force when the group was last seen.
     """
 
     partition: str
     arrived: int
+    completed: int
     departed: int
+    departed_by_state: Mapping[GroupState, int]
     lost: int
+    restored: int
     residence: Histogram
     departure_lag: Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class RoleFlow:
+    """Flow through all partitions of one role since the exporter started. See :class:`PartitionFlow`."""
+
+    role: Role
+    arrived: int
+    completed: int
+    departed: Mapping[GroupState, int]
+    lost: int
+    restored: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStatus:
+    """Whether a partition that exists could be read. Of a label for several partitions: whether all of them could.
+
+    Attributes:
+        partition: Its label.
+        readable: Whether its last listing succeeded.
+        reason: Why not, None when it did.
+        listed_at: When it was last listed, seconds since the epoch, None when never; of several, the oldest time.
+    """
+
+    partition: str
+    readable: bool
+    reason: UnreadableReason | None = None
+    listed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +304,18 @@ class Snapshot:
         endpoint: The controller in use, None when there is none.
         capabilities: What the reader supports, None without a controller.
         partitions: State of each partition that is fresh, ordered by name.
+        statuses: Whether each partition that exists could be read, ordered by label.
         total: All partitions together, None while the partitions are not known. The age of a sum is that of its oldest
             part.
         flows: Flow of each partition, including those that disappeared less than ten minutes ago.
         total_flow: Flow through all partitions since the exporter started; never falls. None before the first poll.
+        role_flows: The same by role.
+        trained: The partitions that train together, for judging whether the trainer gets enough. None while one of them
+            is not known.
+        reference_version: The trainer's weight version, from which lags are counted, None while unknown.
+        reference: Where that version comes from.
+        reference_changed_at: When it last changed, seconds since the epoch.
+        version_regressions: How often it has stepped back since the exporter started.
         storage: The storage units that answered the last poll.
         sources: State of every source.
         controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
@@ -256,9 +333,16 @@ class Snapshot:
     endpoint: Endpoint | None = None
     capabilities: DataPlaneCapabilities | None = None
     partitions: tuple[PartitionState, ...] = ()
+    statuses: tuple[PartitionStatus, ...] = ()
     total: PartitionState | None = None
+    trained: PartitionState | None = None
     flows: tuple[PartitionFlow, ...] = ()
     total_flow: PartitionFlow | None = None
+    role_flows: tuple[RoleFlow, ...] = ()
+    reference_version: int | None = None
+    reference: Reference | None = None
+    reference_changed_at: float | None = None
+    version_regressions: int = 0
     storage: tuple[StorageState, ...] = ()
     sources: tuple[SourceState, ...] = ()
     controller_busy_ratio: float | None = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
+from dataplane.partitions import ByName
 from exporter.clock import Clock
+from exporter.config import Partition
 from exporter.model.lifecycle import Lifecycle
 from exporter.model.partitions import Partitions
 from exporter.model.recorder import Recorder
@@ -28,6 +31,7 @@ class State:
         clock: The clock.
         max_partitions: How many partitions keep a label of their own.
         max_versions: How many weight versions keep a count of their own, per partition.
+        settings: Settings of partitions, by name or regular expression.
 
     Attributes:
         recorder: As given.
@@ -38,12 +42,22 @@ class State:
         storage: The storage units that answered the last poll.
     """
 
-    def __init__(self, recorder: Recorder, clock: Clock, *, max_partitions: int, max_versions: int) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        clock: Clock,
+        *,
+        max_partitions: int,
+        max_versions: int,
+        settings: Mapping[str, Partition] = MappingProxyType({}),
+    ) -> None:
         self.recorder = recorder
         self.lifecycle = Lifecycle(recorder)
         self.health = SourceHealth(recorder, clock, SOURCES, ON_DEMAND_SOURCES)
         self.controller_time = ControllerTime(clock)
-        self.partitions = Partitions(clock, max_partitions=max_partitions, max_versions=max_versions)
+        self.partitions = Partitions(
+            clock, settings=ByName(settings), max_partitions=max_partitions, max_versions=max_versions
+        )
         self.storage: tuple[StorageState, ...] = ()
         self._clock = clock
         self._started_at = clock.time()
@@ -64,6 +78,12 @@ class State:
         self.health.answered(source)
         first = failures[0]
         self.health.finish(source, Failed(first.operation, first.error_type, first.detail, took))
+
+    def finish_incomplete(self, source: str, partitions: Sequence[str], took: float) -> None:
+        """Note a poll that asked for all but *partitions*, which could not be read before and are held back now."""
+        self.health.answered(source)
+        detail = f"not asked again yet: {', '.join(map(repr, partitions[:3]))}{', …' if len(partitions) > 3 else ''}"
+        self.health.finish(source, Failed("list_metadata", "DataPlaneReadError", detail, took))
 
     def looked(self) -> None:
         """Note that a look-up has ended. Readiness waits for the first one."""
@@ -105,11 +125,12 @@ class State:
         lifecycle, health = self.lifecycle, self.health
         lifecycle.up = lifecycle.up and not health.is_stale(_PINGS)
         if health.is_stale(_LISTINGS):
-            self.partitions.forget_listings()
+            self.partitions.drop_all()
         if health.is_stale(_UNITS):
             self.storage = ()
         self.partitions.drop_stale()
-        states = self.partitions.states()
+        states, versions = self.partitions.states(), self.partitions.versions
+        listed = health.last_success(_LISTINGS) if health.is_known(_LISTINGS) else None
         return Snapshot(
             taken_at=self._clock.time(),
             started_at=self._started_at,
@@ -120,9 +141,16 @@ class State:
             endpoint=lifecycle.endpoint,
             capabilities=lifecycle.capabilities,
             partitions=states,
-            total=self.partitions.total(states, health.last_success(_LISTINGS) if health.is_known(_LISTINGS) else None),
+            statuses=self.partitions.statuses(),
+            total=self.partitions.total(states, listed),
+            trained=self.partitions.trained(listed),
             flows=self.partitions.flows(),
             total_flow=self.partitions.total_flow(),
+            role_flows=self.partitions.role_flows(),
+            reference_version=versions.reference and versions.reference.version,
+            reference=versions.reference and versions.reference.kind,
+            reference_changed_at=versions.changed_at,
+            version_regressions=versions.regressions,
             storage=self.storage,
             sources=health.states(),
             controller_busy_ratio=self.controller_time.ratio(),

@@ -84,7 +84,15 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
 
 
 def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, timeout_s: float) -> MetadataReader:
-    rules = {name: TagRules(rule.convention, rule.group_size) for name, rule in config.partitions.items()}
+    rules = {
+        name: TagRules(
+            partition.convention,
+            partition.group_size,
+            partition.role == "eval" if partition.take_failed is None and partition.role else partition.take_failed,
+            partition.committed_by_default,
+        )
+        for name, partition in config.partitions.items()
+    }
     default = TagRules(config.default_convention)
     if config.reader == "wire":
         return WireMetadataReader(

@@ -21,6 +21,8 @@ from exporter.model.snapshot import (
     Histogram,
     PartitionFlow,
     PartitionState,
+    PartitionStatus,
+    RoleFlow,
     Snapshot,
     SourceState,
     StorageState,
@@ -45,11 +47,18 @@ def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
     _data_plane(sheet, snapshot)
     for source in snapshot.sources:
         _source(sheet, source)
+    for status in snapshot.statuses:
+        _readable(sheet, status)
     for partition in snapshot.partitions:
         _occupancy(sheet, partition)
         _staleness(sheet, partition)
+    sheet.add(catalogue.WEIGHT_VERSION_REFERENCE, snapshot.reference_version)
+    sheet.add(catalogue.WEIGHT_VERSION_CHANGED, snapshot.reference_changed_at)
+    sheet.add(catalogue.WEIGHT_VERSION_REGRESSIONS, snapshot.version_regressions)
     for flow in snapshot.flows:
         _flow(sheet, flow)
+    for role_flow in snapshot.role_flows:
+        _role_flow(sheet, role_flow)
     for unit in snapshot.storage:
         _storage(sheet, unit)
     sheet.add(catalogue.CONTROLLER_BUSY, snapshot.controller_busy_ratio)
@@ -159,14 +168,26 @@ def _source(sheet: Sheet, state: SourceState) -> None:
         sheet.add(catalogue.SOURCE_STATE, state.reason == reason, source=source, reason=reason)
 
 
+def _readable(sheet: Sheet, status: PartitionStatus) -> None:
+    partition = status.partition
+    sheet.add(catalogue.PARTITION_READABLE, status.readable, partition=partition, reason=status.reason or "ok")
+    sheet.add(catalogue.PARTITION_LISTED, status.listed_at, partition=partition)
+
+
 def _occupancy(sheet: Sheet, state: PartitionState) -> None:
     partition = state.partition
+    sheet.add(
+        catalogue.PARTITION_INFO, 1, partition=partition, role=state.role, convention=state.convention or "unknown"
+    )
     for group_state, groups in state.groups.items():
         sheet.add(catalogue.PARTITION_GROUPS, groups, partition=partition, state=group_state)
     sheet.add(catalogue.PARTITION_DEPTH, state.groups.get("ready"), partition=partition)
+    sheet.add(catalogue.PARTITION_ORPHANED, state.orphaned, partition=partition)
+    sheet.add(catalogue.PARTITION_GROUPS_PER_STEP, state.groups_per_step, partition=partition)
     sheet.add(catalogue.PARTITION_KEYS, state.keys, partition=partition)
     sheet.add(catalogue.PARTITION_SIZE, state.size_bytes, partition=partition)
     sheet.add(catalogue.PARTITION_ROWS_MALFORMED, state.malformed_rows, partition=partition)
+    sheet.add(catalogue.PARTITION_ROWS_BARE, state.bare_rows, partition=partition)
     for oldest in state.oldest:
         sheet.add(
             catalogue.PARTITION_OLDEST_GROUP,
@@ -195,10 +216,23 @@ def _staleness(sheet: Sheet, state: PartitionState) -> None:
 def _flow(sheet: Sheet, flow: PartitionFlow) -> None:
     partition = flow.partition
     sheet.add(catalogue.PARTITION_ARRIVED, flow.arrived, partition=partition)
-    sheet.add(catalogue.PARTITION_DEPARTED, flow.departed, partition=partition)
+    sheet.add(catalogue.PARTITION_COMPLETED, flow.completed, partition=partition)
+    for state, departed in flow.departed_by_state.items():
+        sheet.add(catalogue.PARTITION_DEPARTED, departed, partition=partition, state=state)
     sheet.add(catalogue.PARTITION_LOST, flow.lost, partition=partition)
+    sheet.add(catalogue.PARTITION_RESTORED, flow.restored, partition=partition)
     sheet.add_histogram(catalogue.PARTITION_RESIDENCE, flow.residence, partition=partition)
     sheet.add_histogram(catalogue.PARTITION_DEPARTURE_LAG, flow.departure_lag, partition=partition)
+
+
+def _role_flow(sheet: Sheet, flow: RoleFlow) -> None:
+    role = flow.role
+    sheet.add(catalogue.GROUPS_ARRIVED, flow.arrived, role=role)
+    sheet.add(catalogue.GROUPS_COMPLETED, flow.completed, role=role)
+    for state, departed in flow.departed.items():
+        sheet.add(catalogue.GROUPS_DEPARTED, departed, role=role, state=state)
+    sheet.add(catalogue.GROUPS_LOST, flow.lost, role=role)
+    sheet.add(catalogue.GROUPS_RESTORED, flow.restored, role=role)
 
 
 def _storage(sheet: Sheet, unit: StorageState) -> None:

@@ -12,8 +12,8 @@ from dataplane.adapters.arguments import check_partition, check_wait
 from dataplane.adapters.transfer_queue import session
 from dataplane.adapters.transfer_queue.calls import TransferQueueCalls
 from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
-from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready, group_rows
-from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
+from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready
 from dataplane.net.addresses import parse_address
 
 __all__ = ["MIN_CLOSE_S", "MetadataCalls", "TransferQueueMetadataReader", "import_tq"]
@@ -29,8 +29,7 @@ class MetadataCalls(TransferQueueCalls):
         self, tq: ModuleType, *, timeout_s: float, rules: Mapping[str, TagRules] | None, default_rules: TagRules
     ) -> None:
         super().__init__(tq, timeout_s=timeout_s)
-        self._rules = dict(rules or {})
-        self._default_rules = default_rules
+        self._grouper = Grouper(rules, default_rules)
 
     def _client(self) -> Any:
         raise NotImplementedError
@@ -79,8 +78,7 @@ class MetadataCalls(TransferQueueCalls):
             return await self._list_rows(partition_id)
 
         rows = self._call_tq(operation, call, DataPlaneReadError, partition_id=partition_id)
-        rules = self._rules.get(partition_id, self._default_rules)
-        return group_rows(partition_id, rows, convention=rules.convention, group_size=rules.group_size)
+        return self._grouper.group_rows(partition_id, rows)
 
 
 class TransferQueueMetadataReader(MetadataCalls):

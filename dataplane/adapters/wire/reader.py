@@ -13,13 +13,12 @@ from dataplane.adapters.arguments import check_partition
 from dataplane.adapters.wire.connection import KnownSender, WireConnection
 from dataplane.adapters.wire.limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded
 from dataplane.adapters.wire.protocol import Reply, decode_partitions, decode_rows, decode_runs
+from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
 from dataplane.groups import (
     DataPlaneCapabilities,
     DataPlaneGroupMeta,
     count_ready,
-    group_tags,
 )
-from dataplane.interfaces import DEFAULT_TAG_RULES, TagRules
 from dataplane.tags import Tag
 
 __all__ = ["DEFAULT_MAX_REPLY_BYTES", "DEFAULT_MAX_ROWS", "KnownSender", "ReplyLimitExceeded", "WireMetadataReader"]
@@ -63,8 +62,7 @@ class WireMetadataReader:
     ) -> None:
         if timeout_s <= 0:
             raise ValueError(f"timeout_s must be positive, not {timeout_s}")
-        self._rules = dict(rules or {})
-        self._default_rules = default_rules
+        self._grouper = Grouper(rules, default_rules)
         self._timeout_s = timeout_s
         self._max_rows = max_rows
         self._rowwise: set[str] = set()  # partitions whose tags differ from row to row
@@ -154,5 +152,4 @@ class WireMetadataReader:
             operation=operation,
             partition_id=partition_id,
         )
-        rule = self._rules.get(partition_id, self._default_rules)
-        return group_tags(partition_id, tags, convention=rule.convention, group_size=rule.group_size)
+        return self._grouper.group_tags(partition_id, tags)

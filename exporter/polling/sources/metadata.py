@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from opentelemetry.trace import Tracer
 
 from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
-from dataplane.groups import DataPlaneGroupMeta
+from dataplane.groups import DataPlaneGroupMeta, Listing
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, MetadataReader
+from dataplane.tags import to_count
 from exporter.clock import Clock
 from exporter.config import Config
 from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing, Result
@@ -47,10 +48,11 @@ class MetadataSource(Source[MetadataPoll]):
         started = self._controller_seconds()
         with self._call():
             names = self._reader.list_partitions()
+        named_by = self._sender_id()
         held = self._budget.held(self._clock.monotonic())
         listings: list[PartitionListing] = []
         failures: list[PartitionFailure] = []
-        published: int | None = None
+        published = per_step = None
         for partition in names:
             if partition in held:
                 continue
@@ -66,21 +68,26 @@ class MetadataSource(Source[MetadataPoll]):
                     break  # the controller is stuck or overloaded: further requests would add to its load
                 continue
             if partition == RESERVED_PARTITION:
-                published = _published_version(groups)
+                published, per_step = _published(groups)
             else:
-                listings.append(PartitionListing(partition, groups, self._controller_seconds() - before))
+                listings.append(self._listing(partition, groups, self._controller_seconds() - before))
+        partitions = tuple(name for name in names if name != RESERVED_PARTITION)
         return MetadataPoll(
-            tuple(name for name in names if name != RESERVED_PARTITION),
+            partitions,
             tuple(listings),
             tuple(failures),
             published,
             max(self._controller_seconds() - started, sum(failure.controller_s for failure in failures)),
-            getattr(self._reader, "last_sender_id", None),
+            self._sender_id(),
+            named_by,
+            per_step,
+            tuple(name for name in partitions if name in held),
         )
 
     def fold(self, result: Result[MetadataPoll], state: State) -> Next:
         """See :meth:`Source.fold`: the partitions, their flow, and what the round cost the controller."""
         if isinstance(result, Failed):
+            state.partitions.failed(result)
             state.finish(self.name, result)
             return self._next(state)
         poll = result.value
@@ -95,6 +102,8 @@ class MetadataSource(Source[MetadataPoll]):
                 state.partitions.hold(listing.partition, MISSED_POLLS * held_s[listing.partition][1])
         if poll.failures:
             state.finish_with_failures(self.name, [_failed(failure) for failure in poll.failures], result.took)
+        elif unread := state.partitions.unread():
+            state.finish_incomplete(self.name, unread, result.took)
         else:
             state.finish(self.name, result)
         return self._next(state)
@@ -119,6 +128,22 @@ class MetadataSource(Source[MetadataPoll]):
         with self._call(partition, "list_metadata"):
             return self._reader.list_metadata(partition)
 
+    def _listing(self, partition: str, groups: list[DataPlaneGroupMeta], controller_s: float) -> PartitionListing:
+        if not isinstance(groups, Listing):  # a reader of another kind: its rows are those of its groups
+            return PartitionListing(
+                partition,
+                groups,
+                controller_s,
+                rows=sum(len(group.keys) for group in groups),
+                sender_id=self._sender_id(),
+            )
+        return PartitionListing(
+            partition, groups, controller_s, groups.convention, groups.rows, groups.stated_version, self._sender_id()
+        )
+
+    def _sender_id(self) -> str | None:
+        return getattr(self._reader, "last_sender_id", None)
+
     def _controller_seconds(self) -> float:
         seconds = getattr(self._reader, "controller_seconds", None)
         return self._clock.monotonic() if seconds is None else seconds
@@ -129,5 +154,9 @@ def _failed(failure: PartitionFailure) -> Failed:
     return Failed("list_metadata", failure.error_type, detail, failure.controller_s, failure.limit)
 
 
-def _published_version(groups: Sequence[DataPlaneGroupMeta]) -> int | None:
-    return next((group.weight_version for group in groups if PUBLISHED_VERSION_KEY in group.keys), None)
+def _published(groups: Sequence[DataPlaneGroupMeta]) -> tuple[int | None, int | None]:
+    """Return the version that the trainer publishes, and how many groups it takes per step; None if it does not."""
+    for group in groups:
+        if PUBLISHED_VERSION_KEY in group.keys:
+            return group.weight_version, to_count(group.tags.get("groups_per_step"))
+    return None, None

@@ -1,0 +1,90 @@
+"""The label under which each partition is counted. Bounded, whatever a job calls its partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from dataplane.labels import OTHER_PARTITION
+from dataplane.partitions import ByName, bounded_label, families
+from exporter.config.model import Partition
+
+__all__ = ["Labels"]
+
+_MAX_FAMILIES: Final = 10_000
+
+
+class Labels:
+    """Gives partitions their labels. A partition keeps its label while it exists, unless it turns out to have a family.
+
+    In order: the label that is configured; the name of a partition that the configuration names; the family
+    (``train_*``) of names that differ in one number, once two of them were seen; the name itself; past the limit
+    :data:`~dataplane.labels.OTHER_PARTITION`.
+
+    Args:
+        settings: Settings by partition name.
+        max_partitions: How many labels there may be beside ``other``.
+    """
+
+    def __init__(self, settings: ByName[Partition], max_partitions: int) -> None:
+        self._settings = settings
+        self._max_partitions = max_partitions
+        self._labels: dict[str, str] = {}  # of the partitions that exist
+        self._first: dict[str, str] = {}  # family to the first partition that was seen of it
+        self._shared: dict[str, None] = {}  # families of which two were seen
+
+    def __getitem__(self, partition: str) -> str:
+        """Return the label of a partition that exists."""
+        return self._labels[partition]
+
+    def assign(self, partitions: Iterable[str], in_use: Collection[str]) -> dict[str, str]:
+        """Give all *partitions*, which are all that exist, their labels.
+
+        Args:
+            partitions: Their names.
+            in_use: The labels that have counters.
+
+        Returns:
+            Labels that have become part of another one, by the old label.
+        """
+        names = list(partitions)
+        for name in names:
+            self._wanted(name)  # the first of a family is one only once the second was seen
+        before, self._labels = self._labels, {}
+        merged: dict[str, str] = {}
+        used = set(in_use)
+        for name in names:
+            old, label = before.get(name), self._wanted(name)
+            if old == OTHER_PARTITION or (old is None and label not in used and self._is_full(used)):
+                label = OTHER_PARTITION
+            elif old is not None and old != label:
+                merged[old] = label
+            used.add(label)
+            self._labels[name] = label
+        current = set(self._labels.values())
+        for label in used - current - merged.keys():  # counters of partitions that are gone
+            family = self._wanted(label)
+            if family != label and family in current:
+                merged[label] = family
+        return merged
+
+    def _is_full(self, used: Collection[str]) -> bool:
+        return len(used) - (OTHER_PARTITION in used) >= self._max_partitions
+
+    def _wanted(self, name: str) -> str:
+        settings = self._settings.get(name)
+        if settings is not None and settings.label is not None:
+            return bounded_label(settings.label)
+        if self._settings.names(name):
+            return bounded_label(name)
+        found = None
+        for family in families(name):
+            first = self._first.setdefault(family, name)
+            if first != name:
+                self._shared[family] = None
+            if found is None and family in self._shared:
+                found = family
+        for memory in (self._first, self._shared):
+            while len(memory) > _MAX_FAMILIES:
+                del memory[next(iter(memory))]
+        return bounded_label(found or name)
