@@ -462,7 +462,7 @@ def test_a_listing_that_fails_its_own_pings_is_not_repeated_when_they_work_again
         at.reader.failure = None
         at.step(6.0)
     assert len(at.reader.listed) == listed
-    assert at.source("metadata").reason == "budget"
+    assert at.source("metadata").reason == "failing"  # a partition that failed and is held back is no success
 
 
 def test_what_a_record_may_hold_ends_nothing_and_a_better_one_is_followed(at: Fixture) -> None:

@@ -382,9 +382,9 @@ def test_a_held_partition_keeps_its_state_for_longer_but_not_without_a_controlle
 
 def test_more_partitions_than_the_limit_are_summed(on: Fixture) -> None:
     on = Fixture(max_partitions=2)
-    on.metadata({name: {"a": 1, "b": 1} for name in ("p1", "p2", "p3", "p4")})
+    on.metadata({name: {"a": 1, "b": 1} for name in ("pa", "pb", "pc", "pd")})
     partitions = on.state.snapshot().partitions
-    assert [(partition.partition, partition.depth) for partition in partitions] == [("other", 4), ("p1", 2), ("p2", 2)]
+    assert [(partition.partition, partition.depth) for partition in partitions] == [("other", 4), ("pa", 2), ("pb", 2)]
 
 
 def test_a_storage_unit_that_does_not_answer_is_left_out_at_once(on: Fixture) -> None:
