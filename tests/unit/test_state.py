@@ -70,7 +70,9 @@ class Fixture:
     def __init__(self, **options: int) -> None:
         self.clock = StoppedClock()
         self.recorder = RecordingRecorder()
-        self.state = State(self.recorder, self.clock, **{"max_partitions": 100, "max_versions": 16, **options})
+        self.state = State(
+            self.recorder, self.clock, max_partitions=options.get("max_partitions", 100), max_versions=16
+        )
         made: dict[str, Any] = {"tracer": NoOpTracer(), "clock": self.clock}
         config = Config(ping=Ping(interval=10.0), storage=Storage(interval=10.0))
         self._discovery = DiscoverySource(NowhereDiscovery(), lambda endpoint: None, **made)  # type: ignore[arg-type,return-value]
