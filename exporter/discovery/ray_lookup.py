@@ -84,19 +84,22 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
         controller = find_controller()
     except ValueError:
         return _absent(previous)
+    actor_id = controller._actor_id.hex()
+    # An actor without a process would keep the question until the deadline.
+    if _actor(actor_id).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
+        raise discovery_error(
+            DataPlaneNotReady,
+            "TransferQueue's controller is starting: Ray has not started its actor yet, as while no CPU is free",
+        )
     try:
         server, conf = ask_controller(controller, max(0.1, until - time.monotonic() - _RESERVE_S))
     except ray.exceptions.GetTimeoutError as error:
-        if _actor(controller._actor_id.hex()).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
-            raise discovery_error(
-                DataPlaneNotReady, "TransferQueue's controller is starting: Ray has no free CPU for its actor yet"
-            ) from error
         raise discovery_error(DataPlaneTimeout, "the controller actor gave no answer in time") from error
     except ray.exceptions.RayActorError:
-        return _absent(controller._actor_id.hex())
+        return _absent(actor_id)
     except ray.exceptions.RayError as error:
         raise discovery_error(DataPlaneUnavailable, f"asking the controller actor failed: {one_line(error)}") from error
-    return endpoint_of(controller._actor_id.hex(), server, conf)
+    return endpoint_of(actor_id, server, conf)
 
 
 # What became of a controller.

@@ -103,12 +103,12 @@ def test_a_controller_without_configuration_is_starting(ray_alone: TQCluster) ->
 def test_a_controller_that_waits_for_a_cpu_is_starting(ray_alone: TQCluster) -> None:
     ray_alone.run(
         "from transfer_queue.controller import TransferQueueController\n"
-        "named = TransferQueueController.options(name='TransferQueueController', namespace='transfer_queue')\n"
-        "tq.early = named.options(num_cpus=1000).remote()"
+        "name = {'name': 'TransferQueueController', 'namespace': 'transfer_queue'}\n"
+        "tq.early = TransferQueueController.options(**name, num_cpus=1000).remote()"
     )
     try:
-        with pytest.raises(DataPlaneNotReady, match="starting: Ray has no free CPU for its actor"):
-            look(ray_alone.ray_address, timeout_s=15.0)
+        with pytest.raises(DataPlaneNotReady, match="starting: Ray has not started its actor"):
+            look(ray_alone.ray_address, timeout_s=100.0)
     finally:
         ray_alone.run("ray.kill(tq.early); del tq.early")
 

@@ -34,7 +34,7 @@ def is_resumed(seen: Exposition, saved: str) -> bool:
     return shown == (1, "found", saved, 2, 4)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_job_that_resumes_is_found_under_the_checkpoints_id(cluster: TQCluster, tmp_path: Path) -> None:
     checkpoint, saved = str(tmp_path / "checkpoint"), cluster.controller.id
     by_ray = ("--ray-address", cluster.ray_address, *FAST)

@@ -44,6 +44,7 @@ def once(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Co
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=env)
 
 
+@pytest.mark.timeout(600)
 def test_an_init_that_waits_for_cpus_is_starting_until_it_has_them(ray_alone: TQCluster) -> None:
     with ExporterProcess("--ray-address", ray_alone.ray_address, *FAST, env=ray_alone.env) as exporter:
         exporter.wait_for(lambda seen: exporter.get("/readyz")[0] == 200, "readiness")
