@@ -14,6 +14,7 @@ from dataplane.groups import GROUP_STATES
 from dataplane.metrics import CLIENT_METRICS, ERROR_TYPE_VALUES, Metric
 from dataplane.semconv import ERROR_TYPE
 from exporter.model.snapshot import DISCOVERY_STATES, LAG_BOUNDS, LAG_BUCKETS, RESIDENCE_BOUNDS, SOURCE_REASONS, SOURCES
+from exporter.model.storage import STORAGE_OPERATIONS
 
 __all__ = [
     "CAPABILITIES",
@@ -308,7 +309,7 @@ STORAGE_INFO = Metric(
     "dataplane.storage.info",
     "gauge",
     "",
-    "Always 1. The label unit_id is TransferQueue's id of the storage unit.",
+    "Always 1. The label unit_id is TransferQueue's id of the storage unit. One series per unit that discovery named.",
     {"storage_unit": None, "unit_id": None},
 )
 STORAGE_CAPACITY = Metric(
@@ -337,6 +338,86 @@ STORAGE_UTILIZATION = Metric(
     "gauge",
     "1",
     "Keys in the storage unit divided by its capacity. Absent if the capacity is unlimited or unknown.",
+    {"storage_unit": None},
+)
+STORAGE_UP = Metric(
+    "dataplane.storage.up",
+    "gauge",
+    "",
+    "1 if the storage unit answered the last poll, 0 if not. One series per unit that discovery named. A unit that "
+    "writes a checkpoint or is busy with a long request is silent: it is 0 but not lost. dataplane.errors with the "
+    "operation storage_metrics tells why: DataPlaneUnavailable is gone, DataPlaneTimeout is silent.",
+    {"storage_unit": None},
+)
+STORAGE_KEYS_UNLISTED = Metric(
+    "dataplane.storage.keys.unlisted",
+    "gauge",
+    "{key}",
+    "Keys in all storage units beyond the rows that the partitions list, at least: samples put without keys, or keys "
+    "that nothing refers to. Counts only what is there between two complete listings. Absent while a unit or a "
+    "partition cannot be read.",
+)
+STORAGE_REQUESTS_ARRIVED = Metric(
+    "dataplane.storage.requests.arrived",
+    "counter",
+    "{request}",
+    "Requests that the storage unit has taken up since its process started, by TransferQueue's name of the operation. "
+    "A client's request that timed out and is not here never arrived. Those that arrived and did not complete hang. "
+    "GET_METRICS includes the exporter's polls.",
+    {"storage_unit": None, "operation": STORAGE_OPERATIONS},
+)
+STORAGE_REQUESTS_COMPLETED = Metric(
+    "dataplane.storage.requests.completed",
+    "counter",
+    "{request}",
+    "Requests that TransferQueue measured in the storage unit: put, get and clear, failed ones included. Fewer than "
+    "arrived: requests hang, which nothing else shows. A unit of TransferQueue 0.1.11 handles one request at a time: "
+    "while that hangs, the unit is silent and dataplane.storage.up is 0. Absent unless TransferQueue's metrics are on.",
+    {"storage_unit": None, "operation": STORAGE_OPERATIONS},
+)
+STORAGE_REQUESTS_DURATION = Metric(
+    "dataplane.storage.requests.duration",
+    "counter",
+    "s",
+    "Time that the storage unit spent on those requests. Its rate divided by that of the completed ones is their mean "
+    "duration. Absent unless TransferQueue's metrics are on.",
+    {"storage_unit": None, "operation": STORAGE_OPERATIONS},
+)
+STORAGE_SSD_SIZE = Metric(
+    "dataplane.storage.ssd.size",
+    "gauge",
+    "By",
+    "Size of the values that the storage unit keeps on SSD. Absent if SSD offload is off.",
+    {"storage_unit": None},
+)
+STORAGE_SSD_VALUES = Metric(
+    "dataplane.storage.ssd.values",
+    "gauge",
+    "{value}",
+    "Values (one field of one sample each) that the storage unit keeps on SSD. Absent if SSD offload is off.",
+    {"storage_unit": None},
+)
+STORAGE_SSD_FALLBACKS = Metric(
+    "dataplane.storage.ssd.fallbacks",
+    "gauge",
+    "{value}",
+    "Values that stayed in memory since the storage unit started, because TransferQueue cannot encode them for the "
+    "SSD. Absent if SSD offload is off.",
+    {"storage_unit": None},
+)
+STORAGE_ACCEPT_QUEUE_PEAK = Metric(
+    "dataplane.storage.accept_queue.peak_utilization_ratio",
+    "gauge",
+    "1",
+    "Highest occupancy of the accept queue of the storage unit's socket since TransferQueue's probe started, as a "
+    "share of its length. Near 1: connections get lost. Absent unless the probe runs (TQ_ACCEPT_PROBE_INTERVAL).",
+    {"storage_unit": None},
+)
+STORAGE_SOCKET_DROPS = Metric(
+    "dataplane.storage.socket_drops",
+    "gauge",
+    "{connection}",
+    "Connections that the storage unit's socket dropped since TransferQueue's probe started. Absent unless it runs.",
     {"storage_unit": None},
 )
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneGroupMeta
-from exporter.model.snapshot import StorageState
+from exporter.model.storage import StorageState
 
 __all__ = [
     "Absent",
@@ -19,7 +19,6 @@ __all__ = [
     "PartitionFailure",
     "PartitionListing",
     "Result",
-    "StorageFailure",
     "StoragePoll",
 ]
 
@@ -121,17 +120,7 @@ class MetadataPoll:
 
 
 @dataclass(frozen=True, slots=True)
-class StorageFailure:
-    """A storage unit that did not answer."""
-
-    index: int
-    error_type: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class StoragePoll:
-    """One round over the storage units: those that answered and those that did not."""
+    """One round over the storage units: all of them, those that did not answer included."""
 
     units: tuple[StorageState, ...]
-    failures: tuple[StorageFailure, ...]

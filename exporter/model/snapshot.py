@@ -14,6 +14,7 @@ import msgspec
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
 from dataplane.labels import LAG_BOUNDS, OTHER_PARTITION
+from exporter.model.storage import StorageState
 
 __all__ = [
     "ALL_PARTITIONS",
@@ -159,25 +160,6 @@ class PartitionFlow:
 
 
 @dataclass(frozen=True, slots=True)
-class StorageState:
-    """One storage unit. A figure that it does not report is None.
-
-    Attributes:
-        index: Its number, 0..n-1.
-        unit_id: TransferQueue's id of it.
-        capacity: Largest number of samples, None when unlimited or unknown.
-        keys: Number of samples.
-        memory_bytes: Resident memory of its process.
-    """
-
-    index: int
-    unit_id: str
-    capacity: int | None = None
-    keys: int | None = None
-    memory_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class SourceState:
     """The health of one source.
 
@@ -239,7 +221,8 @@ class Snapshot:
             part.
         flows: Flow of each partition, including those that disappeared less than ten minutes ago.
         total_flow: Flow through all partitions since the exporter started; never falls. None before the first poll.
-        storage: The storage units that answered the last poll.
+        storage: Every storage unit that discovery named, as of the last poll; empty while that is not known.
+        unlisted_keys: Keys in the storage units that no partition lists, None while unknown.
         sources: State of every source.
         controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
             the first metadata poll.
@@ -260,6 +243,7 @@ class Snapshot:
     flows: tuple[PartitionFlow, ...] = ()
     total_flow: PartitionFlow | None = None
     storage: tuple[StorageState, ...] = ()
+    unlisted_keys: int | None = None
     sources: tuple[SourceState, ...] = ()
     controller_busy_ratio: float | None = None
     incidents: tuple[Incident, ...] = ()

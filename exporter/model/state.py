@@ -10,8 +10,9 @@ from exporter.model.lifecycle import Lifecycle
 from exporter.model.partitions import Partitions
 from exporter.model.recorder import Recorder
 from exporter.model.results import Failed, MetadataPoll, Result
-from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, Snapshot, StorageState
+from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, Snapshot
 from exporter.model.source_health import ControllerTime, SourceHealth
+from exporter.model.storage import StorageState, Unlisted
 
 __all__ = ["State"]
 
@@ -35,7 +36,8 @@ class State:
         health: Health of the sources.
         controller_time: The time that the controller spends on this exporter.
         partitions: Contents and flow of the partitions.
-        storage: The storage units that answered the last poll.
+        storage: The storage units as of the last poll.
+        unlisted: The keys that no partition lists.
     """
 
     def __init__(self, recorder: Recorder, clock: Clock, *, max_partitions: int, max_versions: int) -> None:
@@ -45,6 +47,7 @@ class State:
         self.controller_time = ControllerTime(clock)
         self.partitions = Partitions(clock, max_partitions=max_partitions, max_versions=max_versions)
         self.storage: tuple[StorageState, ...] = ()
+        self.unlisted = Unlisted()
         self._clock = clock
         self._started_at = clock.time()
         self._sender_id: str | None = None
@@ -73,6 +76,7 @@ class State:
         """Begin with a new controller: count the last one's groups as lost, and forget its data."""
         self.lifecycle.begin_generation()
         self.partitions.lose_all()
+        self.unlisted.forget()
         self._sender_id = None
 
     def switch(self) -> None:
@@ -82,6 +86,7 @@ class State:
         self.controller_time.interval = None
         self.partitions.forget_listings()
         self.storage = ()
+        self.unlisted.forget()
 
     def notice_sender(self, poll: MetadataPoll) -> None:
         """Detect a new controller by its sender id, where there are no actor ids.
@@ -108,6 +113,8 @@ class State:
             self.partitions.forget_listings()
         if health.is_stale(_UNITS):
             self.storage = ()
+        if health.is_stale(_LISTINGS) or health.is_stale(_UNITS):
+            self.unlisted.forget()
         self.partitions.drop_stale()
         states = self.partitions.states()
         return Snapshot(
@@ -124,6 +131,7 @@ class State:
             flows=self.partitions.flows(),
             total_flow=self.partitions.total_flow(),
             storage=self.storage,
+            unlisted_keys=self.unlisted.value,
             sources=health.states(),
             controller_busy_ratio=self.controller_time.ratio(),
             incidents=health.incidents(),

@@ -23,8 +23,8 @@ from exporter.model.snapshot import (
     PartitionState,
     Snapshot,
     SourceState,
-    StorageState,
 )
+from exporter.telemetry.render_storage import render_storage
 from exporter.version import Build
 
 __all__ = ["Sheet", "render"]
@@ -50,8 +50,7 @@ def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
         _staleness(sheet, partition)
     for flow in snapshot.flows:
         _flow(sheet, flow)
-    for unit in snapshot.storage:
-        _storage(sheet, unit)
+    render_storage(sheet, snapshot)
     sheet.add(catalogue.CONTROLLER_BUSY, snapshot.controller_busy_ratio)
     sheet.add(catalogue.BUILD_INFO, 1, version=build.version, commit=build.commit, python_version=build.python_version)
     return sheet.metrics()
@@ -77,13 +76,23 @@ class Sheet:
         Raises:
             UndeclaredError: The metric is of another kind, or an attribute is not declared.
         """
+        self._add(metric, value, self._start if metric.kind == "counter" else 0, attributes)
+
+    def add_foreign(self, metric: Metric, value: float | None, **attributes: str | None) -> None:
+        """Add a point to a counter of another process, which may start anew at any time: when it began is unknown.
+
+        With the exporter's start as its beginning, an OTLP receiver would take the whole value for an increase after
+        each restart of the exporter.
+        """
+        self._add(metric, value, 0, attributes)
+
+    def _add(self, metric: Metric, value: float | None, start: int, attributes: Mapping[str, str | None]) -> None:
         number = _number(value)
         if number is None:
             return
         labels = _labels(metric, attributes)
         if metric.kind == "histogram":
             raise UndeclaredError(f"{metric.name} is declared a histogram")
-        start = self._start if metric.kind == "counter" else 0
         points = self._numbers.setdefault(_declared(metric), {})
         points.setdefault(_key(labels), otel.NumberDataPoint(labels, start, self._time, number))
 
@@ -199,16 +208,6 @@ def _flow(sheet: Sheet, flow: PartitionFlow) -> None:
     sheet.add(catalogue.PARTITION_LOST, flow.lost, partition=partition)
     sheet.add_histogram(catalogue.PARTITION_RESIDENCE, flow.residence, partition=partition)
     sheet.add_histogram(catalogue.PARTITION_DEPARTURE_LAG, flow.departure_lag, partition=partition)
-
-
-def _storage(sheet: Sheet, unit: StorageState) -> None:
-    index = str(unit.index)
-    sheet.add(catalogue.STORAGE_INFO, 1, storage_unit=index, unit_id=unit.unit_id)
-    sheet.add(catalogue.STORAGE_CAPACITY, unit.capacity, storage_unit=index)
-    sheet.add(catalogue.STORAGE_KEYS, unit.keys, storage_unit=index)
-    sheet.add(catalogue.STORAGE_MEMORY, unit.memory_bytes, storage_unit=index)
-    if unit.capacity and unit.keys is not None:
-        sheet.add(catalogue.STORAGE_UTILIZATION, unit.keys / unit.capacity, storage_unit=index)
 
 
 _DECLARED: Final = {metric.name: metric for metric in catalogue.EXPORTER_METRICS}

@@ -20,6 +20,8 @@ _UNKNOWN: Final = "?"
 _PLAIN_WIDTH: Final = 200
 _STYLES: Final = {"ok": "green", "failing": "red", "stale": "red", "budget": "yellow", "disabled": "dim"}
 
+_UNIT_STATES: Final = {None: "ok", "DataPlaneUnavailable": "gone", "DataPlaneTimeout": "silent"}
+
 
 def print_snapshot(snapshot: Snapshot, console: Console | None = None) -> None:
     """Print *snapshot* on *console*, by default standard output."""
@@ -86,12 +88,13 @@ def _lags(partitions: Iterable[PartitionState]) -> Table:
 
 
 def _storage(units: Iterable[StorageState]) -> Table:
-    table = _table("Storage units", "unit", "keys", "capacity", "memory")
+    table = _table("Storage units", "unit", "state", "keys", "capacity", "memory")
     for unit in units:
         table.add_row(
-            f"{unit.index} {unit.unit_id}",
+            Text(f"{unit.index} {unit.unit_id}"),
+            Text(_UNIT_STATES.get(unit.error_type, "failing"), style="green" if unit.up else "red"),
             _number(unit.keys),
-            "-" if unit.capacity is None else str(unit.capacity),
+            _UNKNOWN if not unit.up else "-" if unit.capacity is None else str(unit.capacity),
             _size(unit.memory_bytes),
         )
     return table

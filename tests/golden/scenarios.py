@@ -62,6 +62,7 @@ def _lost() -> Scenario:
         capabilities=None,
         partitions=(),
         storage=(),
+        unlisted_keys=None,
         sources=tuple(
             replace(source, up=False, reason="stale" if source.source in ("metadata", "storage") else "failing")
             for source in running.sources

@@ -83,8 +83,9 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     assert [row[1] for row in cells(page, "sources")] == ["ok", "ok", "stretched", "failing"]
     assert cells(page, "sources")[2][4] == "12.5 s"
     assert cells(page, "storage") == [
-        ["0", "2,500", "10,000", "25 %", "942 MiB"],
-        ["1", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # a figure that a unit does not report is unknown, not 0
+        ["0", "ok", "2,500", "10,000", "25 %", "942 MiB"],
+        ["1", "ok", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # a figure that a unit does not report is unknown, not 0
+        ["2", "silent", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN],
     ]
     assert cells(page, "errors") == [["ping", "DataPlaneTimeout", "3"]]
     assert cells(page, "failures")[0][1:] == ["storage_metrics", "DataPlaneTimeout", "unit 1 is silent", "1"]

@@ -59,7 +59,10 @@ def snapshot() -> Snapshot:
                 staleness_mean=1.5,
             ),
         ),
-        storage=(StorageState(index=0, unit_id="TQ_STORAGE_UNIT_a", keys=64),),
+        storage=(
+            StorageState(index=0, unit_id="TQ_STORAGE_UNIT_a", keys=64),
+            StorageState(index=1, unit_id="TQ_STORAGE_UNIT_b", error_type="DataPlaneTimeout", detail="silent"),
+        ),
         sources=(SourceState("ping", "ok", up=True, duration=0.002, last_success=1_900_000_000.0),),
     )
 
@@ -190,7 +193,8 @@ def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
     assert "TransferQueue up at tcp://10.0.0.1:5555, SimpleStorage, 17:46:40 UTC" in shown
     assert ["train[bold]", "3", "1", "0", "0", "64", "2.0", "KiB", "5..7", "8", "published"] in lines
     assert ["train[bold]", "0", "2", "0", "0", "0", "0", "0", "0", "1.50", "3"] in lines
-    assert ["0", "TQ_STORAGE_UNIT_a", "64", "-", "?"] in lines
+    assert ["0", "TQ_STORAGE_UNIT_a", "ok", "64", "-", "?"] in lines
+    assert ["1", "TQ_STORAGE_UNIT_b", "silent", "?", "?", "?"] in lines
     assert ["ping", "ok", "2.0", "ms", "17:46:40", "UTC"] in lines
 
 

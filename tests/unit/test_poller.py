@@ -326,7 +326,7 @@ def test_late_storage_figures_of_the_old_controller_are_not_those_of_the_new_one
     at.find("actor-2")
     at.look()
     at.step()
-    at.poller._process(old, Ok(StoragePoll((StorageState(7, "old"),), ()), 0.1), at.clock.monotonic())
+    at.poller._process(old, Ok(StoragePoll((StorageState(7, "old"),)), 0.1), at.clock.monotonic())
     assert [unit.index for unit in at.poller.snapshot.storage] == [0]
 
 

@@ -13,7 +13,7 @@ import functools
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -30,8 +30,14 @@ from dataplane.tags import NO_MAPPING, Tag, TagSchema
 
 __all__ = [
     "TESTED_VERSIONS",
+    "AcceptQueue",
+    "MetricsBody",
+    "OperationStats",
     "Reply",
+    "decode_accept_queue",
+    "decode_arrivals",
     "decode_metrics",
+    "decode_op_stats",
     "decode_partitions",
     "decode_rows",
     "decode_runs",
@@ -61,12 +67,38 @@ class _Partitions(msgspec.Struct):
     partition_ids: list[Any]
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Figure = Annotated[float, msgspec.Meta(ge=0, le=2**53)]  # finite, and exact as a whole number
+
+
 class MetricsBody(msgspec.Struct):
-    """A storage unit's metrics that are used. Capacity None means unlimited."""
+    """A storage unit's metrics that are used. Capacity None means unlimited. The raw parts are read by themselves."""
 
     active_keys: int
     capacity: int | None = None
     process_rss_bytes: int = 0
+    ssd_offload_enabled: int = 0
+    ssd_active_bytes: _Count | None = None
+    ssd_active_values: _Count | None = None
+    ssd_fallback_values_total: _Count | None = None
+    arrivals_by_op: msgspec.Raw = msgspec.Raw()
+    op_stats: msgspec.Raw = msgspec.Raw()
+    accept_queue: msgspec.Raw = msgspec.Raw()
+
+
+class OperationStats(msgspec.Struct):
+    """What a storage unit measured of one operation: requests, and the mean of their durations in seconds."""
+
+    request_count: _Figure
+    latency_avg: _Figure
+
+
+class AcceptQueue(msgspec.Struct):
+    """What a storage unit's probe saw of the accept queue of its socket, since the probe started."""
+
+    samples: int
+    peak_utilization: _Figure
+    sk_drops_delta: _Count
 
 
 class _Error(msgspec.Struct):
@@ -84,6 +116,9 @@ class _UnreadPartitions(msgspec.Struct):
 _encode = msgspec.msgpack.Encoder().encode
 _partitions = msgspec.msgpack.Decoder(Reply[_Partitions])
 _metrics = msgspec.msgpack.Decoder(Reply[MetricsBody])
+_arrivals = msgspec.msgpack.Decoder(dict[str, _Count])
+_op_stats = msgspec.msgpack.Decoder(dict[str, OperationStats])
+_accept_queue = msgspec.msgpack.Decoder(AcceptQueue)
 _raw_rows = msgspec.msgpack.Decoder(Reply[_Rows[msgspec.Raw]])
 _unread = msgspec.msgpack.Decoder(Reply[msgspec.Raw])
 _unread_partitions = msgspec.msgpack.Decoder(Reply[_UnreadPartitions])
@@ -147,6 +182,25 @@ def decode_partitions(frame: memoryview) -> Reply[list[str]]:
 def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:
     """Decode a storage unit's ``METRICS_RESPONSE``."""
     return _decode(frame, "METRICS_RESPONSE", _metrics)
+
+
+# The parts of a storage unit's metrics that other versions of TransferQueue lack or may write differently. None if such
+# a part cannot be read.
+
+
+def decode_arrivals(part: msgspec.Raw) -> dict[str, int] | None:
+    """Decode how many requests have arrived, by operation."""
+    return _decode_part(part, _arrivals)
+
+
+def decode_op_stats(part: msgspec.Raw) -> dict[str, OperationStats] | None:
+    """Decode what was measured of the requests, by operation."""
+    return _decode_part(part, _op_stats)
+
+
+def decode_accept_queue(part: msgspec.Raw) -> AcceptQueue | None:
+    """Decode what the probe of the accept queue saw."""
+    return _decode_part(part, _accept_queue)
 
 
 def decode_runs(
@@ -286,6 +340,13 @@ def _without_containers(tag: Tag) -> Tag:
     values = msgspec.structs.asdict(tag)
     found = {name: _CONTAINER for name, value in values.items() if type(value) in (list, dict)}
     return msgspec.structs.replace(tag, **found) if found else tag
+
+
+def _decode_part(part: msgspec.Raw, decoder: msgspec.msgpack.Decoder[_Body]) -> _Body | None:
+    try:
+        return decoder.decode(part)
+    except _DECODE_ERRORS:
+        return None
 
 
 def _decode(frame: memoryview, expected: str, decoder: msgspec.msgpack.Decoder[Reply[_Body]]) -> Reply[_Body]:

@@ -190,6 +190,7 @@ export class Panels {
     const polled = model.source(snapshot, "storage")?.last_success;
     const notes = [];
     if (storage.missing) notes.push(`${storage.missing} of ${storage.expected} not answering`);
+    if (snapshot.unlisted_keys) notes.push(`${format.count(snapshot.unlisted_keys)} keys that no partition lists`);
     if (!live.up && snapshot.storage.length) notes.push(`Not current: as of ${format.at(polled, now)}`);
     text(byId("storage-note"), notes.join(" · "));
     this.errors.draw(snapshot.errors, "None since the exporter started.");
@@ -210,11 +211,17 @@ export class Panels {
 function storageColumns() {
   return [
     { label: "Unit", cell: (cell, unit) => { text(cell, String(unit.index)); attribute(cell, "title", unit.unit_id); } },
+    { label: "State", cell: (cell, unit) => { badge(cell, ...unitState(unit)); attribute(cell, "title", unit.detail ? format.visible(unit.detail) : null); } },
     { label: "Keys", numeric: true, cell: cellText((unit) => format.count(unit.keys)) },
     { label: "Capacity", numeric: true, cell: cellText((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
     { label: "Used", numeric: true, cell: cellText((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
     { label: "Memory", numeric: true, cell: cellText((unit) => format.bytes(unit.memory_bytes)) },
   ];
+}
+
+function unitState({ error_type }) {
+  if (error_type === null) return ["ok", "ok"];
+  return { DataPlaneUnavailable: ["gone", "bad"], DataPlaneTimeout: ["silent", "warn"] }[error_type] ?? ["failing", "bad"];
 }
 
 function storageEmpty(snapshot) {
