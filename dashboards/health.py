@@ -18,6 +18,7 @@ def build() -> Builder:
         rows=[
             ("Controller", _controller()),
             ("Storage units", _storage()),
+            ("Controller's work (TransferQueue's metrics.enabled)", _work()),
             ("Polls", _polls()),
             ("TransferQueue's own metrics (set metrics.enabled and scrape them)", _own()),
         ],
@@ -140,7 +141,7 @@ def _storage() -> list[Builder]:
         series(
             "Requests of storage units",
             "Requests per second, by operation, all units together. completed: measured by TransferQueue, only if "
-            "metrics.enabled. Arrived and not completed: requests hang.",
+            "metrics.enabled. Arrived grows faster than completed: requests hang.",
             [
                 Query(
                     "sum by (operation) (rate(dataplane_storage_requests_arrived_total{@}[$__rate_interval]))",
@@ -210,6 +211,56 @@ def _storage() -> list[Builder]:
             "Storage units up",
             "Units that answer, of all. Fewer: runbooks DataPlaneStorageUnitLost and DataPlaneStorageUnitSilent.",
             [Query("sum(dataplane_storage_up{@})", "up"), Query("count(dataplane_storage_info{@})", "of")],
+        ),
+    ]
+
+
+def _work() -> list[Builder]:
+    return [
+        series(
+            "Requests to the controller",
+            "Requests per second of all clients, by operation.",
+            [
+                Query(
+                    "sum by (operation) (rate(dataplane_controller_requests_arrived_total{@}[$__rate_interval]))",
+                    "{{operation}}",
+                )
+            ],
+            unit="reqps",
+            width=6,
+        ),
+        series(
+            "Time per request p99",
+            "Time in the controller's handler, by operation. While one request is handled, all others wait.",
+            [
+                Query(
+                    "histogram_quantile(0.99, sum by (le, operation) "
+                    "(rate(dataplane_controller_requests_duration_seconds_bucket{@}[$__rate_interval])))",
+                    "{{operation}}",
+                )
+            ],
+            unit="s",
+            width=6,
+        ),
+        series(
+            "Failed requests",
+            "Requests per second whose handler in the controller failed. No data: none has failed.",
+            [
+                Query(
+                    "sum by (operation) (rate(dataplane_controller_requests_failed_total{@}[$__rate_interval]))",
+                    "{{operation}}",
+                )
+            ],
+            unit="reqps",
+            width=6,
+        ),
+        series(
+            "Memory of the controller",
+            "Resident memory; it holds all metadata. Near the node's limit: the process is soon killed, and the run "
+            "loses its data plane.",
+            [Query("dataplane_controller_memory_bytes{@}", "{{instance}}")],
+            unit="bytes",
+            width=6,
         ),
     ]
 

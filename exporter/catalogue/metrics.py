@@ -15,6 +15,7 @@ from dataplane.metrics import CLIENT_METRICS, ERROR_TYPE_VALUES, Metric
 from dataplane.semconv import ERROR_TYPE
 from exporter.model.snapshot import DISCOVERY_STATES, LAG_BOUNDS, LAG_BUCKETS, RESIDENCE_BOUNDS, SOURCE_REASONS, SOURCES
 from exporter.model.storage import STORAGE_OPERATIONS
+from exporter.model.tasks import CONTROLLER_OPERATIONS, REQUEST_BOUNDS
 
 __all__ = [
     "CAPABILITIES",
@@ -29,7 +30,15 @@ __all__ = [
     "prometheus_name",
 ]
 
-EXPORTER_OPERATIONS: Final = ("discover", "ping", "list_partitions", "list_metadata", "storage_metrics")
+EXPORTER_OPERATIONS: Final = (
+    "discover",
+    "ping",
+    "list_partitions",
+    "list_metadata",
+    "get_consumption",
+    "storage_metrics",
+    "tq_metrics",
+)
 """What the exporter does with the data plane: the closed value set of ``operation`` in ``dataplane.errors``."""
 
 OTHER_OPERATION: Final = "_OTHER"
@@ -303,6 +312,66 @@ PARTITION_DEPARTURE_LAG = Metric(
     LAG_BOUNDS,
 )
 
+# Samples and tasks. From TransferQueue's own metrics, or from questions about the configured tasks.
+
+PARTITION_SAMPLES = Metric(
+    "dataplane.partition.samples",
+    "gauge",
+    "{sample}",
+    "Samples in the partition, with keys or without. Absent unless TransferQueue's metrics are on or tasks of the "
+    "partition are configured.",
+    {"partition": None},
+)
+PARTITION_TASK_CONSUMED = Metric(
+    "dataplane.partition.task.consumed_ratio",
+    "gauge",
+    "1",
+    "Samples that the task has consumed divided by the samples in the partition. At most 16 tasks per partition. "
+    "Absent if the partition is empty.",
+    {"partition": None, "task": None},
+)
+PARTITION_TASK_PRODUCED = Metric(
+    "dataplane.partition.task.produced_ratio",
+    "gauge",
+    "1",
+    "Samples with data in any field divided by the samples in the partition, as TransferQueue gives it for each task "
+    "and for all. Absent unless TransferQueue's metrics are on.",
+    {"partition": None, "task": None},
+)
+
+# The controller, from TransferQueue's own metrics. Absent unless they are on.
+
+CONTROLLER_MEMORY = Metric(
+    "dataplane.controller.memory",
+    "gauge",
+    "By",
+    "Resident memory of the controller's process, from TransferQueue's metrics. Absent unless they are on.",
+)
+CONTROLLER_REQUESTS_ARRIVED = Metric(
+    "dataplane.controller.requests.arrived",
+    "counter",
+    "{request}",
+    "Requests of all clients that the controller has begun since its process started, by TransferQueue's name of the "
+    "operation. Absent unless TransferQueue's metrics are on.",
+    {"operation": CONTROLLER_OPERATIONS},
+)
+CONTROLLER_REQUESTS_FAILED = Metric(
+    "dataplane.controller.requests.failed",
+    "counter",
+    "{request}",
+    "Requests whose handler in the controller failed. Absent until one of the operation has failed.",
+    {"operation": CONTROLLER_OPERATIONS},
+)
+CONTROLLER_REQUESTS_DURATION = Metric(
+    "dataplane.controller.requests.duration",
+    "histogram",
+    "s",
+    "Time of requests in the controller's handler, waiting and encoding not included. While one is handled, all others "
+    "wait. Absent unless TransferQueue's metrics are on.",
+    {"operation": CONTROLLER_OPERATIONS},
+    REQUEST_BOUNDS,
+)
+
 # Storage units. A figure that a unit does not report is absent.
 
 STORAGE_INFO = Metric(
@@ -362,17 +431,18 @@ STORAGE_REQUESTS_ARRIVED = Metric(
     "counter",
     "{request}",
     "Requests that the storage unit has taken up since its process started, by TransferQueue's name of the operation. "
-    "A client's request that timed out and is not here never arrived. Those that arrived and did not complete hang. "
-    "GET_METRICS includes the exporter's polls.",
+    "A client's request that timed out and is not here never arrived. GET_METRICS includes "
+    "the exporter's polls.",
     {"storage_unit": None, "operation": STORAGE_OPERATIONS},
 )
 STORAGE_REQUESTS_COMPLETED = Metric(
     "dataplane.storage.requests.completed",
     "counter",
     "{request}",
-    "Requests that TransferQueue measured in the storage unit: put, get and clear, failed ones included. Fewer than "
-    "arrived: requests hang, which nothing else shows. A unit of TransferQueue 0.1.11 handles one request at a time: "
-    "while that hangs, the unit is silent and dataplane.storage.up is 0. Absent unless TransferQueue's metrics are on.",
+    "Requests that TransferQueue measured in the storage unit: put, get and clear, failed ones included. A growing "
+    "distance to arrived: requests hang, which nothing else shows. A constant one: requests before TransferQueue's "
+    "metrics started, which it does not measure. A unit of TransferQueue 0.1.11 handles one request at a time: while "
+    "that hangs, the unit is silent and dataplane.storage.up is 0. Absent unless TransferQueue's metrics are on.",
     {"storage_unit": None, "operation": STORAGE_OPERATIONS},
 )
 STORAGE_REQUESTS_DURATION = Metric(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,7 @@ from exporter.config.addresses import ControllerAddress, HostNames, Listen, List
 from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
 
 __all__ = [
+    "MAX_TASKS",
     "Config",
     "ConfigError",
     "DiscoverySettings",
@@ -26,6 +27,7 @@ __all__ = [
     "Ping",
     "Reader",
     "Storage",
+    "TqMetrics",
     "Web",
 ]
 
@@ -33,6 +35,9 @@ Reader = Literal["wire", "client"]
 OtlpProtocol = Literal["http/protobuf", "grpc"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+MAX_TASKS: Final = 16
+"""How many tasks of a partition are kept, and how many the controller may be asked for."""
 
 
 def _convention(value: object) -> str:
@@ -43,7 +48,17 @@ def _convention(value: object) -> str:
     return str(value)
 
 
+def _task_names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise BadValue(f"{show(value)} is not a list of tasks", "write - NAME lines below it")
+    names = tuple(dict.fromkeys(text(name) for name in value))
+    if len(names) > MAX_TASKS:
+        raise BadValue(f"names {len(names)} tasks", f"name at most {MAX_TASKS}")
+    return names
+
+
 ConventionName = Annotated[str, Meta(extra={"form": Form("NAME", _convention)})]
+TaskNames = Annotated[tuple[str, ...], Meta(extra={"form": Form("NAME,NAME", _task_names, list)})]
 Count = Annotated[int, Meta(ge=1)]
 Interval = Annotated[Duration, Meta(ge=0.1, le=86400)]
 Timeout = Annotated[Duration, Meta(ge=0.01, le=3600)]
@@ -104,16 +119,29 @@ class Storage(msgspec.Struct, frozen=True):
     timeout: Timeout = 3.0
 
 
+class TqMetrics(msgspec.Struct, frozen=True):
+    """Readings of TransferQueue's own metrics, where ``metrics.enabled`` of TransferQueue is on."""
+
+    enabled: bool = True
+    interval: Interval = 15.0
+    timeout: Timeout = 3.0
+
+
 class Partition(msgspec.Struct, frozen=True):
     """Settings of one partition, for what its rows do not declare.
 
     Attributes:
         convention: How its tags are read. From a file, ``default_convention`` unless the partition has its own.
         group_size: Keys of a complete group, None when its rows declare it or groups may have any size.
+        tasks: Tasks whose consumption the controller is asked for, where TransferQueue's own metrics are off. Asking
+            for a task that does not exist creates it.
+        task: The task by which the partition is judged, None for the slowest.
     """
 
     convention: ConventionName = conventions.AUTO
     group_size: Count | None = None
+    tasks: TaskNames = ()
+    task: Text | None = None
 
 
 class Otlp(msgspec.Struct, frozen=True):
@@ -165,6 +193,7 @@ class Config(msgspec.Struct, frozen=True):
         ping: The liveness check.
         metadata: Listing of the partitions.
         storage: Polls of the storage units.
+        tq_metrics: Readings of TransferQueue's own metrics.
         partitions: Settings of single partitions, by name.
         default_convention: The tag convention of every partition without one of its own.
         max_partitions: Partitions beyond this number are summed as ``other``.
@@ -181,6 +210,7 @@ class Config(msgspec.Struct, frozen=True):
     ping: Ping = Ping()
     metadata: Metadata = Metadata()
     storage: Storage = Storage()
+    tq_metrics: TqMetrics = TqMetrics()
     partitions: dict[str, Partition] = {}
     default_convention: ConventionName = conventions.AUTO
     max_partitions: Annotated[int, Meta(ge=1, le=1000)] = MAX_PARTITIONS

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneGroupMeta
 from exporter.model.storage import StorageState
+from exporter.model.tasks import TaskState
 
 __all__ = [
     "Absent",
@@ -20,6 +21,7 @@ __all__ = [
     "PartitionListing",
     "Result",
     "StoragePoll",
+    "TaskAnswer",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -99,6 +101,25 @@ class PartitionFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskAnswer:
+    """What the controller answered about the configured tasks of a partition.
+
+    Attributes:
+        partition: Its name.
+        samples: Its number of samples.
+        tasks: The tasks.
+        controller_s: At most this many seconds of the controller's time were spent.
+        failure: Why a question failed, None when all were answered.
+    """
+
+    partition: str
+    samples: int
+    tasks: tuple[TaskState, ...]
+    controller_s: float
+    failure: Failed | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataPoll:
     """One round over the partitions.
 
@@ -109,6 +130,7 @@ class MetadataPoll:
         published_version: The trainer's weight version, None when it publishes none.
         controller_s: At most this many seconds of the controller's time were spent on the round.
         sender_id: The id of the controller that answered, None when the reader does not know it.
+        answers: What was asked about tasks.
     """
 
     partitions: tuple[str, ...]
@@ -117,6 +139,7 @@ class MetadataPoll:
     published_version: int | None
     controller_s: float
     sender_id: str | None
+    answers: tuple[TaskAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ import msgspec
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
 from dataplane.labels import LAG_BOUNDS, OTHER_PARTITION
+from exporter.model.histogram import Histogram
 from exporter.model.storage import StorageState
+from exporter.model.tasks import ControllerState, PartitionSamples, TaskState
 
 __all__ = [
     "ALL_PARTITIONS",
@@ -48,7 +50,7 @@ Reference = Literal["published", "newest_seen"]
 Basis = Literal["tag", "first_seen"]
 
 DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = ("never_found", "found", "lost", "ended")
-SOURCES: Final = ("discovery", "ping", "metadata", "storage")
+SOURCES: Final = ("discovery", "ping", "metadata", "storage", "tq_metrics")
 ON_DEMAND_SOURCES: Final = ("discovery",)
 """The sources that are polled on demand, not at an interval."""
 SOURCE_REASONS: Final[tuple[SourceReason, ...]] = ("ok", "failing", "budget", "stale", "disabled")
@@ -58,26 +60,6 @@ RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200
 
 ALL_PARTITIONS: Final = "all"
 """The label of :attr:`Snapshot.total`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """A cumulative-since-start histogram with explicit buckets.
-
-    Attributes:
-        bounds: Upper bounds of the buckets, ascending; one more bucket counts larger values.
-        counts: Observations per bucket (not cumulated), ``len(bounds) + 1`` of them.
-        sum: Sum of all observations.
-    """
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    sum: float
-
-    @property
-    def count(self) -> int:
-        """Number of observations."""
-        return sum(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +204,9 @@ class Snapshot:
         flows: Flow of each partition, including those that disappeared less than ten minutes ago.
         total_flow: Flow through all partitions since the exporter started; never falls. None before the first poll.
         storage: Every storage unit that discovery named, as of the last poll; empty while that is not known.
+        samples: The samples of each partition, where TransferQueue's own metrics or configured tasks tell.
+        tasks: The tasks of those partitions, ordered by partition and task.
+        controller: What TransferQueue's own metrics tell of the controller, None while unknown.
         unlisted_keys: Keys in the storage units that no partition lists, None while unknown.
         sources: State of every source.
         controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
@@ -244,6 +229,9 @@ class Snapshot:
     total_flow: PartitionFlow | None = None
     storage: tuple[StorageState, ...] = ()
     unlisted_keys: int | None = None
+    samples: tuple[PartitionSamples, ...] = ()
+    tasks: tuple[TaskState, ...] = ()
+    controller: ControllerState | None = None
     sources: tuple[SourceState, ...] = ()
     controller_busy_ratio: float | None = None
     incidents: tuple[Incident, ...] = ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from exporter.clock import Clock
@@ -13,12 +14,14 @@ from exporter.model.results import Failed, MetadataPoll, Result
 from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, Snapshot
 from exporter.model.source_health import ControllerTime, SourceHealth
 from exporter.model.storage import StorageState, Unlisted
+from exporter.model.tasks import Tasks
 
 __all__ = ["State"]
 
 _LISTINGS: Final = "metadata"
 _PINGS: Final = "ping"
 _UNITS: Final = "storage"
+_OWN_METRICS: Final = "tq_metrics"
 
 
 class State:
@@ -29,6 +32,7 @@ class State:
         clock: The clock.
         max_partitions: How many partitions keep a label of their own.
         max_versions: How many weight versions keep a count of their own, per partition.
+        judged: The task by which a partition is judged, by partition.
 
     Attributes:
         recorder: As given.
@@ -38,9 +42,18 @@ class State:
         partitions: Contents and flow of the partitions.
         storage: The storage units as of the last poll.
         unlisted: The keys that no partition lists.
+        tasks: The samples and tasks of the partitions.
     """
 
-    def __init__(self, recorder: Recorder, clock: Clock, *, max_partitions: int, max_versions: int) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        clock: Clock,
+        *,
+        max_partitions: int,
+        max_versions: int,
+        judged: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.recorder = recorder
         self.lifecycle = Lifecycle(recorder)
         self.health = SourceHealth(recorder, clock, SOURCES, ON_DEMAND_SOURCES)
@@ -48,6 +61,7 @@ class State:
         self.partitions = Partitions(clock, max_partitions=max_partitions, max_versions=max_versions)
         self.storage: tuple[StorageState, ...] = ()
         self.unlisted = Unlisted()
+        self.tasks = Tasks(clock, max_partitions=max_partitions, judged=judged)
         self._clock = clock
         self._started_at = clock.time()
         self._sender_id: str | None = None
@@ -77,6 +91,7 @@ class State:
         self.lifecycle.begin_generation()
         self.partitions.lose_all()
         self.unlisted.forget()
+        self.tasks.forget()
         self._sender_id = None
 
     def switch(self) -> None:
@@ -87,6 +102,7 @@ class State:
         self.partitions.forget_listings()
         self.storage = ()
         self.unlisted.forget()
+        self.tasks.forget()
 
     def notice_sender(self, poll: MetadataPoll) -> None:
         """Detect a new controller by its sender id, where there are no actor ids.
@@ -115,8 +131,11 @@ class State:
             self.storage = ()
         if health.is_stale(_LISTINGS) or health.is_stale(_UNITS):
             self.unlisted.forget()
+        if health.is_stale(_OWN_METRICS):
+            self.tasks.forget_reading()
         self.partitions.drop_stale()
         states = self.partitions.states()
+        samples, tasks = self.tasks.states()
         return Snapshot(
             taken_at=self._clock.time(),
             started_at=self._started_at,
@@ -132,6 +151,9 @@ class State:
             total_flow=self.partitions.total_flow(),
             storage=self.storage,
             unlisted_keys=self.unlisted.value,
+            samples=samples,
+            tasks=tasks,
+            controller=self.tasks.controller,
             sources=health.states(),
             controller_busy_ratio=self.controller_time.ratio(),
             incidents=health.incidents(),

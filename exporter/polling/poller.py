@@ -76,7 +76,13 @@ class Poller:
     ) -> None:
         self._clock = clock
         self._observe = observe
-        self._state = State(recorder, clock, max_partitions=config.max_partitions, max_versions=config.weight_versions)
+        self._state = State(
+            recorder,
+            clock,
+            max_partitions=config.max_partitions,
+            max_versions=config.weight_versions,
+            judged={name: rule.task for name, rule in config.partitions.items() if rule.task is not None},
+        )
         self._look_up = DiscoverySource(discovery, bind, tracer=tracer, clock=clock)
         self._sources: dict[str, Source[Any]] = {self._look_up.name: self._look_up}
         self._slots = {self._look_up.name: _Slot(self._look_up.name)}

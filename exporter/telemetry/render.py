@@ -25,6 +25,7 @@ from exporter.model.snapshot import (
     SourceState,
 )
 from exporter.telemetry.render_storage import render_storage
+from exporter.telemetry.render_tasks import render_tasks
 from exporter.version import Build
 
 __all__ = ["Sheet", "render"]
@@ -50,6 +51,7 @@ def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
         _staleness(sheet, partition)
     for flow in snapshot.flows:
         _flow(sheet, flow)
+    render_tasks(sheet, snapshot)
     render_storage(sheet, snapshot)
     sheet.add(catalogue.CONTROLLER_BUSY, snapshot.controller_busy_ratio)
     sheet.add(catalogue.BUILD_INFO, 1, version=build.version, commit=build.commit, python_version=build.python_version)
@@ -70,34 +72,34 @@ class Sheet:
         self._numbers: dict[str, dict[tuple[str, ...], otel.NumberDataPoint]] = {}
         self._histograms: dict[str, dict[tuple[str, ...], otel.HistogramDataPoint]] = {}
 
-    def add(self, metric: Metric, value: float | None, **attributes: str | None) -> None:
+    def add(self, metric: Metric, value: float | None, *, foreign: bool = False, **attributes: str | None) -> None:
         """Add a point to a gauge or counter, unless the value is unknown. Attributes that are None are omitted.
+
+        Args:
+            metric: The metric.
+            value: Its value.
+            foreign: Whether another process counts it, which may start anew at any time. When it began is unknown then:
+                with the exporter's start as the beginning, an OTLP receiver would take the whole value for an increase
+                after each restart of the exporter.
+            attributes: The attributes.
 
         Raises:
             UndeclaredError: The metric is of another kind, or an attribute is not declared.
         """
-        self._add(metric, value, self._start if metric.kind == "counter" else 0, attributes)
-
-    def add_foreign(self, metric: Metric, value: float | None, **attributes: str | None) -> None:
-        """Add a point to a counter of another process, which may start anew at any time: when it began is unknown.
-
-        With the exporter's start as its beginning, an OTLP receiver would take the whole value for an increase after
-        each restart of the exporter.
-        """
-        self._add(metric, value, 0, attributes)
-
-    def _add(self, metric: Metric, value: float | None, start: int, attributes: Mapping[str, str | None]) -> None:
         number = _number(value)
         if number is None:
             return
         labels = _labels(metric, attributes)
         if metric.kind == "histogram":
             raise UndeclaredError(f"{metric.name} is declared a histogram")
+        start = self._start if metric.kind == "counter" and not foreign else 0
         points = self._numbers.setdefault(_declared(metric), {})
         points.setdefault(_key(labels), otel.NumberDataPoint(labels, start, self._time, number))
 
-    def add_histogram(self, metric: Metric, histogram: Histogram, **attributes: str | None) -> None:
-        """Add a point to a histogram.
+    def add_histogram(
+        self, metric: Metric, histogram: Histogram, *, foreign: bool = False, **attributes: str | None
+    ) -> None:
+        """Add a point to a histogram. For *foreign* see :meth:`add`.
 
         Raises:
             UndeclaredError: The metric has other buckets, or an attribute is not declared.
@@ -110,7 +112,7 @@ class Sheet:
         labels = _labels(metric, attributes)
         point = otel.HistogramDataPoint(
             labels,
-            self._start,
+            0 if foreign else self._start,
             self._time,
             histogram.count,
             total,

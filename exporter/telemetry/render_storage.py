@@ -39,6 +39,6 @@ def _unit(sheet: Sheet, unit: StorageState) -> None:
         sheet.add(catalogue.STORAGE_UTILIZATION, unit.keys / unit.capacity, storage_unit=index)
     for one in unit.requests:
         labels = {"storage_unit": index, "operation": one.operation}
-        sheet.add_foreign(catalogue.STORAGE_REQUESTS_ARRIVED, one.arrived, **labels)
-        sheet.add_foreign(catalogue.STORAGE_REQUESTS_COMPLETED, one.completed, **labels)
-        sheet.add_foreign(catalogue.STORAGE_REQUESTS_DURATION, one.duration, **labels)
+        sheet.add(catalogue.STORAGE_REQUESTS_ARRIVED, one.arrived, foreign=True, **labels)
+        sheet.add(catalogue.STORAGE_REQUESTS_COMPLETED, one.completed, foreign=True, **labels)
+        sheet.add(catalogue.STORAGE_REQUESTS_DURATION, one.duration, foreign=True, **labels)

@@ -42,6 +42,8 @@ def render_snapshot(snapshot: Snapshot) -> RenderableType:
         parts.append(_partitions(shown))
         if any(partition.groups for partition in shown):
             parts.append(_lags(shown))
+    if snapshot.samples:
+        parts.append(_tasks(snapshot))
     if snapshot.storage:
         parts.append(_storage(snapshot.storage))
     parts.append(_sources(snapshot.sources))
@@ -85,6 +87,27 @@ def _lags(partitions: Iterable[PartitionState]) -> Table:
         average = _UNKNOWN if mean is None else f"{mean:.2f}"
         table.add_row(Text(partition.partition), *counts, average, _number(partition.staleness_max))
     return table
+
+
+def _tasks(snapshot: Snapshot) -> Table:
+    table = _table("Samples and tasks (* judges the partition)", "partition", "samples", "task", "consumed", "produced")
+    for partition in snapshot.samples:
+        name, samples = Text(partition.partition), str(partition.samples)
+        for task in snapshot.tasks:
+            if task.partition == partition.partition:
+                judges = "*" if task.task == partition.task else ""
+                shares = (_share(task.consumed_ratio), _share(task.produced_ratio))
+                table.add_row(name, samples, Text(f"{task.task}{judges}"), *shares)
+                name, samples = Text(), ""
+        if samples:
+            table.add_row(name, samples)
+        if partition.tasks_left_out:
+            table.add_row("", "", f"({partition.tasks_left_out} more)")
+    return table
+
+
+def _share(ratio: float | None) -> str:
+    return _UNKNOWN if ratio is None else f"{ratio:.1%}"
 
 
 def _storage(units: Iterable[StorageState]) -> Table:

@@ -78,8 +78,15 @@ SCENARIO_OF_PANEL = {
 }
 """Panels that have no data in a healthy run. All others must have data in the normal scenario."""
 
-NOT_HERE = {"SSD offload", "Values and SSD", "Accept queue peak", "Dropped connections"}
-"""Panels about what the test's TransferQueue does not use."""
+NOT_HERE = {
+    "SSD offload",
+    "Values and SSD",
+    "Accept queue peak",
+    "Dropped connections",
+    "Consumed by task",
+    "Failed requests",
+}
+"""Panels about what the test's job does not do or use."""
 
 
 def panel_queries() -> Iterator[tuple[str, str]]:
@@ -135,6 +142,7 @@ def write_record(path: Path, cluster: TQCluster) -> None:
         storage_units=tuple(
             StorageUnitEndpoint(index=unit.index, id=unit.id, address=unit.address) for unit in cluster.storage_units
         ),
+        metrics_endpoint=cluster.metrics_endpoint,
         versions=cluster.versions,
         written_at=time.time(),
     )
@@ -163,6 +171,7 @@ def test_every_query_returns_data_in_the_scenario_that_it_is_meant_for(
     often = ("--ping-interval", "1s", "--metadata-interval", "1s")
     nobody = {"TQ_EXPORTER_OTLP": "http://127.0.0.1:9", "TQ_EXPORTER_OTLP_INTERVAL": "1s"}
     fast = {"TQ_EXPORTER_STORAGE_INTERVAL": "1s", "TQ_EXPORTER_STORAGE_TIMEOUT": "1s"}
+    fast["TQ_EXPORTER_TQ_METRICS_INTERVAL"] = "1s"
     frugal = {"TQ_EXPORTER_METADATA_MAX_CONTROLLER_SHARE": "0.0001"}
     try:
         with (

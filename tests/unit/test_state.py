@@ -66,7 +66,7 @@ class NowhereDiscovery:
 
 
 class Fixture:
-    def __init__(self, **options: int) -> None:
+    def __init__(self, **options: Any) -> None:
         self.clock = StoppedClock()
         self.recorder = RecordingRecorder()
         self.state = State(self.recorder, self.clock, **{"max_partitions": 100, "max_versions": 16, **options})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -31,11 +31,13 @@ from dataplane.tags import NO_MAPPING, Tag, TagSchema
 __all__ = [
     "TESTED_VERSIONS",
     "AcceptQueue",
+    "Consumption",
     "MetricsBody",
     "OperationStats",
     "Reply",
     "decode_accept_queue",
     "decode_arrivals",
+    "decode_consumption",
     "decode_metrics",
     "decode_op_stats",
     "decode_partitions",
@@ -48,6 +50,8 @@ TESTED_VERSIONS: Final = "0.1.8 to 0.1.11"
 
 _PICKLE_MARKER: Final = b"\xc1\xfe\xed"
 _DECODE_ERRORS: Final = (msgspec.MsgspecError, RecursionError, ValueError)
+
+_TENSOR: Final = 3  # the code of a tensor's msgpack extension
 
 _MAX_QUOTED: Final = 500
 
@@ -101,6 +105,19 @@ class AcceptQueue(msgspec.Struct):
     sk_drops_delta: _Count
 
 
+class Consumption(NamedTuple):
+    """How far a task has consumed a partition: samples in all, and how many of them it has consumed."""
+
+    samples: int
+    consumed: int
+
+
+class _Consumption(msgspec.Struct):
+    partition_id: str
+    global_index: msgspec.msgpack.Ext | None
+    consumption_status: msgspec.msgpack.Ext | None
+
+
 class _Error(msgspec.Struct):
     message: str = "no reason given"
 
@@ -119,6 +136,7 @@ _metrics = msgspec.msgpack.Decoder(Reply[MetricsBody])
 _arrivals = msgspec.msgpack.Decoder(dict[str, _Count])
 _op_stats = msgspec.msgpack.Decoder(dict[str, OperationStats])
 _accept_queue = msgspec.msgpack.Decoder(AcceptQueue)
+_consumption = msgspec.msgpack.Decoder(Reply[_Consumption])
 _raw_rows = msgspec.msgpack.Decoder(Reply[_Rows[msgspec.Raw]])
 _unread = msgspec.msgpack.Decoder(Reply[msgspec.Raw])
 _unread_partitions = msgspec.msgpack.Decoder(Reply[_UnreadPartitions])
@@ -201,6 +219,41 @@ def decode_op_stats(part: msgspec.Raw) -> dict[str, OperationStats] | None:
 def decode_accept_queue(part: msgspec.Raw) -> AcceptQueue | None:
     """Decode what the probe of the accept queue saw."""
     return _decode_part(part, _accept_queue)
+
+
+def decode_consumption(
+    frames: Sequence[memoryview], partition_id: str, max_rows: int = DEFAULT_MAX_ROWS
+) -> Reply[Consumption | None]:
+    """Decode a ``CONSUMPTION_RESPONSE``; None if there is no such partition.
+
+    It holds two tensors: the samples' indexes (64 bits each), then per sample a byte that is 1 once the task has
+    consumed it. Their buffers are frames of their own. Their types and shapes are pickles, which are not read: the
+    frames must have exactly the sizes and values that those tensors have.
+    """
+    reply = _decode(frames[0], "CONSUMPTION_RESPONSE", _consumption)
+    body = reply.body
+    if body.partition_id != partition_id:
+        raise DataPlaneReadError("the reply is about another partition than the one that was asked for")
+    if body.global_index is None and body.consumption_status is None:
+        return Reply(reply.request_type, reply.sender_id, None)
+    tensors = [part is not None and part.code == _TENSOR for part in (body.global_index, body.consumption_status)]
+    if not all(tensors) or len(frames) != 3 or frames[1].nbytes != 8 * frames[2].nbytes:
+        raise _needs_pickle()
+    samples = frames[2].nbytes
+    if samples > max_rows:
+        raise ReplyLimitExceeded(f"the partition has {samples} samples, the limit is {max_rows}", limit="rows")
+    status = frames[2].tobytes()
+    consumed = status.count(1)
+    if consumed + status.count(0) != samples:
+        raise _needs_pickle()
+    return Reply(reply.request_type, reply.sender_id, Consumption(samples, consumed))
+
+
+def _needs_pickle() -> DataPlaneReadError:
+    return DataPlaneReadError(
+        "unreadable consumption: without loading a pickle, which is never done, only the tensors that TransferQueue "
+        f"{TESTED_VERSIONS} sends can be read"
+    )
 
 
 def decode_runs(

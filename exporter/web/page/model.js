@@ -156,6 +156,15 @@ export function pulse(histories, scope, column, now) {
   };
 }
 
+// One row per task, and one for a partition without any: [{partition, samples, task, consumed_ratio, produced_ratio, judges}].
+export function taskRows(snapshot) {
+  const none = { task: null, consumed_ratio: null, produced_ratio: null };
+  return snapshot.samples.flatMap(({ partition, samples, task: judge }) => {
+    const tasks = snapshot.tasks.filter((one) => one.partition === partition);
+    return (tasks.length ? tasks : [none]).map((one) => ({ ...one, partition, samples, judges: one.task !== null && one.task === judge }));
+  });
+}
+
 export function storage(snapshot) {
   const expected = snapshot.endpoint?.storage_units?.length ?? 0;
   const polled = source(snapshot, "storage");
