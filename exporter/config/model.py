@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,7 @@ from exporter.config.addresses import ControllerAddress, HostNames, Listen, List
 from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
 
 __all__ = [
+    "MAX_TASKS",
     "Config",
     "ConfigError",
     "DiscoverySettings",
@@ -27,6 +28,7 @@ __all__ = [
     "Ping",
     "Reader",
     "Storage",
+    "TqMetrics",
     "Web",
 ]
 
@@ -34,6 +36,9 @@ Reader = Literal["wire", "client"]
 OtlpProtocol = Literal["http/protobuf", "grpc"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+
+MAX_TASKS: Final = 16
+"""How many tasks of a partition are kept, and how many the controller may be asked for."""
 
 
 def _convention(value: object) -> str:
@@ -44,7 +49,17 @@ def _convention(value: object) -> str:
     return str(value)
 
 
+def _task_names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise BadValue(f"{show(value)} is not a list of tasks", "write - NAME lines below it")
+    names = tuple(dict.fromkeys(text(name) for name in value))
+    if len(names) > MAX_TASKS:
+        raise BadValue(f"names {len(names)} tasks", f"name at most {MAX_TASKS}")
+    return names
+
+
 ConventionName = Annotated[str, Meta(extra={"form": Form("NAME", _convention)})]
+TaskNames = Annotated[tuple[str, ...], Meta(extra={"form": Form("NAME,NAME", _task_names, list)})]
 Count = Annotated[int, Meta(ge=1)]
 Interval = Annotated[Duration, Meta(ge=0.1, le=86400)]
 Timeout = Annotated[Duration, Meta(ge=0.01, le=3600)]
@@ -105,6 +120,14 @@ class Storage(msgspec.Struct, frozen=True):
     timeout: Timeout = 3.0
 
 
+class TqMetrics(msgspec.Struct, frozen=True):
+    """Readings of TransferQueue's own metrics, where ``metrics.enabled`` of TransferQueue is on."""
+
+    enabled: bool = True
+    interval: Interval = 15.0
+    timeout: Timeout = 3.0
+
+
 class Partition(msgspec.Struct, frozen=True):
     """Settings of one partition, or of all whose names match a regular expression, for what the rows do not declare.
 
@@ -116,6 +139,9 @@ class Partition(msgspec.Struct, frozen=True):
         groups_per_step: How many groups its trainer takes per step, None when unknown.
         take_failed: Whether its trainer takes failed groups as well, None: with the role ``eval``.
         committed_by_default: False when a row without the mark of a committed row is never committed.
+        tasks: Tasks whose consumption the controller is asked for, where TransferQueue's own metrics are off. Asking
+            for a task that does not exist creates it.
+        task: The task by which the partition is judged, None for the slowest.
     """
 
     convention: ConventionName = conventions.AUTO
@@ -125,6 +151,8 @@ class Partition(msgspec.Struct, frozen=True):
     groups_per_step: Count | None = None
     take_failed: bool | None = None
     committed_by_default: bool = True
+    tasks: TaskNames = ()
+    task: Text | None = None
 
 
 class Otlp(msgspec.Struct, frozen=True):
@@ -176,6 +204,7 @@ class Config(msgspec.Struct, frozen=True):
         ping: The liveness check.
         metadata: Listing of the partitions.
         storage: Polls of the storage units.
+        tq_metrics: Readings of TransferQueue's own metrics.
         partitions: Settings of single partitions, by name.
         default_convention: The tag convention of every partition without one of its own.
         max_partitions: Partitions beyond this number are summed as ``other``.
@@ -192,6 +221,7 @@ class Config(msgspec.Struct, frozen=True):
     ping: Ping = Ping()
     metadata: Metadata = Metadata()
     storage: Storage = Storage()
+    tq_metrics: TqMetrics = TqMetrics()
     partitions: dict[str, Partition] = {}
     default_convention: ConventionName = conventions.AUTO
     max_partitions: Annotated[int, Meta(ge=1, le=1000)] = MAX_PARTITIONS
