@@ -204,7 +204,7 @@ def test_a_controller_that_is_found_is_polled_at_once(at: Fixture) -> None:
     assert [partition.depth for partition in snapshot.partitions] == [2]
     assert [unit.keys for unit in snapshot.storage] == [7]
     assert [source.interval for source in snapshot.sources] == [None, 5.0, 10.0, 15.0, None]
-    assert [source.reason for source in snapshot.sources] == ["ok", "ok", "ok", "ok"]
+    assert [source.reason for source in snapshot.sources] == ["ok", "ok", "ok", "ok", "disabled"]
 
 
 def test_each_source_keeps_its_own_interval(at: Fixture) -> None:

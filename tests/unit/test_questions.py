@@ -127,8 +127,10 @@ def test_the_answers_count_against_the_budget(reader: Reader) -> None:
 def test_a_question_that_stalls_the_controller_is_asked_rarely_and_its_answer_kept(reader: Reader) -> None:
     reader.cost = 0.361
     fixture = Fixture(reader, a=("train",))
+    following = fixture.source.fold(fixture.source.poll(), fixture.state)
+    assert following.interval_s == 10.0  # the listings do not wait
+    fixture.state.health.schedule("metadata", following.interval_s)
     fixture.round()
-    assert fixture.source.fold(fixture.source.poll(), fixture.state).interval_s == 10.0  # the listings do not wait
     assert len(reader.asked) == 1
     fixture.clock.advance(290.0)
     assert fixture.round().samples == (PartitionSamples("a", 4, "train"),)
