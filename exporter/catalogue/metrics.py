@@ -220,7 +220,9 @@ PARTITION_DEPTH = Metric(
     "dataplane.partition.depth",
     "gauge",
     "{group}",
-    "Groups that a trainer can take: committed, complete and not taken. The same number as depth() returns.",
+    "Groups that a trainer can take: committed, complete and not taken. The same number as depth() returns. Of a "
+    "partition whose samples have no keys: samples with data that the task by which it is judged "
+    "(partitions.NAME.task, else the slowest) has not consumed.",
     {"partition": None},
 )
 PARTITION_ORPHANED = Metric(

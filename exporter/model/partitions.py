@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -173,15 +173,18 @@ class Partitions:
             by_label.setdefault(self._flow.label(name), []).append(known)
         return tuple(_status(label, parts) for label, parts in sorted(by_label.items()))
 
-    def note_unlisted(self, keys: int | None) -> None:
-        """Note how many keys the storage units hold beyond what partitions list, None when unknown.
+    def note_unlisted(self, keys: int | None, samples: Mapping[str, int]) -> None:
+        """Note which samples are in no listing, since they were put without keys.
 
-        Samples that were put without keys are in no listing. So while there are such samples, a partition that has
-        never listed a row is not known to be empty.
+        A partition that has never listed a row is not known to be empty while it has samples, or may have some.
+
+        Args:
+            keys: How many keys the storage units hold beyond what partitions list, None when unknown.
+            samples: The number of samples of each partition for which it is known.
         """
-        for known in self._known.values():
+        for name, known in self._known.items():
             if not known.had_rows and known.reason in (None, "not_listable"):
-                known.reason = "not_listable" if keys else None
+                known.reason = "not_listable" if samples.get(name, keys) else None
 
     def total(self, states: Iterable[PartitionState], empty_since: float | None) -> PartitionState | None:
         """Return the sum of all *states*. Without states it is None, or all zero if *empty_since* is known."""

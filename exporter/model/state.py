@@ -146,7 +146,7 @@ class State:
         if health.is_stale(_OWN_METRICS):
             self.tasks.forget_reading()
         self.partitions.drop_stale()
-        self.partitions.note_unlisted(self.unlisted.value)
+        self.partitions.note_unlisted(self.unlisted.value, self.tasks.samples())
         states, versions = self.partitions.states(), self.partitions.versions
         listed = health.last_success(_LISTINGS) if health.is_known(_LISTINGS) else None
         samples, tasks = self.tasks.states(self.partitions.label)

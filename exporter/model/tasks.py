@@ -80,12 +80,14 @@ class PartitionSamples:
         partition: Its name, or :data:`~dataplane.labels.OTHER_PARTITION` for the sum of those past the limit.
         samples: Their number.
         task: The task by which the partition is judged: the configured one, else the slowest. None when unknown.
+        waiting: Samples with data that this task has not consumed, None when unknown.
         tasks_left_out: Tasks that are not in the snapshot, because there are too many.
     """
 
     partition: str
     samples: int
     task: str | None = None
+    waiting: int | None = None
     tasks_left_out: int = 0
 
 
@@ -182,14 +184,20 @@ class Tasks:
         self._answers.clear()
         self._own = None
 
+    def samples(self) -> Mapping[str, int]:
+        """Return the number of samples of each partition for which it is known."""
+        if self._own is not None:
+            return self._own.samples
+        return {name: answer.samples for name, answer in self._answers.items()}
+
     def states(self, label: Callable[[str], str]) -> tuple[tuple[PartitionSamples, ...], tuple[TaskState, ...]]:
         """Return the samples and the tasks under each label, ordered by name. *label*: the label of a partition."""
         now = self._clock.monotonic()
         self._answers = {name: answer for name, answer in self._answers.items() if now <= answer.until}
-        samples = {name: answer.samples for name, answer in self._answers.items()}
-        tasks = [task for answer in self._answers.values() for task in answer.tasks]
+        samples = self.samples()
+        tasks: Iterable[TaskState] = (task for answer in self._answers.values() for task in answer.tasks)
         if self._own is not None:
-            samples, tasks = dict(self._own.samples), list(self._own.tasks)
+            tasks = self._own.tasks
         by_partition: dict[str, list[TaskState]] = {}
         for task in tasks:
             by_partition.setdefault(task.partition, []).append(task)
@@ -208,7 +216,12 @@ class Tasks:
             of_it = _kept(all_of_it, named)
             kept += of_it
             total = sum(samples[name] for name in names)
-            found.append(PartitionSamples(shown, total, _judge(of_it, named), len(all_of_it) - len(of_it)))
+            judge = _judge(of_it, named)
+            left_out = len(all_of_it) - len(of_it)
+            if judge is None:
+                found.append(PartitionSamples(shown, total, tasks_left_out=left_out))
+            else:
+                found.append(PartitionSamples(shown, total, judge.task, _waiting(judge, total), left_out))
         if rest:
             left_out = sum(len(by_partition.get(name, ())) for name in rest)
             total = sum(samples[name] for name in rest)
@@ -247,8 +260,11 @@ def _kept(tasks: Sequence[TaskState], named: str | None) -> list[TaskState]:
     return sorted(chosen, key=lambda task: task.task)
 
 
-def _judge(tasks: Sequence[TaskState], named: str | None) -> str | None:
-    known = [(task.consumed_ratio, task.task) for task in tasks if task.consumed_ratio is not None]
-    if named is not None:
-        return named if any(task == named for _, task in known) else None
-    return min(known)[1] if known else None
+def _judge(tasks: Sequence[TaskState], named: str | None) -> TaskState | None:
+    known = [task for task in tasks if task.consumed_ratio is not None and named in (None, task.task)]
+    return min(known, key=lambda task: (task.consumed_ratio, task.task), default=None)
+
+
+def _waiting(task: TaskState, samples: int) -> int:
+    produced = 1.0 if task.produced_ratio is None else task.produced_ratio
+    return max(0, round(samples * (produced - (task.consumed_ratio or 0.0))))

@@ -15,8 +15,11 @@ __all__ = ["render_tasks"]
 
 def render_tasks(sheet: Sheet, snapshot: Snapshot) -> None:
     """Add the points of samples, tasks and the controller."""
+    listed = {state.partition for state in snapshot.partitions}
     for partition in snapshot.samples:
         sheet.add(catalogue.PARTITION_SAMPLES, partition.samples, partition=partition.partition)
+        if partition.partition not in listed:  # samples without keys form no groups: what a task can take are samples
+            sheet.add(catalogue.PARTITION_DEPTH, partition.waiting, partition=partition.partition)
     for task in snapshot.tasks:
         sheet.add(catalogue.PARTITION_TASK_CONSUMED, task.consumed_ratio, partition=task.partition, task=task.task)
         sheet.add(catalogue.PARTITION_TASK_PRODUCED, task.produced_ratio, partition=task.partition, task=task.task)

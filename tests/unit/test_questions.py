@@ -70,7 +70,7 @@ def reader() -> Reader:
 def test_only_configured_tasks_are_asked_for(reader: Reader) -> None:
     seen = Fixture(reader, a=("train", "ref"), gone=("x",)).round()
     assert reader.asked == [("a", "train"), ("a", "ref")]
-    assert seen.samples == (PartitionSamples("a", 4, "ref"),)
+    assert seen.samples == (PartitionSamples("a", 4, "ref", 3),)
     assert seen.tasks == (TaskState("a", "ref", 0.25), TaskState("a", "train", 0.25))
     assert len(seen.partitions) == 2
 
@@ -133,7 +133,7 @@ def test_a_question_that_stalls_the_controller_is_asked_rarely_and_its_answer_ke
     fixture.round()
     assert len(reader.asked) == 1
     fixture.clock.advance(290.0)
-    assert fixture.round().samples == (PartitionSamples("a", 4, "train"),)
+    assert fixture.round().samples == (PartitionSamples("a", 4, "train", 3),)
     assert len(reader.asked) == 1
     fixture.clock.advance(11.0)
     fixture.round()

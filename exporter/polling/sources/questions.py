@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from dataplane.adapters.wire.protocol import Consumption
 from dataplane.errors import DataPlaneError, DataPlaneUnavailable, error_type
+from dataplane.partitions import ByName
 from exporter.clock import Clock
 from exporter.config import Metadata
 from exporter.model.results import Failed, MetadataPoll, TaskAnswer
@@ -34,7 +35,7 @@ class TaskQuestions:
 
     Args:
         reader: The metadata reader; one that cannot ask is not asked.
-        tasks: The tasks to ask for, by partition.
+        tasks: The tasks to ask for, by name of a partition or regular expression.
         settings: Interval and budget.
         clock: Measures durations.
         controller_seconds: Returns the time that the controller has spent on the reader, in seconds.
@@ -50,7 +51,7 @@ class TaskQuestions:
         controller_seconds: Callable[[], float],
     ) -> None:
         self._reader = reader if isinstance(reader, _Asker) else None
-        self._tasks = {name: tuple(asked) for name, asked in tasks.items() if asked}
+        self._tasks = ByName(tasks)
         self._clock = clock
         self._controller_seconds = controller_seconds
         self._budget = Budget(settings.interval, settings.max_controller_share, settings.max_controller_stall)
@@ -64,7 +65,7 @@ class TaskQuestions:
         Raises:
             DataPlaneUnavailable: The controller is gone.
         """
-        tasks = self._tasks.get(partition, ())
+        tasks = self._tasks.get(partition)
         if self._reader is None or not tasks or partition in self._budget.held(self._clock.monotonic()):
             return None
         before, began = self._controller_seconds(), self._clock.monotonic()
