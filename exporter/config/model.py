@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from dataplane import conventions
+from dataplane.conventions import AUTO, ConventionTags
 from dataplane.labels import MAX_PARTITIONS
 from dataplane.partitions import Role
 from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress
-from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
+from exporter.config.values import Duration, FilePath, Size, Text
 
 __all__ = [
     "Config",
@@ -36,15 +36,6 @@ LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
-def _convention(value: object) -> str:
-    try:
-        conventions.check(text(value))
-    except ValueError:
-        raise BadValue(f"{show(value)} is not known", f"choose one of {', '.join(conventions.names())}") from None
-    return str(value)
-
-
-ConventionName = Annotated[str, Meta(extra={"form": Form("NAME", _convention)})]
 Count = Annotated[int, Meta(ge=1)]
 Interval = Annotated[Duration, Meta(ge=0.1, le=86400)]
 Timeout = Annotated[Duration, Meta(ge=0.01, le=3600)]
@@ -118,7 +109,7 @@ class Partition(msgspec.Struct, frozen=True):
         committed_by_default: False when a row without the mark of a committed row is never committed.
     """
 
-    convention: ConventionName = conventions.AUTO
+    convention: Text = AUTO
     group_size: Count | None = None
     role: Role | None = None
     label: Text | None = None
@@ -176,7 +167,8 @@ class Config(msgspec.Struct, frozen=True):
         ping: The liveness check.
         metadata: Listing of the partitions.
         storage: Polls of the storage units.
-        partitions: Settings of single partitions, by name.
+        conventions: Tag conventions of your own, by name.
+        partitions: Settings of partitions, by name or a regular expression of names.
         default_convention: The tag convention of every partition without one of its own.
         max_partitions: Partitions beyond this number are summed as ``other``.
         weight_versions: How many weight versions of a partition are counted one by one, 0..16.
@@ -192,8 +184,9 @@ class Config(msgspec.Struct, frozen=True):
     ping: Ping = Ping()
     metadata: Metadata = Metadata()
     storage: Storage = Storage()
+    conventions: dict[str, ConventionTags] = {}
     partitions: dict[str, Partition] = {}
-    default_convention: ConventionName = conventions.AUTO
+    default_convention: Text = AUTO
     max_partitions: Annotated[int, Meta(ge=1, le=1000)] = MAX_PARTITIONS
     weight_versions: Annotated[int, Meta(ge=0, le=16)] = 16
     otlp: Otlp = Otlp()
