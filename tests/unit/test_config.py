@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
+import textwrap
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import example, given, settings
@@ -432,3 +435,27 @@ def test_the_documentation_names_every_key_flag_and_variable() -> None:
     for setting in SETTINGS:
         for name in (setting.key, setting.env, *([setting.flag] if setting.flag else [])):
             assert f"`{name}`" in page, name
+
+
+def test_the_commented_keys_of_the_reference_file_can_be_used(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "reference-config.yaml").read_text(encoding="utf-8")
+    for section in ("conventions", "partitions"):
+        text = text.replace(f"\n{section}: {{}}\n", f"\n{section}:\n")
+    config = load(file=write(tmp_path, re.sub(r"(?m)^#(?=  )", "", text)))
+    assert set(msgspec.to_builtins(config.conventions["mine"])) == set(ConventionTags.__struct_fields__)
+    named = {
+        key for settings in yaml.safe_load(re.sub(r"(?m)^#(?=  )", "", text))["partitions"].values() for key in settings
+    }
+    assert named == set(Partition.__struct_fields__)
+
+
+def test_the_examples_of_the_documentation_can_be_used(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    partitions, own = (
+        textwrap.dedent(block)
+        for block in re.findall(r"(?m)^    (?:partitions|conventions):\n(?:(?:    .*)?\n)+", page)
+    )
+    assert set(load(file=write(tmp_path, partitions)).partitions) == {"rollout_data", r"train_\d+"}
+    assert load(file=write(tmp_path, own)).default_convention == "mine"
+    for name in (*Partition.__struct_fields__, "group.tag", "group.key", "weight_version", "expected_num_keys"):
+        assert f"| `{name}` |" in page
