@@ -88,7 +88,8 @@ def _controller() -> list[Builder]:
         ),
         series(
             "Discovery",
-            "1 for the current state. lost: runbook DataPlaneLost.",
+            "1 for the current state. lost, starting, unreachable: runbooks DataPlaneLost, DataPlaneStarting, "
+            "DataPlaneUnreachable.",
             [Query("max by (state) (dataplane_discovery_state{@})", "{{state}}")],
         ),
     ]

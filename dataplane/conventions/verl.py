@@ -29,9 +29,10 @@ def _session(key: str) -> str:
 
 
 class _PromptGroup(Group, gc=False):
-    """``prompt_key`` is None without a prompt row; ``prompt_step`` is the step for which it was dispatched."""
+    """``prompts`` is the number of prompt rows; ``prompt_step`` is the step for which the last one was dispatched."""
 
-    prompt_key: str | None = None
+    prompts: int = 0
+    prompt_key: str = ""
     prompt_status: str = ""
     prompt_step: int | None = None
 
@@ -88,6 +89,7 @@ class Verl(Convention):
         """See :class:`Convention`."""
         status = tag.status if type(tag.status) is str else ""
         if tag.is_prompt is True:
+            group.prompts += count
             group.prompt_key, group.prompt_status = group.keys[-1], status
             group.prompt_step = to_int(tag.global_steps)
         elif status in _UNFINISHED:
@@ -104,12 +106,12 @@ class Verl(Convention):
 
     def settle(self, group: _PromptGroup) -> None:
         """See :class:`Convention`. The prompt row decides, if it exists."""
-        if group.prompt_key is None:
+        if not group.prompts:
             group.taken = group.committed
             return
         group.committed = group.prompt_status == "finished"
         group.failed = group.prompt_status == "failure"
-        group.empty = len(group.keys) == 1
+        group.empty = len(group.keys) == group.prompts
         if group.empty and group.version is None and group.prompt_step is not None:
             group.version = group.prompt_step - 1
 

@@ -76,8 +76,9 @@ DISCOVERY_STATE = Metric(
     "dataplane.discovery.state",
     "gauge",
     "",
-    "1 for the current discovery state, 0 for the others: never_found (no controller seen yet), found, lost (a "
-    "controller was found and is gone), ended (the controller was stopped on purpose).",
+    "1 for the current discovery state, 0 for the others: never_found (no controller seen yet), starting (its actor "
+    "is there and cannot be used yet), unreachable (its address is known, and it has not answered a ping yet), found, "
+    "lost (a controller was found and is gone), ended (the controller was stopped on purpose).",
     {"state": DISCOVERY_STATES},
 )
 PING_DURATION = Metric(
@@ -92,7 +93,8 @@ ERRORS = Metric(
     "dataplane.errors",
     "counter",
     "{error}",
-    "Failed operations of the exporter on the data plane. Nothing is counted before a data plane is first found.",
+    "Failed operations of the exporter on the data plane. Nothing is counted in the discovery states never_found and "
+    "ended. A look-up that finds a starting controller counts as DataPlaneNotReady.",
     {"operation": (*EXPORTER_OPERATIONS, OTHER_OPERATION), ERROR_TYPE: ERROR_TYPE_VALUES},
 )
 CONTROLLER_RESTARTS = Metric(
@@ -105,8 +107,8 @@ CONTROLLER_INFO = Metric(
     "dataplane.controller.info",
     "gauge",
     "",
-    "Always 1. The labels describe the current controller; a label is left out if its value is unknown. Absent if "
-    "there is no controller.",
+    "Always 1. The labels describe the current controller; a label is left out if its value is unknown. controller_id "
+    "is the id that it answers under: its checkpoint's once it has loaded one. Absent if there is no controller.",
     {
         "controller_id": None,
         "address": None,

@@ -250,9 +250,11 @@ class FlowTracker:
         after: dict[str, _Resident] = {}
         taken: dict[str, _Taken] = {}
         changed: list[DataPlaneGroupMeta] = []
+        bare: set[str] = set()
         completed = 0
         for group in groups:
             if group.bare:
+                bare.update(group.keys)
                 continue
             group_id, state, keys = group.group_id, group.state, group.keys
             seen = before.get(group_id)
@@ -272,6 +274,8 @@ class FlowTracker:
             after[group_id] = _Resident(
                 first_seen, group.created_at, group.weight_version, state, complete, keys[0], len(keys)
             )
+        # A group whose keys are still there has not departed, also when nothing tells any more that they are its keys.
+        after.update((group_id, old) for group_id, old in before.items() if bare and old.key in bare)
         gone = before.keys() - after.keys()
         new = {group.group_id for group in changed} - before.keys()
         if gone and changed:

@@ -18,11 +18,11 @@ from typing import Final, Literal
 import msgspec
 
 from exporter.clock import Clock
-from exporter.model.snapshot import Incident, PartitionFlow, PartitionState, Snapshot
+from exporter.model.snapshot import DISCOVERY_STATES, DiscoveryState, Incident, PartitionFlow, PartitionState, Snapshot
 
 __all__ = ["COLUMNS", "MAX_BYTES", "MAX_SERIES", "SAMPLES", "WINDOWS", "History", "PlaneState", "plane_state"]
 
-PlaneState = Literal["never_found", "found", "silent", "lost", "ended"]
+PlaneState = DiscoveryState | Literal["silent"]
 """State of the data plane: the discovery state, except that ``silent`` means found but not answering."""
 
 WINDOWS: Final[Mapping[str, float]] = {"recent": 2.0, "hour": 24.0}
@@ -58,7 +58,7 @@ _SUCCESSES_KEPT = 12
 _CHANGES_KEPT = 20
 _MAX_NAME = 256
 _MAX_TEXT = 500
-_STATES: Final[tuple[PlaneState, ...]] = ("never_found", "found", "silent", "lost", "ended")
+_STATES: Final[tuple[PlaneState, ...]] = (*DISCOVERY_STATES, "silent")
 _UNKNOWN = math.nan
 
 

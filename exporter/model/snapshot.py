@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -50,13 +50,13 @@ __all__ = [
     "encode_snapshot",
 ]
 
-DiscoveryState = Literal["never_found", "found", "lost", "ended"]
+DiscoveryState = Literal["never_found", "starting", "unreachable", "found", "lost", "ended"]
 SourceReason = Literal["ok", "failing", "budget", "stale", "disabled"]
 Reference = Literal["published", "rows", "newest_seen"]
 UnreadableReason = Literal["timeout", "unavailable", "refused", "held", "pending", "not_listable", "error"]
 Basis = Literal["tag", "first_seen"]
 
-DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = ("never_found", "found", "lost", "ended")
+DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = get_args(DiscoveryState)
 SOURCES: Final = ("discovery", "ping", "metadata", "storage")
 ON_DEMAND_SOURCES: Final = ("discovery",)
 """The sources that are polled on demand, not at an interval."""
@@ -299,7 +299,7 @@ class Snapshot:
         up: Whether the last ping succeeded. False until the first one does.
         ready: Whether the first round of polls is done.
         generation: How many controllers have been seen; 0 before the first.
-        endpoint: The controller in use, None when there is none.
+        endpoint: The controller in use, with the id that it answers under. None when there is none.
         capabilities: What the reader supports, None without a controller.
         partitions: State of each partition that is fresh, ordered by name.
         statuses: Whether each partition that exists could be read, ordered by label.

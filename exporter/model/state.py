@@ -66,10 +66,10 @@ class State:
         self._ready = False
 
     def finish(self, source: str, result: Result[object]) -> None:
-        """Note how a poll ended. A failure counts as an error only after a data plane was found and before it ended."""
-        self.health.finish(source, result, expected=self.lifecycle.discovery == "never_found")
+        """Note how a poll ended. A failure counts as an error unless there is nothing yet that should answer."""
+        self.health.finish(source, result, expected=self.lifecycle.discovery in ("never_found", "starting"))
         if isinstance(result, Failed):
-            self.health.failed(source, result, counted=self.lifecycle.running)
+            self.health.failed(source, result, counted=self.lifecycle.counts_failures)
 
     def finish_with_failures(self, source: str, failures: Sequence[Failed], took: float) -> None:
         """Note a poll that failed in part. Each failure counts as an error; the first is the poll's result."""
@@ -110,7 +110,10 @@ class State:
         data plane goes unnoticed.
         """
         sender, endpoint = poll.sender_id, self.lifecycle.endpoint
-        if sender is None or sender == self._sender_id:
+        if sender is None:
+            return
+        self.lifecycle.sender_id = sender
+        if sender == self._sender_id:
             return
         if self._sender_id is not None and not (endpoint and endpoint.actor_id):
             other = self.partitions.has_other_groups(poll)
@@ -138,7 +141,7 @@ class State:
             up=lifecycle.up,
             ready=self._is_ready(),
             generation=lifecycle.generation,
-            endpoint=lifecycle.endpoint,
+            endpoint=lifecycle.known_endpoint,
             capabilities=lifecycle.capabilities,
             partitions=states,
             statuses=self.partitions.statuses(),

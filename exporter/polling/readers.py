@@ -69,7 +69,9 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
         DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
         ValueError: An address in *endpoint* is invalid. Readers that were made before it are closed.
     """
-    sender, rules = KnownSender(endpoint.controller_id), tag_rules(config)
+    rules = tag_rules(config)
+    # An actor that named its address just now is there, under its own first id or a checkpoint's.
+    sender = KnownSender(endpoint.controller_id, met=endpoint.actor_id is None)
     with ExitStack() as made:
         ping = _reader(config, endpoint, sender, rules, config.ping.timeout)
         made.callback(ping.close)

@@ -51,9 +51,9 @@ def _headline(snapshot: Snapshot) -> Text:
     line.append("TransferQueue ", style="bold")
     line.append("up" if snapshot.up else "down", style="bold green" if snapshot.up else "bold red")
     endpoint = snapshot.endpoint
-    if endpoint is None:
+    if snapshot.discovery != "found":
         line.append(f" ({snapshot.discovery.replace('_', ' ')})")
-    else:
+    if endpoint is not None:
         said = (endpoint.backend, endpoint.controller_id, endpoint.run)
         line.append(f" at {endpoint.address}" + "".join(f", {item}" for item in said if item))
     return line.append(f", {_clock(snapshot.taken_at)}")

@@ -129,6 +129,6 @@ def test_it_works_behind_tls_and_a_password(open_page: Open, tmp_path: Path) -> 
         credentials = {"username": "alice", "password": "open sesame"}
         # The browser logs the first answer, 401, which asks for the password.
         page = open_page(exporter.url, http_credentials=credentials, ignore_https_errors=True, quiet=False)
-        wait_for_text(page, "#state", lambda said: said == "Not found yet")
+        wait_for_text(page, "#state", lambda said: said == "Unreachable")
         wait_for_text(page, "#sources", lambda said: "ping" in said)
         assert "sesame" not in page.url

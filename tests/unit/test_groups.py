@@ -15,17 +15,32 @@ from tests.support.rows import RECOVERY, only
 
 
 class TestMalformed:
-    NOT_INTEGERS = (None, "7", 7.5, float("nan"), float("inf"), 2**53 + 1, -(2**70), True, [7], {"v": 7}, b"7")
+    NOT_INTEGERS = (
+        None,
+        "step-7",
+        "7.5",
+        "",
+        "٣",
+        7.5,
+        float("nan"),
+        float("inf"),
+        2**53 + 1,
+        -(2**70),
+        True,
+        [7],
+        {"v": 7},
+        b"7",
+    )
 
     @pytest.mark.parametrize("value", NOT_INTEGERS)
     def test_a_version_that_is_no_integer_is_unknown_and_counted(self, value: object) -> None:
         group = only({"k": {"weight_version": value}})
         assert (group.weight_version, group.malformed_keys, group.state) == (None, 1, "ready")
 
-    @pytest.mark.parametrize("value", [7, 7.0, 2**53, -1])
-    def test_integers_and_integral_floats_are_versions(self, value: float) -> None:
+    @pytest.mark.parametrize("value", [7, 7.0, 2**53, -1, "7", " 12 ", "-3", "7.0", "1e3"])
+    def test_integers_also_as_floats_or_text_are_versions(self, value: float | str) -> None:
         group = only({"k": {"weight_version": value}})
-        assert (group.weight_version, group.malformed_keys) == (int(value), 0)
+        assert (group.weight_version, group.malformed_keys) == (int(float(value)), 0)
 
     @pytest.mark.parametrize("field", ["expected_num_keys", "num_keys", "size_bytes"])
     @pytest.mark.parametrize("value", [*NOT_INTEGERS, -1])
@@ -33,7 +48,9 @@ class TestMalformed:
         group = only({"k": {field: value, "committed": True}})
         assert (group.expected_num_keys, group.size_bytes, group.malformed_keys) == (None, None, 1)
 
-    @pytest.mark.parametrize("value", [None, "100", float("nan"), float("inf"), True, 10**400, [1.0]], ids=str)
+    @pytest.mark.parametrize(
+        "value", [None, "yesterday", "nan", float("nan"), float("inf"), True, 10**400, [1.0]], ids=str
+    )
     def test_a_time_that_is_none_is_unknown_and_counted(self, value: object) -> None:
         group = only({"k": {"created_at": value}})
         assert (group.created_at, group.malformed_keys) == (None, 1)
@@ -154,3 +171,57 @@ def test_a_key_that_is_a_groups_id_does_not_make_another_groups_key_look_like_it
     # After "u", a key without an ending, "v_g" would look like one of "v".
     groups = group_rows("p", {key: {"weight_version": 1} for key in ("u_g0", "u", "v_g0", "v_g")})
     assert {group.group_id: group.keys for group in groups} == {"u": ["u", "u_g0"], "v": ["v_g0"], "v_g": ["v_g"]}
+
+
+@pytest.mark.parametrize(
+    ("members", "fields", "complete"),
+    [
+        (None, {"expected_num_keys": 2}, True),
+        (None, {"expected_num_keys": 1}, False),
+        (None, {"expected_num_keys": 1, "at_least": True}, True),
+        (None, {"expected_num_keys": 3, "at_least": True}, False),
+        (3, {"expected_num_keys": 3}, True),
+        (3, {}, True),
+    ],
+)
+def test_a_declared_number_is_exact_unless_it_is_a_minimum(
+    members: int | None, fields: dict[str, Any], complete: bool
+) -> None:
+    assert DataPlaneGroupMeta("p", "g", ["a", "b"], members=members, **fields).is_complete is complete
+
+
+def test_a_configured_size_is_a_minimum_and_a_declared_one_exact() -> None:
+    rows = {f"u_g{n}": {"weight_version": 1} for n in range(3)}
+    assert only(rows, group_size=2).state == "ready"
+    assert only(rows, group_size=4).state == "incomplete"
+    declared = {key: {**tag, "num_keys": 2} for key, tag in rows.items()}
+    assert only(declared, convention="nemo-rl", group_size=3).state == "incomplete"
+
+
+def test_trainers_that_take_failed_groups_see_them_as_ready() -> None:
+    rows = {
+        "u": {"is_prompt": True, "status": "failure"},
+        "u_0_0": {"min_global_steps": 1},
+        "v": {"is_prompt": True, "status": "failure"},
+    }
+    assert [group.state for group in group_rows("p", rows)] == ["failed", "failed"]
+    assert [group.state for group in group_rows("p", rows, take_failed=True)] == ["ready", "failed"]
+
+
+def test_a_row_with_neither_tag_nor_id_is_bare() -> None:
+    rows = {"k": {}, "u_g0": {"weight_version": 1}, "v_g0": {}, "own": {"group_id": "g"}}
+    for convention, bare in {"nemo-rl": ["k"], "recovery": ["k", "v_g0"], "verl": ["k", "v_g0"]}.items():
+        groups = group_rows("p", rows, convention=convention)
+        assert [group.group_id for group in groups if group.bare] == bare
+        assert all(group.state == "uncommitted" for group in groups if group.bare)
+
+
+def test_a_listing_tells_how_it_was_read() -> None:
+    rows = {
+        "u": {"is_prompt": True, "status": "running", "global_steps": 5},
+        "__x": {},
+        "pad_0_0": {"is_padding": True},
+    }
+    listing = group_rows("p", rows)
+    assert (listing.convention, listing.rows, listing.stated_version, len(listing)) == ("verl", 3, 4, 1)
+    assert group_rows("p", {}).stated_version is None

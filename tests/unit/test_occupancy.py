@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.groups import DataPlaneGroupMeta
-from exporter.model.occupancy import VersionReference, lag_bucket, merge, summarise
+from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta
+from exporter.model.occupancy import lag_bucket, merge, summarise
 from exporter.model.snapshot import LAG_BUCKETS, PartitionState
+from exporter.model.versions import VersionReference
 
 
 def group(name: str, version: int | None = None, **fields: object) -> DataPlaneGroupMeta:
@@ -24,7 +25,7 @@ def state_of(groups: list[DataPlaneGroupMeta], reference: int | None = None, **o
 
 def test_an_empty_partition_is_zero_where_it_was_counted_and_unknown_where_it_was_not() -> None:
     state = state_of([])
-    assert state.groups == {"ready": 0, "incomplete": 0, "uncommitted": 0, "failed": 0}
+    assert state.groups == dict.fromkeys(GROUP_STATES, 0)
     assert (state.keys, state.depth) == (0, 0)
     assert state.size_bytes is None
     assert state.staleness_max is None
@@ -45,18 +46,18 @@ def test_states_keys_sizes_and_malformed_rows_are_summed() -> None:
         ],
         3,
     )
-    assert state.groups == {"ready": 2, "incomplete": 1, "uncommitted": 1, "failed": 1}
+    assert state.groups == {"ready": 2, "incomplete": 1, "uncommitted": 1, "failed": 1, "taken": 0}
     assert state.depth == 2
     assert state.keys == 10
     assert state.size_bytes == 15
     assert state.malformed_rows == 2
 
 
-def test_lags_are_counted_from_the_reference_and_never_below_zero() -> None:
+def test_lags_are_counted_from_the_reference_and_a_newer_group_is_ahead() -> None:
     state = state_of([group(str(version), version) for version in (12, 10, 9, 8, 5, 3, 1)], 10)
-    assert state.staleness == {"0": 2, "1": 1, "2": 1, "3": 0, "4": 0, "5-8": 2, "9+": 1, "unknown": 0}
+    assert state.staleness == {"ahead": 1, "0": 1, "1": 1, "2": 1, "3": 0, "4": 0, "5-8": 2, "9+": 1, "unknown": 0}
     assert state.staleness_max == 9
-    assert state.staleness_mean == pytest.approx((0 + 0 + 1 + 2 + 5 + 7 + 9) / 7)
+    assert state.staleness_mean == pytest.approx((0 + 1 + 2 + 5 + 7 + 9) / 6)
     assert (state.newest_version, state.oldest_version) == (12, 1)
     assert (state.reference_version, state.reference) == (10, "newest_seen")
 
@@ -168,3 +169,26 @@ def test_a_merge_adds_what_each_part_could_not_name_and_weighs_means_by_known_gr
     assert (whole.size_bytes, whole.malformed_rows) == (24, 8)
     assert whole.staleness_mean == pytest.approx((6 + 6 + 0) / 9)
     assert merge("all", [few], max_versions=2).size_bytes is None
+
+
+def test_when_all_groups_are_ahead_there_is_no_largest_lag() -> None:
+    state = state_of([group("a", 12), group("b", 11)], 1)
+    assert (state.staleness["ahead"], state.staleness_max, state.staleness_mean) == (2, None, None)
+    both = merge("all", [state, state_of([group("c", 1)], 3)], max_versions=16)
+    assert (both.staleness["ahead"], both.staleness_max, both.staleness_mean) == (2, 2, 2.0)
+
+
+def test_bare_rows_are_counted_apart() -> None:
+    bare = DataPlaneGroupMeta("train", "k", ["k"], bare=True)
+    state = state_of([bare, bare, group("a", 1)], 1)
+    assert (state.bare_rows, state.keys, sum(state.groups.values())) == (2, 2, 1)
+
+
+def test_a_sum_has_the_role_that_trains_and_tells_mixed_conventions() -> None:
+    one = state_of([group("a", 1)], 1, role="eval", convention="verl", rows=3, groups_per_step=4)
+    two = state_of([group("a", 1, taken=True)], 1, role="train", convention="verl", rows=2, orphaned=1)
+    both = merge("all", [one, two], max_versions=16)
+    assert (both.role, both.convention, both.rows, both.orphaned, both.groups_per_step) == ("train", "verl", 5, 1, 4)
+    other = state_of([], 1, role="staging", convention="recovery")
+    assert merge("all", [one, other], max_versions=16).convention == "mixed"
+    assert merge("all", [one, other], max_versions=16).role == "eval"

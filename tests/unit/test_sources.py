@@ -102,14 +102,17 @@ def test_a_held_partition_is_named_but_not_listed(client: NoOpDataPlaneClient, t
     assert isinstance(result, Ok)
     assert result.value.partitions == ("train", "val")
     assert [listing.partition for listing in result.value.listings] == ["val"]
+    assert result.value.held == ("train",)
     assert "list_metadata train" not in tracing.spans()
 
 
 def test_the_published_version_is_read_and_its_partition_hidden(client: NoOpDataPlaneClient, tracing: Tracing) -> None:
-    client.put_samples([PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[{"weight_version": 41}])
+    client.put_samples(
+        [PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[{"weight_version": 41, "groups_per_step": 16}]
+    )
     result = metadata_source(client, tracing).poll()
     assert isinstance(result, Ok)
-    assert result.value.published_version == 41
+    assert (result.value.published_version, result.value.groups_per_step) == (41, 16)
     assert result.value.partitions == ("train", "val")
 
 

@@ -181,6 +181,16 @@ def test_a_controller_that_takes_over_the_id_of_a_checkpoint_is_the_same_on_its_
     assert other.list_partitions() == ["train"], "what one reader has learned holds for all of that controller"
 
 
+def test_a_peer_that_was_not_met_yet_names_itself_once(router: FakeRouter, connect: Connect) -> None:
+    sender = KnownSender("TQ_CONTROLLER_first", met=False)
+    reader = connect(controller_id=sender)
+    reader.ping()
+    assert sender.id == CONTROLLER_ID
+    router.answer = lambda request: reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": []}, "TQ_CONTROLLER_new")
+    with pytest.raises(DataPlaneUnavailable, match="replaced the expected"):
+        connect(controller_id=sender).ping()
+
+
 def test_another_controller_on_a_new_connection_is_refused_also_after_an_answer(
     router: FakeRouter, connect: Connect
 ) -> None:

@@ -142,10 +142,13 @@ class KnownSender:
 
     Args:
         id: The id that replies must carry; None accepts any.
+        met: False accepts the first reply's id in place of *id*: for a peer whose address was asked for just now, and
+            which may have loaded a checkpoint before.
     """
 
-    def __init__(self, id: str | None) -> None:
+    def __init__(self, id: str | None, *, met: bool = True) -> None:
         self.id = id
+        self.met = met
 
 
 class _ConnectionEnded(Exception):
@@ -230,8 +233,8 @@ class WireConnection:
     def _check_sender(self, sender_id: str, channel: _Channel) -> None:
         if self._sender.id is None:
             return
-        if channel.is_known:
-            self._sender.id = sender_id
+        if channel.is_known or not self._sender.met:
+            self._sender.id, self._sender.met = sender_id, True
         elif sender_id != self._sender.id:
             raise DataPlaneUnavailable(
                 f"{self._where} is {sender_id[:100]}, which replaced the expected {self._sender.id}"

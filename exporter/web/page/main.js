@@ -174,10 +174,12 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
     lost: `The data plane is gone, ${since}.`,
     ended: `The job ended on purpose, ${since}. The exporter keeps looking for the next one.`,
     never_found: `No data plane has answered since the exporter started, ${format.ago(now - snapshot.started_at)}.`,
+    starting: `A controller is there and cannot be used yet, ${since}.`,
+    unreachable: `The controller's address is known, but it has not answered yet, ${since}.`,
   }[plane];
   text(byId("verdict"), connected ? sentence : frozen ? "Its poll loop has stopped; restart the exporter." : "The current state is unknown: the exporter does not answer.");
   const details = { ping: ping?.detail, discovery: model.source(snapshot, "discovery")?.detail };
-  const why = plane === "found" ? "" : (plane === "ended" || plane === "never_found" ? details.discovery || details.ping : details.ping || change?.detail || details.discovery) || "";
+  const why = plane === "found" ? "" : (["ended", "never_found", "starting"].includes(plane) ? details.discovery || details.ping : details.ping || change?.detail || details.discovery) || "";
   byId("reason").hidden = !why;
   text(byId("reason"), why ? `Reason: ${format.visible(why)}` : "");
   const restarts = Math.max(snapshot.generation - 1, 0);

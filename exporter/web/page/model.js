@@ -8,6 +8,8 @@ export const STATES = {
   lost: { word: "Lost", tone: "bad" },
   ended: { word: "Ended", tone: "idle" },
   never_found: { word: "Not found yet", tone: "idle" },
+  starting: { word: "Starting", tone: "warn" },
+  unreachable: { word: "Unreachable", tone: "bad" },
 };
 
 const RATE_S = 30; // rates are means over this time at least
