@@ -172,7 +172,8 @@ class ConfiguredConvention(Convention):
         self.fields = dict.fromkeys(sorted(named - COMMON_FIELDS.keys()), SCALAR)
         others = {tag for convention in shipped() for tag in convention.fields}
         self._markers = tuple(field_of(tag) for tag in self.fields if tag not in others)
-        self._marks_committed = self._version if tags.committed is None else field_of(tags.committed.tag)
+        self._by_version = tags.committed is None
+        self._mark = self._version if tags.committed is None else field_of(tags.committed.tag)
 
     def recognises(self, tags: Collection[Tag]) -> bool:
         """See :class:`Convention`."""
@@ -184,8 +185,7 @@ class ConfiguredConvention(Convention):
 
     def accounting(self, tags: Collection[Tag], memory: Memory) -> Account:
         """See :class:`Convention`."""
-        mark = self._marks_committed
-        memory.flagged = memory.flagged or any(getattr(tag, mark) is not UNSET for tag in tags)
+        memory.flagged = memory.flagged or any(getattr(tag, self._mark) is not UNSET for tag in tags)
         return self._account_flagged if memory.flagged else self.account
 
     def account(self, group: Any, tag: Tag, count: int, readable: bool) -> None:
@@ -203,8 +203,7 @@ class ConfiguredConvention(Convention):
         )
 
     def _account_flagged(self, group: Any, tag: Tag, count: int, readable: bool) -> None:
-        by_version = self._marks_committed == self._version
-        if not (getattr(tag, self._version) is not UNSET if by_version else self._committed.made_by(tag)):
+        if not (getattr(tag, self._version) is not UNSET if self._by_version else self._committed.made_by(tag)):
             group.committed = False
         self.account(group, tag, count, readable)
 

@@ -25,7 +25,7 @@ from dataplane.conventions.configured import MAX_KEY
 from dataplane.discovery.record import Endpoint
 from dataplane.grouping import Grouper, TagRules
 from dataplane.groups import DataPlaneGroupMeta, GroupState, Listing, group_rows
-from dataplane.tags import TagFields
+from dataplane.tags import LooseTagFields, TagFields, to_sorted_dict
 from exporter.config import Config
 from exporter.polling.readers import connect
 from tests.support.fake_router import FakeRouter, reply
@@ -57,9 +57,10 @@ ROWS: Mapping[str, Any] = {
     "k0": {"uid": "a", "policy-version": 4, "status": "done", "produced_at": 9.0, "n": 2, "bytes": 3},
     "k1": {"uid": "a", "policy-version": "3", "status": "done", "produced_at": 8.0, "n": 2, "bytes": 4},
     "k2": {"uid": 7, "policy-version": 5, "status": "done", "n": 2},
-    "k3": {"uid": "c", "status": "writing"},
-    "k4": {"uid": "c", "status": "error"},
+    "k3": {"uid": "c", "status": "error"},
+    "k4": {"uid": "c", "status": "writing"},
     "k5": {"uid": "d", "status": "training"},
+    "k5b": {"uid": "d", "status": "done"},
     "k6": {"uid": "a", "is_padding": True, "policy-version": 1},
     "k7": {"uid": "e"},
     "k8": {"uid": "f", "status": ["done"]},
@@ -69,7 +70,7 @@ EXPECTED = [
     ("a", ["k0", "k1"], "ready", 3),
     ("7", ["k2"], "incomplete", 5),
     ("c", ["k3", "k4"], "failed", None),
-    ("d", ["k5"], "taken", None),
+    ("d", ["k5", "k5b"], "taken", None),
     ("e", ["k7"], "uncommitted", None),
     ("f", ["k8"], "uncommitted", None),
     ("k9", ["k9"], "uncommitted", None),
@@ -124,6 +125,9 @@ def test_its_tags_need_not_be_names_that_python_allows() -> None:
     schema = conventions.registry((ConfiguredConvention("mine", STATUS),)).schema
     read = schema.read_all({"k": {"policy-version": 4}})["k"]
     assert isinstance(read, TagFields)
+    loose = schema.read({"policy-version": [4], "other": 1})
+    assert isinstance(loose, LooseTagFields)
+    assert to_sorted_dict(loose) == {"policy-version": [4]}
     assert conventions.registry().schema is conventions.schema()
 
 
@@ -239,6 +243,13 @@ class TestCommitted:
         assert [state for _, _, state, _ in told(rows_of(KEYS, rows, memory))] == ["uncommitted", "ready"]
         assert told(rows_of(KEYS, {"x_s0": {}}, memory))[0][2] == "uncommitted"
 
+    def test_the_version_itself_may_say_so(self) -> None:
+        tags = ConventionTags(weight_version=TagNamed("v"), committed=TagWith("v", (1,)))
+        assert [state for _, _, state, _ in told(rows_of(tags, {"a": {"v": 1}, "b": {"v": 0}}))] == [
+            "ready",
+            "uncommitted",
+        ]
+
     def test_it_can_be_demanded_from_the_start(self) -> None:
         grouper = Grouper(
             default=TagRules("mine", committed_by_default=False), more=(ConfiguredConvention("mine", STATUS),)
@@ -302,6 +313,11 @@ class TestAuto:
         first, second = (ConfiguredConvention(name, STATUS) for name in ("zz", "aa"))
         registry = conventions.registry((first, second))
         assert group_rows("p", {"k": {"uid": "a"}}, registry=registry).convention == "zz"
+        conventions.register(second)
+        try:
+            assert Grouper(more=(first,)).group_rows("p", {"k": {"uid": "a"}}).convention == "zz"
+        finally:
+            conventions.unregister("aa")
 
     def test_what_was_recognised_stays(self) -> None:
         memory = Memory()
