@@ -221,7 +221,7 @@ def _named(tags: ConventionTags) -> Iterator[str]:
 
 # Python's engine backtracks, and all threads wait while it does. So no expression may take long on any key. In a key of
 # n characters, each part that repeats has at most n ends, and each choice has two sides: with these limits and MAX_KEY,
-# the worst expression that was found takes less than 0.1 s for the worst key, and '(?P<group>.+)_s\d+' half a
+# the worst expression that was found takes 0.2 s for the worst key, and '(?P<group>.+)_s\d+' half a
 # microsecond. A repeated group, which could take for ever, is refused.
 _MAX_REPEATS: Final = 3
 _MAX_CHOICES: Final = 2

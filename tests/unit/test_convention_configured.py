@@ -221,7 +221,7 @@ class TestGroupFromTheKey:
     def test_the_worst_expression_does_not_hang_on_the_worst_key(self, pattern: str) -> None:
         tags, started = ConventionTags(group=GroupFrom(key=pattern)), time.process_time()
         rows_of(tags, {"a" * MAX_KEY: {}, "a" * 100_000: {}})
-        assert time.process_time() - started < 10  # it took 0.1 s; one repeat more, and it is half a minute
+        assert time.process_time() - started < 10  # 0.3 s, and hours without the limit on the key
 
 
 class TestCommitted:
