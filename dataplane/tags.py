@@ -7,6 +7,7 @@ it is used.
 
 from __future__ import annotations
 
+import functools
 import keyword
 import re
 from collections.abc import Mapping
@@ -132,7 +133,14 @@ def is_reserved_key(key: str) -> bool:
 
 def is_bare(tag: Tag) -> bool:
     """Whether *tag* has none of the fields: TransferQueue lists a key before its tag is written."""
+    if isinstance(tag, TagFields):
+        return tag == _without_fields(type(tag))
     return all(value is UNSET for value in msgspec.structs.astuple(tag)) and tag is not NO_MAPPING
+
+
+@functools.lru_cache(maxsize=4)
+def _without_fields(kind: type[TagFields]) -> TagFields:
+    return kind()
 
 
 def to_text(value: object) -> str | None:

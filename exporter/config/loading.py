@@ -50,7 +50,7 @@ def dump_config(config: Config) -> str:
         shown["conventions"] = {name: msgspec.to_builtins(tags) for name, tags in config.conventions.items()}
     if config.partitions:
         shown["partitions"] = {
-            name: {key: value for key, value in msgspec.structs.asdict(partition).items() if value is not None}
+            name: {key: value for key, value in msgspec.structs.asdict(partition).items() if value not in (None, ())}
             for name, partition in config.partitions.items()
         }
     tree = _nest(shown)
@@ -96,4 +96,9 @@ def _build(given: Mapping[str, Given]) -> Config:
     tree = _nest({key: item.value for key, item in given.items()})
     convention = {"convention": tree.get("default_convention", Config().default_convention)}
     tree["partitions"] = {name: convention | settings for name, settings in tree.get("partitions", {}).items()}
+    if tree.get("reader") == "client":
+        for name, settings in tree["partitions"].items():
+            if settings.get("tasks"):
+                key = f"{given['partitions'].origin}.{name}.tasks"
+                raise ConfigError(key, "needs the reader wire", "set reader: wire, or leave tasks out")
     return msgspec.convert(tree, Config)

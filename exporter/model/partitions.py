@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dataplane.partitions import ByName
+from dataplane.partitions import ByName, bounded_label
 from exporter.clock import Clock
 from exporter.config.model import Partition
 from exporter.model.flow import FlowTracker
@@ -105,6 +105,10 @@ class Partitions:
         """Note that the partitions could not even be named: none of those that were named last can be read."""
         for known in self._known.values():
             known.reason = _REASONS.get(failure.error_type, "error")
+
+    def label(self, partition: str) -> str:
+        """Return the label of a partition, also of one that no listing has named."""
+        return self._flow.label(partition) if partition in self._known else bounded_label(partition)
 
     def unread(self) -> tuple[str, ...]:
         """Return the partitions whose last listing failed."""

@@ -15,6 +15,9 @@ from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
 from dataplane.labels import LAG_BOUNDS, MIXED_CONVENTIONS, OTHER_PARTITION
 from dataplane.partitions import ROLES, Role
+from exporter.model.histogram import Histogram
+from exporter.model.storage import StorageState
+from exporter.model.tasks import ControllerState, PartitionSamples, TaskState
 
 __all__ = [
     "ALL_PARTITIONS",
@@ -57,7 +60,7 @@ UnreadableReason = Literal["timeout", "unavailable", "refused", "held", "pending
 Basis = Literal["tag", "first_seen"]
 
 DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = get_args(DiscoveryState)
-SOURCES: Final = ("discovery", "ping", "metadata", "storage")
+SOURCES: Final = ("discovery", "ping", "metadata", "storage", "tq_metrics")
 ON_DEMAND_SOURCES: Final = ("discovery",)
 """The sources that are polled on demand, not at an interval."""
 SOURCE_REASONS: Final[tuple[SourceReason, ...]] = ("ok", "failing", "budget", "stale", "disabled")
@@ -77,26 +80,6 @@ RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200
 
 ALL_PARTITIONS: Final = "all"
 """The label of :attr:`Snapshot.total`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """A cumulative-since-start histogram with explicit buckets.
-
-    Attributes:
-        bounds: Upper bounds of the buckets, ascending; one more bucket counts larger values.
-        counts: Observations per bucket (not cumulated), ``len(bounds) + 1`` of them.
-        sum: Sum of all observations.
-    """
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    sum: float
-
-    @property
-    def count(self) -> int:
-        """Number of observations."""
-        return sum(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,25 +209,6 @@ class PartitionStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class StorageState:
-    """One storage unit. A figure that it does not report is None.
-
-    Attributes:
-        index: Its number, 0..n-1.
-        unit_id: TransferQueue's id of it.
-        capacity: Largest number of samples, None when unlimited or unknown.
-        keys: Number of samples.
-        memory_bytes: Resident memory of its process.
-    """
-
-    index: int
-    unit_id: str
-    capacity: int | None = None
-    keys: int | None = None
-    memory_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class SourceState:
     """The health of one source.
 
@@ -314,7 +278,11 @@ class Snapshot:
         reference: Where that version comes from.
         reference_changed_at: When it last changed, seconds since the epoch.
         version_regressions: How often it has stepped back since the exporter started.
-        storage: The storage units that answered the last poll.
+        storage: Every storage unit that discovery named, as of the last poll; empty while that is not known.
+        samples: The samples of each partition, where TransferQueue's own metrics or configured tasks tell.
+        tasks: The tasks of those partitions, ordered by partition and task.
+        controller: What TransferQueue's own metrics tell of the controller, None while unknown.
+        unlisted_keys: Keys in the storage units that no partition lists, None while unknown.
         sources: State of every source.
         controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
             the first metadata poll.
@@ -342,6 +310,10 @@ class Snapshot:
     reference_changed_at: float | None = None
     version_regressions: int = 0
     storage: tuple[StorageState, ...] = ()
+    unlisted_keys: int | None = None
+    samples: tuple[PartitionSamples, ...] = ()
+    tasks: tuple[TaskState, ...] = ()
+    controller: ControllerState | None = None
     sources: tuple[SourceState, ...] = ()
     controller_busy_ratio: float | None = None
     incidents: tuple[Incident, ...] = ()

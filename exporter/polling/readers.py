@@ -12,6 +12,7 @@ from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.interfaces import MetadataReader
 from exporter.config import Config
 from exporter.config.rules import Rules, tag_rules
+from exporter.polling.tq_endpoint import TqMetricsReader
 
 __all__ = ["Readers", "StorageReader", "connect"]
 
@@ -36,6 +37,7 @@ class Readers:
         ping_reader: Reader for pings.
         metadata_reader: Reader for listings.
         storage: The storage units that can be asked, each with its reader.
+        tq_metrics: Reader of TransferQueue's own metrics, None when they are off.
         sender: The id that every reply must carry. Its id is None for readers that do not check it.
     """
 
@@ -43,6 +45,7 @@ class Readers:
     metadata_reader: MetadataReader
     storage: tuple[tuple[StorageUnitEndpoint, StorageReader], ...] = ()
     sender: KnownSender = field(default_factory=lambda: KnownSender(None))
+    tq_metrics: TqMetricsReader | None = None
 
     def confirm(self) -> None:
         """Accept the present sender id: a look-up found the same controller at the same address again.
@@ -60,6 +63,8 @@ class Readers:
         self.metadata_reader.close()
         for _, reader in self.storage:
             reader.close()
+        if self.tq_metrics is not None:
+            self.tq_metrics.close()
 
 
 def connect(config: Config, endpoint: Endpoint) -> Readers:
@@ -83,7 +88,9 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
             made.callback(reader.close)
             storage.append((unit, reader))
         made.pop_all()  # all readers were made: they stay open
-    return Readers(ping, metadata, tuple(storage), sender)
+    own = endpoint.metrics_endpoint if config.tq_metrics.enabled else None
+    tq_metrics = TqMetricsReader(own, timeout_s=config.tq_metrics.timeout) if own else None
+    return Readers(ping, metadata, tuple(storage), sender, tq_metrics)
 
 
 def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, rules: Rules, timeout_s: float) -> MetadataReader:

@@ -20,6 +20,8 @@ _UNKNOWN: Final = "?"
 _PLAIN_WIDTH: Final = 200
 _STYLES: Final = {"ok": "green", "failing": "red", "stale": "red", "budget": "yellow", "disabled": "dim"}
 
+_UNIT_STATES: Final = {None: "ok", "DataPlaneUnavailable": "gone", "DataPlaneTimeout": "silent"}
+
 
 def print_snapshot(snapshot: Snapshot, console: Console | None = None) -> None:
     """Print *snapshot* on *console*, by default standard output."""
@@ -40,6 +42,8 @@ def render_snapshot(snapshot: Snapshot) -> RenderableType:
         parts.append(_partitions(shown))
         if any(partition.groups for partition in shown):
             parts.append(_lags(shown))
+    if snapshot.samples:
+        parts.append(_tasks(snapshot))
     if snapshot.storage:
         parts.append(_storage(snapshot.storage))
     parts.append(_sources(snapshot.sources))
@@ -85,13 +89,35 @@ def _lags(partitions: Iterable[PartitionState]) -> Table:
     return table
 
 
+def _tasks(snapshot: Snapshot) -> Table:
+    table = _table("Samples and tasks (* judges the partition)", "partition", "samples", "task", "consumed", "produced")
+    for partition in snapshot.samples:
+        name, samples = Text(partition.partition), str(partition.samples)
+        for task in snapshot.tasks:
+            if task.partition == partition.partition:
+                judges = "*" if task.task == partition.task else ""
+                shares = (_share(task.consumed_ratio), _share(task.produced_ratio))
+                table.add_row(name, samples, Text(f"{task.task}{judges}"), *shares)
+                name, samples = Text(), ""
+        if samples:
+            table.add_row(name, samples)
+        if partition.tasks_left_out:
+            table.add_row("", "", f"({partition.tasks_left_out} more)")
+    return table
+
+
+def _share(ratio: float | None) -> str:
+    return _UNKNOWN if ratio is None else f"{ratio:.1%}"
+
+
 def _storage(units: Iterable[StorageState]) -> Table:
-    table = _table("Storage units", "unit", "keys", "capacity", "memory")
+    table = _table("Storage units", "unit", "state", "keys", "capacity", "memory")
     for unit in units:
         table.add_row(
-            f"{unit.index} {unit.unit_id}",
+            Text(f"{unit.index} {unit.unit_id}"),
+            Text(_UNIT_STATES.get(unit.error_type, "failing"), style="green" if unit.up else "red"),
             _number(unit.keys),
-            "-" if unit.capacity is None else str(unit.capacity),
+            _UNKNOWN if not unit.up else "-" if unit.capacity is None else str(unit.capacity),
             _size(unit.memory_bytes),
         )
     return table

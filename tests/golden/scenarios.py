@@ -34,6 +34,7 @@ def _never_found() -> Scenario:
             SourceState("ping", "disabled"),
             SourceState("metadata", "disabled"),
             SourceState("storage", "disabled"),
+            SourceState("tq_metrics", "disabled"),
         ),
     )
     return snapshot, lambda recorder: recorder.poll("discovery", "ok")
@@ -63,8 +64,16 @@ def _lost() -> Scenario:
         capabilities=None,
         partitions=(),
         storage=(),
+        unlisted_keys=None,
+        samples=(),
+        tasks=(),
+        controller=None,
         sources=tuple(
-            replace(source, up=False, reason="stale" if source.source in ("metadata", "storage") else "failing")
+            replace(
+                source,
+                up=False,
+                reason="stale" if source.source in ("metadata", "storage", "tq_metrics") else "failing",
+            )
             for source in running.sources
         ),
     )

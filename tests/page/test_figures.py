@@ -80,12 +80,21 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
         assert row[8:11] == [str(part["newest_version"]), str(part["staleness_max"]), str(part["staleness_mean"])]
         assert row[11] == f"{part['reference_version']} newest seen"
     assert [row[0] for row in cells(page, "sources")] == [one["source"] for one in seen["sources"]]
-    assert [row[1] for row in cells(page, "sources")] == ["ok", "ok", "stretched", "failing"]
+    assert [row[1] for row in cells(page, "sources")] == ["ok", "ok", "stretched", "failing", "ok"]
     assert cells(page, "sources")[2][4] == "12.5 s"
     assert cells(page, "storage") == [
-        ["0", "2,500", "10,000", "25 %", "942 MiB"],
-        ["1", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # a figure that a unit does not report is unknown, not 0
+        ["0", "ok", "2,500", "10,000", "25 %", "942 MiB"],
+        ["1", "ok", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # a figure that a unit does not report is unknown, not 0
+        ["2", "silent", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN],
     ]
+    assert cells(page, "tasks") == [
+        ["stream", "200", "all", UNKNOWN, "75 %", ""],
+        ["stream", "200", "ref", "25 %", "75 %", "the partition"],
+        ["stream", "200", "train", "60 %", "75 %", ""],
+        ["train", "448", UNKNOWN, UNKNOWN, UNKNOWN, ""],
+    ]
+    assert text(page, "#tasks-note").endswith("2 tasks left out")
+    assert text(page, "#storage-note").endswith("12 keys that no partition lists")
     assert cells(page, "errors") == [["ping", "DataPlaneTimeout", "3"]]
     assert cells(page, "failures")[0][1:] == ["storage_metrics", "DataPlaneTimeout", "unit 1 is silent", "1"]
     for link in ("metrics", "api/v1/snapshot", "docs/metrics", "sd", "healthz", "readyz"):

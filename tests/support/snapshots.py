@@ -21,6 +21,8 @@ from exporter.model.snapshot import (
     SourceState,
     StorageState,
 )
+from exporter.model.storage import StorageRequests
+from exporter.model.tasks import REQUEST_BOUNDS, ControllerRequests, ControllerState, PartitionSamples, TaskState
 
 __all__ = ["ODD_NAME", "STARTED", "TAKEN", "empty_snapshot", "flow", "partition", "rich_snapshot"]
 
@@ -115,14 +117,51 @@ def rich_snapshot() -> Snapshot:
             partitions=(partition("train"), partition("val", groups=0), partition(ODD_NAME)),
             flows=(flow("train"), flow("gone")),
             storage=(
-                StorageState(0, "TQ_STORAGE_UNIT_0", capacity=10_000, keys=2_500, memory_bytes=987_654_321),
+                StorageState(
+                    0,
+                    "TQ_STORAGE_UNIT_0",
+                    capacity=10_000,
+                    keys=2_500,
+                    memory_bytes=987_654_321,
+                    requests=(
+                        StorageRequests("PUT_DATA", 120, 120, 1.5),
+                        StorageRequests("GET_DATA", 61, 60, 0.25),
+                        StorageRequests("GET_METRICS", 9),
+                    ),
+                    ssd_bytes=3_221_225_472,
+                    ssd_values=640,
+                    ssd_fallbacks=3,
+                    accept_queue_peak_ratio=0.125,
+                    socket_drops=2,
+                ),
                 StorageState(1, "TQ_STORAGE_UNIT_1", capacity=None, keys=2_400),
+                StorageState(2, "TQ_STORAGE_UNIT_2", error_type="DataPlaneTimeout", detail="storage unit 2: silent"),
+            ),
+            unlisted_keys=12,
+            samples=(
+                PartitionSamples("stream", 200, task="ref", tasks_left_out=2),
+                PartitionSamples("train", 448),
+            ),
+            tasks=(
+                TaskState("stream", "all", None, 0.75),
+                TaskState("stream", "ref", 0.25, 0.75),
+                TaskState("stream", "train", 0.6, 0.75),
+            ),
+            controller=ControllerState(
+                345_678_901,
+                (
+                    ControllerRequests(
+                        "GET_META", 90, 1, Histogram(REQUEST_BOUNDS, (80, 5, 2, 1, 0, 1, 0, 0, 0, 0, 0), 0.375)
+                    ),
+                    ControllerRequests("other", 3),
+                ),
             ),
             sources=(
                 SourceState("discovery", "ok", up=True, last_success=STARTED + 1.5, duration=2.75),
                 SourceState("ping", "ok", up=True, last_success=TAKEN - 1, duration=0.0009, interval=5.0),
                 SourceState("metadata", "budget", up=True, last_success=TAKEN - 2, duration=0.061, interval=12.5),
                 SourceState("storage", "failing", up=False, last_success=TAKEN - 31, duration=3.0, interval=15.0),
+                SourceState("tq_metrics", "ok", up=True, last_success=TAKEN - 5, duration=0.004, interval=15.0),
             ),
             controller_busy_ratio=0.0061,
             incidents=(Incident(TAKEN - 1, "storage", "storage_metrics", "DataPlaneTimeout", "unit 1 is silent"),),

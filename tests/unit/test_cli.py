@@ -18,6 +18,7 @@ from dataplane.discovery.record import Endpoint
 from exporter import cli
 from exporter.config import Config, ConfigError, load_config
 from exporter.model.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState, StorageState, encode_snapshot
+from exporter.model.tasks import PartitionSamples, TaskState
 from exporter.terminal.table import print_snapshot
 
 CONTROLLER = "tcp://127.0.0.1:1"  # nothing listens there
@@ -59,7 +60,12 @@ def snapshot() -> Snapshot:
                 staleness_mean=1.5,
             ),
         ),
-        storage=(StorageState(index=0, unit_id="TQ_STORAGE_UNIT_a", keys=64),),
+        storage=(
+            StorageState(index=0, unit_id="TQ_STORAGE_UNIT_a", keys=64),
+            StorageState(index=1, unit_id="TQ_STORAGE_UNIT_b", error_type="DataPlaneTimeout", detail="silent"),
+        ),
+        samples=(PartitionSamples("stream[bold]", 200, task="ref", tasks_left_out=3), PartitionSamples("val", 0)),
+        tasks=(TaskState("stream[bold]", "ref", 0.25, 0.75), TaskState("stream[bold]", "train", None, 0.75)),
         sources=(SourceState("ping", "ok", up=True, duration=0.002, last_success=1_900_000_000.0),),
     )
 
@@ -293,7 +299,12 @@ def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
     assert "TransferQueue up at tcp://10.0.0.1:5555, SimpleStorage, 17:46:40 UTC" in shown
     assert ["train[bold]", "3", "1", "0", "0", "64", "2.0", "KiB", "5..7", "8", "published"] in lines
     assert ["train[bold]", "0", "2", "0", "0", "0", "0", "0", "0", "1.50", "3"] in lines
-    assert ["0", "TQ_STORAGE_UNIT_a", "64", "-", "?"] in lines
+    assert ["0", "TQ_STORAGE_UNIT_a", "ok", "64", "-", "?"] in lines
+    assert ["stream[bold]", "200", "ref*", "25.0%", "75.0%"] in lines
+    assert ["train", "?", "75.0%"] in lines
+    assert ["(3", "more)"] in lines
+    assert ["val", "0"] in lines
+    assert ["1", "TQ_STORAGE_UNIT_b", "silent", "?", "?", "?"] in lines
     assert ["ping", "ok", "2.0", "ms", "17:46:40", "UTC"] in lines
 
 

@@ -230,6 +230,15 @@ def test_settings_of_a_partition_are_checked(tmp_path: Path, written: str, said:
     assert str(caught.value).partition(":1: ")[2] == said
 
 
+def test_the_tasks_of_a_partition_survive_a_dump(tmp_path: Path) -> None:
+    text = "partitions:\n  a: {tasks: [train, ref, train], task: ref}\n  b: {}\n"
+    config = load(file=write(tmp_path, text))
+    assert config.partitions["a"] == Partition(tasks=("train", "ref"), task="ref")
+    dumped = dump_config(config)
+    assert load(file=write(tmp_path, dumped)) == config
+    assert dumped.count("tasks:") == 1
+
+
 def test_keys_with_dots_are_not_taken_for_paths(tmp_path: Path) -> None:
     text = "partitions:\n  a: {convention: verl}\n  a.convention: {group_size: 2}\n"
     assert set(load(file=write(tmp_path, text)).partitions) == {"a", "a.convention"}

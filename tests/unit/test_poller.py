@@ -203,8 +203,8 @@ def test_a_controller_that_is_found_is_polled_at_once(at: Fixture) -> None:
     assert (snapshot.up, snapshot.ready, snapshot.discovery) == (True, True, "found")
     assert [partition.depth for partition in snapshot.partitions] == [2]
     assert [unit.keys for unit in snapshot.storage] == [7]
-    assert [source.interval for source in snapshot.sources] == [None, 5.0, 10.0, 15.0]
-    assert [source.reason for source in snapshot.sources] == ["ok", "ok", "ok", "ok"]
+    assert [source.interval for source in snapshot.sources] == [None, 5.0, 10.0, 15.0, None]
+    assert [source.reason for source in snapshot.sources] == ["ok", "ok", "ok", "ok", "disabled"]
 
 
 def test_each_source_keeps_its_own_interval(at: Fixture) -> None:
@@ -358,7 +358,7 @@ def test_late_storage_figures_of_the_old_controller_are_not_those_of_the_new_one
     at.find("actor-2")
     at.look()
     at.step()
-    at.poller._process(old, Ok(StoragePoll((StorageState(7, "old"),), ()), 0.1), at.clock.monotonic())
+    at.poller._process(old, Ok(StoragePoll((StorageState(7, "old"),)), 0.1), at.clock.monotonic())
     assert [unit.index for unit in at.poller.snapshot.storage] == [0]
 
 

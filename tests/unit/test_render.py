@@ -25,6 +25,7 @@ from exporter.model.snapshot import (
     SourceState,
     StorageState,
 )
+from exporter.model.storage import STORAGE_OPERATIONS, StorageRequests
 from exporter.telemetry.render import Sheet, render
 from exporter.version import Build
 from tests.support.snapshots import STARTED, TAKEN, empty_snapshot, partition, rich_snapshot
@@ -105,6 +106,25 @@ def test_utilization_is_absent_when_it_cannot_be_told(capacity: int | None, keys
     assert not [name for name, _ in points if name == "dataplane.storage.utilization_ratio"]
 
 
+def test_a_unit_that_does_not_answer_is_0_and_has_no_figures() -> None:
+    gone = StorageState(1, "u", error_type="DataPlaneUnavailable", detail="refused")
+    points = _points(replace(empty_snapshot(), storage=(StorageState(0, "u", keys=3), gone)))
+    found = {(name, dict(attributes)["storage_unit"]): value for (name, attributes), value in points.items()
+             if name.startswith("dataplane.storage.")}  # fmt: skip
+    assert found == {
+        ("dataplane.storage.info", "0"): 1,
+        ("dataplane.storage.up", "0"): 1,
+        ("dataplane.storage.keys", "0"): 3,
+        ("dataplane.storage.info", "1"): 1,
+        ("dataplane.storage.up", "1"): 0,
+    }
+
+
+def test_unlisted_keys_that_are_unknown_are_absent_and_none_is_0() -> None:
+    assert _points(replace(empty_snapshot(), unlisted_keys=0))["dataplane.storage.keys.unlisted", ()] == 0
+    assert ("dataplane.storage.keys.unlisted", ()) not in _points(empty_snapshot())
+
+
 def test_a_controllers_unknown_facts_are_left_out() -> None:
     points = _points(replace(empty_snapshot(), endpoint=Endpoint("tcp://10.0.0.7:1")))
     info = [attributes for name, attributes in points if name == "dataplane.controller.info"]
@@ -116,7 +136,9 @@ def test_counters_and_histograms_count_from_the_start_and_all_points_carry_the_s
         for point in metric.data.data_points:
             assert point.time_unix_nano == int(TAKEN * 1e9)
             if isinstance(metric.data, Sum | Histogram):
-                assert point.start_time_unix_nano == int(STARTED * 1e9)
+                # Counted by a unit or the controller, since it began.
+                foreign = metric.name.startswith(("dataplane.storage.requests.", "dataplane.controller.requests."))
+                assert point.start_time_unix_nano == (0 if foreign else int(STARTED * 1e9))
         if isinstance(metric.data, Sum):
             assert metric.data.is_monotonic
 
@@ -249,6 +271,18 @@ _snapshots = st.builds(
             capacity=st.none() | st.integers(0),
             keys=st.none() | st.integers(0, 2**70),
             memory_bytes=_numbers,
+            error_type=st.none() | _text,
+            requests=st.lists(
+                st.builds(
+                    StorageRequests,
+                    st.sampled_from(STORAGE_OPERATIONS),
+                    st.none() | st.integers(),
+                    st.none() | st.integers(),
+                    _numbers,
+                ),
+                max_size=3,
+            ).map(tuple),
+            accept_queue_peak_ratio=_numbers,
         ),
         max_size=3,
     ).map(tuple),

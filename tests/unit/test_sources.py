@@ -18,7 +18,7 @@ from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.groups import DataPlaneGroupMeta
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION
 from exporter.config import Config
-from exporter.model.results import Absent, Failed, Found, Ok, StorageFailure
+from exporter.model.results import Absent, Failed, Found, Ok
 from exporter.model.snapshot import StorageState
 from exporter.polling.sources.discovery import DiscoverySource, LookUp
 from exporter.polling.sources.metadata import MetadataSource
@@ -173,8 +173,10 @@ def test_storage_units_fail_one_by_one(tracing: Tracing) -> None:
              enumerate((7, None))]  # fmt: skip
     result = StorageSource(units, Config(), tracer=tracing.tracer, clock=StoppedClock()).poll()
     assert isinstance(result, Ok)
-    assert result.value.units == (StorageState(0, "u0", None, 7, 5),)
-    assert result.value.failures == (StorageFailure(1, "DataPlaneUnavailable", "storage unit 1: refused"),)
+    assert result.value.units == (
+        StorageState(0, "u0", None, 7, 5),
+        StorageState(1, "u1", error_type="DataPlaneUnavailable", detail="storage unit 1: refused"),
+    )
 
 
 def test_a_storage_unit_that_hangs_does_not_keep_the_others_waiting(tracing: Tracing) -> None:

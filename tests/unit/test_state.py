@@ -21,7 +21,6 @@ from exporter.model.results import (
     PartitionFailure,
     PartitionListing,
     Result,
-    StorageFailure,
     StoragePoll,
 )
 from exporter.model.snapshot import SourceState, StorageState
@@ -67,7 +66,7 @@ class NowhereDiscovery:
 
 
 class Fixture:
-    def __init__(self, **options: int) -> None:
+    def __init__(self, **options: Any) -> None:
         self.clock = StoppedClock()
         self.recorder = RecordingRecorder()
         self.state = State(
@@ -386,17 +385,58 @@ def test_more_partitions_than_the_limit_are_summed(on: Fixture) -> None:
     assert [(partition.partition, partition.depth) for partition in partitions] == [("other", 4), ("pa", 2), ("pb", 2)]
 
 
-def test_a_storage_unit_that_does_not_answer_is_left_out_at_once(on: Fixture) -> None:
+def test_a_storage_unit_that_does_not_answer_keeps_no_figures_but_says_why(on: Fixture) -> None:
     on.run()
     units = (StorageState(0, "u0", 100, 5, 1000), StorageState(1, "u1", 100, 6, 1000))
-    on.storage(Ok(StoragePoll(units, ()), 0.1))
+    on.storage(Ok(StoragePoll(units), 0.1))
     assert on.state.snapshot().storage == units
-    on.storage(Ok(StoragePoll(units[:1], (StorageFailure(1, "DataPlaneUnavailable", "refused"),)), 0.1))
-    assert on.state.snapshot().storage == units[:1]
+    gone = StorageState(1, "u1", error_type="DataPlaneUnavailable", detail="refused")
+    on.storage(Ok(StoragePoll((units[0], gone)), 0.1))
+    assert on.state.snapshot().storage == (units[0], gone)
     assert on.recorder.errors == {("storage_metrics", "DataPlaneUnavailable"): 1}
     assert on.source("storage").reason == "failing"
     on.clock.advance(31.0)
     assert on.state.snapshot().storage == ()
+
+
+def _hold(on: Fixture, *keys: int | None) -> None:
+    units = [
+        StorageState(index, f"u{index}", keys=count)
+        if count is not None
+        else StorageState(index, f"u{index}", error_type="DataPlaneTimeout")
+        for index, count in enumerate(keys)
+    ]
+    on.storage(Ok(StoragePoll(tuple(units)), 0.1))
+
+
+def test_unlisted_keys_need_all_units(on: Fixture) -> None:
+    on.run()
+    on.state.unlisted.listed(3)
+    _hold(on, 4, 2)
+    on.state.unlisted.listed(3)
+    assert on.state.snapshot().unlisted_keys == 3
+    _hold(on, 4, None)
+    assert on.state.snapshot().unlisted_keys is None
+
+
+@pytest.mark.parametrize("end", ["switch", "begin_generation"])
+def test_unlisted_keys_of_another_controller_are_forgotten(on: Fixture, end: str) -> None:
+    on.run()
+    on.state.unlisted.listed(0)
+    _hold(on, 4)
+    getattr(on.state, end)()
+    on.state.unlisted.listed(0)
+    assert on.state.snapshot().unlisted_keys is None
+
+
+def test_unlisted_keys_are_forgotten_when_they_are_stale(on: Fixture) -> None:
+    on.run()
+    on.state.unlisted.listed(0)
+    _hold(on, 4)
+    on.state.unlisted.listed(0)
+    assert on.state.snapshot().unlisted_keys == 4
+    on.clock.advance(31.0)
+    assert on.state.snapshot().unlisted_keys is None
 
 
 def test_the_budget_is_told_as_the_reason(on: Fixture) -> None:

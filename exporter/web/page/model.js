@@ -158,17 +158,28 @@ export function pulse(histories, scope, column, now) {
   };
 }
 
+// One row per task, and one for a partition without any: [{partition, samples, task, consumed_ratio, produced_ratio, judges}].
+export function taskRows(snapshot) {
+  const none = { task: null, consumed_ratio: null, produced_ratio: null };
+  return snapshot.samples.flatMap(({ partition, samples, task: judge }) => {
+    const tasks = snapshot.tasks.filter((one) => one.partition === partition);
+    return (tasks.length ? tasks : [none]).map((one) => ({ ...one, partition, samples, judges: one.task !== null && one.task === judge }));
+  });
+}
+
 export function storage(snapshot) {
   const expected = snapshot.endpoint?.storage_units?.length ?? 0;
   const polled = source(snapshot, "storage");
   const answers = snapshot.up && polled?.up !== null && polled?.reason !== "disabled";
+  const answered = snapshot.storage.filter((unit) => unit.error_type === null);
   const capacities = snapshot.storage.map((unit) => unit.capacity);
   const keys = snapshot.storage.map((unit) => unit.keys);
   const capacity = capacities.length && !capacities.includes(null) ? sum(capacities) : null;
   const held = keys.length && !keys.includes(null) ? sum(keys) : null;
   return {
     expected,
-    missing: answers ? Math.max(expected - snapshot.storage.length, 0) : 0,
+    missing: answers ? Math.max(expected - answered.length, 0) : 0,
+    silent: answers ? snapshot.storage.filter((unit) => unit.error_type === "DataPlaneTimeout").length : 0,
     fill: snapshot.up && capacity && held !== null ? held / capacity : null,
     capacity,
     keys: held,
@@ -179,12 +190,14 @@ export function storage(snapshot) {
 export function findings(snapshot, arrivals, departures, format) {
   if (!snapshot.up) return [];
   const found = [];
-  const { missing, expected, fill } = storage(snapshot);
+  const { missing, silent, expected, fill } = storage(snapshot);
   const metadata = source(snapshot, "metadata");
   const held = occupancy(snapshot, null);
   if (missing) {
-    const text = `${missing} of ${expected} storage units ${missing === 1 ? "does" : "do"} not answer`;
-    found.push({ where: "queue", tone: "bad", text });
+    // A silent unit may be busy, for example with a checkpoint; one that is gone has lost its rows.
+    const busy = silent === missing;
+    const text = `${missing} of ${expected} storage units ${missing === 1 ? "does" : "do"} not answer${busy ? ": busy or stopped" : ""}`;
+    found.push({ where: "queue", tone: busy ? "warn" : "bad", text });
   }
   if (metadata && (metadata.reason === "failing" || metadata.reason === "stale")) {
     found.push({ where: "queue", tone: "bad", text: `partitions cannot be listed: ${format.visible(metadata.detail || metadata.reason)}` });
