@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from dataplane import conventions
+from dataplane.conventions import AUTO, ConventionTags
 from dataplane.labels import MAX_PARTITIONS
 from dataplane.partitions import Role
 from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress
@@ -41,14 +41,6 @@ MAX_TASKS: Final = 16
 """How many tasks of a partition are kept, and how many the controller may be asked for."""
 
 
-def _convention(value: object) -> str:
-    try:
-        conventions.check(text(value))
-    except ValueError:
-        raise BadValue(f"{show(value)} is not known", f"choose one of {', '.join(conventions.names())}") from None
-    return str(value)
-
-
 def _task_names(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise BadValue(f"{show(value)} is not a list of tasks", "write - NAME lines below it")
@@ -58,7 +50,6 @@ def _task_names(value: object) -> tuple[str, ...]:
     return names
 
 
-ConventionName = Annotated[str, Meta(extra={"form": Form("NAME", _convention)})]
 TaskNames = Annotated[tuple[str, ...], Meta(extra={"form": Form("NAME,NAME", _task_names, list)})]
 Count = Annotated[int, Meta(ge=1)]
 Interval = Annotated[Duration, Meta(ge=0.1, le=86400)]
@@ -144,7 +135,7 @@ class Partition(msgspec.Struct, frozen=True):
         task: The task by which the partition is judged, None for the slowest.
     """
 
-    convention: ConventionName = conventions.AUTO
+    convention: Text = AUTO
     group_size: Count | None = None
     role: Role | None = None
     label: Text | None = None
@@ -205,7 +196,8 @@ class Config(msgspec.Struct, frozen=True):
         metadata: Listing of the partitions.
         storage: Polls of the storage units.
         tq_metrics: Readings of TransferQueue's own metrics.
-        partitions: Settings of single partitions, by name.
+        conventions: Tag conventions of your own, by name.
+        partitions: Settings of partitions, by name or a regular expression of names.
         default_convention: The tag convention of every partition without one of its own.
         max_partitions: Partitions beyond this number are summed as ``other``.
         weight_versions: How many weight versions of a partition are counted one by one, 0..16.
@@ -222,8 +214,9 @@ class Config(msgspec.Struct, frozen=True):
     metadata: Metadata = Metadata()
     storage: Storage = Storage()
     tq_metrics: TqMetrics = TqMetrics()
+    conventions: dict[str, ConventionTags] = {}
     partitions: dict[str, Partition] = {}
-    default_convention: ConventionName = conventions.AUTO
+    default_convention: Text = AUTO
     max_partitions: Annotated[int, Meta(ge=1, le=1000)] = MAX_PARTITIONS
     weight_versions: Annotated[int, Meta(ge=0, le=16)] = 16
     otlp: Otlp = Otlp()

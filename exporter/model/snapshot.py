@@ -13,7 +13,7 @@ import msgspec
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
-from dataplane.labels import LAG_BOUNDS, OTHER_PARTITION
+from dataplane.labels import LAG_BOUNDS, MIXED_CONVENTIONS, OTHER_PARTITION
 from dataplane.partitions import ROLES, Role
 from exporter.model.histogram import Histogram
 from exporter.model.storage import StorageState
@@ -75,8 +75,6 @@ UNREADABLE_REASONS: Final[tuple[UnreadableReason, ...]] = (
     "error",
 )
 LAG_BUCKETS: Final = ("ahead", "0", "1", "2", "3", "4", "5-8", "9+", "unknown")
-MIXED_CONVENTIONS: Final = "mixed"
-"""The convention of partitions that share a label and differ in it."""
 RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
 """Upper bounds of the residence histogram, seconds: from below one poll interval to four hours."""
 

@@ -9,8 +9,9 @@ from typing import Protocol
 from dataplane.adapters.wire import KnownSender, WireMetadataReader
 from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
-from dataplane.interfaces import MetadataReader, TagRules
+from dataplane.interfaces import MetadataReader
 from exporter.config import Config
+from exporter.config.rules import Rules, tag_rules
 from exporter.polling.tq_endpoint import TqMetricsReader
 
 __all__ = ["Readers", "StorageReader", "connect"]
@@ -73,12 +74,13 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
         DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
         ValueError: An address in *endpoint* is invalid. Readers that were made before it are closed.
     """
+    rules = tag_rules(config)
     # An actor that named its address just now is there, under its own first id or a checkpoint's.
     sender = KnownSender(endpoint.controller_id, met=endpoint.actor_id is None)
     with ExitStack() as made:
-        ping = _reader(config, endpoint, sender, config.ping.timeout)
+        ping = _reader(config, endpoint, sender, rules, config.ping.timeout)
         made.callback(ping.close)
-        metadata = _reader(config, endpoint, sender, config.metadata.timeout)
+        metadata = _reader(config, endpoint, sender, rules, config.metadata.timeout)
         made.callback(metadata.close)
         storage: list[tuple[StorageUnitEndpoint, StorageReader]] = []
         for unit in endpoint.storage_units if config.storage.enabled else ():
@@ -91,30 +93,19 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
     return Readers(ping, metadata, tuple(storage), sender, tq_metrics)
 
 
-def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, timeout_s: float) -> MetadataReader:
-    rules = {
-        name: TagRules(
-            partition.convention,
-            partition.group_size,
-            partition.role == "eval" if partition.take_failed is None and partition.role else partition.take_failed,
-            partition.committed_by_default,
-        )
-        for name, partition in config.partitions.items()
-    }
-    default = TagRules(config.default_convention)
+def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, rules: Rules, timeout_s: float) -> MetadataReader:
     if config.reader == "wire":
         return WireMetadataReader(
             endpoint.address,
             timeout_s=timeout_s,
             controller_id=sender,
-            rules=rules,
-            default_rules=default,
+            **rules._asdict(),
             max_reply_bytes=config.metadata.max_reply_bytes,
             max_rows=config.metadata.max_rows,
         )
     from dataplane.adapters.transfer_queue import TransferQueueMetadataReader
 
     reader: MetadataReader = TransferQueueMetadataReader(
-        endpoint.address, endpoint.controller_id, timeout_s=timeout_s, rules=rules, default_rules=default
+        endpoint.address, endpoint.controller_id, timeout_s=timeout_s, **rules._asdict()
     )
     return reader

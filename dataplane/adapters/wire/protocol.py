@@ -154,7 +154,7 @@ class _TagDecoders(NamedTuple):
     loose: msgspec.msgpack.Decoder[Tag]
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=4)
 def _decoders_of(schema: TagSchema) -> _TagDecoders:
     reply: Any = Reply
     rows: Any = _Rows
@@ -257,7 +257,7 @@ def _needs_pickle() -> DataPlaneReadError:
 
 
 def decode_runs(
-    frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS
+    frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS, schema: TagSchema | None = None
 ) -> tuple[Reply[Mapping[str, Tag]], int]:
     """Decode rows like :func:`decode_rows`, but faster when most tags equal the previous one byte for byte.
 
@@ -269,7 +269,7 @@ def decode_runs(
     _check_size(frame, max_rows)
     raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
     rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
-    decoders = _decoders_of(conventions.schema())
+    decoders = _decoders_of(schema or conventions.schema())
     tags = cast("dict[str, Tag]", rows)  # Decoded tags replace the encoded ones.
     tag: Tag = NO_MAPPING
     last: msgspec.Raw | None = None
@@ -283,14 +283,16 @@ def decode_runs(
     return Reply(raw.request_type, raw.sender_id, tags), decoded
 
 
-def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS) -> Reply[Mapping[str, Tag]]:
+def decode_rows(
+    frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS, schema: TagSchema | None = None
+) -> Reply[Mapping[str, Tag]]:
     """Decode the rows of one partition in a ``KV_LIST_RESPONSE``; an unknown partition has none.
 
-    All rows are decoded at once into the fields that grouping reads: type-checked if all tags are well-formed, else
-    unchecked. If a tag is no map with string keys, they are decoded one by one.
+    All rows are decoded at once into the fields of *schema*, by default those that grouping reads: type-checked if all
+    tags are well-formed, else unchecked. If a tag is no map with string keys, they are decoded one by one.
     """
     _check_size(frame, max_rows)
-    decoders = _decoders_of(conventions.schema())
+    decoders = _decoders_of(schema or conventions.schema())
     whole = (decoders.checked_rows, decoders.loose_rows)
     for decoder in whole if frame.nbytes <= MAX_UNCHECKED_BYTES else whole[:1]:
         try:
