@@ -61,6 +61,9 @@ def _lost() -> Scenario:
         up=False,
         capabilities=None,
         partitions=(),
+        statuses=(),
+        total=None,
+        trained=None,
         storage=(),
         sources=tuple(
             replace(source, up=False, reason="stale" if source.source in ("metadata", "storage") else "failing")
