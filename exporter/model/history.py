@@ -184,7 +184,7 @@ class History:
         train = next((flow for flow in snapshot.role_flows if flow.role == "train"), None)
         rows: dict[int, Sequence[float]] = {
             _TOTAL: _row(snapshot.total, snapshot.total_flow, snapshot.taken_at),
-            _TRAINED: _row(snapshot.trained, train, snapshot.taken_at),
+            _TRAINED: _row(_with_reference(snapshot), train, snapshot.taken_at),
         }
         for part in snapshot.partitions:
             slot = self._slots.present.get(part.partition)
@@ -318,6 +318,11 @@ def _row(part: PartitionState | None, flow: PartitionFlow | RoleFlow | None, tim
         ),
         max(time - part.newest_listing, 0.0),
     )
+
+
+def _with_reference(snapshot: Snapshot) -> PartitionState | None:
+    """Return the partitions that train, with the reference in force: that of a partition is as old as its listing."""
+    return snapshot.trained and replace(snapshot.trained, reference_version=snapshot.reference_version)
 
 
 def _counts(flow: PartitionFlow | RoleFlow) -> tuple[float, ...]:
