@@ -183,8 +183,8 @@ PARTITION_INFO = Metric(
     "dataplane.partition.info",
     "gauge",
     "",
-    "Always 1. What the partition is for (role) and the tag convention by which its rows are read. Partitions that "
-    "share a label and differ in the convention show mixed. Absent while the partition cannot be read.",
+    "Always 1. What the partition is for (role) and the tag convention by which its rows are read: unknown until it "
+    "was listed. Partitions that share a label and differ in the convention show mixed.",
     {"partition": None, "role": ROLES, "convention": None},
 )
 PARTITION_READABLE = Metric(

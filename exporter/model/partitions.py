@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dataplane.partitions import ByName, bounded_label
+from dataplane.partitions import ROLES, ByName, Role, bounded_label
 from exporter.clock import Clock
 from exporter.config.model import Partition
 from exporter.model.flow import FlowTracker
@@ -168,10 +168,13 @@ class Partitions:
 
     def statuses(self) -> tuple[PartitionStatus, ...]:
         """Return whether the partitions under each label can be read, ordered by label."""
-        by_label: dict[str, list[_Readability]] = {}
-        for name, known in sorted(self._known.items()):
-            by_label.setdefault(self._flow.label(name), []).append(known)
-        return tuple(_status(label, parts) for label, parts in sorted(by_label.items()))
+        by_label: dict[str, list[str]] = {}
+        for name in sorted(self._known):
+            by_label.setdefault(self._flow.label(name), []).append(name)
+        return tuple(
+            _status(label, [self._known[name] for name in names], min(map(self._flow.role, names), key=ROLES.index))
+            for label, names in sorted(by_label.items())
+        )
 
     def note_unlisted(self, keys: int | None, samples: Mapping[str, int]) -> None:
         """Note which samples are in no listing, since they were put without keys.
@@ -262,8 +265,8 @@ def _reason(failure: PartitionFailure) -> UnreadableReason:
     return "refused" if failure.limit is not None else _REASONS.get(failure.error_type, "error")
 
 
-def _status(label: str, parts: list[_Readability]) -> PartitionStatus:
+def _status(label: str, parts: list[_Readability], role: Role) -> PartitionStatus:
     reason = next((part.reason for part in parts if part.reason is not None), None)
     times = [part.listed_at for part in parts]
     oldest = None if None in times else min(time for time in times if time is not None)
-    return PartitionStatus(label, reason is None, reason, oldest)
+    return PartitionStatus(label, reason is None, reason, oldest, role)

@@ -200,12 +200,14 @@ class PartitionStatus:
         readable: Whether its last listing succeeded.
         reason: Why not, None when it did.
         listed_at: When it was last listed, seconds since the epoch, None when never; of several, the oldest time.
+        role: What it is for; of several ``train`` if one has it. Known even if it was never listed.
     """
 
     partition: str
     readable: bool
     reason: UnreadableReason | None = None
     listed_at: float | None = None
+    role: Role = "train"
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,9 @@ def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
     _data_plane(sheet, snapshot)
     for source in snapshot.sources:
         _source(sheet, source)
+    conventions = {partition.partition: partition.convention for partition in snapshot.partitions}
     for status in snapshot.statuses:
-        _readable(sheet, status)
+        _status(sheet, status, conventions.get(status.partition))
     for partition in snapshot.partitions:
         _occupancy(sheet, partition)
         _staleness(sheet, partition)
@@ -179,17 +180,15 @@ def _source(sheet: Sheet, state: SourceState) -> None:
         sheet.add(catalogue.SOURCE_STATE, state.reason == reason, source=source, reason=reason)
 
 
-def _readable(sheet: Sheet, status: PartitionStatus) -> None:
+def _status(sheet: Sheet, status: PartitionStatus, convention: str | None) -> None:
     partition = status.partition
+    sheet.add(catalogue.PARTITION_INFO, 1, partition=partition, role=status.role, convention=convention or "unknown")
     sheet.add(catalogue.PARTITION_READABLE, status.readable, partition=partition, reason=status.reason or "ok")
     sheet.add(catalogue.PARTITION_LISTED, status.listed_at, partition=partition)
 
 
 def _occupancy(sheet: Sheet, state: PartitionState) -> None:
     partition = state.partition
-    sheet.add(
-        catalogue.PARTITION_INFO, 1, partition=partition, role=state.role, convention=state.convention or "unknown"
-    )
     for group_state, groups in state.groups.items():
         sheet.add(catalogue.PARTITION_GROUPS, groups, partition=partition, state=group_state)
     sheet.add(catalogue.PARTITION_DEPTH, state.groups.get("ready"), partition=partition)

@@ -31,7 +31,7 @@ def assert_nothing_is_of_now(page: Page) -> None:
     assert cells(page, "lags") == cells(page, "versions") == []
     assert page.locator("#partitions[data-old]").count() == 1
     assert text(page, "#partitions-note").startswith("Not current: as listed at ")
-    assert {row[1 + column] for row in cells(page, "partitions") for column in (12, 13)} == {UNKNOWN}
+    assert {row[1 + column] for row in cells(page, "partitions") for column in (15, 16)} == {UNKNOWN}
     for chart in ("in", "queue", "out", "lag"):
         assert "now" in str(page.locator(f"#{chart}-chart svg").get_attribute("aria-label"))
         assert set(page.locator(f"#{chart}-chart .legend b").all_inner_texts()) == {UNKNOWN}

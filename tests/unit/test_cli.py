@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,18 @@ from rich.console import Console
 from dataplane.discovery.record import Endpoint
 from exporter import cli
 from exporter.config import Config, ConfigError, load_config
-from exporter.model.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState, StorageState, encode_snapshot
+from exporter.model.occupancy import nothing
+from exporter.model.snapshot import (
+    ALL_PARTITIONS,
+    LAG_BUCKETS,
+    OldestGroup,
+    PartitionState,
+    PartitionStatus,
+    Snapshot,
+    SourceState,
+    StorageState,
+    encode_snapshot,
+)
 from exporter.model.tasks import PartitionSamples, TaskState
 from exporter.terminal.table import print_snapshot
 
@@ -48,7 +60,7 @@ def snapshot() -> Snapshot:
             PartitionState(
                 partition="train[bold]",
                 listed_at=1_900_000_000.0,
-                groups={"ready": 3, "incomplete": 1, "uncommitted": 0, "failed": 0},
+                groups={"ready": 3, "incomplete": 1, "uncommitted": 0, "failed": 0, "taken": 5},
                 keys=64,
                 size_bytes=2048,
                 newest_version=7,
@@ -297,8 +309,9 @@ def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
     shown = console.export_text()
     lines = [line.split() for line in shown.splitlines()]
     assert "TransferQueue up at tcp://10.0.0.1:5555, SimpleStorage, 17:46:40 UTC" in shown
-    assert ["train[bold]", "3", "1", "0", "0", "64", "2.0", "KiB", "5..7", "8", "published"] in lines
-    assert ["train[bold]", "0", "2", "0", "0", "0", "0", "0", "0", "1.50", "3"] in lines
+    assert ["train[bold]", "train", "3", "1", "0", "0", "5", "64", "2.0", "KiB", "5..7", "8", "published"] in lines
+    assert ["train[bold]", "0", "0", "2", "0", "0", "0", "0", "0", "0", "1.50", "3"] in lines
+    assert "!" not in shown
     assert ["0", "TQ_STORAGE_UNIT_a", "ok", "64", "-", "?"] in lines
     assert ["stream[bold]", "200", "ref*", "25.0%", "75.0%"] in lines
     assert ["train", "?", "75.0%"] in lines
@@ -306,6 +319,37 @@ def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
     assert ["val", "0"] in lines
     assert ["1", "TQ_STORAGE_UNIT_b", "silent", "?", "?", "?"] in lines
     assert ["ping", "ok", "2.0", "ms", "17:46:40", "UTC"] in lines
+
+
+def test_the_table_names_what_is_wrong_or_unknown() -> None:
+    at = 1_900_000_000.0
+    train = replace(
+        snapshot().partitions[0],
+        orphaned=2,
+        groups_per_step=16,
+        oldest=(OldestGroup("incomplete", "tag", at - 60), OldestGroup("ready", "tag", at - 90)),
+    )
+    statuses = (
+        PartitionStatus("a\nb", False, "not_listable"),
+        PartitionStatus("val", False, "timeout", at - 30, "eval"),
+        PartitionStatus("train", True, None, at),
+    )
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_snapshot(replace(snapshot(), partitions=(train,), statuses=statuses, trained=train), console)
+    assert [line for line in console.export_text().splitlines() if line.startswith("!")] == [
+        r"! 'a\nb' (train) cannot be read: not listable: samples were put without keys; never listed",
+        "! 'val' (eval) cannot be read: timed out; last listed 17:46:10 UTC",
+        "! 'train[bold]' has 2 orphaned groups: taken before the trainer's version moved on, and never removed",
+        "! 3 of the 16 groups of a step are ready; the oldest unfinished group is from 17:45:40 UTC",
+    ]
+
+
+@pytest.mark.parametrize(("listed", "said"), [(True, "(none)"), (False, "(not known)")])
+def test_no_partition_is_not_the_same_as_none_known(listed: bool, said: str) -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    total = nothing(ALL_PARTITIONS, 1_900_000_000.0) if listed else None
+    print_snapshot(replace(snapshot(), partitions=(), total=total), console)
+    assert f"\n{said}" in console.export_text()
 
 
 def test_the_table_of_nothing_shows_no_zero() -> None:

@@ -21,6 +21,7 @@ from exporter.model.snapshot import (
     OldestGroup,
     PartitionFlow,
     PartitionState,
+    PartitionStatus,
     Snapshot,
     SourceState,
     StorageState,
@@ -51,7 +52,12 @@ def test_a_full_snapshot_gives_every_metric_that_is_not_an_instrument() -> None:
 
 def test_nothing_known_gives_what_is_always_known() -> None:
     points = _points(empty_snapshot())
-    assert {name for name, _ in points} == {"dataplane.up", "dataplane.discovery.state", "tq_exporter.build.info"}
+    assert {name for name, _ in points} == {
+        "dataplane.up",
+        "dataplane.discovery.state",
+        "dataplane.weight_version.regressions",
+        "tq_exporter.build.info",
+    }
     assert points["dataplane.up", ()] == 0
     assert points["dataplane.discovery.state", (("state", "never_found"),)] == 1
     assert points["dataplane.discovery.state", (("state", "lost"),)] == 0
@@ -82,6 +88,12 @@ def test_values_are_those_of_the_snapshot() -> None:
     assert points["dataplane.capability", (("capability", "supports_persistent_recovery"),)] == 1
     assert points["dataplane.capability", (("capability", "supports_verified_clear"),)] == 0
     assert points["dataplane.partition.groups.lost", (("partition", "gone"),)] == 8
+    assert points["dataplane.partition.groups", (train, ("state", "taken"))] == 11
+    assert points["dataplane.partition.groups.departed", (train, ("state", "taken"))] == 20
+    assert points["dataplane.groups.completed", (("role", "train"),)] == 220
+    assert points["dataplane.groups.departed", (("role", "eval"), ("state", "ready"))] == 0
+    assert points["dataplane.partition.groups_per_step", (train,)] == 16
+    assert points["dataplane.weight_version.reference", ()] == 41
 
 
 def test_an_empty_partition_shows_zeros_and_no_versions() -> None:
@@ -92,9 +104,24 @@ def test_an_empty_partition_shows_zeros_and_no_versions() -> None:
         "dataplane.partition.groups",
         "dataplane.partition.depth",
         "dataplane.partition.keys",
+        "dataplane.partition.groups.orphaned",
+        "dataplane.partition.rows.bare",
         "dataplane.partition.rows.malformed",
     }
     assert points["dataplane.partition.depth", (("partition", "val"),)] == 0
+
+
+def test_a_partition_that_cannot_be_read_has_its_reason_and_role_and_no_groups() -> None:
+    status = PartitionStatus("val", False, "not_listable", None, "eval")
+    points = _points(replace(empty_snapshot(), statuses=(status,)))
+    of_it = {
+        (name, attributes): value for (name, attributes), value in points.items() if "partition" in str(attributes)
+    }
+    info = (("convention", "unknown"), ("partition", "val"), ("role", "eval"))
+    assert of_it == {
+        ("dataplane.partition.readable", (("partition", "val"), ("reason", "not_listable"))): 0,
+        ("dataplane.partition.info", info): 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -226,7 +253,12 @@ _partitions = st.builds(
     newest_version=_numbers,
     oldest_version=_numbers,
     reference_version=_numbers,
-    reference=st.sampled_from([None, "published", "newest_seen"]),
+    reference=st.sampled_from([None, *snapshot.REFERENCES]),
+    role=st.sampled_from(snapshot.ROLES),
+    convention=_text,
+    bare_rows=st.integers(0, 2**70),
+    orphaned=st.integers(0, 2**70),
+    groups_per_step=_numbers,
     oldest=st.lists(
         st.builds(
             OldestGroup,
@@ -249,6 +281,7 @@ _flows = st.builds(
     partition=_text,
     arrived=st.integers(0),
     departed=st.integers(0),
+    departed_by_state=st.dictionaries(st.sampled_from(GROUP_STATES), st.integers(0, 2**70)),
     lost=st.integers(0),
     residence=_histograms(RESIDENCE_BOUNDS),
     departure_lag=_histograms(LAG_BOUNDS),
@@ -262,6 +295,20 @@ _snapshots = st.builds(
     endpoint=st.none() | st.builds(Endpoint, address=_text, run=st.none() | _text),
     capabilities=st.none() | st.builds(DataPlaneCapabilities),
     partitions=st.lists(_partitions, max_size=2).map(tuple),
+    statuses=st.lists(
+        st.builds(
+            PartitionStatus,
+            partition=_text,
+            readable=st.booleans(),
+            reason=st.sampled_from([None, *snapshot.UNREADABLE_REASONS]),
+            listed_at=st.none() | st.floats(),
+            role=st.sampled_from(snapshot.ROLES),
+        ),
+        max_size=2,
+    ).map(tuple),
+    reference_version=_numbers,
+    reference_changed_at=st.none() | st.floats(),
+    version_regressions=st.integers(0, 2**70),
     flows=st.lists(_flows, max_size=2).map(tuple),
     storage=st.lists(
         st.builds(

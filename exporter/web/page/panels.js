@@ -8,7 +8,7 @@ import { Table } from "./table.js";
 
 const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale, not shown", disabled: "off" };
 const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle" };
-const REFERENCES = { published: "published", newest_seen: "newest seen" };
+const REFERENCES = { published: "published", rows: "from rows", newest_seen: "newest seen" };
 const MANY = 8; // above this number of partitions the filter is shown
 
 const cellText = (value) => (cell, item) => text(cell, value(item));
@@ -112,6 +112,8 @@ export class Panels {
       keyOf: (part) => part.partition,
       columns: [
         { label: "Partition", sort: (part) => part.partition, cell: (cell, part) => this.partitionName(cell, part) },
+        { label: "Role · tags", tight: true, cell: cellText((part) => [part.role, part.convention && format.visible(part.convention)].filter(Boolean).join(" · ")) },
+        { label: "Readable", cell: (cell, part) => readable(cell, part.status) },
         { label: "Last minutes", cell: (cell, part) => this.spark(cell, part) },
         ...model.GROUP_STATES.map(state),
         figure("Keys", "keys"),
@@ -123,7 +125,7 @@ export class Panels {
         { label: "Oldest", numeric: true, sort: (part) => oldestAge(part, this.now), cell: cellText((part) => format.span(oldestAge(part, this.now))) },
         rate("In/s", "arrived"),
         rate("Out/s", "departed"),
-        { label: "Listed", numeric: true, cell: cellText((part) => format.ago(this.now - part.listed_at)) },
+        { label: "Listed", numeric: true, cell: cellText((part) => (part.listed_at === null ? "never" : format.ago(this.now - part.listed_at))) },
       ],
     });
   }
@@ -153,7 +155,7 @@ export class Panels {
   }
 
   drawPartitions({ snapshot, live, now }) {
-    const { partitions } = snapshot;
+    const partitions = model.partitionRows(snapshot);
     this.filter.hidden = partitions.length <= MANY;
     const wanted = this.filter.value.toLowerCase();
     const shown = partitions.filter((part) => this.filter.hidden || format.name(part.partition).toLowerCase().includes(wanted));
@@ -161,8 +163,10 @@ export class Panels {
     this.partitions.draw(shown, empty);
     const old = !live.up && partitions.length > 0;
     attribute(byId("partitions"), "data-old", old ? "" : null);
-    const listed = Math.max(...partitions.map((part) => part.listed_at));
-    text(byId("partitions-note"), old ? `Not current: as listed at ${format.at(listed, now)}, ${format.ago(now - listed)}` : partitions.length ? `${partitions.length} listed · click a name to show only that partition above` : "");
+    const listed = Math.max(...partitions.map((part) => part.listed_at ?? -Infinity));
+    const hidden = partitions.length - snapshot.partitions.length;
+    const count = `${snapshot.partitions.length} listed${hidden ? `, ${hidden} not` : ""}`;
+    text(byId("partitions-note"), old ? `Not current: as listed at ${format.at(listed, now)}, ${format.ago(now - listed)}` : partitions.length ? `${count} · click a name to show only that partition above` : "");
   }
 
   drawTasks({ snapshot, live }) {
@@ -229,6 +233,11 @@ function taskColumns() {
     { label: "Produced", numeric: true, sort: (one) => one.produced_ratio, cell: cellText((one) => share(one.produced_ratio)) },
     { label: "Judges", cell: cellText((one) => (one.judges ? "the partition" : "")) },
   ];
+}
+
+function readable(cell, status) {
+  const known = status !== null;
+  badge(cell, known ? (status.readable ? "yes" : model.UNREADABLE[status.reason]) : format.UNKNOWN, known ? (status.readable ? "ok" : "warn") : "idle");
 }
 
 function storageColumns() {
