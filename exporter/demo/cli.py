@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(SCENARIOS),
         default=HEALTHY,
         metavar="NAME",
-        help="incident to play: " + "; ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items()),
+        help="incident to play (default: %(default)s). "
+        + ". ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items()),
     )
     parser.add_argument(
         "--chaos",

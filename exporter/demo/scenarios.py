@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 __all__ = ["HEALTHY", "HEALTHY_VERSIONS", "SCENARIOS", "Scenario"]
 
 HEALTHY_VERSIONS: Final = 3
-"""Weight version from which the trainer stops or its weights no longer arrive: each run begins healthy."""
+"""How many weight versions the trainer makes in good health, from when the exporter first sees the data plane."""
 
 
 class Scenario(NamedTuple):
@@ -15,10 +15,10 @@ class Scenario(NamedTuple):
 
     Attributes:
         about: What happens, in one line for the user.
-        trainer_takes: Whether the trainer still takes groups after :data:`HEALTHY_VERSIONS`.
+        trainer_takes: Whether the trainer goes on taking groups after :data:`HEALTHY_VERSIONS`.
         rollouts_succeed: Whether rollouts finish their groups. False makes all of them fail, from the start.
-        weights_arrive: Whether new weights still reach the rollouts after :data:`HEALTHY_VERSIONS`. When they do not,
-            the trainer takes groups of any lag, as trainers without a staleness window do.
+        weights_arrive: Whether new weights go on reaching the rollouts after :data:`HEALTHY_VERSIONS`. When they do
+            not, the trainer takes groups of any lag, as trainers without a staleness window do.
     """
 
     about: str
@@ -31,15 +31,12 @@ HEALTHY: Final = "healthy"
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     HEALTHY: Scenario("nothing goes wrong"),
-    "stalled-trainer": Scenario(
-        f"from version {HEALTHY_VERSIONS} on the trainer takes nothing, and the queue fills up", trainer_takes=False
-    ),
+    "stalled-trainer": Scenario("the trainer takes nothing any more, and the queue fills up", trainer_takes=False),
     "failing-rollouts": Scenario(
         "every rollout fails and is replaced by a new one, and the trainer gets nothing", rollouts_succeed=False
     ),
     "dead-weight-sync": Scenario(
-        f"from version {HEALTHY_VERSIONS} on no new weights reach the rollouts, and the trainer goes on",
-        weights_arrive=False,
+        "no new weights reach the rollouts any more, and the trainer goes on", weights_arrive=False
     ),
 }
 """Every scenario by its name."""

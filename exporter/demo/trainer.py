@@ -40,11 +40,17 @@ class Trainer(Actor):
         self._rollouts = rollouts
         self._batch_groups = GROUPS_PER_ROLLOUT * options.rollouts
         self._weight_version = 0
+        self._breaks_at: int | None = None
         self._published: MetricsDataPlaneClient | None = None
         self._trained = 0
         self._evicted = 0
         self._loss = 0.0
         self._tracer = trace.get_tracer("exporter.demo")
+
+    def watched(self) -> None:
+        """Start the scenario's incident :data:`HEALTHY_VERSIONS` from now: the exporter sees the data plane."""
+        if self._breaks_at is None:
+            self._breaks_at = self._weight_version + HEALTHY_VERSIONS
 
     def work(self, client: MetricsDataPlaneClient) -> None:
         """See :meth:`Actor.work`."""
@@ -52,14 +58,16 @@ class Trainer(Actor):
             # A data plane that this client has just attached to may know no version, or an older one.
             self._publish(client)
             self._published = client
-        if not self.scenario.trainer_takes and self._weight_version >= HEALTHY_VERSIONS:
+        broken = self._breaks_at is not None and self._weight_version >= self._breaks_at
+        if broken and not self.scenario.trainer_takes:
             self.stopping.wait(_LOOK_AGAIN_S)
             return
+        weights_arrive = self.scenario.weights_arrive or not broken
         partition = self.writer.partition
         choice = choose(
             client.list_metadata(partition),
             weight_version=self._weight_version,
-            max_lag=MAX_LAG if self.scenario.weights_arrive else self._weight_version,
+            max_lag=MAX_LAG if weights_arrive else self._weight_version,
             batch_groups=self._batch_groups,
         )
         if choice.evict:
@@ -74,7 +82,7 @@ class Trainer(Actor):
         self._publish(client)
         for rollout in self._rollouts:
             rollout.start_step.remote(self._weight_version + 1)
-            if self.scenario.weights_arrive or self._weight_version <= HEALTHY_VERSIONS:
+            if weights_arrive:
                 rollout.update_weights.remote(self._weight_version)
 
     def lost(self) -> None:
