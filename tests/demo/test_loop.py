@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dataplane.adapters.noop import NoOpDataPlaneClient
+from dataplane.groups import Listing
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION
 from dataplane.observability import MetricsDataPlaneClient
 from exporter.demo.protocol import Options
@@ -77,8 +78,10 @@ class Job:
         return self.trainer._weight_version
 
     @property
-    def groups(self) -> list[Any]:
-        return self.client.list_metadata(self.rollout.writer.partition)
+    def groups(self) -> Listing:
+        listed = self.client.list_metadata(self.rollout.writer.partition)
+        assert isinstance(listed, Listing)
+        return listed
 
 
 @pytest.fixture(params=WRITERS)
@@ -139,9 +142,9 @@ def test_verl_trains_on_groups_whose_prompts_are_gone(tmp_path: Path) -> None:
     job.generate(12.0)
     states_before = Counter(group.state for group in job.groups)
     rows_before = job.groups.rows
-    during: list[Any] = []
+    during: list[Listing] = []
 
-    def wait(seconds: float) -> bool:
+    def wait(timeout: float | None = None) -> bool:
         during.append(job.groups)
         return True
 
