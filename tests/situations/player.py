@@ -1,8 +1,8 @@
 """Plays what a job's data plane shows, step by step, to a real exporter process, and returns what that exposes.
 
-A ROUTER in a thread stands in for the controller (``FakeRouter``): a real one cannot be made to write what four
-frameworks write over hundreds of steps, within seconds. It lists exactly the rows that a step gives it. A step ends when
-the exporter has listed all of them and published the result, never after a fixed time.
+A ROUTER in a thread stands in for the controller (``FakeRouter``): the frameworks that write these rows cannot run
+here, and a real controller cannot be made to show one state for exactly as long as the exporter needs. A step ends when
+the exporter has listed everything and shows the result, never after a fixed time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ __all__ = ["Job", "Rows", "departed", "groups"]
 Rows = Mapping[str, object]
 """Key to tag."""
 
-_ARGUMENTS: Final = ("--ping-interval", "1s", "--metadata-interval", "200ms")
 # Poll as often as possible, without a budget.
 _ENV: Final = {"TQ_EXPORTER_METADATA_MAX_CONTROLLER_SHARE": "1", "TQ_EXPORTER_STORAGE_INTERVAL": "200ms"}
 _STEP_S: Final = 30.0
@@ -80,12 +79,13 @@ class Job:
     Args:
         config: The exporter's configuration file, as text.
         storage_keys: The keys of each storage unit.
+        interval: How often the exporter lists.
 
     Attributes:
         exporter: The process.
     """
 
-    def __init__(self, config: str = "", *, storage_keys: Sequence[int] = ()) -> None:
+    def __init__(self, config: str = "", *, storage_keys: Sequence[int] = (), interval: str = "200ms") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="tqs")
         self._record = Path(self._folder.name, "endpoint.json")
         file = Path(self._folder.name, "exporter.yaml")
@@ -94,7 +94,9 @@ class Job:
         self._units = [_StorageUnit(index, keys) for index, keys in enumerate(storage_keys)]
         try:
             self.exporter = ExporterProcess(
-                *("--config", str(file), "--discovery-file", str(self._record)), *_ARGUMENTS, env=_ENV
+                *("--config", str(file), "--discovery-file", str(self._record)),
+                *("--ping-interval", "1s", "--metadata-interval", interval),
+                env=_ENV,
             )
         except BaseException:
             self._close()
@@ -198,5 +200,6 @@ def _not_zero(by_state: Mapping[str, float]) -> dict[str, float]:
 
 
 def _is_current(seen: Exposition) -> bool:
-    """Whether what was listed is shown: on a busy machine it may be too old already."""
-    return seen.value("dataplane_source_state", source="metadata", reason="stale") == 0
+    """Whether what was listed is shown. On a busy machine the next listing may be so late that it is stale already."""
+    read = {labels["partition"] for labels, value in seen.samples("dataplane_partition_readable") if value}
+    return read <= seen.by("dataplane_partition_depth", "partition").keys()

@@ -8,7 +8,6 @@ from tests.situations.frameworks import (
     nemo_rl_model_calls,
     nemo_rl_newer,
     recovery,
-    verl,
     verl_prompt,
     verl_trajectories,
 )
