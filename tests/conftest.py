@@ -30,6 +30,7 @@ _FIRST: Final = (
     "tests/adapters/",
     "tests/end_to_end/",
     "tests/harmless/",
+    "tests/situations/",
 )
 """What takes long, the longest first: a long file that begins last keeps one worker busy while the others are done."""
 
