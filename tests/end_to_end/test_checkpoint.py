@@ -54,7 +54,13 @@ def test_a_job_that_resumes_is_found_under_the_checkpoints_id(cluster: TQCluster
         cluster.run("tq.load_checkpoint(path)", path=checkpoint)
         seen = exporter.wait_for(lambda seen: is_resumed(seen, saved), "the checkpoint's groups", 120.0)
         assert seen.value("dataplane_controller_restarts_total") == 1
-        # Whether these groups count as arrived or restored is asserted here:
+        counted = {
+            name: seen.value(f"dataplane_groups_{name}_total", role="train")
+            for name in ("arrived", "completed", "lost", "restored")
+        }
+        # Once by the first job, whose groups were lost with it. What a checkpoint brings is restored, nothing else.
+        assert counted == {"arrived": 2, "completed": 2, "lost": 2, "restored": 2}
+        assert sum(value for _, value in seen.samples("dataplane_groups_departed_total")) == 0
 
     with ExporterProcess(*by_ray, env=cluster.env) as late:
         seen = late.wait_for(lambda seen: is_resumed(seen, saved), "the checkpoint's groups", 120.0)
