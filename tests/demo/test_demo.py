@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dataplane.errors import ERROR_TYPES
+from dataplane.groups import GROUP_STATES
 from tests.support.demo_process import DemoProcess
 from tests.support.otlp_receiver import Received, http_receiver
 from tests.support.waiting import wait_until
@@ -39,7 +40,7 @@ def test_it_shows_the_data_plane_tells_each_rollouts_story_and_ends_by_itself() 
         seen = demo.scrape()
         assert seen.value("dataplane_up") == 1
         states = seen.by("dataplane_partition_groups", "state", partition="train")
-        assert states.keys() == {"ready", "incomplete", "uncommitted", "failed"}
+        assert states.keys() == set(GROUP_STATES)
         assert sum(states.values()) > 0
         assert sum(seen.by("dataplane_partition_staleness_groups", "lag", partition="train").values()) > 0
         assert seen.samples("dataplane_partition_weight_version_groups", partition="train")
