@@ -22,9 +22,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dataplane.groups import DataPlaneGroupMeta
-from exporter.config import Config, Listen
-from exporter.model.flow import FlowTracker
-from exporter.model.occupancy import summarise
+from dataplane.partitions import ByName
+from exporter.clock import SystemClock
+from exporter.config import Config, Listen, Partition
+from exporter.model.partitions import Partitions
+from exporter.model.results import MetadataPoll, PartitionListing
 from exporter.model.snapshot import Snapshot
 from exporter.telemetry import Telemetry
 from exporter.web import WebServer
@@ -108,13 +110,13 @@ def _scrape_in_turns(sides: Sequence[_Served], scrapes: int) -> list[list[float]
 
 def measure_versions(versions: int) -> dict[str, float]:
     """Step through weight versions. At each, the oldest groups leave, new ones arrive; render both outputs."""
-    flow = FlowTracker(max_partitions=100)
+    partitions = _partitions()
     current = [_snapshot({})]
     telemetry = Telemetry(Config(), lambda: current[0], environ={})
     series: set[int] = set()
     warm_mb = 0.0
     for version in range(VERSIONS + 4, VERSIONS + 4 + versions):
-        current[0] = _snapshot(_groups(2_000, newest=version), flow)
+        current[0] = _snapshot(_groups(2_000, newest=version), partitions)
         telemetry.recorder.poll("metadata", "ok")
         body, _ = telemetry.scrape(None)
         lines = body.decode().splitlines()
@@ -168,23 +170,26 @@ def _groups(keys: int, *, newest: int) -> dict[str, list[DataPlaneGroupMeta]]:
     return by_partition
 
 
-def _snapshot(groups: dict[str, list[DataPlaneGroupMeta]], flow: FlowTracker | None = None) -> Snapshot:
-    flow = flow or FlowTracker(max_partitions=100)
-    flow.begin_poll(groups, None, time=1.7e9, now=0.0)
-    states = []
-    for partition, members in groups.items():
-        flow.observe(partition, members, time=1.7e9)
-        states.append(
-            summarise(
-                partition,
-                members,
-                listed_at=1.7e9,
-                reference=flow.reference(partition),
-                first_seen=flow.first_seen(partition),
-                max_versions=VERSIONS,
-            )
-        )
-    return Snapshot(1.7e9, 1.7e9 - 60, "found", True, True, partitions=tuple(states), flows=flow.flows())
+def _partitions() -> Partitions:
+    settings = ByName({f"p{index}": Partition() for index in range(PARTITIONS)})  # each with a label of its own
+    return Partitions(SystemClock(), settings=settings, max_partitions=100, max_versions=VERSIONS)
+
+
+def _snapshot(groups: dict[str, list[DataPlaneGroupMeta]], partitions: Partitions | None = None) -> Snapshot:
+    partitions = partitions or _partitions()
+    listings = tuple(PartitionListing(name, members, 0.0, "recovery", GROUP_KEYS) for name, members in groups.items())
+    partitions.take_in(MetadataPoll(tuple(groups), listings, (), None, 0.0, None), keep_s=60.0)
+    return Snapshot(
+        1.7e9,
+        1.7e9 - 60,
+        "found",
+        True,
+        True,
+        partitions=partitions.states(),
+        statuses=partitions.statuses(),
+        flows=partitions.flows(),
+        role_flows=partitions.role_flows(),
+    )
 
 
 def _percentile(values: list[float], share: float) -> float:

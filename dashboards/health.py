@@ -18,6 +18,7 @@ def build() -> Builder:
         rows=[
             ("Controller", _controller()),
             ("Storage units", _storage()),
+            ("Controller's work (TransferQueue's metrics.enabled)", _work()),
             ("Polls", _polls()),
             ("TransferQueue's own metrics (set metrics.enabled and scrape them)", _own()),
         ],
@@ -88,7 +89,8 @@ def _controller() -> list[Builder]:
         ),
         series(
             "Discovery",
-            "1 for the current state. lost: runbook DataPlaneLost.",
+            "1 for the current state. lost, starting, unreachable: runbooks DataPlaneLost, DataPlaneStarting, "
+            "DataPlaneUnreachable.",
             [Query("max by (state) (dataplane_discovery_state{@})", "{{state}}")],
         ),
     ]
@@ -98,7 +100,7 @@ def _storage() -> list[Builder]:
     return [
         series(
             "Keys and capacity",
-            "By unit. A unit that disappears here does not answer: runbook DataPlaneStorageUnitLost.",
+            "By unit. A unit that disappears here does not answer.",
             [
                 Query("dataplane_storage_keys{@}", "unit {{storage_unit}} keys"),
                 Query("dataplane_storage_capacity{@}", "unit {{storage_unit}} capacity"),
@@ -130,10 +132,136 @@ def _storage() -> list[Builder]:
             unit="bytes",
             width=6,
         ),
+        series(
+            "Storage unit up",
+            "1: the unit answered the last poll. 0: it is gone (runbook DataPlaneStorageUnitLost) or silent, as while "
+            "it writes a checkpoint (runbook DataPlaneStorageUnitSilent).",
+            [Query("dataplane_storage_up{@}", "unit {{storage_unit}} of {{instance}}")],
+            width=6,
+        ),
+        series(
+            "Requests of storage units",
+            "Requests per second, by operation, all units together. completed: measured by TransferQueue, only if "
+            "metrics.enabled. Arrived grows faster than completed: requests hang.",
+            [
+                Query(
+                    "sum by (operation) (rate(dataplane_storage_requests_arrived_total{@}[$__rate_interval]))",
+                    "{{operation}} arrived",
+                ),
+                Query(
+                    "sum by (operation) (rate(dataplane_storage_requests_completed_total{@}[$__rate_interval]))",
+                    "{{operation}} completed",
+                ),
+            ],
+            unit="reqps",
+            width=6,
+        ),
+        series(
+            "Request time of storage units",
+            "Mean time that a unit spends on a request, by operation. No data: no requests, or metrics.enabled is off.",
+            [
+                Query(
+                    "sum by (storage_unit, operation) "
+                    "(rate(dataplane_storage_requests_duration_seconds_total{@}[$__rate_interval]))"
+                    " / sum by (storage_unit, operation) "
+                    "(rate(dataplane_storage_requests_completed_total{@}[$__rate_interval]))",
+                    "unit {{storage_unit}} {{operation}}",
+                )
+            ],
+            unit="s",
+            width=6,
+        ),
+        series(
+            "Unlisted keys",
+            "Keys in all units that no partition lists: samples put without keys, or leaked data. Growing: it is never "
+            "cleared.",
+            [Query("dataplane_storage_keys_unlisted{@}", "{{instance}}")],
+            width=6,
+        ),
+        series(
+            "SSD offload",
+            "Size of the values on SSD. No data: SSD offload is off.",
+            [Query("dataplane_storage_ssd_size_bytes{@}", "unit {{storage_unit}}")],
+            unit="bytes",
+            width=6,
+        ),
+        series(
+            "Values and SSD",
+            "Values on SSD, and values that stay in memory as they cannot be encoded. No data: SSD offload is off.",
+            [
+                Query("dataplane_storage_ssd_values{@}", "unit {{storage_unit}} on SSD"),
+                Query("dataplane_storage_ssd_fallbacks{@}", "unit {{storage_unit}} in memory"),
+            ],
+            width=6,
+        ),
+        series(
+            "Accept queue peak",
+            "Highest occupancy of the accept queue of a unit's socket. Near 100 %: connections get lost. No data: "
+            "TransferQueue's probe is off.",
+            [Query("dataplane_storage_accept_queue_peak_utilization_ratio{@}", "unit {{storage_unit}}")],
+            unit="percentunit",
+            width=6,
+        ),
+        series(
+            "Dropped connections",
+            "Connections that a unit's socket dropped since TransferQueue's probe started. No data: the probe is off.",
+            [Query("dataplane_storage_socket_drops{@}", "unit {{storage_unit}}")],
+            width=6,
+        ),
         value(
             "Storage units up",
-            "Units that answer. Fewer than expected: runbook DataPlaneStorageUnitLost.",
-            [Query("count(dataplane_storage_info{@})", "")],
+            "Units that answer, of all. Fewer: runbooks DataPlaneStorageUnitLost and DataPlaneStorageUnitSilent.",
+            [Query("sum(dataplane_storage_up{@})", "up"), Query("count(dataplane_storage_info{@})", "of")],
+        ),
+    ]
+
+
+def _work() -> list[Builder]:
+    return [
+        series(
+            "Requests to the controller",
+            "Requests per second of all clients, by operation.",
+            [
+                Query(
+                    "sum by (operation) (rate(dataplane_controller_requests_arrived_total{@}[$__rate_interval]))",
+                    "{{operation}}",
+                )
+            ],
+            unit="reqps",
+            width=6,
+        ),
+        series(
+            "Time per request p99",
+            "Time in the controller's handler, by operation. While one request is handled, all others wait.",
+            [
+                Query(
+                    "histogram_quantile(0.99, sum by (le, operation) "
+                    "(rate(dataplane_controller_requests_duration_seconds_bucket{@}[$__rate_interval])))",
+                    "{{operation}}",
+                )
+            ],
+            unit="s",
+            width=6,
+        ),
+        series(
+            "Failed requests",
+            "Requests per second whose handler in the controller failed. No data: none has failed.",
+            [
+                Query(
+                    "sum by (operation) (rate(dataplane_controller_requests_failed_total{@}[$__rate_interval]))",
+                    "{{operation}}",
+                )
+            ],
+            unit="reqps",
+            width=6,
+        ),
+        series(
+            "Memory of the controller",
+            "Resident memory; it holds all metadata. Near the node's limit: the process is soon killed, and the run "
+            "loses its data plane.",
+            [Query("dataplane_controller_memory_bytes{@}", "{{instance}}")],
+            unit="bytes",
+            width=6,
         ),
     ]
 

@@ -30,8 +30,10 @@ def _now() -> list[Builder]:
         ),
         value(
             "Discovery",
-            "never_found: no job yet. found: the controller was found, but it may not answer. lost: the controller is "
-            "gone and was not stopped on purpose. ended: the job is over.",
+            "never_found: no job yet. starting: the controller cannot be used yet; runbook DataPlaneStarting. "
+            "unreachable: its address is known, but it has not answered; runbook DataPlaneUnreachable. found: the "
+            "controller was found, but it may not answer. lost: the controller is gone and was not stopped on purpose. "
+            "ended: the job is over.",
             [Query("dataplane_discovery_state{@} == 1", "{{state}}")],
             named=True,
             width=4,

@@ -14,7 +14,12 @@ def build() -> Builder:
         "TransferQueue / Staleness and flow",
         "Groups by weight version, lag and age; arrivals and departures; the lag of groups when they leave.",
         of="dataplane_up",
-        rows=[("Staleness", _staleness()), ("Flow", _flow()), ("Contents", _contents())],
+        rows=[
+            ("Staleness", _staleness()),
+            ("Flow", _flow()),
+            ("Contents", _contents()),
+            ("Samples and tasks (TransferQueue's metrics.enabled, or partitions.NAME.tasks)", _tasks()),
+        ],
     )
 
 
@@ -167,5 +172,30 @@ def _contents() -> list[Builder]:
             "Rows with a tag that cannot be read. Above zero: runbook DataPlaneRowsMalformed.",
             [Query("sum by (partition) (dataplane_partition_rows_malformed{@p})", "{{partition}}")],
             threshold="malformed_rows",
+        ),
+    ]
+
+
+def _tasks() -> list[Builder]:
+    return [
+        series(
+            "Samples",
+            "Samples in each partition, with keys or without. Growing: the program does not clear what its tasks have "
+            "consumed.",
+            [Query("max by (partition) (dataplane_partition_samples{@p})", "{{partition}}")],
+        ),
+        series(
+            "Consumed by task",
+            "Share of the samples in a partition that each task has consumed. One task stays behind: it is the "
+            "slow one.",
+            [Query("min by (partition, task) (dataplane_partition_task_consumed_ratio{@p})", "{{partition}} {{task}}")],
+            unit="percentunit",
+        ),
+        series(
+            "Produced",
+            "Share of the samples in a partition that have data. Low: producers have announced samples that they have "
+            "not written yet.",
+            [Query('min by (partition) (dataplane_partition_task_produced_ratio{@p, task="all"})', "{{partition}}")],
+            unit="percentunit",
         ),
     ]

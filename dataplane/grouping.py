@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
 from dataplane import conventions
-from dataplane.conventions import Memory
+from dataplane.conventions import Convention, Memory, Registry
 from dataplane.groups import Listing, group_rows, group_tags
 from dataplane.partitions import ByName, role_of
 from dataplane.tags import Tag
@@ -22,14 +22,11 @@ class TagRules:
     """How a partition's tags are read.
 
     Attributes:
-        convention: One of :func:`dataplane.conventions.names`.
+        convention: The name of a convention.
         group_size: Smallest number of keys of a complete group that declares none, None when groups may have any size.
         take_failed: Whether its trainer takes failed groups as well. None: in partitions whose name says evaluation.
         committed_by_default: False makes a row without the convention's mark of a committed row uncommitted from the
             start. True does so once a row has had that mark.
-
-    Raises:
-        ValueError: There is no such convention.
     """
 
     convention: str = conventions.AUTO
@@ -37,11 +34,18 @@ class TagRules:
     take_failed: bool | None = None
     committed_by_default: bool = True
 
-    def __post_init__(self) -> None:
-        conventions.check(self.convention)
-
 
 DEFAULT_TAG_RULES: Final = TagRules()
+
+
+class _How(TypedDict):
+    """The arguments of :func:`group_rows` and :func:`group_tags`."""
+
+    convention: str
+    group_size: int | None
+    take_failed: bool
+    memory: Memory
+    registry: Registry
 
 
 class Grouper:
@@ -50,32 +54,49 @@ class Grouper:
     Args:
         rules: How the tags of a partition are read, by its name or a regular expression of names.
         default: The same for all other partitions.
+        more: Conventions that ``auto`` asks before those that are registered, in this order.
+
+    Raises:
+        ValueError: A rule names a convention that does not exist.
     """
 
-    def __init__(self, rules: Mapping[str, TagRules] | None = None, default: TagRules = DEFAULT_TAG_RULES) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, TagRules] | None = None,
+        default: TagRules = DEFAULT_TAG_RULES,
+        more: Iterable[Convention] = (),
+    ) -> None:
         self._rules = ByName(rules or {})
         self._default = default
+        self._more = tuple(more)
+        for rule in (*(rules or {}).values(), default):
+            self.registry.check(rule.convention)
         self._memories: dict[str, Memory] = {}
+
+    @property
+    def registry(self) -> Registry:
+        """All conventions that may be used."""
+        return conventions.registry(self._more)
 
     def group_rows(self, partition_id: str, rows: Mapping[str, object]) -> Listing:
         """See :func:`dataplane.groups.group_rows`."""
-        convention, group_size, take_failed, memory = self._how(partition_id)
-        return group_rows(
-            partition_id, rows, convention=convention, group_size=group_size, take_failed=take_failed, memory=memory
-        )
+        return group_rows(partition_id, rows, **self._how(partition_id))
 
     def group_tags(self, partition_id: str, tags: Mapping[str, Tag]) -> Listing:
         """See :func:`dataplane.groups.group_tags`."""
-        convention, group_size, take_failed, memory = self._how(partition_id)
-        return group_tags(
-            partition_id, tags, convention=convention, group_size=group_size, take_failed=take_failed, memory=memory
-        )
+        return group_tags(partition_id, tags, **self._how(partition_id))
 
-    def _how(self, partition_id: str) -> tuple[str, int | None, bool, Memory]:
+    def _how(self, partition_id: str) -> _How:
         rules = self._rules.get(partition_id) or self._default
         memory = self._memories.pop(partition_id, None) or Memory(flagged=not rules.committed_by_default)
         self._memories[partition_id] = memory  # the least recently listed one comes first
         if len(self._memories) > _MAX_REMEMBERED:
             self._memories.pop(next(iter(self._memories)), None)
         take_failed = role_of(partition_id) == "eval" if rules.take_failed is None else rules.take_failed
-        return rules.convention, rules.group_size, take_failed, memory
+        return {
+            "convention": rules.convention,
+            "group_size": rules.group_size,
+            "take_failed": take_failed,
+            "memory": memory,
+            "registry": self.registry,
+        }

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET
 
 from dataplane import conventions
-from dataplane.conventions import Convention, Group, KeyRule, Memory
+from dataplane.conventions import Convention, Group, KeyRule, Memory, Registry
 from dataplane.tags import NO_MAPPING, Tag, is_bare, is_reserved_key, to_sorted_dict, to_text
 
 __all__ = [
@@ -148,16 +148,18 @@ def group_rows(
     group_size: int | None = None,
     take_failed: bool = False,
     memory: Memory | None = None,
+    registry: Registry | None = None,
 ) -> Listing:
     """Turn a partition's rows into groups, in the order in which their first rows are listed.
 
     Args:
         partition_id: The partition that the rows come from.
         rows: Key to tag. A tag is a mapping or what :mod:`dataplane.tags` made of one; anything else is malformed.
-        convention: One of :func:`dataplane.conventions.names`; ``auto`` decides from the rows.
+        convention: The name of a convention in *registry*; ``auto`` decides from the rows.
         group_size: Minimum number of keys of a complete group that declares none.
         take_failed: Whether trainers of this partition take failed groups as well.
         memory: What earlier listings of the partition showed; updated. None begins without any.
+        registry: The conventions that there are, by default :func:`dataplane.conventions.registry`.
 
     Returns:
         One entry per group. Rows whose key starts with ``__``, and rows that are no samples, belong to none.
@@ -165,7 +167,8 @@ def group_rows(
     Raises:
         ValueError: There is no such convention.
     """
-    tags = conventions.schema().read_all(rows)
+    registry = registry or conventions.registry()
+    tags = registry.schema.read_all(rows)
     return group_tags(
         partition_id,
         tags,
@@ -174,6 +177,7 @@ def group_rows(
         group_size=group_size,
         take_failed=take_failed,
         memory=memory,
+        registry=registry,
     )
 
 
@@ -186,6 +190,7 @@ def group_tags(
     group_size: int | None = None,
     take_failed: bool = False,
     memory: Memory | None = None,
+    registry: Registry | None = None,
 ) -> Listing:
     """Do the same as :func:`group_rows` for tags that are already read.
 
@@ -197,13 +202,15 @@ def group_tags(
         group_size: Likewise.
         take_failed: Likewise.
         memory: Likewise.
+        registry: Likewise.
     """
     memory = Memory() if memory is None else memory
-    chosen = conventions.get(convention)
-    guess = chosen or conventions.detect(list(islice(tags.values(), _GUESSED_FROM)), memory.convention)
+    registry = registry or conventions.registry()
+    chosen = registry.get(convention)
+    guess = chosen or registry.detect(list(islice(tags.values(), _GUESSED_FROM)), memory.convention)
     parts = _parts(tags, guess)
     if chosen is None:
-        chosen = conventions.detect(parts.tags, memory.convention)
+        chosen = registry.detect(parts.tags, memory.convention)
         if chosen is not guess:
             parts = _parts(tags, chosen)
         if parts.tags:
@@ -325,6 +332,16 @@ def _end_of_group(
     if group_id == key:
         return start + 1, endings
     read_group_id, separator = rule
+    if separator is None:
+        stop = start + 1
+        while (
+            stop < len(keys)
+            and (values[stop] is tag or values[stop] == tag)
+            and not is_reserved_key(keys[stop])
+            and read_group_id(keys[stop], tag) == group_id
+        ):
+            stop += 1
+        return stop, endings
     prefix = group_id + separator
     if len(endings) < 2 and (start + 1 == len(keys) or values[start + 1] != tag):
         return start + 1, [key[len(prefix) :]]

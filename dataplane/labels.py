@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LAG_BOUNDS", "MAX_PARTITIONS", "OTHER_PARTITION"]
+__all__ = ["LAG_BOUNDS", "MAX_PARTITIONS", "MIXED_CONVENTIONS", "OTHER_PARTITION"]
 
 LAG_BOUNDS: Final = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0)
 """Upper bounds of a lag histogram, weight versions; up to 8 they are the edges of the attribute ``lag``."""
@@ -14,3 +14,6 @@ MAX_PARTITIONS: Final = 100
 
 OTHER_PARTITION: Final = "other"
 """The attribute value under which partitions past the limit are summed."""
+
+MIXED_CONVENTIONS: Final = "mixed"
+"""The convention of partitions that share a label and differ in it."""

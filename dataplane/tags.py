@@ -7,6 +7,8 @@ it is used.
 
 from __future__ import annotations
 
+import functools
+import keyword
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, cast
@@ -25,6 +27,7 @@ __all__ = [
     "Tag",
     "TagFields",
     "TagSchema",
+    "field_of",
     "is_bare",
     "is_reserved_key",
     "to_bool",
@@ -86,11 +89,16 @@ class TagSchema:
     """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
-        names = self._names = tuple(sorted(fields))  # so that tags list in sorted order
-        typed = [(name, fields[name] | UnsetType, UNSET) for name in names]
-        untyped = [(name, Any, UNSET) for name in names]
-        self.checked = cast("type[TagFields]", msgspec.defstruct("TagFields", typed, bases=(TagFields,)))
-        self.loose = cast("type[LooseTagFields]", msgspec.defstruct("LooseTagFields", untyped, bases=(LooseTagFields,)))
+        # Sorted, so that tags list in sorted order.
+        names = self._fields = {name: field_of(name) for name in sorted(fields)}
+        typed = [(field, fields[name] | UnsetType, UNSET) for name, field in names.items()]
+        untyped = [(field, Any, UNSET) for field in names.values()]
+        rename = {field: name for name, field in names.items()}
+        self.checked = cast("type[TagFields]", msgspec.defstruct("TagFields", typed, bases=(TagFields,), rename=rename))
+        self.loose = cast(
+            "type[LooseTagFields]",
+            msgspec.defstruct("LooseTagFields", untyped, bases=(LooseTagFields,), rename=rename),
+        )
 
     def read_all(self, rows: Mapping[str, object]) -> Mapping[str, Tag]:
         """Return *rows* with their tags as structs: read all at once if all are well-formed, else one by one."""
@@ -107,7 +115,15 @@ class TagSchema:
             return tag
         if not isinstance(tag, Mapping):
             return NO_MAPPING
-        return self.loose(**{name: value for name, value in tag.items() if name in self._names})
+        names = self._fields
+        return self.loose(**{names[name]: value for name, value in tag.items() if name in names})
+
+
+def field_of(name: str) -> str:
+    """Return the attribute of a :data:`Tag` that holds the tag called *name*: mostly the name itself."""
+    if name.isidentifier() and name.isascii() and not name.startswith("_") and not keyword.iskeyword(name):
+        return name
+    return f"_{name.encode().hex()}"
 
 
 def is_reserved_key(key: str) -> bool:
@@ -117,7 +133,14 @@ def is_reserved_key(key: str) -> bool:
 
 def is_bare(tag: Tag) -> bool:
     """Whether *tag* has none of the fields: TransferQueue lists a key before its tag is written."""
+    if isinstance(tag, TagFields):
+        return tag == _without_fields(type(tag))
     return all(value is UNSET for value in msgspec.structs.astuple(tag)) and tag is not NO_MAPPING
+
+
+@functools.lru_cache(maxsize=4)
+def _without_fields(kind: type[TagFields]) -> TagFields:
+    return kind()
 
 
 def to_text(value: object) -> str | None:
@@ -211,7 +234,7 @@ def to_sorted_dict(tag: object) -> dict[str, Any]:
         present: dict[str, Any] = msgspec.to_builtins(tag)
         return present
     if isinstance(tag, LooseTagFields):
-        values = zip(tag.__struct_fields__, msgspec.structs.astuple(tag), strict=True)
+        values = zip(tag.__struct_encode_fields__, msgspec.structs.astuple(tag), strict=True)
         return {name: value for name, value in values if value is not UNSET and type(value) is not msgspec.msgpack.Ext}
     if isinstance(tag, Mapping):
         return {name: tag[name] for name in sorted(tag, key=str)}

@@ -109,7 +109,12 @@ def _check_config(options: argparse.Namespace) -> int:
     from exporter.web import Guard
 
     Guard(config.web.config_file)
-    _print(dump_config(config))
+    if options.sample is None:
+        _print(dump_config(config))
+    else:
+        from exporter.terminal.sample import read_sample, render_sample
+
+        _print(render_sample(config, read_sample(options.sample)))
     return 0
 
 
@@ -245,6 +250,12 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
     )
     check.add_argument(
         "file", nargs="?", type=Path, metavar="FILE", help="the YAML file; without it, flags and variables alone"
+    )
+    check.add_argument(
+        "--sample",
+        type=Path,
+        metavar="ROWS",
+        help="print how the rows in this JSON file would be grouped instead: {KEY: TAG} or {PARTITION: {KEY: TAG}}",
     )
     _add_settings(check)
     health = add(

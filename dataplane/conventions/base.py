@@ -33,13 +33,14 @@ class KeyRule(NamedTuple):
     """How to find a row's group id in its key when its tag has none.
 
     Attributes:
-        group_id: Returns the group id in a key; the key itself when there is none. The rest of the key after the
-            separator must not depend on the id: after another id it would be the end of that group's key.
-        separator: Stands between the group id and the rest of the key.
+        group_id: Returns the group id in a key; the key itself when there is none.
+        separator: Stands between the group id, with which the key begins, and the rest of the key. The rest must not
+            depend on the id: after another id it would be the end of that group's key. None when the keys are not of
+            that form: each key is then asked, which is slower.
     """
 
     group_id: Callable[[str, Tag], str]
-    separator: str
+    separator: str | None
 
 
 class Memory(msgspec.Struct):

@@ -18,6 +18,7 @@ class Registry:
     """Conventions by rank, the order in which ``auto`` asks them. The last one recognises all partitions.
 
     Attributes:
+        conventions: All of them, in that order.
         schema: The tags that they read. Replaced when a convention is added or removed.
     """
 
@@ -26,7 +27,7 @@ class Registry:
 
     def names(self) -> tuple[str, ...]:
         """Return ``auto`` and the names of all conventions, sorted."""
-        return (AUTO, *sorted(convention.name for convention in self._conventions))
+        return (AUTO, *sorted(convention.name for convention in self.conventions))
 
     def check(self, name: str) -> None:
         """Raise ValueError when *name* is none of :meth:`names`."""
@@ -40,7 +41,7 @@ class Registry:
             ValueError: There is no such convention.
         """
         self.check(name)
-        return next((convention for convention in self._conventions if convention.name == name), None)
+        return next((convention for convention in self.conventions if convention.name == name), None)
 
     def detect(self, tags: Collection[Tag], known: Convention | None = None) -> Convention:
         """Return the first convention that recognises the *tags* of a partition.
@@ -50,9 +51,7 @@ class Registry:
             known: What an earlier listing of the partition was recognised as. It stays, unless a convention that is
                 asked before it recognises the tags.
         """
-        return next(
-            convention for convention in self._conventions if convention is known or convention.recognises(tags)
-        )
+        return next(convention for convention in self.conventions if convention is known or convention.recognises(tags))
 
     def register(self, convention: Convention) -> None:
         """Add a convention, which ``auto`` asks before the others of its rank. Call it before the first listing.
@@ -62,16 +61,16 @@ class Registry:
         """
         if convention.name in self.names():
             raise ValueError(f"there is a convention {convention.name!r} already")
-        self._replace((convention, *self._conventions))
+        self._replace((convention, *self.conventions))
 
     def unregister(self, name: str) -> None:
         """Remove the convention called *name*, if there is one."""
-        self._replace(tuple(convention for convention in self._conventions if convention.name != name))
+        self._replace(tuple(convention for convention in self.conventions if convention.name != name))
 
     def _replace(self, conventions: Iterable[Convention]) -> None:
         ordered = tuple(sorted(conventions, key=lambda convention: convention.rank))
         self.schema = _schema(ordered)
-        self._conventions = ordered
+        self.conventions = ordered
 
 
 def _schema(conventions: Iterable[Convention]) -> TagSchema:

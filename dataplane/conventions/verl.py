@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -26,6 +26,17 @@ def _group_id(key: str, tag: Tag) -> str:
 def _session(key: str) -> str:
     """Return what a trajectory's key has before its last underscore: the group and the session."""
     return key.rpartition("_")[0]
+
+
+def _integers(values: Iterable[object]) -> list[int]:
+    """Return the different integers among *values*, of which most are equal."""
+    listed = list(values)
+    try:
+        distinct: Collection[object] = set(listed)
+    except TypeError:  # A tag may hold anything.
+        distinct = listed
+    numbers = (to_int(value) for value in distinct)
+    return [number for number in numbers if number is not None]
 
 
 class _PromptGroup(Group, gc=False):
@@ -70,20 +81,15 @@ class Verl(Convention):
         """See :class:`Convention`: rows that pad a batch, and markers of sessions (``{uid}_sess{n}``)."""
         if tag.is_padding is True or tag.is_session is True:
             return True
-        head, found, number = key.rpartition("_sess")
-        return bool(found and head and number.isdecimal())
+        if "_sess" not in key:
+            return False
+        uid, _, number = key.rpartition("_sess")
+        return bool(uid) and number.isdecimal()
 
     def stated_version(self, tags: Collection[Tag]) -> int | None:
         """See :class:`Convention`. A prompt is dispatched for the step after the last one that was finished."""
-        newest: int | None = None
-        for tag in tags:
-            for value, ahead in ((tag.global_steps, 1), (tag.max_global_steps, 0)):
-                if value is UNSET or value is None:
-                    continue
-                step = value if type(value) is int else to_int(value)
-                if step is not None and (newest is None or step - ahead > newest):
-                    newest = step - ahead
-        return newest
+        steps = [step - 1 for step in _integers(tag.global_steps for tag in tags)]
+        return max(steps + _integers(tag.max_global_steps for tag in tags), default=None)
 
     def account(self, group: _PromptGroup, tag: Tag, count: int, readable: bool) -> None:
         """See :class:`Convention`."""

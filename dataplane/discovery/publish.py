@@ -154,10 +154,10 @@ class EndpointPublisher:
 
 
 def _look() -> Endpoint | None:
-    """Ask this process's Ray for the controller; None while there is none or it has no configuration yet."""
+    """Ask this process's Ray for the controller; None while there is none. DataPlaneNotReady while it is starting."""
     try:
         controller = find_controller()
     except (DataPlaneUnavailable, ValueError):
         return None
     server, conf = ask_controller(controller, _ANSWER_TIMEOUT_S)
-    return None if conf is None else endpoint_of(controller._actor_id.hex(), server, conf)
+    return endpoint_of(controller._actor_id.hex(), server, conf)

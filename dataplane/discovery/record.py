@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from dataplane.errors import DataPlaneNotReady
+
 __all__ = [
     "Endpoint",
     "StorageUnitEndpoint",
@@ -81,8 +83,16 @@ def endpoint_of(actor_id: str, server: Any, conf: Any) -> Endpoint:
     Args:
         actor_id: Ray's id of the actor.
         server: What its ``get_zmq_server_info`` returned.
-        conf: What its ``get_config`` returned, not None.
+        conf: What its ``get_config`` returned.
+
+    Raises:
+        DataPlaneNotReady: *conf* is None: TransferQueue's ``init`` has not finished.
     """
+    if conf is None:
+        raise DataPlaneNotReady(
+            "TransferQueue's controller is starting: its actor runs and has no configuration yet. init() is still at "
+            "work, or waits, as for storage units that ask for more CPUs than the cluster has free"
+        )
     backend = conf.backend.storage_backend
     settings = conf.backend.get(backend) or {}
     units = settings.get("zmq_info") or {}

@@ -24,6 +24,8 @@ from exporter.model.snapshot import (
     SOURCES,
     UNREADABLE_REASONS,
 )
+from exporter.model.storage import STORAGE_OPERATIONS
+from exporter.model.tasks import CONTROLLER_OPERATIONS, REQUEST_BOUNDS
 
 __all__ = [
     "CAPABILITIES",
@@ -38,7 +40,15 @@ __all__ = [
     "prometheus_name",
 ]
 
-EXPORTER_OPERATIONS: Final = ("discover", "ping", "list_partitions", "list_metadata", "storage_metrics")
+EXPORTER_OPERATIONS: Final = (
+    "discover",
+    "ping",
+    "list_partitions",
+    "list_metadata",
+    "get_consumption",
+    "storage_metrics",
+    "tq_metrics",
+)
 """What the exporter does with the data plane: the closed value set of ``operation`` in ``dataplane.errors``."""
 
 OTHER_OPERATION: Final = "_OTHER"
@@ -76,8 +86,9 @@ DISCOVERY_STATE = Metric(
     "dataplane.discovery.state",
     "gauge",
     "",
-    "1 for the current discovery state, 0 for the others: never_found (no controller seen yet), found, lost (a "
-    "controller was found and is gone), ended (the controller was stopped on purpose).",
+    "1 for the current discovery state, 0 for the others: never_found (no controller seen yet), starting (its actor "
+    "is there and cannot be used yet), unreachable (its address is known, and it has not answered a ping yet), found, "
+    "lost (a controller was found and is gone), ended (the controller was stopped on purpose).",
     {"state": DISCOVERY_STATES},
 )
 PING_DURATION = Metric(
@@ -92,7 +103,8 @@ ERRORS = Metric(
     "dataplane.errors",
     "counter",
     "{error}",
-    "Failed operations of the exporter on the data plane. Nothing is counted before a data plane is first found.",
+    "Failed operations of the exporter on the data plane. Nothing is counted in the discovery states never_found and "
+    "ended. A look-up that finds a starting controller counts as DataPlaneNotReady.",
     {"operation": (*EXPORTER_OPERATIONS, OTHER_OPERATION), ERROR_TYPE: ERROR_TYPE_VALUES},
 )
 CONTROLLER_RESTARTS = Metric(
@@ -105,8 +117,8 @@ CONTROLLER_INFO = Metric(
     "dataplane.controller.info",
     "gauge",
     "",
-    "Always 1. The labels describe the current controller; a label is left out if its value is unknown. Absent if "
-    "there is no controller.",
+    "Always 1. The labels describe the current controller; a label is left out if its value is unknown. controller_id "
+    "is the id that it answers under: its checkpoint's once it has loaded one. Absent if there is no controller.",
     {
         "controller_id": None,
         "address": None,
@@ -171,8 +183,8 @@ PARTITION_INFO = Metric(
     "dataplane.partition.info",
     "gauge",
     "",
-    "Always 1. What the partition is for (role) and the tag convention by which its rows are read. Partitions that "
-    "share a label and differ in the convention show mixed. Absent while the partition cannot be read.",
+    "Always 1. What the partition is for (role) and the tag convention by which its rows are read: unknown until it "
+    "was listed. Partitions that share a label and differ in the convention show mixed.",
     {"partition": None, "role": ROLES, "convention": None},
 )
 PARTITION_READABLE = Metric(
@@ -208,7 +220,9 @@ PARTITION_DEPTH = Metric(
     "dataplane.partition.depth",
     "gauge",
     "{group}",
-    "Groups that a trainer can take: committed, complete and not taken. The same number as depth() returns.",
+    "Groups that a trainer can take: committed, complete and not taken. The same number as depth() returns. Of a "
+    "partition whose samples have no keys: samples with data that the task by which it is judged "
+    "(partitions.NAME.task, else the slowest) has not consumed.",
     {"partition": None},
 )
 PARTITION_ORPHANED = Metric(
@@ -437,13 +451,73 @@ PARTITION_DEPARTURE_LAG = Metric(
     LAG_BOUNDS,
 )
 
+# Samples and tasks. From TransferQueue's own metrics, or from questions about the configured tasks.
+
+PARTITION_SAMPLES = Metric(
+    "dataplane.partition.samples",
+    "gauge",
+    "{sample}",
+    "Samples in the partition, with keys or without. Absent unless TransferQueue's metrics are on or tasks of the "
+    "partition are configured.",
+    {"partition": None},
+)
+PARTITION_TASK_CONSUMED = Metric(
+    "dataplane.partition.task.consumed_ratio",
+    "gauge",
+    "1",
+    "Samples that the task has consumed divided by the samples in the partition. At most 16 tasks per partition. "
+    "Absent if the partition is empty.",
+    {"partition": None, "task": None},
+)
+PARTITION_TASK_PRODUCED = Metric(
+    "dataplane.partition.task.produced_ratio",
+    "gauge",
+    "1",
+    "Samples with data in any field divided by the samples in the partition, as TransferQueue gives it for each task "
+    "and for all. Absent unless TransferQueue's metrics are on.",
+    {"partition": None, "task": None},
+)
+
+# The controller, from TransferQueue's own metrics. Absent unless they are on.
+
+CONTROLLER_MEMORY = Metric(
+    "dataplane.controller.memory",
+    "gauge",
+    "By",
+    "Resident memory of the controller's process, from TransferQueue's metrics. Absent unless they are on.",
+)
+CONTROLLER_REQUESTS_ARRIVED = Metric(
+    "dataplane.controller.requests.arrived",
+    "counter",
+    "{request}",
+    "Requests of all clients that the controller has begun since its process started, by TransferQueue's name of the "
+    "operation. Absent unless TransferQueue's metrics are on.",
+    {"operation": CONTROLLER_OPERATIONS},
+)
+CONTROLLER_REQUESTS_FAILED = Metric(
+    "dataplane.controller.requests.failed",
+    "counter",
+    "{request}",
+    "Requests whose handler in the controller failed. Absent until one of the operation has failed.",
+    {"operation": CONTROLLER_OPERATIONS},
+)
+CONTROLLER_REQUESTS_DURATION = Metric(
+    "dataplane.controller.requests.duration",
+    "histogram",
+    "s",
+    "Time of requests in the controller's handler, waiting and encoding not included. While one is handled, all others "
+    "wait. Absent unless TransferQueue's metrics are on.",
+    {"operation": CONTROLLER_OPERATIONS},
+    REQUEST_BOUNDS,
+)
+
 # Storage units. A figure that a unit does not report is absent.
 
 STORAGE_INFO = Metric(
     "dataplane.storage.info",
     "gauge",
     "",
-    "Always 1. The label unit_id is TransferQueue's id of the storage unit.",
+    "Always 1. The label unit_id is TransferQueue's id of the storage unit. One series per unit that discovery named.",
     {"storage_unit": None, "unit_id": None},
 )
 STORAGE_CAPACITY = Metric(
@@ -472,6 +546,87 @@ STORAGE_UTILIZATION = Metric(
     "gauge",
     "1",
     "Keys in the storage unit divided by its capacity. Absent if the capacity is unlimited or unknown.",
+    {"storage_unit": None},
+)
+STORAGE_UP = Metric(
+    "dataplane.storage.up",
+    "gauge",
+    "",
+    "1 if the storage unit answered the last poll, 0 if not. One series per unit that discovery named. A unit that "
+    "writes a checkpoint or is busy with a long request is silent: it is 0 but not lost. dataplane.errors with the "
+    "operation storage_metrics tells why: DataPlaneUnavailable is gone, DataPlaneTimeout is silent.",
+    {"storage_unit": None},
+)
+STORAGE_KEYS_UNLISTED = Metric(
+    "dataplane.storage.keys.unlisted",
+    "gauge",
+    "{key}",
+    "Keys in all storage units beyond the rows that the partitions list, at least: samples put without keys, or keys "
+    "that nothing refers to. Counts only what is there between two complete listings. Absent while a unit or a "
+    "partition cannot be read.",
+)
+STORAGE_REQUESTS_ARRIVED = Metric(
+    "dataplane.storage.requests.arrived",
+    "counter",
+    "{request}",
+    "Requests that the storage unit has taken up since its process started, by TransferQueue's name of the operation. "
+    "A client's request that timed out and is not here never arrived. GET_METRICS includes "
+    "the exporter's polls.",
+    {"storage_unit": None, "operation": STORAGE_OPERATIONS},
+)
+STORAGE_REQUESTS_COMPLETED = Metric(
+    "dataplane.storage.requests.completed",
+    "counter",
+    "{request}",
+    "Requests that TransferQueue measured in the storage unit: put, get and clear, failed ones included. A growing "
+    "distance to arrived: requests hang, which nothing else shows. A constant one: requests before TransferQueue's "
+    "metrics started, which it does not measure. A unit of TransferQueue 0.1.11 handles one request at a time: while "
+    "that hangs, the unit is silent and dataplane.storage.up is 0. Absent unless TransferQueue's metrics are on.",
+    {"storage_unit": None, "operation": STORAGE_OPERATIONS},
+)
+STORAGE_REQUESTS_DURATION = Metric(
+    "dataplane.storage.requests.duration",
+    "counter",
+    "s",
+    "Time that the storage unit spent on those requests. Its rate divided by that of the completed ones is their mean "
+    "duration. Absent unless TransferQueue's metrics are on.",
+    {"storage_unit": None, "operation": STORAGE_OPERATIONS},
+)
+STORAGE_SSD_SIZE = Metric(
+    "dataplane.storage.ssd.size",
+    "gauge",
+    "By",
+    "Size of the values that the storage unit keeps on SSD. Absent if SSD offload is off.",
+    {"storage_unit": None},
+)
+STORAGE_SSD_VALUES = Metric(
+    "dataplane.storage.ssd.values",
+    "gauge",
+    "{value}",
+    "Values (one field of one sample each) that the storage unit keeps on SSD. Absent if SSD offload is off.",
+    {"storage_unit": None},
+)
+STORAGE_SSD_FALLBACKS = Metric(
+    "dataplane.storage.ssd.fallbacks",
+    "gauge",
+    "{value}",
+    "Values that stayed in memory since the storage unit started, because TransferQueue cannot encode them for the "
+    "SSD. Absent if SSD offload is off.",
+    {"storage_unit": None},
+)
+STORAGE_ACCEPT_QUEUE_PEAK = Metric(
+    "dataplane.storage.accept_queue.peak_utilization_ratio",
+    "gauge",
+    "1",
+    "Highest occupancy of the accept queue of the storage unit's socket since TransferQueue's probe started, as a "
+    "share of its length. Near 1: connections get lost. Absent unless the probe runs (TQ_ACCEPT_PROBE_INTERVAL).",
+    {"storage_unit": None},
+)
+STORAGE_SOCKET_DROPS = Metric(
+    "dataplane.storage.socket_drops",
+    "gauge",
+    "{connection}",
+    "Connections that the storage unit's socket dropped since TransferQueue's probe started. Absent unless it runs.",
     {"storage_unit": None},
 )
 

@@ -16,6 +16,7 @@ from exporter.config.model import (
     Partition,
     Ping,
     Storage,
+    TqMetrics,
     Web,
 )
 from exporter.config.settings import CONFIG_ENV, SETTINGS, Setting
@@ -34,6 +35,7 @@ __all__ = [
     "Ping",
     "Setting",
     "Storage",
+    "TqMetrics",
     "Web",
     "dump_config",
     "load_config",

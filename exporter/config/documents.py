@@ -23,7 +23,7 @@ class Document:
     Attributes:
         file: Where it was read.
         tree: Its content; empty for an empty file.
-        lines: The line of every key of the upper three levels, by its path.
+        lines: The line of every key of the upper four levels, by its path.
     """
 
     file: Path
@@ -60,7 +60,7 @@ def read_document(file: Path, flag: str, *, quote: bool = True) -> Document:
     lines: dict[tuple[str, ...], int] = {}
 
     def visit(node: yaml.Node, above: tuple[str, ...]) -> None:
-        if not isinstance(node, yaml.MappingNode) or len(above) == 3:
+        if not isinstance(node, yaml.MappingNode) or len(above) == 4:
             return
         for name, value in node.value:
             if not isinstance(name, yaml.ScalarNode):

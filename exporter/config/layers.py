@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from dataplane import conventions
 from dataplane.partitions import check_pattern
+from exporter.config.conventions import read_conventions
 from exporter.config.documents import Document, as_mapping, read_document, reject_key
 from exporter.config.model import Config, ConfigError, Partition
 from exporter.config.settings import CONFIG_ENV, ENV_PREFIX, SETTINGS, Setting, is_section
-from exporter.config.values import BadValue, parse
+from exporter.config.values import BadValue, parse, show
 
-__all__ = ["Given", "read_environment", "read_file", "read_flags"]
+__all__ = ["Given", "check_convention", "known_conventions", "read_environment", "read_file", "read_flags"]
 
 # Kubernetes adds these to a pod's environment for a service named tq-exporter. They are ignored.
 _SERVICE_LINK: Final = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
@@ -55,13 +58,32 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Given]:
 
 
 def read_file(file: Path) -> dict[str, Given]:
-    """Return the settings and ``partitions`` in a YAML file; a key without a value counts as unset.
+    """Return the settings in a YAML file, with its ``conventions`` and ``partitions``; a key without a value is unset.
 
     Raises:
         ConfigError: The file cannot be read, is not YAML, or has a key that is unknown or cannot be used.
     """
     document = read_document(file, "--config")
-    return dict(_read_mapping(document, document.tree, Config))
+    given = dict(_read_mapping(document, document.tree, Config))
+    known = known_conventions(given)
+    for name, settings in given["partitions"].value.items() if "partitions" in given else ():
+        if "convention" in settings:
+            check_convention(settings["convention"], known, document.origin("partitions", name, "convention"))
+    return given
+
+
+def known_conventions(given: Mapping[str, Given]) -> tuple[str, ...]:
+    """Return the names of all conventions that a configuration with these settings may use."""
+    own = given["conventions"].value if "conventions" in given else ()
+    return tuple(sorted({*conventions.names(), *own}))
+
+
+def check_convention(name: str, known: Collection[str], origin: str) -> None:
+    """Raise the ConfigError for a convention that is none of the *known* ones."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(origin, f"{show(name)} is not known", f"{guess}choose one of {', '.join(known)}")
 
 
 def _read_names(known: Mapping[str, Setting], given: Mapping[str, object]) -> dict[str, Given]:
@@ -83,7 +105,9 @@ def _read_mapping(
         origin = document.origin(*here)
         if name not in kinds:
             reject_key(origin, name, kinds)
-        if here == ("partitions",):
+        if here == ("conventions",):
+            yield name, Given(read_conventions(document, leaf), origin)
+        elif here == ("partitions",):
             yield name, Given(_read_partitions(document, leaf), origin)
         elif is_section(kinds[name]):
             for key, given in _read_mapping(document, leaf, kinds[name], *here):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from exporter.config.layers import Given, read_environment, read_file, read_flags
+from exporter.config.layers import Given, check_convention, known_conventions, read_environment, read_file, read_flags
 from exporter.config.model import Config, ConfigError, Ping
 from exporter.config.settings import CONFIG_ENV, SETTINGS, WAYS
 from exporter.config.values import show_duration
@@ -34,6 +34,9 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str], file: P
     given: dict[str, Given] = {}
     for layer in (read_file(file) if file is not None else {}, read_environment(environ), read_flags(flags)):
         _merge(given, layer)
+        if "default_convention" in layer:
+            default = layer["default_convention"]
+            check_convention(default.value, known_conventions(given), default.origin)
     _settle_ping(given)
     return _build(given)
 
@@ -43,9 +46,11 @@ def dump_config(config: Config) -> str:
     shown = {setting.key: setting.show(value) for setting in SETTINGS if (value := setting.get(config)) is not None}
     if config.discovery.controller is not None or config.discovery.file is not None:
         del shown["discovery.ray_address"]
+    if config.conventions:
+        shown["conventions"] = {name: msgspec.to_builtins(tags) for name, tags in config.conventions.items()}
     if config.partitions:
         shown["partitions"] = {
-            name: {key: value for key, value in msgspec.structs.asdict(partition).items() if value is not None}
+            name: {key: value for key, value in msgspec.structs.asdict(partition).items() if value not in (None, ())}
             for name, partition in config.partitions.items()
         }
     tree = _nest(shown)
@@ -91,4 +96,9 @@ def _build(given: Mapping[str, Given]) -> Config:
     tree = _nest({key: item.value for key, item in given.items()})
     convention = {"convention": tree.get("default_convention", Config().default_convention)}
     tree["partitions"] = {name: convention | settings for name, settings in tree.get("partitions", {}).items()}
+    if tree.get("reader") == "client":
+        for name, settings in tree["partitions"].items():
+            if settings.get("tasks"):
+                key = f"{given['partitions'].origin}.{name}.tasks"
+                raise ConfigError(key, "needs the reader wire", "set reader: wire, or leave tasks out")
     return msgspec.convert(tree, Config)

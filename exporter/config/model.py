@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from dataplane import conventions
+from dataplane.conventions import AUTO, ConventionTags
 from dataplane.labels import MAX_PARTITIONS
 from dataplane.partitions import Role
 from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress
 from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
 
 __all__ = [
+    "MAX_TASKS",
     "Config",
     "ConfigError",
     "DiscoverySettings",
@@ -27,6 +28,7 @@ __all__ = [
     "Ping",
     "Reader",
     "Storage",
+    "TqMetrics",
     "Web",
 ]
 
@@ -35,16 +37,20 @@ OtlpProtocol = Literal["http/protobuf", "grpc"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-
-def _convention(value: object) -> str:
-    try:
-        conventions.check(text(value))
-    except ValueError:
-        raise BadValue(f"{show(value)} is not known", f"choose one of {', '.join(conventions.names())}") from None
-    return str(value)
+MAX_TASKS: Final = 16
+"""How many tasks of a partition are kept, and how many the controller may be asked for."""
 
 
-ConventionName = Annotated[str, Meta(extra={"form": Form("NAME", _convention)})]
+def _task_names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise BadValue(f"{show(value)} is not a list of tasks", "write - NAME lines below it")
+    names = tuple(dict.fromkeys(text(name) for name in value))
+    if len(names) > MAX_TASKS:
+        raise BadValue(f"names {len(names)} tasks", f"name at most {MAX_TASKS}")
+    return names
+
+
+TaskNames = Annotated[tuple[str, ...], Meta(extra={"form": Form("NAME,NAME", _task_names, list)})]
 Count = Annotated[int, Meta(ge=1)]
 Interval = Annotated[Duration, Meta(ge=0.1, le=86400)]
 Timeout = Annotated[Duration, Meta(ge=0.01, le=3600)]
@@ -105,6 +111,14 @@ class Storage(msgspec.Struct, frozen=True):
     timeout: Timeout = 3.0
 
 
+class TqMetrics(msgspec.Struct, frozen=True):
+    """Readings of TransferQueue's own metrics, where ``metrics.enabled`` of TransferQueue is on."""
+
+    enabled: bool = True
+    interval: Interval = 15.0
+    timeout: Timeout = 3.0
+
+
 class Partition(msgspec.Struct, frozen=True):
     """Settings of one partition, or of all whose names match a regular expression, for what the rows do not declare.
 
@@ -116,15 +130,20 @@ class Partition(msgspec.Struct, frozen=True):
         groups_per_step: How many groups its trainer takes per step, None when unknown.
         take_failed: Whether its trainer takes failed groups as well, None: with the role ``eval``.
         committed_by_default: False when a row without the mark of a committed row is never committed.
+        tasks: Tasks whose consumption the controller is asked for, where TransferQueue's own metrics are off. Asking
+            for a task that does not exist creates it.
+        task: The task by which the partition is judged, None for the slowest.
     """
 
-    convention: ConventionName = conventions.AUTO
+    convention: Text = AUTO
     group_size: Count | None = None
     role: Role | None = None
     label: Text | None = None
     groups_per_step: Count | None = None
     take_failed: bool | None = None
     committed_by_default: bool = True
+    tasks: TaskNames = ()
+    task: Text | None = None
 
 
 class Otlp(msgspec.Struct, frozen=True):
@@ -176,7 +195,9 @@ class Config(msgspec.Struct, frozen=True):
         ping: The liveness check.
         metadata: Listing of the partitions.
         storage: Polls of the storage units.
-        partitions: Settings of single partitions, by name.
+        tq_metrics: Readings of TransferQueue's own metrics.
+        conventions: Tag conventions of your own, by name.
+        partitions: Settings of partitions, by name or a regular expression of names.
         default_convention: The tag convention of every partition without one of its own.
         max_partitions: Partitions beyond this number are summed as ``other``.
         weight_versions: How many weight versions of a partition are counted one by one, 0..16.
@@ -192,8 +213,10 @@ class Config(msgspec.Struct, frozen=True):
     ping: Ping = Ping()
     metadata: Metadata = Metadata()
     storage: Storage = Storage()
+    tq_metrics: TqMetrics = TqMetrics()
+    conventions: dict[str, ConventionTags] = {}
     partitions: dict[str, Partition] = {}
-    default_convention: ConventionName = conventions.AUTO
+    default_convention: Text = AUTO
     max_partitions: Annotated[int, Meta(ge=1, le=1000)] = MAX_PARTITIONS
     weight_versions: Annotated[int, Meta(ge=0, le=16)] = 16
     otlp: Otlp = Otlp()

@@ -13,7 +13,7 @@ import msgspec
 from exporter.config import values
 from exporter.config.model import Config
 
-__all__ = ["CONFIG_ENV", "ENV_PREFIX", "SETTINGS", "WAYS", "Setting", "is_section"]
+__all__ = ["CONFIG_ENV", "ENV_PREFIX", "FILE_ONLY", "SETTINGS", "WAYS", "Setting", "is_section"]
 
 ENV_PREFIX: Final = "TQ_EXPORTER_"
 CONFIG_ENV: Final = f"{ENV_PREFIX}CONFIG"
@@ -39,6 +39,10 @@ _FLAGS: Final = {
 
 WAYS: Final = ("discovery.controller", "discovery.file", "discovery.ray_address")
 """The ways to find the controller. One layer may name one; a higher layer's choice replaces a lower one's."""
+
+
+FILE_ONLY: Final = ("conventions", "partitions")
+"""Sections whose keys are names of your own. Only the file has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,9 @@ def _settings(kind: type[msgspec.Struct], above: str = "") -> Iterator[Setting]:
         key = above + field.name
         if is_section(field.type):
             yield from _settings(field.type, f"{key}.")
-        elif key != "partitions":
+        elif key not in FILE_ONLY:
             yield Setting(key, field.type, *_FLAGS.get(key, ()))
 
 
 SETTINGS: Final = tuple(_settings(Config))
-"""Every setting except ``partitions``, which only the file has."""
+"""Every setting except those in :data:`FILE_ONLY`."""

@@ -18,6 +18,7 @@ from dataplane.observability import MetricsDataPlaneClient
 from exporter.demo.instruments import ProcessTelemetry
 from exporter.demo.protocol import Options
 from exporter.demo.reattaching import ReattachingClient, attach
+from exporter.demo.scenarios import SCENARIOS
 from exporter.demo.writers import WRITERS
 
 __all__ = ["THREADS", "Actor", "TelemetrySetUp", "log_to"]
@@ -44,6 +45,7 @@ class Actor(ABC):
         self.options = options
         self.name = name
         self.writer = WRITERS[options.convention]
+        self.scenario = SCENARIOS[options.scenario]
         self.stopping = threading.Event()
         self.logger = log_to(Path(options.logs) / f"{name}.log", name)
         self.telemetry = telemetry(f"demo-{name.partition('-')[0]}", name, options.otlp)

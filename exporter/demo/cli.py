@@ -16,7 +16,8 @@ from msgspec import Meta
 from exporter.config import Listen
 from exporter.config.addresses import ListenAddress, OtlpUrl
 from exporter.config.values import BadValue, Duration, parse
-from exporter.demo.protocol import CONVENTIONS
+from exporter.demo.scenarios import HEALTHY, SCENARIOS
+from exporter.demo.writers import WRITERS
 
 __all__ = ["add_arguments", "main"]
 
@@ -34,9 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--convention",
-        choices=CONVENTIONS,
-        default=CONVENTIONS[0],
+        choices=tuple(WRITERS),
+        default="recovery",
         help="tag convention of the rollouts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--scenario",
+        choices=tuple(SCENARIOS),
+        default=HEALTHY,
+        metavar="NAME",
+        help="incident to play (default: %(default)s). "
+        + ". ".join(f"{name}: {each.about}" for name, each in SCENARIOS.items()),
     )
     parser.add_argument(
         "--chaos",
@@ -93,6 +102,7 @@ def main(args: argparse.Namespace) -> int:
         duration=args.duration,
         logs=args.logs,
         convention=args.convention,
+        scenario=args.scenario,
         rollouts=args.rollouts,
         seed=args.seed,
         otlp=args.otlp,

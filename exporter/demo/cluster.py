@@ -109,7 +109,8 @@ class Cluster:
                 self._replace_data_plane(dead)
 
     def watched(self) -> None:
-        """Allow the next kill of a part: the exporter sees the data plane. Called from another thread."""
+        """Allow incident and next kill of a part: the exporter sees the data plane. Called from another thread."""
+        self._actors["trainer"].watched.remote()
         if self._chaos is not None:
             self._chaos.calm(time.monotonic())
 

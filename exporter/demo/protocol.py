@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Literal
 
 import msgspec
 
-__all__ = ["CONVENTIONS", "DemoConvention", "Event", "Options", "Order"]
+from exporter.demo.scenarios import HEALTHY
 
-DemoConvention = Literal["recovery", "nemo-rl", "verl"]
-CONVENTIONS: Final[tuple[DemoConvention, ...]] = get_args(DemoConvention)
+__all__ = ["Event", "Options", "Order"]
 
 Order = Literal["watched", "end"]
 """Orders of the supervisor. ``watched``: the exporter sees the data plane (again). ``end``: stop everything."""
@@ -21,7 +20,8 @@ class Options(msgspec.Struct, frozen=True):
     Attributes:
         folder: Short path of the run's own folder: Ray's temporary files.
         logs: Folder of the log files.
-        convention: The tag convention of the rollouts.
+        convention: The tag convention of the rollouts, one of :data:`~exporter.demo.writers.WRITERS`.
+        scenario: The incident, one of :data:`~exporter.demo.scenarios.SCENARIOS`.
         rollouts: Number of rollout actors.
         seed: The same seed gives the same prompts, sizes and think times.
         otlp: Base URL of an OTLP receiver (HTTP), None to push nothing.
@@ -30,7 +30,8 @@ class Options(msgspec.Struct, frozen=True):
 
     folder: str
     logs: str
-    convention: DemoConvention = "recovery"
+    convention: str = "recovery"
+    scenario: str = HEALTHY
     rollouts: int = 2
     seed: int = 0
     otlp: str | None = None

@@ -105,7 +105,10 @@ def line(snapshot: Snapshot | None) -> str:
             "?" if value is None else value for value in (partition.reference_version, partition.staleness_max)
         )
         parts.append(f"{partition.partition}: {groups}; version {version}, lag at most {lag}")
-    parts += [f"arrived {flow.arrived}, departed {flow.departed}, lost {flow.lost}" for flow in snapshot.flows]
+    parts += [
+        f"arrived {flow.arrived}, completed {flow.completed}, departed {flow.departed}, lost {flow.lost}"
+        for flow in snapshot.flows
+    ]
     return " | ".join(parts)
 
 
@@ -120,10 +123,13 @@ def _flow(snapshot: Snapshot) -> Table:
     drawn = Table(title="Since the start", title_justify="left", title_style="bold", header_style="", box=None)
     drawn.pad_edge = False
     drawn.add_column("partition")
-    for name in ("arrived", "departed", "lost"):
+    columns = ("arrived", "completed", *(f"left {state}" for state in GROUP_STATES), "lost", "restored")
+    for name in columns:
         drawn.add_column(name, justify="right")
     for flow in snapshot.flows:
-        drawn.add_row(Text(flow.partition), str(flow.arrived), str(flow.departed), str(flow.lost))
+        left = (flow.departed_by_state[state] for state in GROUP_STATES)
+        counts = (flow.arrived, flow.completed, *left, flow.lost, flow.restored)
+        drawn.add_row(Text(flow.partition), *map(str, counts))
     return drawn
 
 

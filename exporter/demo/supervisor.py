@@ -26,7 +26,8 @@ import msgspec
 
 from exporter.config import Listen
 from exporter.demo import processes
-from exporter.demo.protocol import DemoConvention, Event, Options, Order
+from exporter.demo.protocol import Event, Options, Order
+from exporter.demo.scenarios import HEALTHY, SCENARIOS
 from exporter.demo.screen import Screen
 from exporter.model.snapshot import Snapshot
 
@@ -58,13 +59,14 @@ class DemoRequest:
         listen: Where the exporter serves HTTP.
         duration: Seconds to run once the exporter sees the data plane, None until a signal.
         logs: Folder of the logs, None for one that is removed at the end.
-        convention, rollouts, seed, otlp, chaos: See :class:`~exporter.demo.protocol.Options`.
+        convention, scenario, rollouts, seed, otlp, chaos: See :class:`~exporter.demo.protocol.Options`.
     """
 
     listen: Listen
     duration: float | None
     logs: Path | None
-    convention: DemoConvention
+    convention: str
+    scenario: str
     rollouts: int
     seed: int
     otlp: str | None
@@ -140,6 +142,7 @@ class _Demo:
             folder=str(self._folder),
             logs=str(self._logs),
             convention=request.convention,
+            scenario=request.scenario,
             rollouts=request.rollouts,
             seed=request.seed,
             otlp=request.otlp,
@@ -183,6 +186,8 @@ class _Demo:
             say(f"{name:<10} {url}")
         kept = "kept" if self._request.logs else "removed at the end; --logs keeps them"
         say(f"logs       {self._logs} ({kept})")
+        if self._request.scenario != HEALTHY:
+            say(f"scenario   {self._request.scenario}: {SCENARIOS[self._request.scenario].about}")
         say("Ctrl-C ends the demo." if self._request.duration is None else f"runs for {self._request.duration:g} s")
 
     def _show(self) -> None:

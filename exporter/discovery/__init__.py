@@ -42,6 +42,7 @@ class Discovery(Protocol):
                 controller that has ended from one that never existed.
 
         Raises:
+            DataPlaneNotReady: A controller is there and cannot be used yet: it is starting.
             DataPlaneError: The look-up itself failed, so nothing is known: ``DataPlaneTimeout`` when it took too
                 long, ``DataPlaneUnavailable`` when it was refused, ``DataPlaneReadError`` when its answer
                 cannot be read.

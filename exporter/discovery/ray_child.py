@@ -65,6 +65,7 @@ class RayDiscovery:
             DataPlaneUnavailable: Ray refused us or ended the look-up, or :meth:`close` did.
             DataPlaneBadRequest: Ray and TransferQueue are not installed here, or not in the cluster's version.
             DataPlaneReadError: The look-up's answer cannot be read.
+            DataPlaneNotReady: The controller's actor is there and is starting.
         """
         arguments = [self._address, "--deadline", str(self._timeout_s)]
         if previous is not None and previous.actor_id is not None:

@@ -3,7 +3,8 @@
 A short-lived process of its own, because Ray may block for minutes or end the process that asks it. It asks a
 running Ray for the named controller actor, prints one line of JSON and exits at once: a discovery record
 (:class:`dataplane.discovery.record.Endpoint`), ``{"absent": true, "ended": …, "detail": …}``, or ``{"error_type": …,
-"detail": …}``. It never creates a controller or a cluster.
+"detail": …}``; ``DataPlaneNotReady`` says that the actor is there and starting. It never creates a controller or a
+cluster.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ import msgspec
 
 from dataplane.discovery.actor import ask_controller, find_controller
 from dataplane.discovery.record import Endpoint, encode_endpoint, endpoint_of
-from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
+from dataplane.errors import (
+    DataPlaneError,
+    DataPlaneNotReady,
+    DataPlaneTimeout,
+    DataPlaneUnavailable,
+    error_type,
+)
 from exporter.discovery.ray_driver import NoRayError, connect, discovery_error, import_needed, one_line
 from exporter.model.results import Absent
 
@@ -77,19 +84,22 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
         controller = find_controller()
     except ValueError:
         return _absent(previous)
+    actor_id = controller._actor_id.hex()
+    # An actor without a process would keep the question until the deadline.
+    if _actor(actor_id).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
+        raise discovery_error(
+            DataPlaneNotReady,
+            "TransferQueue's controller is starting: Ray has not started its actor yet, as while no CPU is free",
+        )
     try:
         server, conf = ask_controller(controller, max(0.1, until - time.monotonic() - _RESERVE_S))
     except ray.exceptions.GetTimeoutError as error:
-        if _actor(controller._actor_id.hex()).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
-            return Absent(ended=False, detail="the controller waits for resources")
         raise discovery_error(DataPlaneTimeout, "the controller actor gave no answer in time") from error
     except ray.exceptions.RayActorError:
-        return _absent(controller._actor_id.hex())
+        return _absent(actor_id)
     except ray.exceptions.RayError as error:
         raise discovery_error(DataPlaneUnavailable, f"asking the controller actor failed: {one_line(error)}") from error
-    if conf is None:
-        return Absent(ended=False, detail="the controller is starting: it has no configuration yet")
-    return endpoint_of(controller._actor_id.hex(), server, conf)
+    return endpoint_of(actor_id, server, conf)
 
 
 # What became of a controller.

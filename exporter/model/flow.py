@@ -6,23 +6,15 @@ cannot tell trained from evicted groups: both count as departed.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, GroupState
+from dataplane.groups import DataPlaneGroupMeta, GroupState
 from dataplane.partitions import ROLES, ByName, Role, role_of
 from exporter.config.model import Partition
+from exporter.model.counters import FlowCounters
 from exporter.model.labels import Labels
-from exporter.model.snapshot import (
-    ALL_PARTITIONS,
-    LAG_BOUNDS,
-    RESIDENCE_BOUNDS,
-    Histogram,
-    PartitionFlow,
-    RoleFlow,
-)
+from exporter.model.snapshot import ALL_PARTITIONS, PartitionFlow, RoleFlow
 from exporter.model.versions import VersionReference
 
 __all__ = ["COUNTER_LINGER_S", "FlowTracker"]
@@ -56,60 +48,6 @@ class _Taken:
         self.listings_beyond = 0
 
 
-class _Histogram:
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def record(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    def add(self, other: _Histogram) -> None:
-        self.counts = [one + another for one, another in zip(self.counts, other.counts, strict=True)]
-        self.sum += other.sum
-
-    def freeze(self) -> Histogram:
-        return Histogram(self.bounds, tuple(self.counts), self.sum)
-
-
-class _Counters:
-    """The flow under one label or role."""
-
-    def __init__(self) -> None:
-        self.arrived = self.completed = self.lost = self.restored = 0
-        self.departed: Counter[GroupState] = Counter()
-        self.residence = _Histogram(RESIDENCE_BOUNDS)
-        self.departure_lag = _Histogram(LAG_BOUNDS)
-        self.idle_since: float | None = None
-
-    def add(self, other: _Counters) -> None:
-        self.arrived += other.arrived
-        self.completed += other.completed
-        self.departed.update(other.departed)
-        self.lost += other.lost
-        self.restored += other.restored
-        self.residence.add(other.residence)
-        self.departure_lag.add(other.departure_lag)
-
-    def departed_by_state(self) -> Mapping[GroupState, int]:
-        return {state: self.departed[state] for state in GROUP_STATES}
-
-    def freeze(self, label: str) -> PartitionFlow:
-        return PartitionFlow(
-            partition=label,
-            arrived=self.arrived,
-            completed=self.completed,
-            departed=self.departed.total(),
-            departed_by_state=self.departed_by_state(),
-            lost=self.lost,
-            restored=self.restored,
-            residence=self.residence.freeze(),
-            departure_lag=self.departure_lag.freeze(),
-        )
-
-
 class _Partition:
     """A partition that exists: its groups at the last listing, and who listed them."""
 
@@ -138,9 +76,9 @@ class FlowTracker:
         self._settings = settings
         self._labels = Labels(settings, max_partitions)
         self._partitions: dict[str, _Partition] = {}
-        self._counters: dict[str, _Counters] = {}
-        self._expired = _Counters()  # the sum of the counters that are no longer exposed
-        self._roles = {role: _Counters() for role in ROLES}
+        self._counters: dict[str, FlowCounters] = {}
+        self._expired = FlowCounters()  # the sum of the counters that are no longer exposed
+        self._roles = {role: FlowCounters() for role in ROLES}
         self._epoch = 0.0  # the wall clock's time when the monotonic clock was 0, as of the last poll
         self._sender_id: str | None = None
         # Partitions whose next listing is a baseline: they existed at the first poll. None before that poll.
@@ -211,7 +149,7 @@ class FlowTracker:
                 self._depart(known, known.residents.values(), time, reference)
         for old, new in self._labels.assign(partitions, self._counters).items():
             if old in self._counters:
-                self._counters.setdefault(new, _Counters()).add(self._counters.pop(old))
+                self._counters.setdefault(new, FlowCounters()).add(self._counters.pop(old))
         self._expire(now)
         return loaded
 
@@ -338,30 +276,27 @@ class FlowTracker:
 
     def flows(self) -> tuple[PartitionFlow, ...]:
         """Return the flow of every label, ordered by name."""
-        return tuple(counters.freeze(label) for label, counters in sorted(self._counters.items()))
+        return tuple(counters.of_label(label) for label, counters in sorted(self._counters.items()))
 
     def total(self) -> PartitionFlow:
         """Return the flow of all labels together since the start, including labels that are no longer exposed."""
-        total = _Counters()
+        total = FlowCounters()
         for counters in (self._expired, *self._counters.values()):
             total.add(counters)
-        return total.freeze(ALL_PARTITIONS)
+        return total.of_label(ALL_PARTITIONS)
 
     def by_role(self) -> tuple[RoleFlow, ...]:
         """Return the flow of each role since the exporter started."""
-        return tuple(
-            RoleFlow(role, one.arrived, one.completed, one.departed_by_state(), one.lost, one.restored)
-            for role, one in self._roles.items()
-        )
+        return tuple(counters.of_role(role) for role, counters in self._roles.items())
 
     def _residents(self, partition: str) -> Mapping[str, _Resident]:
         known = self._partitions.get(partition)
         return {} if known is None else known.residents
 
-    def _counters_of(self, known: _Partition) -> tuple[_Counters, _Counters]:
+    def _counters_of(self, known: _Partition) -> tuple[FlowCounters, FlowCounters]:
         """Return the counters that an event in a partition counts in: those of its label and of its role."""
         label = self._labels[known.name]
-        return self._counters.setdefault(label, _Counters()), self._roles[known.role]
+        return self._counters.setdefault(label, FlowCounters()), self._roles[known.role]
 
     def _lose(self, known: _Partition, count: int) -> None:
         for counters in self._counters_of(known):
@@ -376,10 +311,7 @@ class FlowTracker:
             if reference is not None and resident.weight_version is not None:
                 lag = reference.lag(resident.weight_version)
             for counters in self._counters_of(known):
-                counters.departed[resident.state] += 1
-                counters.residence.record(max(time - since, 0.0))
-                if lag is not None and lag >= 0:
-                    counters.departure_lag.record(lag)
+                counters.departed_one(resident.state, max(time - since, 0.0), lag)
 
     def _expire(self, now: float) -> None:
         in_use = {self._labels[name] for name in self._partitions}

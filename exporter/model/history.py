@@ -17,12 +17,21 @@ from typing import Final, Literal
 
 import msgspec
 
+from dataplane.groups import GROUP_STATES, GroupState
 from exporter.clock import Clock
-from exporter.model.snapshot import Incident, PartitionFlow, PartitionState, Snapshot
+from exporter.model.snapshot import (
+    DISCOVERY_STATES,
+    DiscoveryState,
+    Incident,
+    PartitionFlow,
+    PartitionState,
+    RoleFlow,
+    Snapshot,
+)
 
 __all__ = ["COLUMNS", "MAX_BYTES", "MAX_SERIES", "SAMPLES", "WINDOWS", "History", "PlaneState", "plane_state"]
 
-PlaneState = Literal["never_found", "found", "silent", "lost", "ended"]
+PlaneState = DiscoveryState | Literal["silent"]
 """State of the data plane: the discovery state, except that ``silent`` means found but not answering."""
 
 WINDOWS: Final[Mapping[str, float]] = {"recent": 2.0, "hour": 24.0}
@@ -39,16 +48,20 @@ COLUMNS: Final = (
     "incomplete",
     "uncommitted",
     "failed",
+    "taken",
     "arrived",
+    "completed",
     "departed",
+    "given_up",
     "lost",
     "staleness_max",
     "staleness_mean",
     "reference_version",
     "listed",
 )
-"""The columns of a series. ``arrived``, ``departed`` and ``lost`` count since the exporter started, and change only
-with a listing; ``listed`` is how many seconds old the newest listing was at the sample."""
+"""The columns of a series. ``arrived`` to ``lost`` count since the exporter started, and change only with a listing;
+``given_up`` counts the groups that departed without ever being complete: uncommitted, incomplete or failed. ``listed``
+is how many seconds old the newest listing was at the sample."""
 
 MAX_BYTES: Final = 2 * 2**20
 """Upper bound of a history's memory: arrays, names, the log of polls and its last JSON. A test measures it."""
@@ -58,7 +71,10 @@ _SUCCESSES_KEPT = 12
 _CHANGES_KEPT = 20
 _MAX_NAME = 256
 _MAX_TEXT = 500
-_STATES: Final[tuple[PlaneState, ...]] = ("never_found", "found", "silent", "lost", "ended")
+_GIVEN_UP: Final[tuple[GroupState, ...]] = ("uncommitted", "incomplete", "failed")
+_TOTAL: Final = 0
+_TRAINED: Final = MAX_SERIES + 1
+_STATES: Final[tuple[PlaneState, ...]] = (*DISCOVERY_STATES, "silent")
 _UNKNOWN = math.nan
 
 
@@ -136,8 +152,8 @@ class History:
         """Return a window as JSON.
 
         ``at`` are the samples' times in seconds since the epoch, oldest first; every other array has one entry per
-        sample, null where it was unknown. ``total`` is all partitions together, ``partitions`` has a series for at most
-        :data:`MAX_SERIES` of those that exist.
+        sample, null where it was unknown. ``total`` is all partitions together, ``trained`` those that train,
+        ``partitions`` has a series for at most :data:`MAX_SERIES` of those that exist.
 
         Args:
             window: A key of :data:`WINDOWS`.
@@ -160,7 +176,8 @@ class History:
             "at": window.times(order),
             "state": [_STATES[int(window.state[index])] for index in order],
             "ping": _take(window.ping, order),
-            "total": window.series(0, order),
+            "total": window.series(_TOTAL, order),
+            "trained": window.series(_TRAINED, order),
             "partitions": [
                 {"partition": partition, **window.series(slot, order)} for partition, slot in sorted(present.items())
             ],
@@ -170,9 +187,13 @@ class History:
         }
 
     def _rows(self, snapshot: Snapshot) -> dict[int, Sequence[float]]:
-        """Return a row per slot; slot 0 is the total. A partition that is not listed is unknown and has no row."""
+        """Return a row per slot. A partition that is not listed is unknown and has no row."""
         flows = {flow.partition: flow for flow in snapshot.flows}
-        rows: dict[int, Sequence[float]] = {0: _row(snapshot.total, snapshot.total_flow, snapshot.taken_at)}
+        train = next((flow for flow in snapshot.role_flows if flow.role == "train"), None)
+        rows: dict[int, Sequence[float]] = {
+            _TOTAL: _row(snapshot.total, snapshot.total_flow, snapshot.taken_at),
+            _TRAINED: _row(_with_reference(snapshot), train, snapshot.taken_at),
+        }
         for part in snapshot.partitions:
             slot = self._slots.present.get(part.partition)
             if slot is not None:
@@ -221,14 +242,14 @@ class History:
 
 
 class _Window:
-    """One ring buffer of samples: a column per figure, for the total (slot 0) and each partition's slot."""
+    """One ring buffer of samples: a column per figure, for the total, each partition's slot, and those that train."""
 
     def __init__(self, every_s: float) -> None:
         self.every_s = every_s
         self.state = array("b", bytes(SAMPLES))
         self.ping = _blank()
         self._monotonic = _blank()
-        self._columns = [[_blank() for _ in COLUMNS] for _ in range(MAX_SERIES + 1)]
+        self._columns = [[_blank() for _ in COLUMNS] for _ in range(MAX_SERIES + 2)]
         self._added = 0
         self._due = -math.inf
         self._last_time = 0.0
@@ -292,12 +313,12 @@ class _Slots:
         return changed
 
 
-def _row(part: PartitionState | None, flow: PartitionFlow | None, time: float) -> Sequence[float]:
-    counts = (_UNKNOWN,) * 3 if flow is None else (flow.arrived, flow.departed, flow.lost)
+def _row(part: PartitionState | None, flow: PartitionFlow | RoleFlow | None, time: float) -> Sequence[float]:
+    counts = (_UNKNOWN,) * 5 if flow is None else _counts(flow)
     if part is None:
-        return (*(_UNKNOWN,) * 4, *counts, *(_UNKNOWN,) * 4)
+        return (*(_UNKNOWN,) * len(GROUP_STATES), *counts, *(_UNKNOWN,) * 4)
     return (
-        *(part.groups[state] for state in ("ready", "incomplete", "uncommitted", "failed")),
+        *(part.groups[state] for state in GROUP_STATES),
         *counts,
         *(
             _UNKNOWN if value is None else value
@@ -305,6 +326,17 @@ def _row(part: PartitionState | None, flow: PartitionFlow | None, time: float) -
         ),
         max(time - part.newest_listing, 0.0),
     )
+
+
+def _with_reference(snapshot: Snapshot) -> PartitionState | None:
+    """Return the partitions that train, with the reference in force: that of a partition is as old as its listing."""
+    return snapshot.trained and replace(snapshot.trained, reference_version=snapshot.reference_version)
+
+
+def _counts(flow: PartitionFlow | RoleFlow) -> tuple[float, ...]:
+    departed = flow.departed_by_state if isinstance(flow, PartitionFlow) else flow.departed
+    given_up = sum(departed[state] for state in _GIVEN_UP)
+    return flow.arrived, flow.completed, sum(departed.values()), given_up, flow.lost
 
 
 def _blank() -> array[float]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dataplane.partitions import ByName
+from dataplane.partitions import ROLES, ByName, Role, bounded_label
 from exporter.clock import Clock
 from exporter.config.model import Partition
 from exporter.model.flow import FlowTracker
@@ -106,6 +106,10 @@ class Partitions:
         for known in self._known.values():
             known.reason = _REASONS.get(failure.error_type, "error")
 
+    def label(self, partition: str) -> str:
+        """Return the label of a partition, also of one that no listing has named."""
+        return self._flow.label(partition) if partition in self._known else bounded_label(partition)
+
     def unread(self) -> tuple[str, ...]:
         """Return the partitions whose last listing failed."""
         return tuple(
@@ -164,20 +168,26 @@ class Partitions:
 
     def statuses(self) -> tuple[PartitionStatus, ...]:
         """Return whether the partitions under each label can be read, ordered by label."""
-        by_label: dict[str, list[_Readability]] = {}
-        for name, known in sorted(self._known.items()):
-            by_label.setdefault(self._flow.label(name), []).append(known)
-        return tuple(_status(label, parts) for label, parts in sorted(by_label.items()))
+        by_label: dict[str, list[str]] = {}
+        for name in sorted(self._known):
+            by_label.setdefault(self._flow.label(name), []).append(name)
+        return tuple(
+            _status(label, [self._known[name] for name in names], min(map(self._flow.role, names), key=ROLES.index))
+            for label, names in sorted(by_label.items())
+        )
 
-    def note_unlisted(self, keys: int | None) -> None:
-        """Note how many keys the storage units hold beyond what partitions list, None when unknown.
+    def note_unlisted(self, keys: int | None, samples: Mapping[str, int]) -> None:
+        """Note which samples are in no listing, since they were put without keys.
 
-        Samples that were put without keys are in no listing. So while there are such samples, a partition that has
-        never listed a row is not known to be empty.
+        A partition that has never listed a row is not known to be empty while it has samples, or may have some.
+
+        Args:
+            keys: How many keys the storage units hold beyond what partitions list, None when unknown.
+            samples: The number of samples of each partition for which it is known.
         """
-        for known in self._known.values():
+        for name, known in self._known.items():
             if not known.had_rows and known.reason in (None, "not_listable"):
-                known.reason = "not_listable" if keys else None
+                known.reason = "not_listable" if samples.get(name, keys) else None
 
     def total(self, states: Iterable[PartitionState], empty_since: float | None) -> PartitionState | None:
         """Return the sum of all *states*. Without states it is None, or all zero if *empty_since* is known."""
@@ -255,8 +265,8 @@ def _reason(failure: PartitionFailure) -> UnreadableReason:
     return "refused" if failure.limit is not None else _REASONS.get(failure.error_type, "error")
 
 
-def _status(label: str, parts: list[_Readability]) -> PartitionStatus:
+def _status(label: str, parts: list[_Readability], role: Role) -> PartitionStatus:
     reason = next((part.reason for part in parts if part.reason is not None), None)
     times = [part.listed_at for part in parts]
     oldest = None if None in times else min(time for time in times if time is not None)
-    return PartitionStatus(label, reason is None, reason, oldest)
+    return PartitionStatus(label, reason is None, reason, oldest, role)

@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneGroupMeta
-from exporter.model.snapshot import StorageState
+from exporter.model.storage import StorageState
+from exporter.model.tasks import TaskState
 
 __all__ = [
     "Absent",
@@ -19,8 +20,8 @@ __all__ = [
     "PartitionFailure",
     "PartitionListing",
     "Result",
-    "StorageFailure",
     "StoragePoll",
+    "TaskAnswer",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -114,6 +115,25 @@ class PartitionFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskAnswer:
+    """What the controller answered about the configured tasks of a partition.
+
+    Attributes:
+        partition: Its name.
+        samples: Its number of samples.
+        tasks: The tasks.
+        controller_s: At most this many seconds of the controller's time were spent.
+        failure: Why a question failed, None when all were answered.
+    """
+
+    partition: str
+    samples: int
+    tasks: tuple[TaskState, ...]
+    controller_s: float
+    failure: Failed | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MetadataPoll:
     """One round over the partitions.
 
@@ -127,6 +147,7 @@ class MetadataPoll:
         names_sender_id: The id of the controller that named the partitions.
         groups_per_step: How many groups the trainer says that it takes per step, None when it does not say.
         held: Partitions that were not asked, since their listing costs the controller too much.
+        answers: What was asked about tasks.
     """
 
     partitions: tuple[str, ...]
@@ -138,20 +159,11 @@ class MetadataPoll:
     names_sender_id: str | None = None
     groups_per_step: int | None = None
     held: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StorageFailure:
-    """A storage unit that did not answer."""
-
-    index: int
-    error_type: str
-    detail: str
+    answers: tuple[TaskAnswer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class StoragePoll:
-    """One round over the storage units: those that answered and those that did not."""
+    """One round over the storage units: all of them, those that did not answer included."""
 
     units: tuple[StorageState, ...]
-    failures: tuple[StorageFailure, ...]

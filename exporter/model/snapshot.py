@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
-from dataplane.labels import LAG_BOUNDS, OTHER_PARTITION
+from dataplane.labels import LAG_BOUNDS, MIXED_CONVENTIONS, OTHER_PARTITION
 from dataplane.partitions import ROLES, Role
+from exporter.model.histogram import Histogram
+from exporter.model.storage import StorageState
+from exporter.model.tasks import ControllerState, PartitionSamples, TaskState
 
 __all__ = [
     "ALL_PARTITIONS",
@@ -50,14 +53,14 @@ __all__ = [
     "encode_snapshot",
 ]
 
-DiscoveryState = Literal["never_found", "found", "lost", "ended"]
+DiscoveryState = Literal["never_found", "starting", "unreachable", "found", "lost", "ended"]
 SourceReason = Literal["ok", "failing", "budget", "stale", "disabled"]
 Reference = Literal["published", "rows", "newest_seen"]
 UnreadableReason = Literal["timeout", "unavailable", "refused", "held", "pending", "not_listable", "error"]
 Basis = Literal["tag", "first_seen"]
 
-DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = ("never_found", "found", "lost", "ended")
-SOURCES: Final = ("discovery", "ping", "metadata", "storage")
+DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = get_args(DiscoveryState)
+SOURCES: Final = ("discovery", "ping", "metadata", "storage", "tq_metrics")
 ON_DEMAND_SOURCES: Final = ("discovery",)
 """The sources that are polled on demand, not at an interval."""
 SOURCE_REASONS: Final[tuple[SourceReason, ...]] = ("ok", "failing", "budget", "stale", "disabled")
@@ -72,33 +75,11 @@ UNREADABLE_REASONS: Final[tuple[UnreadableReason, ...]] = (
     "error",
 )
 LAG_BUCKETS: Final = ("ahead", "0", "1", "2", "3", "4", "5-8", "9+", "unknown")
-MIXED_CONVENTIONS: Final = "mixed"
-"""The convention of partitions that share a label and differ in it."""
 RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
 """Upper bounds of the residence histogram, seconds: from below one poll interval to four hours."""
 
 ALL_PARTITIONS: Final = "all"
 """The label of :attr:`Snapshot.total`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """A cumulative-since-start histogram with explicit buckets.
-
-    Attributes:
-        bounds: Upper bounds of the buckets, ascending; one more bucket counts larger values.
-        counts: Observations per bucket (not cumulated), ``len(bounds) + 1`` of them.
-        sum: Sum of all observations.
-    """
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    sum: float
-
-    @property
-    def count(self) -> int:
-        """Number of observations."""
-        return sum(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,31 +200,14 @@ class PartitionStatus:
         readable: Whether its last listing succeeded.
         reason: Why not, None when it did.
         listed_at: When it was last listed, seconds since the epoch, None when never; of several, the oldest time.
+        role: What it is for; of several ``train`` if one has it. Known even if it was never listed.
     """
 
     partition: str
     readable: bool
     reason: UnreadableReason | None = None
     listed_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StorageState:
-    """One storage unit. A figure that it does not report is None.
-
-    Attributes:
-        index: Its number, 0..n-1.
-        unit_id: TransferQueue's id of it.
-        capacity: Largest number of samples, None when unlimited or unknown.
-        keys: Number of samples.
-        memory_bytes: Resident memory of its process.
-    """
-
-    index: int
-    unit_id: str
-    capacity: int | None = None
-    keys: int | None = None
-    memory_bytes: int | None = None
+    role: Role = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +265,7 @@ class Snapshot:
         up: Whether the last ping succeeded. False until the first one does.
         ready: Whether the first round of polls is done.
         generation: How many controllers have been seen; 0 before the first.
-        endpoint: The controller in use, None when there is none.
+        endpoint: The controller in use, with the id that it answers under. None when there is none.
         capabilities: What the reader supports, None without a controller.
         partitions: State of each partition that is fresh, ordered by name.
         statuses: Whether each partition that exists could be read, ordered by label.
@@ -316,7 +280,11 @@ class Snapshot:
         reference: Where that version comes from.
         reference_changed_at: When it last changed, seconds since the epoch.
         version_regressions: How often it has stepped back since the exporter started.
-        storage: The storage units that answered the last poll.
+        storage: Every storage unit that discovery named, as of the last poll; empty while that is not known.
+        samples: The samples of each partition, where TransferQueue's own metrics or configured tasks tell.
+        tasks: The tasks of those partitions, ordered by partition and task.
+        controller: What TransferQueue's own metrics tell of the controller, None while unknown.
+        unlisted_keys: Keys in the storage units that no partition lists, None while unknown.
         sources: State of every source.
         controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
             the first metadata poll.
@@ -344,6 +312,10 @@ class Snapshot:
     reference_changed_at: float | None = None
     version_regressions: int = 0
     storage: tuple[StorageState, ...] = ()
+    unlisted_keys: int | None = None
+    samples: tuple[PartitionSamples, ...] = ()
+    tasks: tuple[TaskState, ...] = ()
+    controller: ControllerState | None = None
     sources: tuple[SourceState, ...] = ()
     controller_busy_ratio: float | None = None
     incidents: tuple[Incident, ...] = ()

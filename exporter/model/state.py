@@ -13,14 +13,17 @@ from exporter.model.lifecycle import Lifecycle
 from exporter.model.partitions import Partitions
 from exporter.model.recorder import Recorder
 from exporter.model.results import Failed, MetadataPoll, Result
-from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, Snapshot, StorageState
+from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, Snapshot
 from exporter.model.source_health import ControllerTime, SourceHealth
+from exporter.model.storage import StorageState, Unlisted
+from exporter.model.tasks import Tasks
 
 __all__ = ["State"]
 
 _LISTINGS: Final = "metadata"
 _PINGS: Final = "ping"
 _UNITS: Final = "storage"
+_OWN_METRICS: Final = "tq_metrics"
 
 
 class State:
@@ -39,7 +42,9 @@ class State:
         health: Health of the sources.
         controller_time: The time that the controller spends on this exporter.
         partitions: Contents and flow of the partitions.
-        storage: The storage units that answered the last poll.
+        storage: The storage units as of the last poll.
+        unlisted: The keys that no partition lists.
+        tasks: The samples and tasks of the partitions.
     """
 
     def __init__(
@@ -55,10 +60,11 @@ class State:
         self.lifecycle = Lifecycle(recorder)
         self.health = SourceHealth(recorder, clock, SOURCES, ON_DEMAND_SOURCES)
         self.controller_time = ControllerTime(clock)
-        self.partitions = Partitions(
-            clock, settings=ByName(settings), max_partitions=max_partitions, max_versions=max_versions
-        )
+        by_name = ByName(settings)
+        self.partitions = Partitions(clock, settings=by_name, max_partitions=max_partitions, max_versions=max_versions)
         self.storage: tuple[StorageState, ...] = ()
+        self.unlisted = Unlisted()
+        self.tasks = Tasks(clock, max_partitions=max_partitions, settings=by_name)
         self._clock = clock
         self._started_at = clock.time()
         self._sender_id: str | None = None
@@ -66,10 +72,10 @@ class State:
         self._ready = False
 
     def finish(self, source: str, result: Result[object]) -> None:
-        """Note how a poll ended. A failure counts as an error only after a data plane was found and before it ended."""
-        self.health.finish(source, result, expected=self.lifecycle.discovery == "never_found")
+        """Note how a poll ended. A failure counts as an error unless there is nothing yet that should answer."""
+        self.health.finish(source, result, expected=self.lifecycle.discovery in ("never_found", "starting"))
         if isinstance(result, Failed):
-            self.health.failed(source, result, counted=self.lifecycle.running)
+            self.health.failed(source, result, counted=self.lifecycle.counts_failures)
 
     def finish_with_failures(self, source: str, failures: Sequence[Failed], took: float) -> None:
         """Note a poll that failed in part. Each failure counts as an error; the first is the poll's result."""
@@ -93,6 +99,8 @@ class State:
         """Begin with a new controller: count the last one's groups as lost, and forget its data."""
         self.lifecycle.begin_generation()
         self.partitions.lose_all()
+        self.unlisted.forget()
+        self.tasks.forget()
         self._sender_id = None
 
     def switch(self) -> None:
@@ -102,6 +110,8 @@ class State:
         self.controller_time.interval = None
         self.partitions.forget_listings()
         self.storage = ()
+        self.unlisted.forget()
+        self.tasks.forget()
 
     def notice_sender(self, poll: MetadataPoll) -> None:
         """Detect a new controller by its sender id, where there are no actor ids.
@@ -110,7 +120,10 @@ class State:
         data plane goes unnoticed.
         """
         sender, endpoint = poll.sender_id, self.lifecycle.endpoint
-        if sender is None or sender == self._sender_id:
+        if sender is None:
+            return
+        self.lifecycle.sender_id = sender
+        if sender == self._sender_id:
             return
         if self._sender_id is not None and not (endpoint and endpoint.actor_id):
             other = self.partitions.has_other_groups(poll)
@@ -128,9 +141,15 @@ class State:
             self.partitions.drop_all()
         if health.is_stale(_UNITS):
             self.storage = ()
+        if health.is_stale(_LISTINGS) or health.is_stale(_UNITS):
+            self.unlisted.forget()
+        if health.is_stale(_OWN_METRICS):
+            self.tasks.forget_reading()
         self.partitions.drop_stale()
+        self.partitions.note_unlisted(self.unlisted.value, self.tasks.samples())
         states, versions = self.partitions.states(), self.partitions.versions
         listed = health.last_success(_LISTINGS) if health.is_known(_LISTINGS) else None
+        samples, tasks = self.tasks.states(self.partitions.label)
         return Snapshot(
             taken_at=self._clock.time(),
             started_at=self._started_at,
@@ -138,7 +157,7 @@ class State:
             up=lifecycle.up,
             ready=self._is_ready(),
             generation=lifecycle.generation,
-            endpoint=lifecycle.endpoint,
+            endpoint=lifecycle.known_endpoint,
             capabilities=lifecycle.capabilities,
             partitions=states,
             statuses=self.partitions.statuses(),
@@ -152,6 +171,10 @@ class State:
             reference_changed_at=versions.changed_at,
             version_regressions=versions.regressions,
             storage=self.storage,
+            unlisted_keys=self.unlisted.value,
+            samples=samples,
+            tasks=tasks,
+            controller=self.tasks.controller,
             sources=health.states(),
             controller_busy_ratio=self.controller_time.ratio(),
             incidents=health.incidents(),

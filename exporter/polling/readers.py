@@ -9,8 +9,10 @@ from typing import Protocol
 from dataplane.adapters.wire import KnownSender, WireMetadataReader
 from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
-from dataplane.interfaces import MetadataReader, TagRules
+from dataplane.interfaces import MetadataReader
 from exporter.config import Config
+from exporter.config.rules import Rules, tag_rules
+from exporter.polling.tq_endpoint import TqMetricsReader
 
 __all__ = ["Readers", "StorageReader", "connect"]
 
@@ -35,6 +37,7 @@ class Readers:
         ping_reader: Reader for pings.
         metadata_reader: Reader for listings.
         storage: The storage units that can be asked, each with its reader.
+        tq_metrics: Reader of TransferQueue's own metrics, None when they are off.
         sender: The id that every reply must carry. Its id is None for readers that do not check it.
     """
 
@@ -42,6 +45,7 @@ class Readers:
     metadata_reader: MetadataReader
     storage: tuple[tuple[StorageUnitEndpoint, StorageReader], ...] = ()
     sender: KnownSender = field(default_factory=lambda: KnownSender(None))
+    tq_metrics: TqMetricsReader | None = None
 
     def confirm(self) -> None:
         """Accept the present sender id: a look-up found the same controller at the same address again.
@@ -59,6 +63,8 @@ class Readers:
         self.metadata_reader.close()
         for _, reader in self.storage:
             reader.close()
+        if self.tq_metrics is not None:
+            self.tq_metrics.close()
 
 
 def connect(config: Config, endpoint: Endpoint) -> Readers:
@@ -68,11 +74,13 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
         DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
         ValueError: An address in *endpoint* is invalid. Readers that were made before it are closed.
     """
-    sender = KnownSender(endpoint.controller_id)
+    rules = tag_rules(config)
+    # An actor that named its address just now is there, under its own first id or a checkpoint's.
+    sender = KnownSender(endpoint.controller_id, met=endpoint.actor_id is None)
     with ExitStack() as made:
-        ping = _reader(config, endpoint, sender, config.ping.timeout)
+        ping = _reader(config, endpoint, sender, rules, config.ping.timeout)
         made.callback(ping.close)
-        metadata = _reader(config, endpoint, sender, config.metadata.timeout)
+        metadata = _reader(config, endpoint, sender, rules, config.metadata.timeout)
         made.callback(metadata.close)
         storage: list[tuple[StorageUnitEndpoint, StorageReader]] = []
         for unit in endpoint.storage_units if config.storage.enabled else ():
@@ -80,33 +88,24 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
             made.callback(reader.close)
             storage.append((unit, reader))
         made.pop_all()  # all readers were made: they stay open
-    return Readers(ping, metadata, tuple(storage), sender)
+    own = endpoint.metrics_endpoint if config.tq_metrics.enabled else None
+    tq_metrics = TqMetricsReader(own, timeout_s=config.tq_metrics.timeout) if own else None
+    return Readers(ping, metadata, tuple(storage), sender, tq_metrics)
 
 
-def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, timeout_s: float) -> MetadataReader:
-    rules = {
-        name: TagRules(
-            partition.convention,
-            partition.group_size,
-            partition.role == "eval" if partition.take_failed is None and partition.role else partition.take_failed,
-            partition.committed_by_default,
-        )
-        for name, partition in config.partitions.items()
-    }
-    default = TagRules(config.default_convention)
+def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, rules: Rules, timeout_s: float) -> MetadataReader:
     if config.reader == "wire":
         return WireMetadataReader(
             endpoint.address,
             timeout_s=timeout_s,
             controller_id=sender,
-            rules=rules,
-            default_rules=default,
+            **rules._asdict(),
             max_reply_bytes=config.metadata.max_reply_bytes,
             max_rows=config.metadata.max_rows,
         )
     from dataplane.adapters.transfer_queue import TransferQueueMetadataReader
 
     reader: MetadataReader = TransferQueueMetadataReader(
-        endpoint.address, endpoint.controller_id, timeout_s=timeout_s, rules=rules, default_rules=default
+        endpoint.address, endpoint.controller_id, timeout_s=timeout_s, **rules._asdict()
     )
     return reader

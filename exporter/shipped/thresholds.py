@@ -65,19 +65,30 @@ THRESHOLDS: Final = (
     Threshold("ping_slo_seconds", 0.25, "longest ping within the objective; keep it equal to the exporter's ping.slo"),
     Threshold("ping_slo_objective", 0.9, "ratio of pings that must be that fast, over 10 minutes", 1.0),
     Threshold(
-        "stalled_seconds", 900.0, "age of the oldest ready group while no group departs; set it above your longest step"
+        "stalled_seconds",
+        900.0,
+        "age of the oldest ready or taken group while no group departs; set it above your longest step",
     ),
     Threshold(
-        "starved_groups_per_second", 0.0, "arrival rate at or below which an empty queue means a starved trainer"
+        "starved_groups_per_second",
+        0.0,
+        "completed groups per second at or below which too few ready groups mean a starved trainer",
     ),
     Threshold(
         "starved_slow_ratio",
         0.25,
-        "arrival rate over 10 minutes divided by that over 6 hours; below this, arrivals are slow",
+        "completed groups per second over 10 minutes divided by that over 6 hours; below this, generation is slow",
         1.0,
     ),
+    Threshold("given_up_groups", 1.0, "groups that failed or were given up in 15 minutes while none was completed"),
     Threshold("uncommitted_age_seconds", 3600.0, "age of an uncommitted group; set it above your longest generation"),
     Threshold("incomplete_age_seconds", 1800.0, "age of a committed group with missing keys"),
+    Threshold("orphaned_groups", 0.0, "groups that stay taken although the trainer's version has moved on"),
+    Threshold(
+        "version_unchanged_seconds",
+        3600.0,
+        "time without a new weight version while groups leave; set it above your longest step",
+    ),
     Threshold("staleness_versions", 4.0, "largest acceptable lag; set it to your max_staleness_versions"),
     Threshold("storage_used_ratio", 0.9, "keys of a storage unit divided by its capacity", 1.0),
     Threshold(

@@ -25,8 +25,9 @@ from exporter.model.snapshot import (
     RoleFlow,
     Snapshot,
     SourceState,
-    StorageState,
 )
+from exporter.telemetry.render_storage import render_storage
+from exporter.telemetry.render_tasks import render_tasks
 from exporter.version import Build
 
 __all__ = ["Sheet", "render"]
@@ -47,8 +48,9 @@ def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
     _data_plane(sheet, snapshot)
     for source in snapshot.sources:
         _source(sheet, source)
+    conventions = {partition.partition: partition.convention for partition in snapshot.partitions}
     for status in snapshot.statuses:
-        _readable(sheet, status)
+        _status(sheet, status, conventions.get(status.partition))
     for partition in snapshot.partitions:
         _occupancy(sheet, partition)
         _staleness(sheet, partition)
@@ -59,8 +61,8 @@ def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
         _flow(sheet, flow)
     for role_flow in snapshot.role_flows:
         _role_flow(sheet, role_flow)
-    for unit in snapshot.storage:
-        _storage(sheet, unit)
+    render_tasks(sheet, snapshot)
+    render_storage(sheet, snapshot)
     sheet.add(catalogue.CONTROLLER_BUSY, snapshot.controller_busy_ratio)
     sheet.add(catalogue.BUILD_INFO, 1, version=build.version, commit=build.commit, python_version=build.python_version)
     return sheet.metrics()
@@ -80,8 +82,16 @@ class Sheet:
         self._numbers: dict[str, dict[tuple[str, ...], otel.NumberDataPoint]] = {}
         self._histograms: dict[str, dict[tuple[str, ...], otel.HistogramDataPoint]] = {}
 
-    def add(self, metric: Metric, value: float | None, **attributes: str | None) -> None:
+    def add(self, metric: Metric, value: float | None, *, foreign: bool = False, **attributes: str | None) -> None:
         """Add a point to a gauge or counter, unless the value is unknown. Attributes that are None are omitted.
+
+        Args:
+            metric: The metric.
+            value: Its value.
+            foreign: Whether another process counts it, which may start anew at any time. When it began is unknown then:
+                with the exporter's start as the beginning, an OTLP receiver would take the whole value for an increase
+                after each restart of the exporter.
+            attributes: The attributes.
 
         Raises:
             UndeclaredError: The metric is of another kind, or an attribute is not declared.
@@ -92,12 +102,14 @@ class Sheet:
         labels = _labels(metric, attributes)
         if metric.kind == "histogram":
             raise UndeclaredError(f"{metric.name} is declared a histogram")
-        start = self._start if metric.kind == "counter" else 0
+        start = self._start if metric.kind == "counter" and not foreign else 0
         points = self._numbers.setdefault(_declared(metric), {})
         points.setdefault(_key(labels), otel.NumberDataPoint(labels, start, self._time, number))
 
-    def add_histogram(self, metric: Metric, histogram: Histogram, **attributes: str | None) -> None:
-        """Add a point to a histogram.
+    def add_histogram(
+        self, metric: Metric, histogram: Histogram, *, foreign: bool = False, **attributes: str | None
+    ) -> None:
+        """Add a point to a histogram. For *foreign* see :meth:`add`.
 
         Raises:
             UndeclaredError: The metric has other buckets, or an attribute is not declared.
@@ -110,7 +122,7 @@ class Sheet:
         labels = _labels(metric, attributes)
         point = otel.HistogramDataPoint(
             labels,
-            self._start,
+            0 if foreign else self._start,
             self._time,
             histogram.count,
             total,
@@ -168,17 +180,15 @@ def _source(sheet: Sheet, state: SourceState) -> None:
         sheet.add(catalogue.SOURCE_STATE, state.reason == reason, source=source, reason=reason)
 
 
-def _readable(sheet: Sheet, status: PartitionStatus) -> None:
+def _status(sheet: Sheet, status: PartitionStatus, convention: str | None) -> None:
     partition = status.partition
+    sheet.add(catalogue.PARTITION_INFO, 1, partition=partition, role=status.role, convention=convention or "unknown")
     sheet.add(catalogue.PARTITION_READABLE, status.readable, partition=partition, reason=status.reason or "ok")
     sheet.add(catalogue.PARTITION_LISTED, status.listed_at, partition=partition)
 
 
 def _occupancy(sheet: Sheet, state: PartitionState) -> None:
     partition = state.partition
-    sheet.add(
-        catalogue.PARTITION_INFO, 1, partition=partition, role=state.role, convention=state.convention or "unknown"
-    )
     for group_state, groups in state.groups.items():
         sheet.add(catalogue.PARTITION_GROUPS, groups, partition=partition, state=group_state)
     sheet.add(catalogue.PARTITION_DEPTH, state.groups.get("ready"), partition=partition)
@@ -233,16 +243,6 @@ def _role_flow(sheet: Sheet, flow: RoleFlow) -> None:
         sheet.add(catalogue.GROUPS_DEPARTED, departed, role=role, state=state)
     sheet.add(catalogue.GROUPS_LOST, flow.lost, role=role)
     sheet.add(catalogue.GROUPS_RESTORED, flow.restored, role=role)
-
-
-def _storage(sheet: Sheet, unit: StorageState) -> None:
-    index = str(unit.index)
-    sheet.add(catalogue.STORAGE_INFO, 1, storage_unit=index, unit_id=unit.unit_id)
-    sheet.add(catalogue.STORAGE_CAPACITY, unit.capacity, storage_unit=index)
-    sheet.add(catalogue.STORAGE_KEYS, unit.keys, storage_unit=index)
-    sheet.add(catalogue.STORAGE_MEMORY, unit.memory_bytes, storage_unit=index)
-    if unit.capacity and unit.keys is not None:
-        sheet.add(catalogue.STORAGE_UTILIZATION, unit.keys / unit.capacity, storage_unit=index)
 
 
 _DECLARED: Final = {metric.name: metric for metric in catalogue.EXPORTER_METRICS}

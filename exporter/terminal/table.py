@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Final
 
@@ -11,14 +11,33 @@ from rich.table import Table
 from rich.text import Text
 
 from dataplane.groups import GROUP_STATES
-from exporter.model.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState, StorageState
+from exporter.model.snapshot import (
+    ALL_PARTITIONS,
+    LAG_BUCKETS,
+    PartitionState,
+    Snapshot,
+    SourceState,
+    StorageState,
+    UnreadableReason,
+)
 
 __all__ = ["print_snapshot", "render_snapshot"]
 
 _UNKNOWN: Final = "?"
 # Without a terminal there is no width limit, and columns must not be cut.
 _PLAIN_WIDTH: Final = 200
+_UNREADABLE: Final[dict[UnreadableReason, str]] = {
+    "timeout": "timed out",
+    "unavailable": "the controller did not answer",
+    "refused": "too large",
+    "held": "held back, since it failed before",
+    "pending": "not listed yet",
+    "not_listable": "not listable: samples were put without keys",
+    "error": "its reply cannot be read",
+}
 _STYLES: Final = {"ok": "green", "failing": "red", "stale": "red", "budget": "yellow", "disabled": "dim"}
+
+_UNIT_STATES: Final = {None: "ok", "DataPlaneUnavailable": "gone", "DataPlaneTimeout": "silent"}
 
 
 def print_snapshot(snapshot: Snapshot, console: Console | None = None) -> None:
@@ -37,9 +56,12 @@ def render_snapshot(snapshot: Snapshot) -> RenderableType:
         shown = list(snapshot.partitions)
         if len(shown) > 1 and snapshot.total is not None:
             shown.append(snapshot.total)
-        parts.append(_partitions(shown))
+        parts.append(_partitions(shown, "(none)" if snapshot.total is not None else "(not known)"))
         if any(partition.groups for partition in shown):
             parts.append(_lags(shown))
+        parts += [Text(f"! {finding}", style="yellow") for finding in _findings(snapshot)]
+    if snapshot.samples:
+        parts.append(_tasks(snapshot))
     if snapshot.storage:
         parts.append(_storage(snapshot.storage))
     parts.append(_sources(snapshot.sources))
@@ -51,19 +73,20 @@ def _headline(snapshot: Snapshot) -> Text:
     line.append("TransferQueue ", style="bold")
     line.append("up" if snapshot.up else "down", style="bold green" if snapshot.up else "bold red")
     endpoint = snapshot.endpoint
-    if endpoint is None:
+    if snapshot.discovery != "found":
         line.append(f" ({snapshot.discovery.replace('_', ' ')})")
-    else:
+    if endpoint is not None:
         said = (endpoint.backend, endpoint.controller_id, endpoint.run)
         line.append(f" at {endpoint.address}" + "".join(f", {item}" for item in said if item))
     return line.append(f", {_clock(snapshot.taken_at)}")
 
 
-def _partitions(partitions: Iterable[PartitionState]) -> Table:
-    table = _table("Partitions", "partition", *GROUP_STATES, "keys", "size", "versions", "reference")
+def _partitions(partitions: Iterable[PartitionState], nothing: str) -> Table:
+    table = _table("Partitions", "partition", "role", *GROUP_STATES, "keys", "size", "versions", "reference")
     for partition in partitions:
         table.add_row(
             Text(partition.partition),
+            "" if partition.partition == ALL_PARTITIONS else partition.role,
             *(str(partition.groups.get(state, 0)) for state in GROUP_STATES),
             str(partition.keys),
             _size(partition.size_bytes),
@@ -71,7 +94,7 @@ def _partitions(partitions: Iterable[PartitionState]) -> Table:
             " ".join([_number(partition.reference_version), (partition.reference or "").replace("_", " ")]).strip(),
         )
     if not table.row_count:
-        table.add_row("(none)")
+        table.add_row(nothing)
     return table
 
 
@@ -85,13 +108,55 @@ def _lags(partitions: Iterable[PartitionState]) -> Table:
     return table
 
 
+def _tasks(snapshot: Snapshot) -> Table:
+    table = _table("Samples and tasks (* judges the partition)", "partition", "samples", "task", "consumed", "produced")
+    for partition in snapshot.samples:
+        name, samples = Text(partition.partition), str(partition.samples)
+        for task in snapshot.tasks:
+            if task.partition == partition.partition:
+                judges = "*" if task.task == partition.task else ""
+                shares = (_share(task.consumed_ratio), _share(task.produced_ratio))
+                table.add_row(name, samples, Text(f"{task.task}{judges}"), *shares)
+                name, samples = Text(), ""
+        if samples:
+            table.add_row(name, samples)
+        if partition.tasks_left_out:
+            table.add_row("", "", f"({partition.tasks_left_out} more)")
+    return table
+
+
+def _share(ratio: float | None) -> str:
+    return _UNKNOWN if ratio is None else f"{ratio:.1%}"
+
+
+def _findings(snapshot: Snapshot) -> Iterator[str]:
+    """Yield what one snapshot shows to be wrong or unknown."""
+    for status in snapshot.statuses:
+        if status.reason is not None:
+            when = "never listed" if status.listed_at is None else f"last listed {_clock(status.listed_at)}"
+            yield f"{status.partition!r} ({status.role}) cannot be read: {_UNREADABLE[status.reason]}; {when}"
+    for partition in snapshot.partitions:
+        if partition.orphaned:
+            yield (
+                f"{partition.partition!r} has {partition.orphaned} orphaned groups: taken before the trainer's version "
+                "moved on, and never removed"
+            )
+    trained = snapshot.trained
+    if trained is not None and trained.groups_per_step and trained.depth < trained.groups_per_step:
+        step = f"{trained.depth} of the {trained.groups_per_step} groups of a step are ready"
+        unfinished = [one for one in trained.oldest if one.state in ("incomplete", "uncommitted")]
+        oldest = min(unfinished, key=lambda one: one.created_at, default=None)
+        yield step if oldest is None else f"{step}; the oldest unfinished group is from {_clock(oldest.created_at)}"
+
+
 def _storage(units: Iterable[StorageState]) -> Table:
-    table = _table("Storage units", "unit", "keys", "capacity", "memory")
+    table = _table("Storage units", "unit", "state", "keys", "capacity", "memory")
     for unit in units:
         table.add_row(
-            f"{unit.index} {unit.unit_id}",
+            Text(f"{unit.index} {unit.unit_id}"),
+            Text(_UNIT_STATES.get(unit.error_type, "failing"), style="green" if unit.up else "red"),
             _number(unit.keys),
-            "-" if unit.capacity is None else str(unit.capacity),
+            _UNKNOWN if not unit.up else "-" if unit.capacity is None else str(unit.capacity),
             _size(unit.memory_bytes),
         )
     return table

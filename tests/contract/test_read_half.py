@@ -95,9 +95,7 @@ def test_placeholder_keys_are_no_groups(plane: Plane) -> None:
 
 
 @pytest.mark.parametrize(
-    "version",
-    [None, float("nan"), float("inf"), "3", 2.5, [1], {"a": 1}, np.int64(3), np.float32(3.0), torch.tensor(3), 2**60],
-    ids=repr,
+    "version", [None, float("nan"), float("inf"), "step-3", 2.5, [1], {"a": 1}, torch.tensor([3]), 2**60], ids=repr
 )
 def test_a_malformed_version_is_unknown_and_counted(plane: Plane, version: object) -> None:
     good = {"weight_version": 1, "committed": True}
@@ -107,6 +105,15 @@ def test_a_malformed_version_is_unknown_and_counted(plane: Plane, version: objec
 
     assert (bad_group.weight_version, bad_group.malformed_keys, bad_group.state) == (None, 1, "ready")
     assert (good_group.weight_version, good_group.malformed_keys) == (1, 0)
+
+
+@pytest.mark.parametrize("version", ["3", np.int64(3), np.float32(3.0), np.array(3), torch.tensor(3)], ids=repr)
+def test_numbers_as_text_and_scalars_of_numpy_and_torch_are_versions(plane: Plane, version: object) -> None:
+    plane.writer.put_samples(["a"], "p", tags=[{"weight_version": version, "committed": True}])
+    (group,) = plane.reader.list_metadata("p")
+    # TransferQueue sends such scalars as a pickle, which the wire reader never loads.
+    unreadable = plane.name == "wire" and not isinstance(version, str)
+    assert (group.weight_version, group.malformed_keys) == ((None, 1) if unreadable else (3, 0))
 
 
 def test_an_integer_beyond_64_bits(plane: Plane) -> None:

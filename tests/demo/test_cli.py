@@ -24,6 +24,7 @@ def parse(*arguments: str) -> argparse.Namespace:
 def test_defaults() -> None:
     args = parse()
     assert (args.duration, args.convention, args.chaos, args.rollouts, args.seed) == (None, "recovery", None, 2, 0)
+    assert args.scenario == "healthy"
     assert (args.listen, args.otlp, args.logs) == (Listen("127.0.0.1"), None, None)
 
 
@@ -39,7 +40,8 @@ def test_durations_and_chaos_with_and_without_its_value() -> None:
     [
         (["--duration", "soon"], "argument --duration: 'soon' is not a duration; write it as"),
         (["--duration", "0"], "argument --duration: '0' is out of range"),
-        (["--convention", "slime"], "argument --convention: invalid choice: 'slime'"),
+        (["--convention", "slime"], "argument --convention: invalid choice: 'slime' (choose from 'recovery', "),
+        (["--scenario", "fire"], "argument --scenario: invalid choice: 'fire' (choose from 'healthy', 'stalled-"),
         (["--rollouts", "0"], "argument --rollouts: '0' is out of range"),
         (["--listen", "9464"], "argument --listen: '9464' is not an address with a port"),
         (["--otlp", "localhost"], "argument --otlp: 'localhost' is not the URL of an OTLP receiver"),

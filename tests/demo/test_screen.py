@@ -9,10 +9,20 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from dataplane.groups import GROUP_STATES, GroupState
 from exporter.demo.screen import LiveScreen, PlainScreen, build_screen, line, tables
-from exporter.model.snapshot import Histogram, PartitionFlow, PartitionState, Snapshot, StorageState, encode_snapshot
+from exporter.model.snapshot import (
+    LAG_BUCKETS,
+    Histogram,
+    PartitionFlow,
+    PartitionState,
+    Snapshot,
+    StorageState,
+    encode_snapshot,
+)
 
 EMPTY = Histogram((1.0,), (0, 0), 0.0)
+LEFT: dict[GroupState, int] = dict.fromkeys(GROUP_STATES, 0)
 SNAPSHOT = Snapshot(
     taken_at=1.0,
     started_at=0.0,
@@ -23,17 +33,17 @@ SNAPSHOT = Snapshot(
         PartitionState(
             "train",
             listed_at=1.0,
-            groups={"ready": 11, "incomplete": 2, "uncommitted": 0, "failed": 1},
+            groups={"ready": 11, "incomplete": 2, "uncommitted": 0, "failed": 1, "taken": 4},
             keys=77,
-            staleness={"0": 5, "1": 6, "2": 2, "3": 0, "4": 0, "5-8": 0, "9+": 0, "unknown": 0},
+            staleness=dict.fromkeys(LAG_BUCKETS, 0) | {"0": 5, "1": 6, "2": 2},
             staleness_max=2,
             reference_version=42,
             reference="published",
         ),
     ),
     flows=(
-        PartitionFlow("gone", arrived=9, departed=9, lost=0, residence=EMPTY, departure_lag=EMPTY),
-        PartitionFlow("train", arrived=123, departed=109, lost=14, residence=EMPTY, departure_lag=EMPTY),
+        PartitionFlow("gone", 9, 9, 9, LEFT | {"taken": 9}, 0, 0, EMPTY, EMPTY),
+        PartitionFlow("train", 123, 120, 109, LEFT | {"ready": 100, "failed": 9}, 14, 3, EMPTY, EMPTY),
     ),
     storage=(StorageState(0, "unit", capacity=2048, keys=33),),
 )
@@ -47,8 +57,8 @@ def drawn(view: Any) -> str:
 
 def test_one_line_tells_state_and_occupancy() -> None:
     text = line(SNAPSHOT)
-    assert text.startswith("up | restarts 2 | train: 11 ready, 2 incomplete, 0 uncommitted, 1 failed; version 42")
-    assert "arrived 123, departed 109, lost 14" in text
+    assert text.startswith("up | restarts 2 | train: 11 ready, 2 incomplete, 0 uncommitted, 1 failed, 4 taken; version")
+    assert "arrived 123, completed 120, departed 109, lost 14" in text
     assert "\n" not in text
 
 
@@ -65,9 +75,9 @@ def test_an_exporter_that_does_not_answer_says_so() -> None:
 
 def test_the_tables_show_occupancy_and_flow() -> None:
     rows = [text.split() for text in drawn(tables(SNAPSHOT)).splitlines()]
-    assert ["train", "11", "2", "0", "1", "77"] in [row[:6] for row in rows]
-    assert ["train", "123", "109", "14"] in rows
-    assert ["gone", "9", "9", "0"] in rows
+    assert ["train", "train", "11", "2", "0", "1", "4", "77"] in [row[:8] for row in rows]
+    assert ["train", "123", "120", "100", "0", "0", "9", "0", "14", "3"] in rows
+    assert ["gone", "9", "9", "0", "0", "0", "0", "9", "0", "0"] in rows
 
 
 def test_what_the_exporter_serves_can_be_read_back() -> None:

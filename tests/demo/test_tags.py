@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from dataplane import conventions
 from dataplane.groups import DataPlaneGroupMeta, group_rows
-from exporter.demo.writers import WRITERS, NemoRL, Prompt, Recovery, Step, TagWriter, Verl, draw_prompt
+from exporter.demo.writers import FAILURE, WRITERS, NemoRL, Prompt, Recovery, Step, TagWriter, Verl, draw_prompt
 
-PROMPT = Prompt("8a5c2f6e-0000-4000-8000-000000000000", 4, 7, 12, (5, 6, 7, 8))
+PROMPT = Prompt("8a5c2f6e-0000-4000-8000-000000000000", 4, 7, 8, 12, (5, 6, 7, 8))
 
 
 def plan(writer: TagWriter, wanted: Any, prompt: Prompt = PROMPT) -> list[Step]:
@@ -42,7 +43,7 @@ def test_every_plan_is_in_order_and_holds_every_completion_once(writer: TagWrite
         assert [step.at for step in steps] == sorted(step.at for step in steps)
         assert all(0 <= step.at <= 1 for step in steps)
         rows = [row for step in steps for row in step.rows]
-        if steps[-1].status != "failure":
+        if steps[-1].status != FAILURE:
             assert sorted(rows) == list(range(prompt.size))
         keys = [key for step in steps if step.rows for key in step.keys]
         assert len(set(keys)) == len(keys) == len(rows)
@@ -94,16 +95,40 @@ def test_verl_goes_from_pending_over_running_to_finished() -> None:
         "prompt_len": 12,
         "response_len": PROMPT.response_lens[trajectory.rows[0]],
         "seq_len": 12 + PROMPT.response_lens[trajectory.rows[0]],
-        "global_steps": 7,
+        "global_steps": 8,
         "min_global_steps": 7,
         "max_global_steps": 9,
-        "is_padding": False,
     }
     (prompt_tag,) = writer.tags(PROMPT, steps[0], now=1.0, weight_version=9, row_bytes=100)
-    assert prompt_tag == {"is_prompt": True, "status": "pending", "global_steps": 7}
+    assert prompt_tag == {"is_prompt": True, "status": "pending", "global_steps": 8}
 
 
 def test_a_verl_prompt_may_fail() -> None:
     writer = Verl()
-    steps = plan(writer, lambda steps: steps[-1].status == "failure" and len(steps) > 4)
-    assert states(writer, steps)[-1].state == "failed"
+    steps = plan(writer, lambda steps: steps[-1].status == FAILURE)
+    assert len(steps) == 2 + 3 + 1, "three of four sessions end well"
+    assert [group.state for group in states(writer, steps)] == ["uncommitted"] * 5 + ["failed"]
+
+
+def test_every_convention_that_ships_has_a_writer() -> None:
+    assert sorted(WRITERS) == sorted(set(conventions.names()) - {conventions.AUTO})
+
+
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
+def test_a_rollout_that_fails_never_completes_a_group(writer: TagWriter) -> None:
+    for seed in range(20):
+        steps = writer.plan(PROMPT, random.Random(seed), fails=True)
+        seen = states(writer, [step for step in steps if not step.evicts])
+        assert {group.state for group in seen} <= {"uncommitted", "failed"}
+        assert steps[-1].status == FAILURE
+        assert steps[-1].evicts == (not isinstance(writer, Verl)), "verl's trainer evicts"
+
+
+def test_padding_belongs_to_no_group() -> None:
+    writer = Verl()
+    group = states(writer, plan(writer, lambda steps: steps[-1].status == "finished"))[-1]
+    rows = writer.padding(group, 3, random.Random(0))
+    assert all(re.fullmatch(rf"pad[0-9a-f]{{32}}_{index}_0", key) for index, key in enumerate(rows))
+    found = group_rows(writer.partition, rows, convention="verl")
+    assert (list(found), found.rows) == ([], 3)
+    assert [each.padding(group, 3, random.Random(0)) for each in (Recovery(), NemoRL())] == [{}, {}]

@@ -16,6 +16,7 @@ from dataplane.discovery.record import Endpoint, encode_endpoint
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneError,
+    DataPlaneNotReady,
     DataPlaneReadError,
     DataPlaneTimeout,
     DataPlaneUnavailable,
@@ -54,6 +55,7 @@ def test_answers() -> None:
         ("DataPlaneUnavailable", DataPlaneUnavailable),
         ("DataPlaneTimeout", DataPlaneTimeout),
         ("DataPlaneBadRequest", DataPlaneBadRequest),
+        ("DataPlaneNotReady", DataPlaneNotReady),
         ("_OTHER", DataPlaneReadError),
         ("error_type", DataPlaneReadError),
     ],

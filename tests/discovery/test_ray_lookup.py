@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dataplane.discovery.record import Endpoint
-from dataplane.errors import DataPlaneBadRequest, DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.errors import DataPlaneBadRequest, DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
 from exporter.discovery.ray_child import RayDiscovery
 from exporter.model.results import Absent, Found
 from tests.support.cluster import TQCluster, frozen, kill
@@ -94,12 +94,23 @@ def test_a_controller_without_configuration_is_starting(ray_alone: TQCluster) ->
         "ray.get(tq.early.get_config.remote())"
     )
     try:
-        answer = look(ray_alone.ray_address)
+        with pytest.raises(DataPlaneNotReady, match="starting: its actor runs and has no configuration yet"):
+            look(ray_alone.ray_address)
     finally:
         ray_alone.run("ray.kill(tq.early); del tq.early")
-    assert isinstance(answer, Absent)
-    assert not answer.ended
-    assert "starting" in answer.detail
+
+
+def test_a_controller_that_waits_for_a_cpu_is_starting(ray_alone: TQCluster) -> None:
+    ray_alone.run(
+        "from transfer_queue.controller import TransferQueueController\n"
+        "name = {'name': 'TransferQueueController', 'namespace': 'transfer_queue'}\n"
+        "tq.early = TransferQueueController.options(**name, num_cpus=1000).remote()"
+    )
+    try:
+        with pytest.raises(DataPlaneNotReady, match="starting: Ray has not started its actor"):
+            look(ray_alone.ray_address, timeout_s=100.0)
+    finally:
+        ray_alone.run("ray.kill(tq.early); del tq.early")
 
 
 _DRIVER = """

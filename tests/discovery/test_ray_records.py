@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from ray.core.generated import gcs_pb2
 
 from dataplane.discovery.record import StorageUnitEndpoint, endpoint_of
+from dataplane.errors import DataPlaneNotReady
 from exporter.discovery import ray_lookup
 
 _OWNER = (
@@ -85,3 +86,8 @@ def test_a_backend_without_units_of_its_own_has_neither_units_nor_capacity() -> 
         found = endpoint(storage_backend="MooncakeStore", **settings)
         assert (found.backend, found.storage_units, found.capacity) == ("MooncakeStore", (), None)
         assert found.metrics_endpoint is None
+
+
+def test_a_controller_without_configuration_has_no_record_yet() -> None:
+    with pytest.raises(DataPlaneNotReady, match="no configuration yet"):
+        endpoint_of("ab", server("controller"), None)

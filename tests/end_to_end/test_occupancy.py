@@ -68,7 +68,7 @@ def test_a_published_version_is_what_lags_are_counted_from(cluster: TQCluster) -
 def test_malformed_tags_and_odd_names_never_break_a_poll(cluster: TQCluster) -> None:
     odd = 'tr"a\\in\n🚀'
     cluster.put(odd, ["x_g0"], tags=[{"weight_version": 1}])
-    bad = ["7", float("nan"), None, 2**60, [1], {"a": 1}]
+    bad = ["step-7", float("nan"), None, 2**60, [1], {"a": 1}]
     cluster.put("bad", [f"k{i}" for i in range(len(bad))], tags=[{"weight_version": value} for value in bad])
     cluster.run(
         "import numpy\n"
@@ -93,6 +93,7 @@ def test_a_partition_that_is_gone_has_no_gauge_on_the_next_scrape(cluster: TQClu
         exporter.wait_for(lambda seen: bool(seen.samples("dataplane_partition_groups")), "groups")
         cluster.clear_all()
         seen = exporter.wait_for(
-            lambda seen: seen.value("dataplane_partition_groups_departed_total", partition="train") == 1, "a departure"
+            lambda seen: seen.value("dataplane_partition_groups_departed_total", partition="train", state="ready") == 1,
+            "a departure",
         )
         assert not seen.value("dataplane_partition_keys", partition="train")

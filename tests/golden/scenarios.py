@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from dataplane.discovery.record import Endpoint
 from exporter.config import Config, Otlp
 from exporter.model.snapshot import Snapshot, SourceState
 from exporter.telemetry import InstrumentRecorder, Telemetry
@@ -33,6 +34,7 @@ def _never_found() -> Scenario:
             SourceState("ping", "disabled"),
             SourceState("metadata", "disabled"),
             SourceState("storage", "disabled"),
+            SourceState("tq_metrics", "disabled"),
         ),
     )
     return snapshot, lambda recorder: recorder.poll("discovery", "ok")
@@ -61,9 +63,20 @@ def _lost() -> Scenario:
         up=False,
         capabilities=None,
         partitions=(),
+        statuses=(),
+        total=None,
+        trained=None,
         storage=(),
+        unlisted_keys=None,
+        samples=(),
+        tasks=(),
+        controller=None,
         sources=tuple(
-            replace(source, up=False, reason="stale" if source.source in ("metadata", "storage") else "failing")
+            replace(
+                source,
+                up=False,
+                reason="stale" if source.source in ("metadata", "storage", "tq_metrics") else "failing",
+            )
             for source in running.sources
         ),
     )
@@ -79,8 +92,44 @@ def _lost() -> Scenario:
     return snapshot, record
 
 
+def _starting() -> Scenario:
+    """The actor is there and has no configuration yet; each of three look-ups says so."""
+    waiting, _ = _never_found()
+    looked = replace(waiting.sources[0], reason="failing", up=False, last_success=None, duration=2.5)
+
+    def record_look_ups(recorder: InstrumentRecorder) -> None:
+        for _ in range(3):
+            recorder.poll("discovery", "failed")
+            recorder.error("discover", "DataPlaneNotReady")
+
+    return replace(waiting, discovery="starting", sources=(looked, *waiting.sources[1:])), record_look_ups
+
+
+def _unreachable() -> Scenario:
+    """The configured address refuses connections; two pings were made."""
+    waiting, record_look_up = _never_found()
+    pinged = SourceState("ping", "failing", up=False, duration=0.002, interval=5.0)
+
+    def record(recorder: InstrumentRecorder) -> None:
+        record_look_up(recorder)
+        for _ in range(2):
+            recorder.ping(0.002, "DataPlaneUnavailable")
+            recorder.poll("ping", "failed")
+            recorder.error("ping", "DataPlaneUnavailable")
+
+    snapshot = replace(
+        waiting,
+        discovery="unreachable",
+        endpoint=Endpoint("tcp://10.0.0.5:40001"),
+        sources=(waiting.sources[0], pinged, *waiting.sources[2:]),
+    )
+    return snapshot, record
+
+
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "never_found": _never_found,
+    "starting": _starting,
+    "unreachable": _unreachable,
     "running": _running,
     "lost": _lost,
 }

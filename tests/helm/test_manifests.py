@@ -86,6 +86,20 @@ def test_the_exporter_answers_to_the_names_of_its_service(
     assert hosts.allow(urlsplit(pod["spec"]["containers"][0]["command"][-2]).netloc)
 
 
+def test_conventions_and_patterns_reach_the_exporter_as_they_are_written(
+    installed: dict[str, Stage], tmp_path: Path
+) -> None:
+    name = installed["full"].find("Service")["metadata"]["name"]
+    got, given = tmp_path / "got.yaml", tmp_path / "given.yaml"
+    got.write_text(installed["full"].find("ConfigMap", name)["data"]["exporter.yaml"])
+    given.write_text(yaml.safe_dump(yaml.safe_load((CHART / "ci" / "full-values.yaml").read_text())["config"]))
+    config, written = load_config({}, {}, got), load_config({}, {}, given)
+    assert (config.conventions, config.partitions) == (written.conventions, written.partitions)
+    committed = config.conventions["mine"].committed
+    assert committed is not None
+    assert list(map(repr, committed.values)) == ["'done'", "True", "1", "'1'"]
+
+
 def test_what_each_mode_makes(installed: dict[str, Stage]) -> None:
     assert installed["default"].kinds() == ["ConfigMap", "Deployment", "Service", "ServiceAccount"]
     assert installed["file"].kinds() == ["ConfigMap", "Deployment", "PodMonitor", "Service", "ServiceAccount"]

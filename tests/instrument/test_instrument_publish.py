@@ -38,3 +38,19 @@ def test_what_is_no_integer_is_refused(version: Any) -> None:
     with pytest.raises(DataPlaneBadRequest, match="int"):
         MetricsDataPlaneClient(inner).publish_weight_version(version)
     assert inner.calls == []
+
+
+def test_the_groups_of_a_step_are_published_with_it_and_stay(noop: NoOpDataPlaneClient) -> None:
+    client = MetricsDataPlaneClient(noop)
+    client.publish_weight_version(3, groups_per_step=16)
+    client.publish_weight_version(4)
+    (group,) = noop.list_metadata(RESERVED_PARTITION)
+    assert (group.weight_version, group.tags["groups_per_step"]) == (4, 16)
+
+
+@pytest.mark.parametrize("groups", [0, -1, 1.5, "16", True])
+def test_a_number_of_groups_that_is_no_positive_integer_is_refused(groups: Any) -> None:
+    inner = ScriptedClient()
+    with pytest.raises(DataPlaneBadRequest, match="groups_per_step"):
+        MetricsDataPlaneClient(inner).publish_weight_version(3, groups_per_step=groups)
+    assert inner.calls == []

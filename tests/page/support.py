@@ -91,6 +91,8 @@ def running() -> Snapshot:
         taken_at=then.taken_at + late,
         started_at=then.started_at + late,
         partitions=tuple(moved(part) for part in then.partitions),
+        statuses=tuple(replace(one, listed_at=(one.listed_at or 0) + late) for one in then.statuses),
+        reference_changed_at=(then.reference_changed_at or 0) + late,
         sources=tuple(
             replace(one, last_success=None if one.last_success is None else one.last_success + late)
             for one in then.sources

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
 from dataclasses import replace
@@ -12,7 +13,8 @@ import pytest
 from playwright.sync_api import Page
 
 from dataplane.discovery.record import Endpoint
-from exporter.model.snapshot import ErrorCount, Incident, Snapshot
+from dataplane.groups import GROUP_STATES
+from exporter.model.snapshot import LAG_BUCKETS, ErrorCount, Incident, PartitionStatus, Snapshot
 from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, Served, cells, many, number, running, text, wait_for_text
 
@@ -58,34 +60,48 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     parts = seen["partitions"]
     assert text(page, "#state") == "Running"
     assert number(page, "#ready") == sum(part["groups"]["ready"] for part in parts) == 14
-    assert text(page, "#queue-note") == "17 incomplete · 20 uncommitted · 23 failed"
+    assert text(page, "#queue-note") == "17 incomplete · 20 uncommitted · 23 failed · 26 taken"
     assert text(page, "#run") == seen["endpoint"]["run"]
     facts = text(page, "#facts")
     assert seen["endpoint"]["address"] in facts
     assert f"Restarts {seen['generation'] - 1}" in facts
+    assert list(bars(page, "lags")) == list(LAG_BUCKETS)
     assert bars(page, "lags") == {
         bucket: str(sum(part["staleness"][bucket] for part in parts)) for bucket in parts[0]["staleness"]
     }
-    assert text(page, "#lag-note").startswith("largest 12, mean 1.75 · from version 41, the newest seen")
+    said = r"largest 12, mean 1.75 · from version 41, the newest seen \(lower bounds\), unchanged for .+"
+    assert re.fullmatch(said + " · stepped back once", text(page, "#lag-note"))
     versions = bars(page, "versions")
     assert versions == {"41": "14", "40": "14", "39": "14", "older": "15", "unknown": "3"}
     assert list(versions) == ["41", "40", "39", "older", "unknown"]
     left = sum(flow["departed"] for flow in seen["flows"])
     assert f"Since start {left}" in text(page, "#out-facts")
+    assert "By last state 120 ready · 4 incomplete · 8 uncommitted · 20 failed · 40 taken" in text(page, "#out-facts")
+    assert "Completed 220" in text(page, "#in-facts")
     assert sum(int(count) for count in bars(page, "residence").values()) == 28
     for row, part in zip(cells(page, "partitions"), parts, strict=True):
         assert row[0] == shown(part["partition"])
-        assert row[2:6] == [str(part["groups"][state]) for state in ("ready", "incomplete", "uncommitted", "failed")]
-        assert row[6] == str(part["keys"])
-        assert row[8:11] == [str(part["newest_version"]), str(part["staleness_max"]), str(part["staleness_mean"])]
-        assert row[11] == f"{part['reference_version']} newest seen"
+        assert row[1:3] == [f"{part['role']} · nemo-rl", "yes"]
+        assert row[4:9] == [str(part["groups"][state]) for state in GROUP_STATES]
+        assert row[9] == str(part["keys"])
+        assert row[11:14] == [str(part["newest_version"]), str(part["staleness_max"]), str(part["staleness_mean"])]
+        assert row[14] == f"{part['reference_version']} newest seen"
     assert [row[0] for row in cells(page, "sources")] == [one["source"] for one in seen["sources"]]
-    assert [row[1] for row in cells(page, "sources")] == ["ok", "ok", "stretched", "failing"]
+    assert [row[1] for row in cells(page, "sources")] == ["ok", "ok", "stretched", "failing", "ok"]
     assert cells(page, "sources")[2][4] == "12.5 s"
     assert cells(page, "storage") == [
-        ["0", "2,500", "10,000", "25 %", "942 MiB"],
-        ["1", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # a figure that a unit does not report is unknown, not 0
+        ["0", "ok", "2,500", "10,000", "25 %", "942 MiB"],
+        ["1", "ok", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # a figure that a unit does not report is unknown, not 0
+        ["2", "silent", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN],
     ]
+    assert cells(page, "tasks") == [
+        ["stream", "200", "all", UNKNOWN, "75 %", ""],
+        ["stream", "200", "ref", "25 %", "75 %", "the partition"],
+        ["stream", "200", "train", "60 %", "75 %", ""],
+        ["train", "448", UNKNOWN, UNKNOWN, UNKNOWN, ""],
+    ]
+    assert text(page, "#tasks-note").endswith("2 tasks left out")
+    assert text(page, "#storage-note").endswith("12 keys that no partition lists")
     assert cells(page, "errors") == [["ping", "DataPlaneTimeout", "3"]]
     assert cells(page, "failures")[0][1:] == ["storage_metrics", "DataPlaneTimeout", "unit 1 is silent", "1"]
     for link in ("metrics", "api/v1/snapshot", "docs/metrics", "sd", "healthz", "readyz"):
@@ -152,9 +168,7 @@ def replace_endpoint(snapshot: Snapshot, **changes: str) -> Endpoint:
 def test_a_change_is_followed(served: Served, open_page: Open) -> None:
     page = open_page(served.url)
     for groups in (31, 7, 0, 1_234_567):
-        part = replace(
-            served.snapshot.partitions[0], groups={"ready": groups, "incomplete": 0, "uncommitted": 0, "failed": 0}
-        )
+        part = replace(served.snapshot.partitions[0], groups=dict.fromkeys(GROUP_STATES, 0) | {"ready": groups})
         before = served.asked
         served.show(replace(served.snapshot, partitions=(part,)))
         wait_for_text(page, "#ready", f"{groups:,}".__eq__)
@@ -178,7 +192,54 @@ def test_unknown_is_never_zero(served: Served, open_page: Open) -> None:
     served.show(replace(running(), partitions=(part,), controller_busy_ratio=None, errors=()))
     page = open_page(served.url)
     row = cells(page, "partitions")[0]
-    assert [row[column] for column in (7, 8, 9, 10, 11, 12)] == [UNKNOWN] * 6
+    assert [row[column] for column in range(10, 16)] == [UNKNOWN] * 6
     assert text(page, "#lag-note") == "no weight version is known"
     assert text(page, "#in-rate") == UNKNOWN  # one sample gives no rate
     assert "Size" not in text(page, "#queue-facts")
+
+
+def test_a_partition_that_cannot_be_read_is_shown_with_its_reason(served: Served, open_page: Open) -> None:
+    now = running()
+    hidden = PartitionStatus("eval_data", False, "not_listable", None, "eval")
+    kept = replace(now.statuses[1], readable=False, reason="held")  # its last listing is still valid
+    served.show(replace(now, statuses=(now.statuses[0], kept, now.statuses[2], hidden)))
+    page = open_page(served.url)
+    rows = {row[0]: row for row in cells(page, "partitions")}
+    reason = "not listable: samples were put without keys"
+    assert rows["eval_data"][1:3] == ["eval", reason]
+    assert set(rows["eval_data"][4:18]) == {UNKNOWN}
+    assert rows["eval_data"][18] == "never"
+    assert rows["val"][2] == "held back, since it failed before"
+    assert rows["val"][4] == "0"
+    assert text(page, "#partitions-note").startswith("3 listed, 1 not")
+    assert text(page, "#verdict") == "Groups flow through generation, queue and training."  # neither of them trains
+    page.get_by_role("button", name="eval_data").click()
+    assert number(page, "#ready") is None
+    assert text(page, "#queue-note") == f"cannot be read: {reason}"
+
+
+def test_flow_is_not_judged_while_a_partition_that_trains_cannot_be_read(served: Served, open_page: Open) -> None:
+    now = running()
+    statuses = (
+        replace(now.statuses[0], readable=False, reason="timeout", listed_at=now.taken_at - 90),
+        *now.statuses[1:],
+    )
+    sources = tuple(replace(one, reason="ok", up=True, detail="") for one in now.sources)
+    served.show(replace(now, statuses=statuses, sources=sources))
+    page = open_page(served.url)
+    assert re.fullmatch(
+        r"Check the queue: generation and training are not judged, since partition “train” cannot be read "
+        r"\(timed out; last listed \d min \d+ s ago\)\.",
+        text(page, "#verdict"),
+    )
+    tones = [page.get_attribute(f"#{stage}", "data-tone") for stage in ("generation", "queue", "training")]
+    assert tones == ["idle", "warn", "idle"]
+
+
+def test_groups_that_merely_lie_there_are_not_called_a_flow(served: Served, open_page: Open) -> None:
+    still = tuple(
+        replace(flow, arrived=0, departed_by_state=dict.fromkeys(GROUP_STATES, 0)) for flow in running().flows
+    )
+    served.show(replace(running(), flows=still))
+    said = "TransferQueue answers; no group has come or gone since the exporter started."
+    assert text(open_page(served.url), "#verdict") == said

@@ -69,13 +69,28 @@ def test_a_sample_is_what_the_snapshot_said(clock: StoppedClock, history: Histor
     assert seen["ping"] == [0.25]
     a = {key: values[0] for key, values in seen["partitions"][0].items() if key != "partition"}
     assert a == {
-        **{"ready": 7, "incomplete": 8, "uncommitted": 9, "failed": 10, "arrived": 120, "departed": 96, "lost": 8},
+        **{"ready": 7, "incomplete": 8, "uncommitted": 9, "failed": 10, "taken": 11},
+        **{"arrived": 120, "completed": 110, "departed": 96, "given_up": 16, "lost": 8},
         **{"staleness_max": 12, "staleness_mean": 1.75, "reference_version": 41, "listed": 0},
     }
     assert tuple(a) == COLUMNS
     total = {key: values[0] for key, values in seen["total"].items()}
     assert (total["ready"], total["failed"], total["arrived"], total["staleness_max"]) == (7, 13, 240, 12)
     assert total["staleness_mean"] == 1.75
+
+
+def test_the_partitions_that_train_have_a_series_of_their_own(clock: StoppedClock, history: History) -> None:
+    parts = partition("train"), partition("val", groups=5)
+    flows = flow("train"), flow("val"), flow("train_2")
+    history.observe(snapshot(clock, *parts, flows=flows))
+    clock.advance(EVERY_S)
+    history.observe(replace(snapshot(clock, *parts, flows=flows), trained=None))
+    seen = read(history)
+    assert seen["total"]["ready"] == [12, 12]
+    assert seen["trained"]["ready"] == [7, None]
+    assert seen["trained"]["taken"] == [11, None]
+    assert seen["trained"]["arrived"] == [240, 240]
+    assert seen["trained"]["given_up"] == [32, 32]
 
 
 def test_unknown_is_a_gap_and_an_empty_listing_is_zero(clock: StoppedClock, history: History) -> None:
@@ -209,7 +224,7 @@ def test_it_holds_no_more_than_its_bound(clock: StoppedClock) -> None:
     seen = read(history)
     assert [len(seen[log]) for log in ("failures", "changes", "partitions")] == [60, 20, MAX_SERIES]
     assert (
-        fresh >= len(WINDOWS) * (MAX_SERIES + 1) * len(COLUMNS) * SAMPLES * 8
+        fresh >= len(WINDOWS) * (MAX_SERIES + 2) * len(COLUMNS) * SAMPLES * 8
     )  # all arrays are allocated at the start
     assert held <= MAX_BYTES, f"{held:,} bytes"
     sys.stdout.write(f"at the start {fresh:,}, at worst {held:,} of {MAX_BYTES:,} bytes\n")

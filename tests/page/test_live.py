@@ -11,6 +11,7 @@ import bcrypt
 from playwright.sync_api import Page
 
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint, encode_endpoint
+from dataplane.groups import GROUP_STATES
 from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, cells, number, text, wait_for_text
 from tests.support.certificates import Authority
@@ -19,7 +20,6 @@ from tests.support.exporter_process import ExporterProcess
 from tests.support.waiting import wait_until
 
 FAST = ("--ping-interval", "2s", "--metadata-interval", "500ms")
-STATES = ("ready", "incomplete", "uncommitted", "failed")
 
 
 def publish(cluster: TQCluster, file: Path) -> None:
@@ -34,12 +34,12 @@ def publish(cluster: TQCluster, file: Path) -> None:
 
 
 def on_page(page: Page) -> dict[str, list[str]]:
-    return {row[0]: row[2:7] for row in cells(page, "partitions")}
+    return {row[0]: row[4:10] for row in cells(page, "partitions")}
 
 
 def in_api(exporter: ExporterProcess) -> dict[str, list[str]]:
     return {
-        part["partition"]: [*(str(part["groups"][state]) for state in STATES), str(part["keys"])]
+        part["partition"]: [*(str(part["groups"][state]) for state in GROUP_STATES), str(part["keys"])]
         for part in exporter.snapshot()["partitions"]
     }
 
@@ -129,6 +129,6 @@ def test_it_works_behind_tls_and_a_password(open_page: Open, tmp_path: Path) -> 
         credentials = {"username": "alice", "password": "open sesame"}
         # The browser logs the first answer, 401, which asks for the password.
         page = open_page(exporter.url, http_credentials=credentials, ignore_https_errors=True, quiet=False)
-        wait_for_text(page, "#state", lambda said: said == "Not found yet")
+        wait_for_text(page, "#state", lambda said: said == "Unreachable")
         wait_for_text(page, "#sources", lambda said: "ping" in said)
         assert "sesame" not in page.url

@@ -31,7 +31,7 @@ def assert_nothing_is_of_now(page: Page) -> None:
     assert cells(page, "lags") == cells(page, "versions") == []
     assert page.locator("#partitions[data-old]").count() == 1
     assert text(page, "#partitions-note").startswith("Not current: as listed at ")
-    assert {row[1 + column] for row in cells(page, "partitions") for column in (12, 13)} == {UNKNOWN}
+    assert {row[1 + column] for row in cells(page, "partitions") for column in (15, 16)} == {UNKNOWN}
     for chart in ("in", "queue", "out", "lag"):
         assert "now" in str(page.locator(f"#{chart}-chart svg").get_attribute("aria-label"))
         assert set(page.locator(f"#{chart}-chart .legend b").all_inner_texts()) == {UNKNOWN}
@@ -67,14 +67,18 @@ def test_transfer_queue_is_down(
 
 
 @pytest.mark.parametrize(
-    ("discovery", "word", "says"),
+    ("discovery", "tone", "word", "says"),
     [
-        ("ended", "Ended", "The job ended on purpose, since "),
-        ("never_found", "Not found yet", "No data plane has answered since the exporter started, "),
+        ("ended", "idle", "Ended", "The job ended on purpose, since "),
+        ("never_found", "idle", "Not found yet", "No data plane has answered since the exporter started, "),
+        ("starting", "warn", "Starting", "A controller is there and cannot be used yet, since "),
+        ("unreachable", "bad", "Unreachable", "The controller's address is known, but it has not answered yet, since "),
     ],
 )
-def test_there_is_none(served: Served, open_page: Open, discovery: DiscoveryState, word: str, says: str) -> None:
-    sources = (replace(running().sources[0], detail="no such actor"),)
+def test_there_is_none(
+    served: Served, open_page: Open, discovery: DiscoveryState, tone: str, word: str, says: str
+) -> None:
+    sources = (replace(running().sources[discovery == "unreachable"], detail="no such actor"),)
     served.show(Snapshot(time.time(), time.time() - 60, discovery=discovery, ready=True, sources=sources))
     page = open_page(served.url)
     assert text(page, "#state") == word
@@ -82,7 +86,7 @@ def test_there_is_none(served: Served, open_page: Open, discovery: DiscoveryStat
     assert text(page, "#reason") == "Reason: no such actor"
     assert [number(page, figure) for figure in FIGURES] == [None, None, None]
     assert text(page, "#partitions") == "The partitions are not known now."
-    assert page.get_attribute("#status", "data-tone") == "idle"
+    assert page.get_attribute("#status", "data-tone") == tone
 
 
 def test_the_exporter_does_not_answer(served: Served, open_page: Open) -> None:

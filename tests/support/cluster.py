@@ -125,6 +125,7 @@ class TQCluster:
         storage_units: Number of storage units.
         capacity: Rows that all units together hold, None for no limit.
         polling_mode: TransferQueue's ``controller.polling_mode``.
+        sampler: TransferQueue's ``controller.sampler``.
         metrics: Start TransferQueue's own Prometheus endpoint too.
         with_tq: Start TransferQueue; False leaves a Ray with nothing in it.
         python: The interpreter of the owning process, to test another TransferQueue than this process has.
@@ -137,6 +138,7 @@ class TQCluster:
         storage_units: int = 2,
         capacity: int | None = None,
         polling_mode: bool = True,
+        sampler: str = "SequentialSampler",
         metrics: bool = False,
         with_tq: bool = True,
         python: str = sys.executable,
@@ -146,6 +148,7 @@ class TQCluster:
             "storage_units": storage_units,
             "capacity": capacity,
             "polling_mode": polling_mode,
+            "sampler": sampler,
             "metrics": metrics,
         }
         self._timeout_s = timeout_s

@@ -42,11 +42,13 @@ class Driver:
         versions = {"ray": ray.__version__, "transfer_queue": tq.__version__, "python": sys.version.split()[0]}
         return {"ray_address": context.address_info["gcs_address"], "versions": versions}
 
-    def start_tq(self, storage_units: int, capacity: int | None, polling_mode: bool, metrics: bool) -> dict[str, Any]:
+    def start_tq(
+        self, storage_units: int, capacity: int | None, polling_mode: bool, sampler: str, metrics: bool
+    ) -> dict[str, Any]:
         from omegaconf import OmegaConf
 
         conf = {
-            "controller": {"polling_mode": polling_mode},
+            "controller": {"polling_mode": polling_mode, "sampler": sampler},
             "metrics": {"enabled": metrics},
             "backend": {
                 "storage_backend": "SimpleStorage",

@@ -137,3 +137,11 @@ def test_json_has_every_field() -> None:
 def _sample_names(metric: Metric) -> list[str]:
     name = prometheus_name(metric)
     return [f"{name}{suffix}" for suffix in ("_bucket", "_sum", "_count")] if metric.kind == "histogram" else [name]
+
+
+def test_the_concepts_name_metrics_that_exist() -> None:
+    text = (DOCS.parent / "concepts.md").read_text(encoding="utf-8").replace("`…_", "`dataplane_partition_")
+    exposed = {name for metric in METRICS for name in (prometheus_name(metric), *_sample_names(metric))}
+    named = set(re.findall(r"`(dataplane_\w+)", text))
+    assert len(named) > 10
+    assert named - {"dataplane_partition"} <= exposed

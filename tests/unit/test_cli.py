@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,19 @@ from rich.console import Console
 from dataplane.discovery.record import Endpoint
 from exporter import cli
 from exporter.config import Config, ConfigError, load_config
-from exporter.model.snapshot import LAG_BUCKETS, PartitionState, Snapshot, SourceState, StorageState, encode_snapshot
+from exporter.model.occupancy import nothing
+from exporter.model.snapshot import (
+    ALL_PARTITIONS,
+    LAG_BUCKETS,
+    OldestGroup,
+    PartitionState,
+    PartitionStatus,
+    Snapshot,
+    SourceState,
+    StorageState,
+    encode_snapshot,
+)
+from exporter.model.tasks import PartitionSamples, TaskState
 from exporter.terminal.table import print_snapshot
 
 CONTROLLER = "tcp://127.0.0.1:1"  # nothing listens there
@@ -47,7 +60,7 @@ def snapshot() -> Snapshot:
             PartitionState(
                 partition="train[bold]",
                 listed_at=1_900_000_000.0,
-                groups={"ready": 3, "incomplete": 1, "uncommitted": 0, "failed": 0},
+                groups={"ready": 3, "incomplete": 1, "uncommitted": 0, "failed": 0, "taken": 5},
                 keys=64,
                 size_bytes=2048,
                 newest_version=7,
@@ -59,7 +72,12 @@ def snapshot() -> Snapshot:
                 staleness_mean=1.5,
             ),
         ),
-        storage=(StorageState(index=0, unit_id="TQ_STORAGE_UNIT_a", keys=64),),
+        storage=(
+            StorageState(index=0, unit_id="TQ_STORAGE_UNIT_a", keys=64),
+            StorageState(index=1, unit_id="TQ_STORAGE_UNIT_b", error_type="DataPlaneTimeout", detail="silent"),
+        ),
+        samples=(PartitionSamples("stream[bold]", 200, task="ref", tasks_left_out=3), PartitionSamples("val", 0)),
+        tasks=(TaskState("stream[bold]", "ref", 0.25, 0.75), TaskState("stream[bold]", "train", None, 0.75)),
         sources=(SourceState("ping", "ok", up=True, duration=0.002, last_success=1_900_000_000.0),),
     )
 
@@ -150,6 +168,109 @@ def test_check_config_prints_a_configuration_that_can_be_read_again(tmp_path: Pa
     assert (config.run, config.max_partitions) == ("blue", 7)
 
 
+OWN = r"""
+conventions:
+  mine:
+    group: {key: '(?P<group>.+)_s\d+'}
+    weight_version: {tag: policy_version}
+    ignore: {tag: pad, values: [true]}
+partitions:
+  'train_\d+': {convention: mine, group_size: 2}
+"""
+ROWS = {
+    "a_s0": {"policy_version": 7},
+    "a_s1": {"policy_version": 6},
+    "b_s0": {"policy_version": "x"},
+    "a_s2": {"policy_version": 9, "pad": True},
+    "b_s1": {},
+    "lone\x1b[31m": {},
+    "__schema__:x": {"policy_version": 1},
+}
+
+
+def check_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sample: object, text: str = OWN
+) -> tuple[int, str, str]:
+    (tmp_path / "exporter.yaml").write_text(text)
+    file = tmp_path / "rows.json"
+    if isinstance(sample, bytes):
+        file.write_bytes(sample)
+    elif sample is not None:
+        file.write_text(json.dumps(sample))
+    code = cli.main(["check-config", str(tmp_path / "exporter.yaml"), "--sample", str(file)])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_a_sample_shows_how_its_rows_would_be_grouped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = {"train_1": ROWS, "val": {"u_g0": {"weight_version": 3}, "v": {"weight_version": 4}}, "rest": {}}
+    assert check_sample(tmp_path, capsys, sample) == (
+        0,
+        """\
+partition train_1: 7 rows, convention mine
+  2 groups: 1 ready, 1 uncommitted
+  group  state        version  expected  keys
+  a      ready        6        2         a_s0, a_s1
+  b      uncommitted  ?        2         b_s0, b_s1
+  ignored: a_s2, __schema__:x
+  bare, of no group yet: lone\\x1b[31m
+  malformed: b_s0
+partition val: 2 rows, convention nemo-rl, chosen by auto
+  2 groups: 2 ready
+  group  state  version  expected  keys
+  u      ready  3        ?         u_g0
+  v      ready  4        ?         v
+partition rest: 0 rows, convention nemo-rl, chosen by auto
+  0 groups: none
+""",
+        "",
+    )
+
+
+def test_a_sample_may_be_the_rows_of_one_partition(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = check_sample(tmp_path, capsys, {key: tag for key, tag in ROWS.items() if key.startswith("a")})
+    assert (code, out.splitlines()[0]) == (0, "rows of no partition: 3 rows, convention mine, chosen by auto")
+    verl = {f"u_{n}_0": {"status": "success", "global_steps": 3, "min_global_steps": 2} for n in range(5)}
+    code, out, _ = check_sample(tmp_path, capsys, {"u": {"is_prompt": True, "status": "finished"}, **verl}, "")
+    assert out.splitlines()[3:] == [
+        "  u      ready  2        ?         u, u_0_0, u_1_0, u_2_0, … (6 keys)",
+        "  version that the rows say the trainer has finished: 2",
+    ]
+
+
+def test_a_large_sample_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = check_sample(tmp_path, capsys, {f"u{n}_g0": {"weight_version": 1} for n in range(60)})
+    assert out.splitlines()[1] == "  60 groups: 60 ready"
+    assert out.splitlines()[-2:] == ["  u49    ready  1        ?         u49_g0", "  … and 10 more groups"]
+
+
+@pytest.mark.parametrize("sample", [{}, {"a": {}}, {"a": None}, {"a": [1], "b": {"c": {}}}, {"a": {"b": {}, "v": 1}}])
+def test_any_mapping_is_a_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str], sample: object) -> None:
+    code, out, err = check_sample(tmp_path, capsys, sample)
+    assert (code, err) == (0, "")
+    assert out.startswith("rows of no partition: ")
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        (None, ": there is no such file; give the path of a JSON file to --sample"),
+        (b"{\n'a': 1}", ":2: is not valid JSON (Expecting property name enclosed in double quotes); write {KEY: TAG}"),
+        (b"\xff\xfe", ": is not valid JSON; write {KEY: TAG} or {PARTITION: {KEY: TAG}}"),
+        (b"[" * 100_000, ": is not valid JSON; write"),
+        (b'{"a": ' + b"9" * 5000 + b"}", ": is not valid JSON; write"),
+        ([1], ": has a list at the top; write {KEY: TAG} or {PARTITION: {KEY: TAG}}, as kv_list returns it"),
+    ],
+)
+def test_a_sample_that_cannot_be_read_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sample: object, said: str
+) -> None:
+    code, out, err = check_sample(tmp_path, capsys, sample)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"tq-exporter: {tmp_path / 'rows.json'}{said}")
+    assert err.count("\n") == 1
+
+
 def test_what_is_not_installed_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"discovery\.ray_address: needs ray and transfer_queue"):
@@ -188,10 +309,47 @@ def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
     shown = console.export_text()
     lines = [line.split() for line in shown.splitlines()]
     assert "TransferQueue up at tcp://10.0.0.1:5555, SimpleStorage, 17:46:40 UTC" in shown
-    assert ["train[bold]", "3", "1", "0", "0", "64", "2.0", "KiB", "5..7", "8", "published"] in lines
-    assert ["train[bold]", "0", "2", "0", "0", "0", "0", "0", "0", "1.50", "3"] in lines
-    assert ["0", "TQ_STORAGE_UNIT_a", "64", "-", "?"] in lines
+    assert ["train[bold]", "train", "3", "1", "0", "0", "5", "64", "2.0", "KiB", "5..7", "8", "published"] in lines
+    assert ["train[bold]", "0", "0", "2", "0", "0", "0", "0", "0", "0", "1.50", "3"] in lines
+    assert "!" not in shown
+    assert ["0", "TQ_STORAGE_UNIT_a", "ok", "64", "-", "?"] in lines
+    assert ["stream[bold]", "200", "ref*", "25.0%", "75.0%"] in lines
+    assert ["train", "?", "75.0%"] in lines
+    assert ["(3", "more)"] in lines
+    assert ["val", "0"] in lines
+    assert ["1", "TQ_STORAGE_UNIT_b", "silent", "?", "?", "?"] in lines
     assert ["ping", "ok", "2.0", "ms", "17:46:40", "UTC"] in lines
+
+
+def test_the_table_names_what_is_wrong_or_unknown() -> None:
+    at = 1_900_000_000.0
+    train = replace(
+        snapshot().partitions[0],
+        orphaned=2,
+        groups_per_step=16,
+        oldest=(OldestGroup("incomplete", "tag", at - 60), OldestGroup("ready", "tag", at - 90)),
+    )
+    statuses = (
+        PartitionStatus("a\nb", False, "not_listable"),
+        PartitionStatus("val", False, "timeout", at - 30, "eval"),
+        PartitionStatus("train", True, None, at),
+    )
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_snapshot(replace(snapshot(), partitions=(train,), statuses=statuses, trained=train), console)
+    assert [line for line in console.export_text().splitlines() if line.startswith("!")] == [
+        r"! 'a\nb' (train) cannot be read: not listable: samples were put without keys; never listed",
+        "! 'val' (eval) cannot be read: timed out; last listed 17:46:10 UTC",
+        "! 'train[bold]' has 2 orphaned groups: taken before the trainer's version moved on, and never removed",
+        "! 3 of the 16 groups of a step are ready; the oldest unfinished group is from 17:45:40 UTC",
+    ]
+
+
+@pytest.mark.parametrize(("listed", "said"), [(True, "(none)"), (False, "(not known)")])
+def test_no_partition_is_not_the_same_as_none_known(listed: bool, said: str) -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    total = nothing(ALL_PARTITIONS, 1_900_000_000.0) if listed else None
+    print_snapshot(replace(snapshot(), partitions=(), total=total), console)
+    assert f"\n{said}" in console.export_text()
 
 
 def test_the_table_of_nothing_shows_no_zero() -> None:

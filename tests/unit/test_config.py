@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
+import textwrap
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dataplane import conventions
+from dataplane.conventions import ConventionTags, GroupFrom, TagNamed, TagWith
+from dataplane.partitions import check_pattern
 from exporter.config import (
     SETTINGS,
     Config,
@@ -135,6 +141,104 @@ def test_partitions_take_the_default_convention_unless_they_have_their_own(tmp_p
     assert partitions['b"\\n'] == Partition("nemo-rl", None)
 
 
+OWN = r"""
+conventions:
+  mine:
+    group: {tag: uid, key: '(?P<group>.+)_s\d+'}
+    weight_version: {tag: policy_version}
+    committed: {tag: status, values: [done, 'yes', yes, 1, 0.5]}
+    failed: {tag: status, values: [error]}
+    taken: {tag: status, values: [training]}
+    created_at: {tag: produced_at}
+    expected_num_keys: {tag: n}
+    size_bytes: {tag: bytes}
+    ignore: {tag: is_padding, values: [true]}
+  keys: {group: {key: '(?P<group>.+)/.*'}, failed: }
+"""
+
+
+def test_conventions_of_ones_own(tmp_path: Path) -> None:
+    text = OWN + "default_convention: mine\npartitions:\n  a: {convention: keys}\n  b: {}\n"
+    config = load(file=write(tmp_path, text))
+    assert config.conventions == {
+        "mine": ConventionTags(
+            group=GroupFrom("uid", r"(?P<group>.+)_s\d+"),
+            weight_version=TagNamed("policy_version"),
+            committed=TagWith("status", ("done", "yes", True, 1, 0.5)),
+            failed=TagWith("status", ("error",)),
+            taken=TagWith("status", ("training",)),
+            created_at=TagNamed("produced_at"),
+            expected_num_keys=TagNamed("n"),
+            size_bytes=TagNamed("bytes"),
+            ignore=TagWith("is_padding", (True,)),
+        ),
+        "keys": ConventionTags(group=GroupFrom(key="(?P<group>.+)/.*")),
+    }
+    assert config.default_convention == "mine"
+    assert {name: partition.convention for name, partition in config.partitions.items()} == {"a": "keys", "b": "mine"}
+    dumped = load(file=write(tmp_path, dump_config(config)))
+    assert dumped == config
+    assert list(map(type, dumped.conventions["mine"].committed.values)) == [str, str, bool, int, float]  # type: ignore[union-attr]
+
+
+def test_a_convention_is_known_to_its_own_configuration_only(tmp_path: Path) -> None:
+    load(file=write(tmp_path, OWN))
+    with pytest.raises(ConfigError, match="default_convention: 'mine' is not known; choose one of auto, nemo-rl"):
+        load(file=write(tmp_path, "default_convention: mine"))
+    assert conventions.names() == ("auto", "nemo-rl", "recovery", "verl")
+
+
+def test_a_variable_may_name_a_convention_of_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, OWN)
+    assert load({}, {"TQ_EXPORTER_DEFAULT_CONVENTION": "mine"}, file).default_convention == "mine"
+    with pytest.raises(ConfigError, match=r"TQ_EXPORTER_DEFAULT_CONVENTION: 'mime' is not known; did you mean mine\?"):
+        load({}, {"TQ_EXPORTER_DEFAULT_CONVENTION": "mime"}, file)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("role: staging", Partition(role="staging")),
+        ("label: all the train", Partition(label="all the train")),
+        ("groups_per_step: 64", Partition(groups_per_step=64)),
+        ("take_failed: yes", Partition(take_failed=True)),
+        ("take_failed: false", Partition(take_failed=False)),
+        ("committed_by_default: off", Partition(committed_by_default=False)),
+        ("", Partition()),
+    ],
+)
+@pytest.mark.parametrize("name", ["train", r"train_\d+"])
+def test_settings_of_a_partition_are_read_and_shown(tmp_path: Path, name: str, written: str, read: Partition) -> None:
+    config = load(file=write(tmp_path, f"partitions: {{'{name}': {{{written}}}}}\n"))
+    assert config.partitions == {name: read}
+    assert load(file=write(tmp_path, dump_config(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("role: val", "partitions.train.role: 'val' is not known; choose one of train, eval, staging"),
+        ("groups_per_step: 0", "partitions.train.groups_per_step: 0 is out of range; give a whole number from 1 up"),
+        ("take_failed: x", "partitions.train.take_failed: 'x' is not true or false; write true or false"),
+        ("label: ''", "partitions.train.label: is empty; give a text or leave the key out"),
+        ("lable: x", "partitions.train.lable: is not a known key; did you mean label?"),
+    ],
+)
+def test_settings_of_a_partition_are_checked(tmp_path: Path, written: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(file=write(tmp_path, f"partitions: {{train: {{{written}}}}}\n"))
+    assert str(caught.value).partition(":1: ")[2] == said
+
+
+def test_the_tasks_of_a_partition_survive_a_dump(tmp_path: Path) -> None:
+    text = "partitions:\n  a: {tasks: [train, ref, train], task: ref}\n  b: {}\n"
+    config = load(file=write(tmp_path, text))
+    assert config.partitions["a"] == Partition(tasks=("train", "ref"), task="ref")
+    dumped = dump_config(config)
+    assert load(file=write(tmp_path, dumped)) == config
+    assert dumped.count("tasks:") == 1
+
+
 def test_keys_with_dots_are_not_taken_for_paths(tmp_path: Path) -> None:
     text = "partitions:\n  a: {convention: verl}\n  a.convention: {group_size: 2}\n"
     assert set(load(file=write(tmp_path, text)).partitions) == {"a", "a.convention"}
@@ -213,14 +317,23 @@ def test_any_size_survives_being_shown(count: int) -> None:
     assert values.parse(values.show_size(count), values.Size) == count
 
 
+def is_name_or_pattern(name: str) -> bool:
+    try:
+        check_pattern(name)
+    except ValueError:
+        return False
+    return True
+
+
 @settings(deadline=None)
 @given(
     run=st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip),
-    name=st.text(st.characters(codec="utf-8")),
+    name=st.text(st.characters(codec="utf-8")).filter(is_name_or_pattern),
     share=st.floats(min_value=0, max_value=1, exclude_min=True),
 )
 @example(run="\x85\ufeff\x00", name="=", share=1e-07)
 @example(run="null", name="1_0", share=5e-324)
+@example(run="0x1", name=r"train_\d+", share=0.5)
 def test_any_configuration_survives_being_shown(
     tmp_path_factory: pytest.TempPathFactory, run: str, name: str, share: float
 ) -> None:
@@ -331,3 +444,27 @@ def test_the_documentation_names_every_key_flag_and_variable() -> None:
     for setting in SETTINGS:
         for name in (setting.key, setting.env, *([setting.flag] if setting.flag else [])):
             assert f"`{name}`" in page, name
+
+
+def test_the_commented_keys_of_the_reference_file_can_be_used(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "reference-config.yaml").read_text(encoding="utf-8")
+    for section in ("conventions", "partitions"):
+        text = text.replace(f"\n{section}: {{}}\n", f"\n{section}:\n")
+    config = load(file=write(tmp_path, re.sub(r"(?m)^#(?=  )", "", text)))
+    assert set(msgspec.to_builtins(config.conventions["mine"])) == set(ConventionTags.__struct_fields__)
+    named = {
+        key for settings in yaml.safe_load(re.sub(r"(?m)^#(?=  )", "", text))["partitions"].values() for key in settings
+    }
+    assert named == set(Partition.__struct_fields__)
+
+
+def test_the_examples_of_the_documentation_can_be_used(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    partitions, own = (
+        textwrap.dedent(block)
+        for block in re.findall(r"(?m)^    (?:partitions|conventions):\n(?:(?:    .*)?\n)+", page)
+    )
+    assert set(load(file=write(tmp_path, partitions)).partitions) == {"rollout_data", r"train_\d+"}
+    assert load(file=write(tmp_path, own)).default_convention == "mine"
+    for name in (*Partition.__struct_fields__, "group.tag", "group.key", "weight_version", "expected_num_keys"):
+        assert f"| `{name}` |" in page

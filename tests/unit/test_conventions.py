@@ -14,8 +14,8 @@ from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.adapters.wire import WireMetadataReader
 from dataplane.adapters.wire import reader as _wire_reader
 from dataplane.conventions import Convention, Group, KeyRule
+from dataplane.grouping import Grouper, TagRules
 from dataplane.groups import DataPlaneGroupMeta, group_rows
-from dataplane.interfaces import TagRules
 from dataplane.tags import SCALAR, Int, LooseTagFields, Tag, TagFields
 from tests.support.fake_router import FakeRouter, reply
 
@@ -166,7 +166,11 @@ def test_auto_names_no_convention() -> None:
 
 @pytest.mark.parametrize("name", ["verle", "x"])
 def test_an_unknown_name_is_refused_with_a_remedy(name: str) -> None:
-    for use in (conventions.get, TagRules, lambda name: group_rows("p", {}, convention=name)):
+    for use in (
+        conventions.get,
+        lambda name: Grouper(default=TagRules(name)),
+        lambda name: group_rows("p", {}, convention=name),
+    ):
         with pytest.raises(ValueError, match=f"unknown convention '{name}'") as caught:
             use(name)
         assert str(caught.value).endswith("choose one of auto, nemo-rl, recovery, verl")

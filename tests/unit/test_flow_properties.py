@@ -55,7 +55,7 @@ class Queue:
             self.rows[group] = {"is_prompt": True, "status": "running", "global_steps": 3}
             self.rows.update({key: {} for key in self.keys(group)})
             return
-        tag = {"weight_version": 2}
+        tag: dict[str, Any] = {"weight_version": 2}
         if self.convention != "nemo-rl":
             tag |= {"group_id": f"id-{group}"}
         if self.convention == "recovery":

@@ -17,14 +17,14 @@ from opentelemetry.trace import NoOpTracer
 from dataplane.adapters.wire import KnownSender
 from dataplane.adapters.wire.storage import StorageUnitMetrics
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
-from dataplane.errors import DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.errors import DataPlaneNotReady, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
 from exporter.config import Config
 from exporter.model.results import Absent, Found, Ok, Result, StoragePoll
 from exporter.model.snapshot import SourceState, StorageState
 from exporter.model.state import State
 from exporter.polling.poller import Poller
-from exporter.polling.readers import Readers
+from exporter.polling.readers import Readers, connect
 from exporter.polling.schedule import HELD_INTERVAL_S
 from exporter.polling.sources import build_sources
 from exporter.polling.sources.base import Next, Source
@@ -203,8 +203,8 @@ def test_a_controller_that_is_found_is_polled_at_once(at: Fixture) -> None:
     assert (snapshot.up, snapshot.ready, snapshot.discovery) == (True, True, "found")
     assert [partition.depth for partition in snapshot.partitions] == [2]
     assert [unit.keys for unit in snapshot.storage] == [7]
-    assert [source.interval for source in snapshot.sources] == [None, 5.0, 10.0, 15.0]
-    assert [source.reason for source in snapshot.sources] == ["ok", "ok", "ok", "ok"]
+    assert [source.interval for source in snapshot.sources] == [None, 5.0, 10.0, 15.0, None]
+    assert [source.reason for source in snapshot.sources] == ["ok", "ok", "ok", "ok", "disabled"]
 
 
 def test_each_source_keeps_its_own_interval(at: Fixture) -> None:
@@ -227,6 +227,38 @@ def test_nothing_there_is_looked_for_again_with_growing_pauses(at: Fixture) -> N
     at.find()
     at.step(60.0)
     assert at.poller.snapshot.up
+
+
+def test_a_starting_controller_is_looked_for_more_often_and_is_polled_once_it_is_found(at: Fixture) -> None:
+    at.discovery.answer = DataPlaneNotReady("no configuration yet")
+    at.step()
+    at.step(300.0)
+    assert len(at.discovery.looks) >= 22
+    assert at.poller.snapshot.discovery == "starting"
+    at.find()
+    at.step(16.0)
+    assert at.poller.snapshot.up
+
+
+def test_an_unreachable_controller_is_no_longer_pinged_when_a_look_up_finds_nothing(at: Fixture) -> None:
+    at.find()
+    at.reader.failure = DataPlaneUnavailable("refused")
+    at.step()
+    assert at.poller.snapshot.discovery == "unreachable"
+    at.discovery.answer = Absent(ended=False, detail="nothing there")
+    at.look()
+    at.step()
+    pings = at.reader.pings
+    at.step(30.0)
+    assert at.reader.pings == pings
+    assert (at.poller.snapshot.discovery, at.poller.snapshot.endpoint) == ("never_found", None)
+
+
+def test_only_an_actor_may_answer_first_under_another_id() -> None:
+    for actor_id, met in (("actor-1", False), (None, True)):
+        readers = connect(Config(), Endpoint("tcp://127.0.0.1:1", "controller-1", actor_id))
+        assert readers.sender.met is met
+        readers.close()
 
 
 def test_a_poll_that_still_runs_is_skipped_and_holds_up_nothing_else(at: Fixture) -> None:
@@ -326,7 +358,7 @@ def test_late_storage_figures_of_the_old_controller_are_not_those_of_the_new_one
     at.find("actor-2")
     at.look()
     at.step()
-    at.poller._process(old, Ok(StoragePoll((StorageState(7, "old"),), ()), 0.1), at.clock.monotonic())
+    at.poller._process(old, Ok(StoragePoll((StorageState(7, "old"),)), 0.1), at.clock.monotonic())
     assert [unit.index for unit in at.poller.snapshot.storage] == [0]
 
 

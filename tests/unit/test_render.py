@@ -21,10 +21,12 @@ from exporter.model.snapshot import (
     OldestGroup,
     PartitionFlow,
     PartitionState,
+    PartitionStatus,
     Snapshot,
     SourceState,
     StorageState,
 )
+from exporter.model.storage import STORAGE_OPERATIONS, StorageRequests
 from exporter.telemetry.render import Sheet, render
 from exporter.version import Build
 from tests.support.snapshots import STARTED, TAKEN, empty_snapshot, partition, rich_snapshot
@@ -50,7 +52,12 @@ def test_a_full_snapshot_gives_every_metric_that_is_not_an_instrument() -> None:
 
 def test_nothing_known_gives_what_is_always_known() -> None:
     points = _points(empty_snapshot())
-    assert {name for name, _ in points} == {"dataplane.up", "dataplane.discovery.state", "tq_exporter.build.info"}
+    assert {name for name, _ in points} == {
+        "dataplane.up",
+        "dataplane.discovery.state",
+        "dataplane.weight_version.regressions",
+        "tq_exporter.build.info",
+    }
     assert points["dataplane.up", ()] == 0
     assert points["dataplane.discovery.state", (("state", "never_found"),)] == 1
     assert points["dataplane.discovery.state", (("state", "lost"),)] == 0
@@ -81,6 +88,12 @@ def test_values_are_those_of_the_snapshot() -> None:
     assert points["dataplane.capability", (("capability", "supports_persistent_recovery"),)] == 1
     assert points["dataplane.capability", (("capability", "supports_verified_clear"),)] == 0
     assert points["dataplane.partition.groups.lost", (("partition", "gone"),)] == 8
+    assert points["dataplane.partition.groups", (train, ("state", "taken"))] == 11
+    assert points["dataplane.partition.groups.departed", (train, ("state", "taken"))] == 20
+    assert points["dataplane.groups.completed", (("role", "train"),)] == 220
+    assert points["dataplane.groups.departed", (("role", "eval"), ("state", "ready"))] == 0
+    assert points["dataplane.partition.groups_per_step", (train,)] == 16
+    assert points["dataplane.weight_version.reference", ()] == 41
 
 
 def test_an_empty_partition_shows_zeros_and_no_versions() -> None:
@@ -91,9 +104,24 @@ def test_an_empty_partition_shows_zeros_and_no_versions() -> None:
         "dataplane.partition.groups",
         "dataplane.partition.depth",
         "dataplane.partition.keys",
+        "dataplane.partition.groups.orphaned",
+        "dataplane.partition.rows.bare",
         "dataplane.partition.rows.malformed",
     }
     assert points["dataplane.partition.depth", (("partition", "val"),)] == 0
+
+
+def test_a_partition_that_cannot_be_read_has_its_reason_and_role_and_no_groups() -> None:
+    status = PartitionStatus("val", False, "not_listable", None, "eval")
+    points = _points(replace(empty_snapshot(), statuses=(status,)))
+    of_it = {
+        (name, attributes): value for (name, attributes), value in points.items() if "partition" in str(attributes)
+    }
+    info = (("convention", "unknown"), ("partition", "val"), ("role", "eval"))
+    assert of_it == {
+        ("dataplane.partition.readable", (("partition", "val"), ("reason", "not_listable"))): 0,
+        ("dataplane.partition.info", info): 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -103,6 +131,25 @@ def test_utilization_is_absent_when_it_cannot_be_told(capacity: int | None, keys
     unit = StorageState(0, "u", capacity=capacity, keys=keys)
     points = _points(replace(empty_snapshot(), storage=(unit,)))
     assert not [name for name, _ in points if name == "dataplane.storage.utilization_ratio"]
+
+
+def test_a_unit_that_does_not_answer_is_0_and_has_no_figures() -> None:
+    gone = StorageState(1, "u", error_type="DataPlaneUnavailable", detail="refused")
+    points = _points(replace(empty_snapshot(), storage=(StorageState(0, "u", keys=3), gone)))
+    found = {(name, dict(attributes)["storage_unit"]): value for (name, attributes), value in points.items()
+             if name.startswith("dataplane.storage.")}  # fmt: skip
+    assert found == {
+        ("dataplane.storage.info", "0"): 1,
+        ("dataplane.storage.up", "0"): 1,
+        ("dataplane.storage.keys", "0"): 3,
+        ("dataplane.storage.info", "1"): 1,
+        ("dataplane.storage.up", "1"): 0,
+    }
+
+
+def test_unlisted_keys_that_are_unknown_are_absent_and_none_is_0() -> None:
+    assert _points(replace(empty_snapshot(), unlisted_keys=0))["dataplane.storage.keys.unlisted", ()] == 0
+    assert ("dataplane.storage.keys.unlisted", ()) not in _points(empty_snapshot())
 
 
 def test_a_controllers_unknown_facts_are_left_out() -> None:
@@ -116,7 +163,9 @@ def test_counters_and_histograms_count_from_the_start_and_all_points_carry_the_s
         for point in metric.data.data_points:
             assert point.time_unix_nano == int(TAKEN * 1e9)
             if isinstance(metric.data, Sum | Histogram):
-                assert point.start_time_unix_nano == int(STARTED * 1e9)
+                # Counted by a unit or the controller, since it began.
+                foreign = metric.name.startswith(("dataplane.storage.requests.", "dataplane.controller.requests."))
+                assert point.start_time_unix_nano == (0 if foreign else int(STARTED * 1e9))
         if isinstance(metric.data, Sum):
             assert metric.data.is_monotonic
 
@@ -204,7 +253,12 @@ _partitions = st.builds(
     newest_version=_numbers,
     oldest_version=_numbers,
     reference_version=_numbers,
-    reference=st.sampled_from([None, "published", "newest_seen"]),
+    reference=st.sampled_from([None, *snapshot.REFERENCES]),
+    role=st.sampled_from(snapshot.ROLES),
+    convention=_text,
+    bare_rows=st.integers(0, 2**70),
+    orphaned=st.integers(0, 2**70),
+    groups_per_step=_numbers,
     oldest=st.lists(
         st.builds(
             OldestGroup,
@@ -227,6 +281,7 @@ _flows = st.builds(
     partition=_text,
     arrived=st.integers(0),
     departed=st.integers(0),
+    departed_by_state=st.dictionaries(st.sampled_from(GROUP_STATES), st.integers(0, 2**70)),
     lost=st.integers(0),
     residence=_histograms(RESIDENCE_BOUNDS),
     departure_lag=_histograms(LAG_BOUNDS),
@@ -240,6 +295,20 @@ _snapshots = st.builds(
     endpoint=st.none() | st.builds(Endpoint, address=_text, run=st.none() | _text),
     capabilities=st.none() | st.builds(DataPlaneCapabilities),
     partitions=st.lists(_partitions, max_size=2).map(tuple),
+    statuses=st.lists(
+        st.builds(
+            PartitionStatus,
+            partition=_text,
+            readable=st.booleans(),
+            reason=st.sampled_from([None, *snapshot.UNREADABLE_REASONS]),
+            listed_at=st.none() | st.floats(),
+            role=st.sampled_from(snapshot.ROLES),
+        ),
+        max_size=2,
+    ).map(tuple),
+    reference_version=_numbers,
+    reference_changed_at=st.none() | st.floats(),
+    version_regressions=st.integers(0, 2**70),
     flows=st.lists(_flows, max_size=2).map(tuple),
     storage=st.lists(
         st.builds(
@@ -249,6 +318,18 @@ _snapshots = st.builds(
             capacity=st.none() | st.integers(0),
             keys=st.none() | st.integers(0, 2**70),
             memory_bytes=_numbers,
+            error_type=st.none() | _text,
+            requests=st.lists(
+                st.builds(
+                    StorageRequests,
+                    st.sampled_from(STORAGE_OPERATIONS),
+                    st.none() | st.integers(),
+                    st.none() | st.integers(),
+                    _numbers,
+                ),
+                max_size=3,
+            ).map(tuple),
+            accept_queue_peak_ratio=_numbers,
         ),
         max_size=3,
     ).map(tuple),

@@ -18,7 +18,7 @@ from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.groups import DataPlaneGroupMeta
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION
 from exporter.config import Config
-from exporter.model.results import Absent, Failed, Found, Ok, StorageFailure
+from exporter.model.results import Absent, Failed, Found, Ok
 from exporter.model.snapshot import StorageState
 from exporter.polling.sources.discovery import DiscoverySource, LookUp
 from exporter.polling.sources.metadata import MetadataSource
@@ -102,14 +102,17 @@ def test_a_held_partition_is_named_but_not_listed(client: NoOpDataPlaneClient, t
     assert isinstance(result, Ok)
     assert result.value.partitions == ("train", "val")
     assert [listing.partition for listing in result.value.listings] == ["val"]
+    assert result.value.held == ("train",)
     assert "list_metadata train" not in tracing.spans()
 
 
 def test_the_published_version_is_read_and_its_partition_hidden(client: NoOpDataPlaneClient, tracing: Tracing) -> None:
-    client.put_samples([PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[{"weight_version": 41}])
+    client.put_samples(
+        [PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[{"weight_version": 41, "groups_per_step": 16}]
+    )
     result = metadata_source(client, tracing).poll()
     assert isinstance(result, Ok)
-    assert result.value.published_version == 41
+    assert (result.value.published_version, result.value.groups_per_step) == (41, 16)
     assert result.value.partitions == ("train", "val")
 
 
@@ -170,8 +173,10 @@ def test_storage_units_fail_one_by_one(tracing: Tracing) -> None:
              enumerate((7, None))]  # fmt: skip
     result = StorageSource(units, Config(), tracer=tracing.tracer, clock=StoppedClock()).poll()
     assert isinstance(result, Ok)
-    assert result.value.units == (StorageState(0, "u0", None, 7, 5),)
-    assert result.value.failures == (StorageFailure(1, "DataPlaneUnavailable", "storage unit 1: refused"),)
+    assert result.value.units == (
+        StorageState(0, "u0", None, 7, 5),
+        StorageState(1, "u1", error_type="DataPlaneUnavailable", detail="storage unit 1: refused"),
+    )
 
 
 def test_a_storage_unit_that_hangs_does_not_keep_the_others_waiting(tracing: Tracing) -> None:

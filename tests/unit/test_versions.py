@@ -75,13 +75,16 @@ def test_another_origin_is_no_regression(on: Polls) -> None:
 
 
 def test_it_tells_when_the_version_last_changed(on: Polls) -> None:
-    assert on.versions.changed_at is None
     on.poll(4)
     changed = on.time
     on.poll(4)
     assert on.versions.changed_at == changed
     on.poll(5)
     assert on.versions.changed_at == on.time
+
+
+def test_after_a_restart_nothing_is_known(on: Polls) -> None:
+    on.poll(4)
     on.versions.restart()
     assert (on.versions.reference, on.versions.changed_at) == (None, None)
 

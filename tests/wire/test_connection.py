@@ -13,7 +13,7 @@ import pytest
 
 from dataplane.adapters.wire import KnownSender, ReplyLimitExceeded, WireMetadataReader
 from dataplane.adapters.wire import connection as _wire_connection
-from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
+from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader, UnitRequests
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneError,
@@ -179,6 +179,16 @@ def test_a_controller_that_takes_over_the_id_of_a_checkpoint_is_the_same_on_its_
     assert reader.list_partitions() == ["train"]
     assert (reader.last_sender_id, sender.id) == ("TQ_CONTROLLER_saved", "TQ_CONTROLLER_saved")
     assert other.list_partitions() == ["train"], "what one reader has learned holds for all of that controller"
+
+
+def test_a_peer_that_was_not_met_yet_names_itself_once(router: FakeRouter, connect: Connect) -> None:
+    sender = KnownSender("TQ_CONTROLLER_first", met=False)
+    reader = connect(controller_id=sender)
+    reader.ping()
+    assert sender.id == CONTROLLER_ID
+    router.answer = lambda request: reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": []}, "TQ_CONTROLLER_new")
+    with pytest.raises(DataPlaneUnavailable, match="replaced the expected"):
+        connect(controller_id=sender).ping()
 
 
 def test_another_controller_on_a_new_connection_is_refused_also_after_an_answer(
@@ -375,12 +385,76 @@ def test_a_storage_unit_is_asked_as_a_metrics_collector(router: FakeRouter) -> N
         "METRICS_RESPONSE", {"capacity": None, "active_keys": 3, "process_rss_bytes": 0, "op_stats": {"x": 1}}, "unit"
     )
     reader = StorageUnitReader(router.address, unit_id="unit")
+    # TransferQueue 0.1.8 and 0.1.9 report no more than this. What cannot be read is unknown, the rest is still used.
     assert reader.read() == StorageUnitMetrics(capacity=None, keys=3, memory_bytes=None)
     assert router.identities[0].startswith(b"metrics_collector_")
     assert router.requests[0]["request_type"] == "GET_METRICS"
     reader.close()
     with pytest.raises(DataPlaneUnavailable):
         reader.read()
+
+
+UNIT = {"capacity": 10, "active_keys": 3, "process_rss_bytes": 5}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            {
+                "ssd_offload_enabled": 1,
+                "ssd_active_bytes": 4096,
+                "ssd_active_values": 8,
+                "ssd_fallback_values_total": 2,
+                "arrivals_by_op": {"PUT_DATA": 4, "GET_METRICS": 9},
+                "op_stats": {
+                    "PUT_DATA": {"request_count": 4.0, "latency_avg": 0.5, "latency_p50": 0.1, "latency_p99": 0.2},
+                    "GET_DATA": {"request_count": 0.0, "latency_avg": 0, "latency_p50": 0, "latency_p99": 0},
+                },
+                "accept_queue": {"samples": 9, "peak_utilization": 0.25, "sk_drops_delta": 1, "backlog": 100},
+            },
+            StorageUnitMetrics(
+                10,
+                3,
+                5,
+                {
+                    "PUT_DATA": UnitRequests(4, 4, 2.0),
+                    "GET_METRICS": UnitRequests(9),
+                    "GET_DATA": UnitRequests(None, 0, 0.0),
+                },
+                4096,
+                8,
+                2,
+                0.25,
+                1,
+            ),
+        ),
+        (
+            {"ssd_offload_enabled": 0, "ssd_active_bytes": 0, "ssd_active_values": 0, "ssd_fallback_values_total": 0},
+            StorageUnitMetrics(10, 3, 5),
+        ),
+        (
+            {"accept_queue": {"samples": 0, "peak_utilization": 0.0, "sk_drops_delta": 0}},
+            StorageUnitMetrics(10, 3, 5),
+        ),
+        (
+            {
+                "arrivals_by_op": {"PUT_DATA": -1},
+                "op_stats": {"PUT_DATA": {"request_count": float("inf"), "latency_avg": 1.0}},
+                "accept_queue": {"samples": 1, "peak_utilization": float("nan"), "sk_drops_delta": 0},
+            },
+            StorageUnitMetrics(10, 3, 5),
+        ),
+    ],
+    ids=["everything", "SSD off", "probe without a sample", "impossible"],
+)
+def test_all_that_a_storage_unit_reports(
+    router: FakeRouter, body: dict[str, object], expected: StorageUnitMetrics
+) -> None:
+    router.answer = lambda request: reply("METRICS_RESPONSE", UNIT | body)
+    reader = StorageUnitReader(router.address)
+    assert reader.read() == expected
+    reader.close()
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
 from dataplane.adapters.arguments import check_partition, check_wait
 from dataplane.adapters.transfer_queue import session
 from dataplane.adapters.transfer_queue.calls import TransferQueueCalls
+from dataplane.conventions import Convention
 from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, count_ready
@@ -26,10 +27,16 @@ class MetadataCalls(TransferQueueCalls):
     """The read-only half, on the ``TransferQueueClient`` that ``_client()`` returns."""
 
     def __init__(
-        self, tq: ModuleType, *, timeout_s: float, rules: Mapping[str, TagRules] | None, default_rules: TagRules
+        self,
+        tq: ModuleType,
+        *,
+        timeout_s: float,
+        rules: Mapping[str, TagRules] | None,
+        default_rules: TagRules,
+        conventions: Iterable[Convention] = (),
     ) -> None:
         super().__init__(tq, timeout_s=timeout_s)
-        self._grouper = Grouper(rules, default_rules)
+        self._grouper = Grouper(rules, default_rules, conventions)
 
     def _client(self) -> Any:
         raise NotImplementedError
@@ -93,6 +100,7 @@ class TransferQueueMetadataReader(MetadataCalls):
         timeout_s: Deadline of each call in seconds; for :meth:`close` at least 5 s.
         rules: How the tags of a partition are read, by partition name.
         default_rules: The same for partitions that *rules* does not name.
+        conventions: Tag conventions that ``auto`` asks before those that are registered.
 
     Raises:
         DataPlaneUnavailable: TransferQueue is not installed.
@@ -107,9 +115,12 @@ class TransferQueueMetadataReader(MetadataCalls):
         timeout_s: float = 5.0,
         rules: Mapping[str, TagRules] | None = None,
         default_rules: TagRules = DEFAULT_TAG_RULES,
+        conventions: Iterable[Convention] = (),
     ) -> None:
         host, port = parse_address(address)
-        super().__init__(import_tq(), timeout_s=timeout_s, rules=rules, default_rules=default_rules)
+        super().__init__(
+            import_tq(), timeout_s=timeout_s, rules=rules, default_rules=default_rules, conventions=conventions
+        )
         info = session.controller_info(self._tq, controller_id or "unknown", host, port)
         self._own_client = self._tq.TransferQueueClient(client_id=session.unique_client_id(), controller_info=info)
         self._watch(self._own_client._loop, address, {})

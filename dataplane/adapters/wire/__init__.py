@@ -3,7 +3,7 @@
 from dataplane.adapters.wire.connection import KnownSender
 from dataplane.adapters.wire.limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded
 from dataplane.adapters.wire.reader import WireMetadataReader
-from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
+from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader, UnitRequests
 
 __all__ = [
     "DEFAULT_MAX_REPLY_BYTES",
@@ -12,5 +12,6 @@ __all__ = [
     "ReplyLimitExceeded",
     "StorageUnitMetrics",
     "StorageUnitReader",
+    "UnitRequests",
     "WireMetadataReader",
 ]

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import zmq
@@ -142,10 +142,13 @@ class KnownSender:
 
     Args:
         id: The id that replies must carry; None accepts any.
+        met: False accepts the first reply's id in place of *id*: for a peer whose address was asked for just now, and
+            which may have loaded a checkpoint before.
     """
 
-    def __init__(self, id: str | None) -> None:
+    def __init__(self, id: str | None, *, met: bool = True) -> None:
         self.id = id
+        self.met = met
 
 
 class _ConnectionEnded(Exception):
@@ -197,7 +200,29 @@ class WireConnection:
         operation: str,
         partition_id: str | None = None,
     ) -> _T:
+        """Send a request and return its reply, whose first frame *decode* decodes. See :meth:`call_frames`."""
+        return self.call_frames(
+            request_type,
+            body,
+            lambda frames: decode(frames[0]),
+            timeout_s=timeout_s,
+            operation=operation,
+            partition_id=partition_id,
+        )
+
+    def call_frames(
+        self,
+        request_type: str,
+        body: Mapping[str, Any],
+        decode: Callable[[Sequence[memoryview]], Reply[_T]],
+        *,
+        timeout_s: float,
+        operation: str,
+        partition_id: str | None = None,
+    ) -> _T:
         """Send a request and return its reply, decoded by *decode*. Errors have *operation* and *partition_id*.
+
+        The frames after the first one are the buffers of tensors.
 
         Raises:
             DataPlaneUnavailable: The peer is gone, another one answers in its place, or this connection is closed.
@@ -216,10 +241,10 @@ class WireConnection:
             if not self._lock.acquire(timeout=timeout_s):
                 raise DataPlaneTimeout(f"another call to {self._where} was still waiting after {timeout_s:g} s")
             try:
-                frame, channel = self._round_trip(request, deadline, timeout_s)
+                frames, channel = self._round_trip(request, deadline, timeout_s)
             finally:
                 self._lock.release()
-            reply = decode(frame)  # May take a while: without the lock, so that other threads can call.
+            reply = decode(frames)  # May take a while: without the lock, so that other threads can call.
             self.last_sender_id = reply.sender_id
             self._check_sender(reply.sender_id, channel)
             return reply.body
@@ -230,8 +255,8 @@ class WireConnection:
     def _check_sender(self, sender_id: str, channel: _Channel) -> None:
         if self._sender.id is None:
             return
-        if channel.is_known:
-            self._sender.id = sender_id
+        if channel.is_known or not self._sender.met:
+            self._sender.id, self._sender.met = sender_id, True
         elif sender_id != self._sender.id:
             raise DataPlaneUnavailable(
                 f"{self._where} is {sender_id[:100]}, which replaced the expected {self._sender.id}"
@@ -249,7 +274,7 @@ class WireConnection:
     def _where(self) -> str:
         return f"the {self._peer} at {self.address}"
 
-    def _round_trip(self, request: bytes, deadline: float, timeout_s: float) -> tuple[memoryview, _Channel]:
+    def _round_trip(self, request: bytes, deadline: float, timeout_s: float) -> tuple[list[memoryview], _Channel]:
         try:
             return self._exchange(request, deadline, timeout_s)
         except _ConnectionEnded as ended:
@@ -261,7 +286,7 @@ class WireConnection:
         except _ConnectionEnded as ended:
             raise self._cut_off() from ended
 
-    def _exchange(self, request: bytes, deadline: float, timeout_s: float) -> tuple[memoryview, _Channel]:
+    def _exchange(self, request: bytes, deadline: float, timeout_s: float) -> tuple[list[memoryview], _Channel]:
         self._settle(deadline, timeout_s)
         if self._closed:
             raise DataPlaneUnavailable("this reader is closed")
@@ -274,10 +299,10 @@ class WireConnection:
             self._discard()
             raise DataPlaneUnavailable(f"cannot send to {self._where}: {error}") from error
         sent_at = time.monotonic()
-        frame = self._receive(channel, deadline, timeout_s)
+        frames = self._receive(channel, deadline, timeout_s)
         self.seconds += time.monotonic() - sent_at
         channel.sent_at = None
-        return frame, channel
+        return frames, channel
 
     def _resolve(self, deadline: float, timeout_s: float) -> str:
         """Return the address with a numeric host: ZMQ would look a name up on its I/O thread and block it."""
@@ -315,16 +340,14 @@ class WireConnection:
                 self._receive(channel, deadline, timeout_s)
         self._discard()
 
-    def _receive(self, channel: _Channel, deadline: float, timeout_s: float) -> memoryview:
+    def _receive(self, channel: _Channel, deadline: float, timeout_s: float) -> list[memoryview]:
         while not self._closed:
             wait_s = min(_SLICE_S, deadline - time.monotonic())
             if wait_s <= 0:
                 raise self._silent(timeout_s)
             ready = dict(channel.poller.poll(math.ceil(wait_s * 1000)))
             if channel.socket in ready:
-                # The other frames are the buffers of tensors in tags, which are not read here.
-                frame: memoryview = channel.socket.recv_multipart(zmq.NOBLOCK, copy=False)[0].buffer
-                return frame
+                return [frame.buffer for frame in channel.socket.recv_multipart(zmq.NOBLOCK, copy=False)]
             if channel.monitor in ready:
                 event = recv_monitor_message(channel.monitor, zmq.NOBLOCK)["event"]
                 if event == zmq.Event.CONNECT_RETRIED:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import functools
 import time
 import uuid
-from collections.abc import Mapping
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -30,8 +30,16 @@ from dataplane.tags import NO_MAPPING, Tag, TagSchema
 
 __all__ = [
     "TESTED_VERSIONS",
+    "AcceptQueue",
+    "Consumption",
+    "MetricsBody",
+    "OperationStats",
     "Reply",
+    "decode_accept_queue",
+    "decode_arrivals",
+    "decode_consumption",
     "decode_metrics",
+    "decode_op_stats",
     "decode_partitions",
     "decode_rows",
     "decode_runs",
@@ -42,6 +50,8 @@ TESTED_VERSIONS: Final = "0.1.8 to 0.1.11"
 
 _PICKLE_MARKER: Final = b"\xc1\xfe\xed"
 _DECODE_ERRORS: Final = (msgspec.MsgspecError, RecursionError, ValueError)
+
+_TENSOR: Final = 3  # the code of a tensor's msgpack extension
 
 _MAX_QUOTED: Final = 500
 
@@ -61,12 +71,51 @@ class _Partitions(msgspec.Struct):
     partition_ids: list[Any]
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Figure = Annotated[float, msgspec.Meta(ge=0, le=2**53)]  # finite, and exact as a whole number
+
+
 class MetricsBody(msgspec.Struct):
-    """A storage unit's metrics that are used. Capacity None means unlimited."""
+    """A storage unit's metrics that are used. Capacity None means unlimited. The raw parts are read by themselves."""
 
     active_keys: int
     capacity: int | None = None
     process_rss_bytes: int = 0
+    ssd_offload_enabled: int = 0
+    ssd_active_bytes: _Count | None = None
+    ssd_active_values: _Count | None = None
+    ssd_fallback_values_total: _Count | None = None
+    arrivals_by_op: msgspec.Raw = msgspec.Raw()
+    op_stats: msgspec.Raw = msgspec.Raw()
+    accept_queue: msgspec.Raw = msgspec.Raw()
+
+
+class OperationStats(msgspec.Struct):
+    """What a storage unit measured of one operation: requests, and the mean of their durations in seconds."""
+
+    request_count: _Figure
+    latency_avg: _Figure
+
+
+class AcceptQueue(msgspec.Struct):
+    """What a storage unit's probe saw of the accept queue of its socket, since the probe started."""
+
+    samples: int
+    peak_utilization: _Figure
+    sk_drops_delta: _Count
+
+
+class Consumption(NamedTuple):
+    """How far a task has consumed a partition: samples in all, and how many of them it has consumed."""
+
+    samples: int
+    consumed: int
+
+
+class _Consumption(msgspec.Struct):
+    partition_id: str
+    global_index: msgspec.msgpack.Ext | None
+    consumption_status: msgspec.msgpack.Ext | None
 
 
 class _Error(msgspec.Struct):
@@ -84,6 +133,10 @@ class _UnreadPartitions(msgspec.Struct):
 _encode = msgspec.msgpack.Encoder().encode
 _partitions = msgspec.msgpack.Decoder(Reply[_Partitions])
 _metrics = msgspec.msgpack.Decoder(Reply[MetricsBody])
+_arrivals = msgspec.msgpack.Decoder(dict[str, _Count])
+_op_stats = msgspec.msgpack.Decoder(dict[str, OperationStats])
+_accept_queue = msgspec.msgpack.Decoder(AcceptQueue)
+_consumption = msgspec.msgpack.Decoder(Reply[_Consumption])
 _raw_rows = msgspec.msgpack.Decoder(Reply[_Rows[msgspec.Raw]])
 _unread = msgspec.msgpack.Decoder(Reply[msgspec.Raw])
 _unread_partitions = msgspec.msgpack.Decoder(Reply[_UnreadPartitions])
@@ -101,7 +154,7 @@ class _TagDecoders(NamedTuple):
     loose: msgspec.msgpack.Decoder[Tag]
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=4)
 def _decoders_of(schema: TagSchema) -> _TagDecoders:
     reply: Any = Reply
     rows: Any = _Rows
@@ -149,8 +202,62 @@ def decode_metrics(frame: memoryview) -> Reply[MetricsBody]:
     return _decode(frame, "METRICS_RESPONSE", _metrics)
 
 
+# The parts of a storage unit's metrics that other versions of TransferQueue lack or may write differently. None if such
+# a part cannot be read.
+
+
+def decode_arrivals(part: msgspec.Raw) -> dict[str, int] | None:
+    """Decode how many requests have arrived, by operation."""
+    return _decode_part(part, _arrivals)
+
+
+def decode_op_stats(part: msgspec.Raw) -> dict[str, OperationStats] | None:
+    """Decode what was measured of the requests, by operation."""
+    return _decode_part(part, _op_stats)
+
+
+def decode_accept_queue(part: msgspec.Raw) -> AcceptQueue | None:
+    """Decode what the probe of the accept queue saw."""
+    return _decode_part(part, _accept_queue)
+
+
+def decode_consumption(
+    frames: Sequence[memoryview], partition_id: str, max_rows: int = DEFAULT_MAX_ROWS
+) -> Reply[Consumption | None]:
+    """Decode a ``CONSUMPTION_RESPONSE``; None if there is no such partition.
+
+    It holds two tensors: the samples' indexes (64 bits each), then per sample a byte that is 1 once the task has
+    consumed it. Their buffers are frames of their own. Their types and shapes are pickles, which are not read: the
+    frames must have exactly the sizes and values that those tensors have.
+    """
+    reply = _decode(frames[0], "CONSUMPTION_RESPONSE", _consumption)
+    body = reply.body
+    if body.partition_id != partition_id:
+        raise DataPlaneReadError("the reply is about another partition than the one that was asked for")
+    if body.global_index is None and body.consumption_status is None:
+        return Reply(reply.request_type, reply.sender_id, None)
+    tensors = [part is not None and part.code == _TENSOR for part in (body.global_index, body.consumption_status)]
+    if not all(tensors) or len(frames) != 3 or frames[1].nbytes != 8 * frames[2].nbytes:
+        raise _needs_pickle()
+    samples = frames[2].nbytes
+    if samples > max_rows:
+        raise ReplyLimitExceeded(f"the partition has {samples} samples, the limit is {max_rows}", limit="rows")
+    status = frames[2].tobytes()
+    consumed = status.count(1)
+    if consumed + status.count(0) != samples:
+        raise _needs_pickle()
+    return Reply(reply.request_type, reply.sender_id, Consumption(samples, consumed))
+
+
+def _needs_pickle() -> DataPlaneReadError:
+    return DataPlaneReadError(
+        "unreadable consumption: without loading a pickle, which is never done, only the tensors that TransferQueue "
+        f"{TESTED_VERSIONS} sends can be read"
+    )
+
+
 def decode_runs(
-    frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS
+    frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS, schema: TagSchema | None = None
 ) -> tuple[Reply[Mapping[str, Tag]], int]:
     """Decode rows like :func:`decode_rows`, but faster when most tags equal the previous one byte for byte.
 
@@ -162,7 +269,7 @@ def decode_runs(
     _check_size(frame, max_rows)
     raw = _decode(frame, "KV_LIST_RESPONSE", _raw_rows)
     rows = _rows_of(raw.body.partition_info, partition_id, max_rows)
-    decoders = _decoders_of(conventions.schema())
+    decoders = _decoders_of(schema or conventions.schema())
     tags = cast("dict[str, Tag]", rows)  # Decoded tags replace the encoded ones.
     tag: Tag = NO_MAPPING
     last: msgspec.Raw | None = None
@@ -176,14 +283,16 @@ def decode_runs(
     return Reply(raw.request_type, raw.sender_id, tags), decoded
 
 
-def decode_rows(frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS) -> Reply[Mapping[str, Tag]]:
+def decode_rows(
+    frame: memoryview, partition_id: str, max_rows: int = DEFAULT_MAX_ROWS, schema: TagSchema | None = None
+) -> Reply[Mapping[str, Tag]]:
     """Decode the rows of one partition in a ``KV_LIST_RESPONSE``; an unknown partition has none.
 
-    All rows are decoded at once into the fields that grouping reads: type-checked if all tags are well-formed, else
-    unchecked. If a tag is no map with string keys, they are decoded one by one.
+    All rows are decoded at once into the fields of *schema*, by default those that grouping reads: type-checked if all
+    tags are well-formed, else unchecked. If a tag is no map with string keys, they are decoded one by one.
     """
     _check_size(frame, max_rows)
-    decoders = _decoders_of(conventions.schema())
+    decoders = _decoders_of(schema or conventions.schema())
     whole = (decoders.checked_rows, decoders.loose_rows)
     for decoder in whole if frame.nbytes <= MAX_UNCHECKED_BYTES else whole[:1]:
         try:
@@ -286,6 +395,13 @@ def _without_containers(tag: Tag) -> Tag:
     values = msgspec.structs.asdict(tag)
     found = {name: _CONTAINER for name, value in values.items() if type(value) in (list, dict)}
     return msgspec.structs.replace(tag, **found) if found else tag
+
+
+def _decode_part(part: msgspec.Raw, decoder: msgspec.msgpack.Decoder[_Body]) -> _Body | None:
+    try:
+        return decoder.decode(part)
+    except _DECODE_ERRORS:
+        return None
 
 
 def _decode(frame: memoryview, expected: str, decoder: msgspec.msgpack.Decoder[Reply[_Body]]) -> Reply[_Body]:

@@ -7,12 +7,20 @@ memory, and changes nothing in the controller.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dataplane.adapters.arguments import check_partition
 from dataplane.adapters.wire.connection import KnownSender, WireConnection
 from dataplane.adapters.wire.limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded
-from dataplane.adapters.wire.protocol import Reply, decode_partitions, decode_rows, decode_runs
+from dataplane.adapters.wire.protocol import (
+    Consumption,
+    Reply,
+    decode_consumption,
+    decode_partitions,
+    decode_rows,
+    decode_runs,
+)
+from dataplane.conventions import Convention
 from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
 from dataplane.groups import (
     DataPlaneCapabilities,
@@ -41,6 +49,7 @@ class WireMetadataReader:
             :class:`KnownSender`, so that all of them accept its new id when it changes.
         rules: How the tags of a partition are read, by partition.
         default_rules: The same for all other partitions.
+        conventions: Tag conventions that ``auto`` asks before those that are registered.
         max_reply_bytes: A larger reply raises :class:`ReplyLimitExceeded`, a ``DataPlaneReadError``. A row takes about
             60 bytes; a list of partitions may take at most 4 MiB.
         max_rows: A listing with more rows raises it too.
@@ -57,12 +66,13 @@ class WireMetadataReader:
         controller_id: str | KnownSender | None = None,
         rules: Mapping[str, TagRules] | None = None,
         default_rules: TagRules = DEFAULT_TAG_RULES,
+        conventions: Iterable[Convention] = (),
         max_reply_bytes: int = DEFAULT_MAX_REPLY_BYTES,
         max_rows: int = DEFAULT_MAX_ROWS,
     ) -> None:
         if timeout_s <= 0:
             raise ValueError(f"timeout_s must be positive, not {timeout_s}")
-        self._grouper = Grouper(rules, default_rules)
+        self._grouper = Grouper(rules, default_rules, conventions)
         self._timeout_s = timeout_s
         self._max_rows = max_rows
         self._rowwise: set[str] = set()  # partitions whose tags differ from row to row
@@ -117,6 +127,26 @@ class WireMetadataReader:
         """See :meth:`dataplane.interfaces.MetadataReader.depth`."""
         return count_ready(self._groups(partition_id, "depth"))
 
+    def consumption(self, partition_id: str, task: str) -> Consumption | None:
+        """Return how far *task* has consumed a partition, None if there is no such partition.
+
+        The controller creates a task that it does not know: ask only for tasks that are known to exist. It costs the
+        controller several times as much as a listing.
+
+        Raises:
+            DataPlaneUnavailable: The controller is gone or replaced, or this reader is closed.
+            DataPlaneTimeout: The controller exists but does not answer.
+            DataPlaneReadError: The controller reported an error, or its reply cannot be read.
+        """
+        return self._connection.call_frames(
+            "GET_CONSUMPTION",
+            {"partition_id": partition_id, "task_name": task},
+            lambda frames: decode_consumption(frames, partition_id, self._max_rows),
+            timeout_s=self._timeout_s,
+            operation="get_consumption",
+            partition_id=partition_id,
+        )
+
     def get_capabilities(self) -> DataPlaneCapabilities:
         """Return none: a reader writes nothing, and the controller lists whole partitions."""
         return DataPlaneCapabilities()
@@ -132,9 +162,10 @@ class WireMetadataReader:
 
     def _decode(self, frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
         """Decode a listing in the faster of two ways, chosen by the partition's earlier listings."""
+        schema = self._grouper.registry.schema
         if partition_id in self._rowwise:
-            return decode_rows(frame, partition_id, self._max_rows)
-        reply, decoded = decode_runs(frame, partition_id, self._max_rows)
+            return decode_rows(frame, partition_id, self._max_rows, schema)
+        reply, decoded = decode_runs(frame, partition_id, self._max_rows, schema)
         rows = len(reply.body)
         if rows > _MANY_ROWS and 2 * decoded > rows:
             if len(self._rowwise) >= _MAX_REMEMBERED:

@@ -17,16 +17,21 @@ from exporter.polling.sources.base import Next, Source
 from exporter.polling.sources.metadata import MetadataSource
 from exporter.polling.sources.ping import PingSource
 from exporter.polling.sources.storage import StorageSource
+from exporter.polling.sources.tq_metrics import TqMetricsSource
 
 __all__ = ["Next", "Source", "build_sources"]
 
 
 def build_sources(readers: Readers, config: Config, *, tracer: Tracer, clock: Clock) -> tuple[Source[Any], ...]:
     """Return the sources of one controller, in the order of a first round."""
+    # TransferQueue's own metrics tell more, and cost the controller less.
+    tasks = {} if readers.tq_metrics else {name: rule.tasks for name, rule in config.partitions.items()}
     sources: list[Source[Any]] = [
         PingSource(readers.ping_reader, config, tracer=tracer, clock=clock),
-        MetadataSource(readers.metadata_reader, config, tracer=tracer, clock=clock),
+        MetadataSource(readers.metadata_reader, config, tracer=tracer, clock=clock, tasks=tasks),
     ]
     if readers.storage:
         sources.append(StorageSource(readers.storage, config, tracer=tracer, clock=clock))
+    if readers.tq_metrics:
+        sources.append(TqMetricsSource(readers.tq_metrics, config, tracer=tracer, clock=clock))
     return tuple(sources)

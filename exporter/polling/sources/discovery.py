@@ -23,9 +23,9 @@ __all__ = ["Bind", "DiscoverySource", "LookUp"]
 
 logger = logging.getLogger(__name__)
 
-_LOST_PAUSE_S: Final = 15.0
+_AWAITED_PAUSE_S: Final = 15.0
 _IDLE_PAUSE_S: Final = 60.0
-"""Longest pause between two look-ups: while a data plane is lost, and while none was found or it has ended."""
+"""Longest pause between two look-ups: while a job waits for a controller, and otherwise."""
 
 Bind = Callable[[Endpoint], Target]
 """Makes the sources for a controller that was found; may raise a DataPlaneError."""
@@ -84,6 +84,8 @@ class DiscoverySource(Source[LookUp]):
         """See :meth:`Source.fold`: updates the discovery state and :attr:`target`."""
         state.looked()
         before = state.health.detail(self.name)
+        if isinstance(result, Failed) and result.error_type == "DataPlaneNotReady":
+            state.lifecycle.start(result.detail)
         state.finish(self.name, result)
         if isinstance(result, Failed):
             return self._next(state, found=False)
@@ -94,9 +96,8 @@ class DiscoverySource(Source[LookUp]):
                 logger.info("no TransferQueue found: %s", found.detail)
             if found.ended:
                 state.lifecycle.end(found.detail)
-                self.target = None
-            elif not state.lifecycle.up:
-                state.lifecycle.lose(found.detail)
+            else:
+                state.lifecycle.absent(found.detail)
             return self._next(state, found=False)
         if state.lifecycle.adopt(found.endpoint):
             state.begin_generation()
@@ -107,8 +108,9 @@ class DiscoverySource(Source[LookUp]):
         return self._next(state, found=True)
 
     def pause_s(self, state: State) -> float:
-        """Return how long to wait before the next look-up: shorter while a running job has lost its data plane."""
-        return self._backoff.next_s(_LOST_PAUSE_S if state.lifecycle.discovery == "lost" else _IDLE_PAUSE_S)
+        """Return how long to wait before the next look-up: shorter while a job waits for a controller."""
+        awaited = state.lifecycle.discovery in ("lost", "starting")
+        return self._backoff.next_s(_AWAITED_PAUSE_S if awaited else _IDLE_PAUSE_S)
 
     def reset_pauses(self) -> None:
         """Restart with the shortest pause, since the controller answers."""
@@ -119,5 +121,7 @@ class DiscoverySource(Source[LookUp]):
         self._discovery.close()
 
     def _next(self, state: State, *, found: bool) -> Next:
+        if state.lifecycle.endpoint is None:
+            self.target = None
         wait_s = math.inf if found else self.pause_s(state)
         return Next(min(wait_s, self._discovery.recheck_s or math.inf))

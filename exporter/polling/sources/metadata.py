@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from opentelemetry.trace import Tracer
 
@@ -12,11 +13,12 @@ from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, Meta
 from dataplane.tags import to_count
 from exporter.clock import Clock
 from exporter.config import Config
-from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing, Result
+from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing, Result, TaskAnswer
 from exporter.model.source_health import MISSED_POLLS
 from exporter.model.state import State
 from exporter.polling.schedule import Budget
 from exporter.polling.sources.base import Next, Source, exceeded
+from exporter.polling.sources.questions import TaskQuestions
 
 __all__ = ["MetadataSource"]
 
@@ -30,18 +32,30 @@ class MetadataSource(Source[MetadataPoll]):
         config: Interval and budget.
         tracer: Makes the spans.
         clock: Measures durations.
+        tasks: The tasks whose consumption is asked for, by partition.
     """
 
     name = "metadata"
     operation = "list_partitions"
     awaited = True
 
-    def __init__(self, reader: MetadataReader, config: Config, *, tracer: Tracer, clock: Clock) -> None:
+    def __init__(
+        self,
+        reader: MetadataReader,
+        config: Config,
+        *,
+        tracer: Tracer,
+        clock: Clock,
+        tasks: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         super().__init__(tracer=tracer, clock=clock)
         self._reader = reader
         settings = config.metadata
         self.interval_s = self._interval_in_force_s = settings.interval
         self._budget = Budget(settings.interval, settings.max_controller_share, settings.max_controller_stall)
+        self._questions = TaskQuestions(
+            reader, tasks, settings, clock=clock, controller_seconds=self._controller_seconds
+        )
 
     def _ask(self) -> MetadataPoll:
         """Ask for each partition in turn; the first call that passes the reader's deadline ends the round."""
@@ -52,6 +66,7 @@ class MetadataSource(Source[MetadataPoll]):
         held = self._budget.held(self._clock.monotonic())
         listings: list[PartitionListing] = []
         failures: list[PartitionFailure] = []
+        answers: list[TaskAnswer] = []
         published = per_step = None
         for partition in names:
             if partition in held:
@@ -71,17 +86,26 @@ class MetadataSource(Source[MetadataPoll]):
                 published, per_step = _published(groups)
             else:
                 listings.append(self._listing(partition, groups, self._controller_seconds() - before))
+            answer = self._questions.ask(partition, self._call)
+            if answer is not None:
+                answers.append(answer)
+                if answer.failure is not None and answer.failure.error_type == "DataPlaneTimeout":
+                    break
         partitions = tuple(name for name in names if name != RESERVED_PARTITION)
         return MetadataPoll(
             partitions,
             tuple(listings),
             tuple(failures),
             published,
-            max(self._controller_seconds() - started, sum(failure.controller_s for failure in failures)),
+            max(
+                self._controller_seconds() - started,
+                sum(failure.controller_s for failure in failures) + sum(answer.controller_s for answer in answers),
+            ),
             self._sender_id(),
             named_by,
             per_step,
             tuple(name for name in partitions if name in held),
+            tuple(answers),
         )
 
     def fold(self, result: Result[MetadataPoll], state: State) -> Next:
@@ -93,15 +117,21 @@ class MetadataSource(Source[MetadataPoll]):
         poll = result.value
         held_s = self._charge(poll)
         free_s = poll.controller_s - sum(cost for cost, _ in held_s.values())
+        free_s -= self._questions.charge(poll.answers, poll.partitions)
         self._interval_in_force_s = self._budget.interval_s(max(free_s, 0.0))
         state.controller_time.spend(poll.controller_s)
         state.notice_sender(poll)
         state.partitions.take_in(poll, keep_s=MISSED_POLLS * self._interval_in_force_s)
+        state.unlisted.listed(None if poll.held else state.partitions.rows())
         for listing in poll.listings:
             if listing.partition in held_s:
                 state.partitions.hold(listing.partition, MISSED_POLLS * held_s[listing.partition][1])
-        if poll.failures:
-            state.finish_with_failures(self.name, [_failed(failure) for failure in poll.failures], result.took)
+        listed_every = {name: hold_s for name, (_, hold_s) in held_s.items()}
+        self._questions.fold(poll, state, listed_every, self._interval_in_force_s)
+        failures = [_failed(failure) for failure in poll.failures]
+        failures += [answer.failure for answer in poll.answers if answer.failure is not None]
+        if failures:
+            state.finish_with_failures(self.name, failures, result.took)
         elif unread := state.partitions.unread():
             state.finish_incomplete(self.name, unread, result.took)
         else:

@@ -39,16 +39,14 @@ class PingSource(Source[float]):
             return self._reader.ping(self._timeout_s)
 
     def fold(self, result: Result[float], state: State) -> Next:
-        """See :meth:`Source.fold`: whether the controller is up, lost, or found."""
+        """See :meth:`Source.fold`: whether the controller is found and up, unreachable, or lost."""
         lifecycle = state.lifecycle
+        if isinstance(result, Failed):
+            lifecycle.unanswered(result.detail, gone=result.error_type == "DataPlaneUnavailable")
         state.finish(self.name, result)
         state.health.answered(self.name)
         if isinstance(result, Failed):
-            lifecycle.up = False
-            if lifecycle.discovery != "never_found":
-                state.recorder.ping(result.took, result.error_type)
-            if result.error_type == "DataPlaneUnavailable":
-                lifecycle.lose(result.detail)
+            state.recorder.ping(result.took, result.error_type)
             return Next(self.interval_s, alive=False)
         state.recorder.ping(result.value, None)
         state.controller_time.spend(result.value)

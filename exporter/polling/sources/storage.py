@@ -1,22 +1,23 @@
-"""The source ``storage``: capacity, keys and memory of the storage units."""
+"""The source ``storage``: what each storage unit reports, or why it does not."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
-from typing import Final
+from typing import Final, TypeVar
 
 from opentelemetry.trace import Tracer
 
+from dataplane.adapters.wire import UnitRequests
 from dataplane.discovery.record import StorageUnitEndpoint
 from dataplane.errors import DataPlaneError, error_type
 from exporter.clock import Clock
 from exporter.config import Config
-from exporter.model.results import Failed, Result, StorageFailure, StoragePoll
-from exporter.model.snapshot import StorageState
+from exporter.model.results import Failed, Result, StoragePoll
 from exporter.model.state import State
+from exporter.model.storage import OTHER_OPERATION, STORAGE_OPERATIONS, StorageRequests, StorageState
 from exporter.polling.readers import StorageReader
 from exporter.polling.sources.base import Next, Source
 
@@ -25,6 +26,8 @@ __all__ = ["StorageSource"]
 logger = logging.getLogger(__name__)
 
 _AT_A_TIME: Final = 16
+
+N = TypeVar("N", int, float)
 
 
 class StorageSource(Source[StoragePoll]):
@@ -57,7 +60,7 @@ class StorageSource(Source[StoragePoll]):
 
         Every 16 units that hang lengthen the poll by one deadline.
         """
-        answers: list[StorageState | StorageFailure] = []
+        answers: list[StorageState] = []
         remaining = iter(self._units)
         lock = threading.Lock()
         context = copy_context()
@@ -80,35 +83,63 @@ class StorageSource(Source[StoragePoll]):
             thread.start()
         for thread in threads:
             thread.join()
-        answers.sort(key=lambda answer: answer.index)
-        return StoragePoll(
-            tuple(answer for answer in answers if isinstance(answer, StorageState)),
-            tuple(answer for answer in answers if isinstance(answer, StorageFailure)),
-        )
+        return StoragePoll(tuple(sorted(answers, key=lambda answer: answer.index)))
 
     def fold(self, result: Result[StoragePoll], state: State) -> Next:
-        """See :meth:`Source.fold`: the figures of the units that answered; the others are dropped at once."""
-        if isinstance(result, Failed):
-            state.storage = ()
-            state.finish(self.name, result)
-        elif result.value.failures:
-            state.storage = result.value.units
-            failures = [
-                Failed(self.operation, failure.error_type, failure.detail, result.took)
-                for failure in result.value.failures
-            ]
+        """See :meth:`Source.fold`: the units' figures; one that did not answer keeps none, only the reason."""
+        state.storage = () if isinstance(result, Failed) else result.value.units
+        keys = [unit.keys for unit in state.storage if unit.keys is not None]
+        state.unlisted.storage_read(sum(keys) if keys and len(keys) == len(state.storage) else None)
+        failures = [
+            Failed(self.operation, unit.error_type, unit.detail, result.took)
+            for unit in state.storage
+            if unit.error_type is not None
+        ]
+        if failures:
             state.finish_with_failures(self.name, failures, result.took)
         else:
-            state.storage = result.value.units
             state.finish(self.name, result)
         return Next(self.interval_s)
 
-    def _ask_unit(self, unit: StorageUnitEndpoint, reader: StorageReader) -> StorageState | StorageFailure:
+    def _ask_unit(self, unit: StorageUnitEndpoint, reader: StorageReader) -> StorageState:
         try:
             with self._call():
                 metrics = reader.read()
         except Exception as error:
             if not isinstance(error, DataPlaneError):
                 logger.exception("asking storage unit %d failed with an unexpected error", unit.index)
-            return StorageFailure(unit.index, error_type(error), f"storage unit {unit.index}: {error}")
-        return StorageState(unit.index, unit.id, metrics.capacity, metrics.keys, metrics.memory_bytes)
+            detail = f"storage unit {unit.index}: {error}"
+            return StorageState(unit.index, unit.id, error_type=error_type(error), detail=detail)
+        return StorageState(
+            unit.index,
+            unit.id,
+            metrics.capacity,
+            metrics.keys,
+            metrics.memory_bytes,
+            requests=_by_operation(metrics.requests),
+            ssd_bytes=metrics.ssd_bytes,
+            ssd_values=metrics.ssd_values,
+            ssd_fallbacks=metrics.ssd_fallbacks,
+            accept_queue_peak_ratio=metrics.accept_queue_peak_ratio,
+            socket_drops=metrics.socket_drops,
+        )
+
+
+def _by_operation(requests: Mapping[str, UnitRequests]) -> tuple[StorageRequests, ...]:
+    """Return the requests by declared operation, all further operations summed as ``other``."""
+    found: dict[str, StorageRequests] = {}
+    for name, one in requests.items():
+        operation = name if name in STORAGE_OPERATIONS else OTHER_OPERATION
+        so_far = found.get(operation, StorageRequests(operation))
+        found[operation] = StorageRequests(
+            operation,
+            _sum(so_far.arrived, one.arrived),
+            _sum(so_far.completed, one.completed),
+            _sum(so_far.duration, one.duration),
+        )
+    return tuple(found[operation] for operation in STORAGE_OPERATIONS if operation in found)
+
+
+def _sum(one: N | None, other: N | None) -> N | None:
+    """Return the sum of what is known, None when nothing is."""
+    return other if one is None else one if other is None else one + other

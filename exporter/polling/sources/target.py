@@ -27,9 +27,15 @@ class Target:
     sources: tuple[Source[Any], ...]
 
     def is_at(self, endpoint: Endpoint) -> bool:
-        """Whether *endpoint* names the same controller with the same storage units."""
+        """Whether *endpoint* names the same controller with the same storage units and metrics."""
         return _identity(self.endpoint) == _identity(endpoint)
 
 
 def _identity(endpoint: Endpoint) -> tuple[object, ...]:
-    return endpoint.address, endpoint.controller_id, endpoint.actor_id, endpoint.storage_units
+    return (
+        endpoint.address,
+        endpoint.controller_id,
+        endpoint.actor_id,
+        endpoint.storage_units,
+        endpoint.metrics_endpoint,
+    )

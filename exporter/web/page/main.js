@@ -1,6 +1,7 @@
 // The main loop: polls the exporter every two seconds and shows when it does not answer.
 
 import { attribute, byId, facts, h, keyed, s, text } from "./dom.js";
+import { findings } from "./findings.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
 import { Panels } from "./panels.js";
@@ -102,8 +103,6 @@ function view() {
   // Data that is not current is shown as unknown.
   const live = connected ? snapshot : { ...snapshot, up: false };
   const histories = [state.histories.recent, state.histories.hour];
-  const arrivals = model.pulse(histories, null, "arrived", now);
-  const departures = model.pulse(histories, null, "departed", now);
   return {
     snapshot,
     live,
@@ -116,7 +115,7 @@ function view() {
     lagsInScope: model.lags(live, state.scope),
     rates: model.currentRates(live, state.histories.recent, state.scope),
     storage: model.storage(live),
-    findings: model.findings(live, arrivals, departures, format),
+    findings: findings(live, histories, now, format),
   };
 }
 
@@ -174,10 +173,12 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
     lost: `The data plane is gone, ${since}.`,
     ended: `The job ended on purpose, ${since}. The exporter keeps looking for the next one.`,
     never_found: `No data plane has answered since the exporter started, ${format.ago(now - snapshot.started_at)}.`,
+    starting: `A controller is there and cannot be used yet, ${since}.`,
+    unreachable: `The controller's address is known, but it has not answered yet, ${since}.`,
   }[plane];
   text(byId("verdict"), connected ? sentence : frozen ? "Its poll loop has stopped; restart the exporter." : "The current state is unknown: the exporter does not answer.");
   const details = { ping: ping?.detail, discovery: model.source(snapshot, "discovery")?.detail };
-  const why = plane === "found" ? "" : (plane === "ended" || plane === "never_found" ? details.discovery || details.ping : details.ping || change?.detail || details.discovery) || "";
+  const why = plane === "found" ? "" : (["ended", "never_found", "starting"].includes(plane) ? details.discovery || details.ping : details.ping || change?.detail || details.discovery) || "";
   byId("reason").hidden = !why;
   text(byId("reason"), why ? `Reason: ${format.visible(why)}` : "");
   const restarts = Math.max(snapshot.generation - 1, 0);
@@ -187,7 +188,7 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
     ["Restarts", snapshot.generation ? `${format.count(restarts)}` : null, "how often a new controller replaced the last one"],
     ["Controllers seen", snapshot.generation ? format.count(snapshot.generation) : null],
     ["Backend", snapshot.endpoint?.backend ? format.visible(snapshot.endpoint.backend) : null],
-    ["Partitions", live.up ? format.count(snapshot.partitions.length) : format.UNKNOWN],
+    ["Partitions", live.up ? format.count(model.partitionRows(snapshot).length) : format.UNKNOWN],
   ]);
   drawTimeline(histories[0] && histories[state.window === "hour" ? 1 : 0], now);
   document.title = `${connected ? title : "No answer from the exporter"} · TransferQueue`;
@@ -196,8 +197,10 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
 
 function quietSentence(live) {
   const held = model.occupancy(live, null);
-  if (!held) return "TransferQueue answers; its partitions are not listed yet.";
+  if (!held || !live.trained) return "TransferQueue answers; its partitions are not listed yet.";
   if (!held.total && !live.total_flow?.arrived) return "TransferQueue answers; it has no groups yet.";
+  const train = live.role_flows.find((one) => one.role === "train");
+  if (!train.arrived && !Object.values(train.departed).some(Boolean)) return "TransferQueue answers; no group has come or gone since the exporter started.";
   return "Groups flow through generation, queue and training.";
 }
 
@@ -245,7 +248,7 @@ function drawTimeline(history, now) {
 let scopes = "";
 
 function drawScope({ snapshot, scope }) {
-  const names = [...new Set([...(scope === null ? [] : [scope]), ...snapshot.partitions.map((part) => part.partition)])].sort();
+  const names = [...new Set([...(scope === null ? [] : [scope]), ...model.partitionRows(snapshot).map((part) => part.partition)])].sort();
   const key = JSON.stringify([names, scope]);
   if (key === scopes) return;
   scopes = key;

@@ -1,6 +1,20 @@
 // Computes what the page shows. Pure functions of the snapshot and the history, without access to the page.
 
-export const GROUP_STATES = ["ready", "incomplete", "uncommitted", "failed"];
+export const GROUP_STATES = ["ready", "incomplete", "uncommitted", "failed", "taken"];
+
+// Instead of a partition's name: the partitions that train, all together.
+export const TRAINED = Symbol("trained");
+
+// Why a partition cannot be read.
+export const UNREADABLE = {
+  timeout: "timed out",
+  unavailable: "the controller did not answer",
+  refused: "too large",
+  held: "held back, since it failed before",
+  pending: "not listed yet",
+  not_listable: "not listable: samples were put without keys",
+  error: "its reply cannot be read",
+};
 
 export const STATES = {
   found: { word: "Running", tone: "ok" },
@@ -8,12 +22,13 @@ export const STATES = {
   lost: { word: "Lost", tone: "bad" },
   ended: { word: "Ended", tone: "idle" },
   never_found: { word: "Not found yet", tone: "idle" },
+  starting: { word: "Starting", tone: "warn" },
+  unreachable: { word: "Unreachable", tone: "bad" },
 };
 
 const RATE_S = 30; // rates are means over this time at least
 const SHORTEST_RATE_S = 4; // listings closer together than this give no rate
-const QUIET_S = 60; // shortest time without events that counts as quiet
-const NEARLY_FULL = 0.9;
+export const QUIET_S = 60; // shortest time without events that counts as quiet
 
 export const planeState = (snapshot) =>
   snapshot.discovery === "found" && !snapshot.up ? "silent" : snapshot.discovery;
@@ -41,6 +56,9 @@ export function occupancy(snapshot, scope) {
     keys: part.keys,
     bytes: part.size_bytes,
     malformed: part.malformed_rows,
+    bare: part.bare_rows,
+    orphaned: part.orphaned,
+    step: part.groups_per_step,
     oldest: Math.min(...part.oldest.map((one) => one.created_at), Infinity),
   };
 }
@@ -49,7 +67,8 @@ export function lags(snapshot, scope) {
   const part = inView(snapshot, scope);
   if (!part || !snapshot.partitions.length) return null;
   return {
-    counts: Object.entries(part.staleness),
+    // "ahead" is the lowest lag, but a JavaScript object lists its numeric keys first.
+    counts: Object.entries(part.staleness).sort(([one], [other]) => (other === "ahead") - (one === "ahead")),
     max: part.staleness_max,
     mean: part.staleness_mean,
     reference: part.reference,
@@ -85,6 +104,7 @@ export function quantile(histogram, share) {
 // The selection's history: a series of columns, or null where there is none.
 export function seriesOf(history, scope) {
   if (!history) return null;
+  if (scope === TRAINED) return history.trained;
   return scope === null ? history.total : (history.partitions.find((one) => one.partition === scope) ?? null);
 }
 
@@ -111,7 +131,7 @@ export function rates(history, series, key, windowS) {
 export function currentRates(snapshot, recent, scope) {
   const series = snapshot.up ? seriesOf(recent, scope) : null;
   const rate = (key) => (series ? (rates(recent, series, key, rateWindow(snapshot)).at(-1) ?? null) : null);
-  return { arrived: rate("arrived"), departed: rate("departed") };
+  return { arrived: rate("arrived"), completed: rate("completed"), departed: rate("departed") };
 }
 
 export function rateWindow(snapshot) {
@@ -138,7 +158,7 @@ export function pulse(histories, scope, column, now) {
   const found = histories
     .filter(Boolean)
     .map((history) => growthTimes(history, seriesOf(history, scope)?.[column] ?? []));
-  const last = Math.max(...found.flatMap((times) => times.slice(-1)), -Infinity);
+  const last = found.find((times) => times.length)?.at(-1) ?? -Infinity; // the finer history is exact
   const times = found.find((one) => one.length >= 4) ?? [];
   const gaps = times.slice(1).map((time, index) => time - times[index]);
   const usual = gaps.length ? median(gaps) : null;
@@ -156,55 +176,61 @@ export function pulse(histories, scope, column, now) {
   };
 }
 
+// One row per task, and one for a partition without any: [{partition, samples, task, consumed_ratio, produced_ratio, judges}].
+export function taskRows(snapshot) {
+  const none = { task: null, consumed_ratio: null, produced_ratio: null };
+  return snapshot.samples.flatMap(({ partition, samples, task: judge }) => {
+    const tasks = snapshot.tasks.filter((one) => one.partition === partition);
+    return (tasks.length ? tasks : [none]).map((one) => ({ ...one, partition, samples, judges: one.task !== null && one.task === judge }));
+  });
+}
+
+// How much a column has changed since a time, as far back as the histories go.
+export function change(histories, scope, column, since) {
+  const known = histories.filter(Boolean);
+  const history = known.find((one) => one.at[0] <= since) ?? known.at(-1);
+  const values = history ? seriesOf(history, scope)[column].filter((value, index) => value !== null && history.at[index] >= since) : [];
+  return values.length ? values.at(-1) - values[0] : 0;
+}
+
+// When a column last fell from one sample to the next: {at, from, to}. Null when it did not.
+export function lastFall(histories, scope, column) {
+  for (const history of histories.filter(Boolean)) {
+    const values = seriesOf(history, scope)[column];
+    for (let index = values.length - 1; index > 0; index -= 1) {
+      const [from, to] = [values[index - 1], values[index]];
+      if (from !== null && to !== null && to < from) return { at: history.at[index], from, to };
+    }
+  }
+  return null;
+}
+
+// Partitions as rows: those that exist and have no figures since they cannot be read, then those that are listed.
+export function partitionRows(snapshot) {
+  const statuses = new Map(snapshot.statuses.map((one) => [one.partition, one]));
+  const listed = snapshot.partitions.map((part) => ({ ...part, status: statuses.get(part.partition) ?? null }));
+  const names = new Set(snapshot.partitions.map((part) => part.partition));
+  const hidden = snapshot.statuses
+    .filter((one) => !one.readable && !names.has(one.partition))
+    .map((one) => ({ partition: one.partition, role: one.role, listed_at: one.listed_at, groups: {}, oldest: [], status: one }));
+  return [...hidden, ...listed];
+}
+
 export function storage(snapshot) {
   const expected = snapshot.endpoint?.storage_units?.length ?? 0;
   const polled = source(snapshot, "storage");
   const answers = snapshot.up && polled?.up !== null && polled?.reason !== "disabled";
+  const answered = snapshot.storage.filter((unit) => unit.error_type === null);
   const capacities = snapshot.storage.map((unit) => unit.capacity);
   const keys = snapshot.storage.map((unit) => unit.keys);
   const capacity = capacities.length && !capacities.includes(null) ? sum(capacities) : null;
   const held = keys.length && !keys.includes(null) ? sum(keys) : null;
   return {
     expected,
-    missing: answers ? Math.max(expected - snapshot.storage.length, 0) : 0,
+    missing: answers ? Math.max(expected - answered.length, 0) : 0,
+    silent: answers ? snapshot.storage.filter((unit) => unit.error_type === "DataPlaneTimeout").length : 0,
     fill: snapshot.up && capacity && held !== null ? held / capacity : null,
     capacity,
     keys: held,
   };
-}
-
-// The problems, worst first: [{where, tone, text}]. Empty when groups flow through all three stages.
-export function findings(snapshot, arrivals, departures, format) {
-  if (!snapshot.up) return [];
-  const found = [];
-  const { missing, expected, fill } = storage(snapshot);
-  const metadata = source(snapshot, "metadata");
-  const held = occupancy(snapshot, null);
-  if (missing) {
-    const text = `${missing} of ${expected} storage units ${missing === 1 ? "does" : "do"} not answer`;
-    found.push({ where: "queue", tone: "bad", text });
-  }
-  if (metadata && (metadata.reason === "failing" || metadata.reason === "stale")) {
-    found.push({ where: "queue", tone: "bad", text: `partitions cannot be listed: ${format.visible(metadata.detail || metadata.reason)}` });
-  }
-  if (fill !== null && fill >= NEARLY_FULL) {
-    found.push({ where: "queue", tone: "warn", text: `storage is ${format.percent(fill)} full` });
-  }
-  if (held && held.groups.ready > 0 && departures.quiet) {
-    const text = `${format.count(held.groups.ready)} groups are ready and none has left for ${format.span(Math.round(departures.quietFor))}`;
-    found.push({ where: "training", tone: "warn", text });
-  }
-  if (held && arrivals.quiet) {
-    const rest = held.groups.ready ? "" : ", and none is ready";
-    found.push({ where: "generation", tone: "warn", text: `no group has arrived for ${format.span(Math.round(arrivals.quietFor))}${rest}` });
-  }
-  // With an empty queue, missing arrivals are the first cause; with a filled one, look elsewhere first.
-  const starved = held && held.groups.ready === 0;
-  return found.sort((one, other) => rank(one, starved) - rank(other, starved));
-}
-
-function rank(finding, starved) {
-  if (finding.tone === "bad") return 0;
-  if (finding.where === "generation") return starved ? 1 : 4;
-  return finding.where === "queue" ? 2 : 3;
 }

@@ -8,7 +8,7 @@ import { Table } from "./table.js";
 
 const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale, not shown", disabled: "off" };
 const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle" };
-const REFERENCES = { published: "published", newest_seen: "newest seen" };
+const REFERENCES = { published: "published", rows: "from rows", newest_seen: "newest seen" };
 const MANY = 8; // above this number of partitions the filter is shown
 
 const cellText = (value) => (cell, item) => text(cell, value(item));
@@ -27,6 +27,7 @@ export class Panels {
     this.residence = new Bars(byId("residence"), { caption: "Departed groups by time in the queue", label: "At most", value: "Groups" });
     this.partitions = this.partitionTable();
     this.sources = new Table(byId("sources"), { caption: "Polls", keyOf: (one) => one.source, columns: this.sourceColumns() });
+    this.tasks = new Table(byId("tasks"), { caption: "Samples and tasks", scroll: true, keyOf: (one) => JSON.stringify([one.partition, one.task]), columns: taskColumns() });
     this.storage = new Table(byId("storage"), { caption: "Storage units", keyOf: (one) => String(one.index), columns: storageColumns() });
     this.errors = new Table(byId("errors"), {
       caption: "Errors by operation and type",
@@ -66,6 +67,7 @@ export class Panels {
     this.view = view;
     this.drawDistributions(view);
     this.drawPartitions(view);
+    this.drawTasks(view);
     this.drawHealth(view);
     this.drawFailures(view);
   }
@@ -110,6 +112,8 @@ export class Panels {
       keyOf: (part) => part.partition,
       columns: [
         { label: "Partition", sort: (part) => part.partition, cell: (cell, part) => this.partitionName(cell, part) },
+        { label: "Role · tags", tight: true, cell: cellText((part) => [part.role, part.convention && format.visible(part.convention)].filter(Boolean).join(" · ")) },
+        { label: "Readable", cell: (cell, part) => readable(cell, part.status) },
         { label: "Last minutes", cell: (cell, part) => this.spark(cell, part) },
         ...model.GROUP_STATES.map(state),
         figure("Keys", "keys"),
@@ -121,7 +125,7 @@ export class Panels {
         { label: "Oldest", numeric: true, sort: (part) => oldestAge(part, this.now), cell: cellText((part) => format.span(oldestAge(part, this.now))) },
         rate("In/s", "arrived"),
         rate("Out/s", "departed"),
-        { label: "Listed", numeric: true, cell: cellText((part) => format.ago(this.now - part.listed_at)) },
+        { label: "Listed", numeric: true, cell: cellText((part) => (part.listed_at === null ? "never" : format.ago(this.now - part.listed_at))) },
       ],
     });
   }
@@ -151,7 +155,7 @@ export class Panels {
   }
 
   drawPartitions({ snapshot, live, now }) {
-    const { partitions } = snapshot;
+    const partitions = model.partitionRows(snapshot);
     this.filter.hidden = partitions.length <= MANY;
     const wanted = this.filter.value.toLowerCase();
     const shown = partitions.filter((part) => this.filter.hidden || format.name(part.partition).toLowerCase().includes(wanted));
@@ -159,8 +163,19 @@ export class Panels {
     this.partitions.draw(shown, empty);
     const old = !live.up && partitions.length > 0;
     attribute(byId("partitions"), "data-old", old ? "" : null);
-    const listed = Math.max(...partitions.map((part) => part.listed_at));
-    text(byId("partitions-note"), old ? `Not current: as listed at ${format.at(listed, now)}, ${format.ago(now - listed)}` : partitions.length ? `${partitions.length} listed · click a name to show only that partition above` : "");
+    const listed = Math.max(...partitions.map((part) => part.listed_at ?? -Infinity));
+    const hidden = partitions.length - snapshot.partitions.length;
+    const count = `${snapshot.partitions.length} listed${hidden ? `, ${hidden} not` : ""}`;
+    text(byId("partitions-note"), old ? `Not current: as listed at ${format.at(listed, now)}, ${format.ago(now - listed)}` : partitions.length ? `${count} · click a name to show only that partition above` : "");
+  }
+
+  drawTasks({ snapshot, live }) {
+    const { samples } = snapshot;
+    byId("tasks-panel").hidden = !samples.length;
+    this.tasks.draw(model.taskRows(snapshot), "");
+    attribute(byId("tasks"), "data-old", live.up ? null : "");
+    const leftOut = samples.reduce((sum, one) => sum + one.tasks_left_out, 0);
+    text(byId("tasks-note"), `what each task has consumed of the samples in a partition${leftOut ? ` · ${format.count(leftOut)} tasks left out` : ""}`);
   }
 
   sourceColumns() {
@@ -190,6 +205,7 @@ export class Panels {
     const polled = model.source(snapshot, "storage")?.last_success;
     const notes = [];
     if (storage.missing) notes.push(`${storage.missing} of ${storage.expected} not answering`);
+    if (snapshot.unlisted_keys) notes.push(`${format.count(snapshot.unlisted_keys)} keys that no partition lists`);
     if (!live.up && snapshot.storage.length) notes.push(`Not current: as of ${format.at(polled, now)}`);
     text(byId("storage-note"), notes.join(" · "));
     this.errors.draw(snapshot.errors, "None since the exporter started.");
@@ -207,14 +223,37 @@ export class Panels {
   }
 }
 
+function taskColumns() {
+  const share = (value) => (value === null ? format.UNKNOWN : format.percent(value));
+  return [
+    { label: "Partition", sort: (one) => one.partition, cell: cellText((one) => format.name(one.partition)) },
+    { label: "Samples", numeric: true, sort: (one) => one.samples, cell: cellText((one) => format.count(one.samples)) },
+    { label: "Task", sort: (one) => one.task, cell: cellText((one) => (one.task === null ? format.UNKNOWN : format.name(one.task))) },
+    { label: "Consumed", numeric: true, sort: (one) => one.consumed_ratio, cell: cellText((one) => share(one.consumed_ratio)) },
+    { label: "Produced", numeric: true, sort: (one) => one.produced_ratio, cell: cellText((one) => share(one.produced_ratio)) },
+    { label: "Judges", cell: cellText((one) => (one.judges ? "the partition" : "")) },
+  ];
+}
+
+function readable(cell, status) {
+  const known = status !== null;
+  badge(cell, known ? (status.readable ? "yes" : model.UNREADABLE[status.reason]) : format.UNKNOWN, known ? (status.readable ? "ok" : "warn") : "idle");
+}
+
 function storageColumns() {
   return [
     { label: "Unit", cell: (cell, unit) => { text(cell, String(unit.index)); attribute(cell, "title", unit.unit_id); } },
+    { label: "State", cell: (cell, unit) => { badge(cell, ...unitState(unit)); attribute(cell, "title", unit.detail ? format.visible(unit.detail) : null); } },
     { label: "Keys", numeric: true, cell: cellText((unit) => format.count(unit.keys)) },
     { label: "Capacity", numeric: true, cell: cellText((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
     { label: "Used", numeric: true, cell: cellText((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
     { label: "Memory", numeric: true, cell: cellText((unit) => format.bytes(unit.memory_bytes)) },
   ];
+}
+
+function unitState({ error_type }) {
+  if (error_type === null) return ["ok", "ok"];
+  return { DataPlaneUnavailable: ["gone", "bad"], DataPlaneTimeout: ["silent", "warn"] }[error_type] ?? ["failing", "bad"];
 }
 
 function storageEmpty(snapshot) {

@@ -5,13 +5,14 @@ import { attribute, byId, facts, text } from "./dom.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
 
-const STATE_WORDS = { ready: "ready", incomplete: "incomplete", uncommitted: "uncommitted", failed: "failed" };
-
 export class Stages {
   constructor() {
     this.arrivals = new TimeChart(byId("in-chart"), {
       title: "Groups arriving per second",
-      series: [{ key: "rate", label: "in per second", tone: "in" }],
+      series: [
+        { key: "rate", label: "in per second", tone: "in" },
+        { key: "completed", label: "completed", tone: "done" },
+      ],
       format: format.rate,
     });
     this.departures = new TimeChart(byId("out-chart"), {
@@ -21,7 +22,7 @@ export class Stages {
     });
     this.occupancy = new TimeChart(byId("queue-chart"), {
       title: "Groups in the queue by state",
-      series: model.GROUP_STATES.map((state) => ({ key: state, label: STATE_WORDS[state], tone: state })),
+      series: model.GROUP_STATES.map((state) => ({ key: state, label: state, tone: state })),
       stacked: true,
       format: format.count,
     });
@@ -52,10 +53,10 @@ export class Stages {
         interval: Math.max(history.interval, 4),
         empty: series ? "No data in this time range" : "No history: only the fullest partitions have one",
       };
-      const arrived = columns([["rate", flow("arrived"), rates.arrived]]);
+      const arrived = columns([["rate", flow("arrived"), rates.arrived], ["completed", flow("completed"), rates.completed]]);
       const departed = columns([["rate", flow("departed"), rates.departed]]);
       // One scale for both, so that in and out can be compared at a glance.
-      const top = Math.max(0.1, ...arrived.rate, ...departed.rate);
+      const top = Math.max(0.1, ...arrived.rate, ...arrived.completed, ...departed.rate);
       this.arrivals.draw({ ...frame, top, values: arrived });
       this.departures.draw({ ...frame, top, values: departed });
       const held = model.occupancy(live, scope);
@@ -65,7 +66,8 @@ export class Stages {
     }
     const worst = (where) => findings.find((one) => one.where === where)?.tone;
     for (const where of ["generation", "queue", "training"]) {
-      attribute(byId(where), "data-tone", live.up ? (worst(where) ?? "ok") : "idle");
+      const known = live.up && (where === "queue" || live.trained);
+      attribute(byId(where), "data-tone", known ? (worst(where) ?? "ok") : "idle");
     }
     this.flowFacts(view);
     this.queueFacts(view);
@@ -89,12 +91,14 @@ export class Stages {
       facts(
         byId(list),
         column === "arrived"
-          ? [["Since start", counted], ["Usual gap", usual], ["Newest version", lagsInScope && format.count(lagsInScope.newest)]]
+          ? [["Since start", counted], ["Completed", live.ready ? format.count(total("completed")) : null], ["Usual gap", usual], ["Newest version", lagsInScope && format.count(lagsInScope.newest)]]
           : [
               ["Since start", counted],
               ["Usual gap", usual],
               ["Residence p50", model.count(flow?.residence) ? format.span(model.quantile(flow.residence, 0.5)) : null],
+              ["By last state", lastStates(flow), "the state in which they were last seen"],
               ["Lost with a controller", total("lost") ? format.count(total("lost")) : null],
+              ["Came with a checkpoint", total("restored") ? format.count(total("restored")) : null],
             ],
       );
     }
@@ -106,10 +110,11 @@ export class Stages {
     const storage = model.storage(live);
     const rest = held && model.GROUP_STATES.slice(1).filter((state) => held.groups[state]);
     if (held) {
-      const others = rest.map((state) => `${format.count(held.groups[state])} ${STATE_WORDS[state]}`);
+      const others = rest.map((state) => `${format.count(held.groups[state])} ${state}`);
       text(byId("queue-note"), others.length ? others.join(" · ") : held.total ? "all ready" : "no groups");
     } else {
-      const gone = scope !== null && model.isListed(live) ? "this partition is gone" : "not known now";
+      const status = live.up ? live.statuses.find((one) => one.partition === scope) : null;
+      const gone = status?.readable === false ? `cannot be read: ${model.UNREADABLE[status.reason]}` : scope !== null && model.isListed(live) ? "this partition is gone" : "not known now";
       text(byId("queue-note"), `${gone}${lastKnown(histories, scope, now)}`);
     }
     facts(byId("queue-facts"), [
@@ -117,23 +122,36 @@ export class Stages {
       ["Keys", held && format.count(held.keys)],
       ["Size", held && held.bytes !== null ? format.bytes(held.bytes) : null, "as producers declared it"],
       ["Oldest group", held && Number.isFinite(held.oldest) ? format.span(Math.max(Math.round(now - held.oldest), 0)) : null],
+      ["Groups per step", held?.step ? format.count(held.step) : null, "how many groups the trainer takes per step"],
+      ["Orphaned", held?.orphaned ? format.count(held.orphaned) : null, "taken groups that nobody removes"],
+      ["Rows in no group", held?.bare ? format.count(held.bare) : null, "rows with neither a tag nor an id"],
       ["Malformed rows", held?.malformed ? format.count(held.malformed) : null],
       ["Ping", live.up ? format.took(model.source(snapshot, "ping")?.duration) : null],
     ]);
   }
 
-  lagFacts({ live, lagsInScope }) {
+  lagFacts({ live, lagsInScope, now }) {
     const note = byId("lag-note");
     if (!lagsInScope) text(note, live.up ? "no partition is listed" : "not known now");
-    else if (lagsInScope.max === null) text(note, "no weight version is known");
+    else if (lagsInScope.version === null) text(note, "no weight version is known");
     else {
       const origin = {
         published: `from version ${lagsInScope.version}, published by the trainer`,
+        rows: `from version ${lagsInScope.version}, which rows say is finished`,
         newest_seen: `from version ${lagsInScope.version}, the newest seen (lower bounds)`,
       }[lagsInScope.reference];
-      text(note, `largest ${format.count(lagsInScope.max)}, mean ${format.decimal(lagsInScope.mean, 2)} · ${origin}`);
+      const behind = lagsInScope.max === null ? "no group is behind" : `largest ${format.count(lagsInScope.max)}, mean ${format.decimal(lagsInScope.mean, 2)}`;
+      const unchanged = live.reference_changed_at === null ? "" : `, unchanged for ${format.span(Math.round(now - live.reference_changed_at))}`;
+      const back = live.version_regressions ? ` · stepped back ${live.version_regressions === 1 ? "once" : `${format.count(live.version_regressions)} times`}` : "";
+      text(note, `${behind} · ${origin}${unchanged}${back}`);
     }
   }
+}
+
+// The counts of departed groups by the state in which they were last seen, null while none has left.
+function lastStates(flow) {
+  const states = model.GROUP_STATES.filter((state) => flow?.departed_by_state[state]);
+  return states.length ? states.map((state) => `${format.count(flow.departed_by_state[state])} ${state}`).join(" · ") : null;
 }
 
 function showFigure(element, figure) {

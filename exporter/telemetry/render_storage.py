@@ -1,0 +1,44 @@
+"""Renders what the storage units report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.catalogue import metrics as catalogue
+from exporter.model.snapshot import Snapshot, StorageState
+
+if TYPE_CHECKING:  # render imports this module
+    from exporter.telemetry.render import Sheet
+
+__all__ = ["render_storage"]
+
+
+def render_storage(sheet: Sheet, snapshot: Snapshot) -> None:
+    """Add the points of the storage units. One that did not answer has no figures."""
+    sheet.add(catalogue.STORAGE_KEYS_UNLISTED, snapshot.unlisted_keys)
+    for unit in snapshot.storage:
+        _unit(sheet, unit)
+
+
+def _unit(sheet: Sheet, unit: StorageState) -> None:
+    index = str(unit.index)
+    sheet.add(catalogue.STORAGE_INFO, 1, storage_unit=index, unit_id=unit.unit_id)
+    sheet.add(catalogue.STORAGE_UP, unit.up, storage_unit=index)
+    for metric, value in (
+        (catalogue.STORAGE_CAPACITY, unit.capacity),
+        (catalogue.STORAGE_KEYS, unit.keys),
+        (catalogue.STORAGE_MEMORY, unit.memory_bytes),
+        (catalogue.STORAGE_SSD_SIZE, unit.ssd_bytes),
+        (catalogue.STORAGE_SSD_VALUES, unit.ssd_values),
+        (catalogue.STORAGE_SSD_FALLBACKS, unit.ssd_fallbacks),
+        (catalogue.STORAGE_ACCEPT_QUEUE_PEAK, unit.accept_queue_peak_ratio),
+        (catalogue.STORAGE_SOCKET_DROPS, unit.socket_drops),
+    ):
+        sheet.add(metric, value, storage_unit=index)
+    if unit.capacity and unit.keys is not None:
+        sheet.add(catalogue.STORAGE_UTILIZATION, unit.keys / unit.capacity, storage_unit=index)
+    for one in unit.requests:
+        labels = {"storage_unit": index, "operation": one.operation}
+        sheet.add(catalogue.STORAGE_REQUESTS_ARRIVED, one.arrived, foreign=True, **labels)
+        sheet.add(catalogue.STORAGE_REQUESTS_COMPLETED, one.completed, foreign=True, **labels)
+        sheet.add(catalogue.STORAGE_REQUESTS_DURATION, one.duration, foreign=True, **labels)
