@@ -179,8 +179,9 @@ class Job:
         self._close()
 
     def _close(self) -> None:
-        for one in (*self._controllers, *self._units):
-            one.router.close()
+        routers = [one.router for one in self._controllers] + [one.router for one in self._units]
+        for router in routers:
+            router.close()
         self._folder.cleanup()
 
 

@@ -40,7 +40,7 @@ def test_the_calls_of_a_model_are_staged_and_train_nobody(job: Job) -> None:
 
 
 def test_groups_whose_keys_are_listed_before_their_tags_arrive_and_complete_once(job: Job) -> None:
-    """A put makes keys first and tags next. The next put of a group may be seen half done as well."""
+    """A put makes keys first and tags next. In the end everything is cleared and put once more."""
     puts: dict[str, list[Tagged]] = {"train": [], "rollout_data": [], "train_verl": []}
     for n in range(2):
         puts["train"].append(recovery(f"r{n}", 7, size=4))
@@ -58,7 +58,9 @@ def test_groups_whose_keys_are_listed_before_their_tags_arrive_and_complete_once
                 if turn < len(all_puts):
                     put = all_puts[turn]
                     rows[partition] |= {key: {} for key in put if key not in rows[partition]} if half == "keys" else put
-            seen = job.shows(rows)
+            job.shows(rows)
+    job.shows({partition: {key: {} for key in tags} for partition, tags in rows.items()})
+    seen = job.shows(rows)
     for partition in puts:
         assert groups(seen, partition) == {"ready": 2}, partition
         assert seen.value("dataplane_partition_groups_arrived_total", partition=partition) == 2, partition

@@ -54,12 +54,14 @@ def test_partitions_can_be_counted_under_one_label() -> None:
 
 @pytest.mark.parametrize("frames", [PICKLED, REFUSED], ids=["pickle", "error"])
 def test_a_partition_that_cannot_be_read_says_so_and_hides_no_other(job: Job, frames: list[bytes]) -> None:
+    listed = "dataplane_partition_listed_timestamp_seconds"
     seen = job.shows({"train": nemo_rl("a", 7), "val": nemo_rl("b", 7)})
-    assert seen.value("dataplane_partition_readable", partition="train", reason="ok") == 1
-    listed = seen.value("dataplane_partition_listed_timestamp_seconds", partition="train")
+    assert seen.by("dataplane_partition_readable", "reason", partition="train") == {"ok": 1}
+    before = job.shows({"train": frames, "val": nemo_rl("b", 7)})
     seen = job.shows({"train": frames, "val": nemo_rl("b", 7)}, rounds=5)
     assert seen.by("dataplane_partition_readable", "reason", partition="train") == {"error": 0}
-    assert listed == pytest.approx(seen.value("dataplane_partition_listed_timestamp_seconds", partition="train"), abs=2)
+    assert seen.value(listed, partition="train") == before.value(listed, partition="train") is not None
+    assert seen.value(listed, partition="val") != before.value(listed, partition="val")
     assert seen.value("dataplane_partition_depth", partition="train") is None
     assert seen.value("dataplane_source_up", source="metadata") == 0
     assert seen.value("dataplane_source_state", source="metadata", reason="failing") == 1
@@ -107,9 +109,11 @@ def test_how_many_groups_the_trainer_takes_per_step_is_published_or_configured()
         assert seen.by(metric, "partition") == {"rollout": 64, "train": 32}, "validation has no steps"
 
 
-@pytest.mark.xfail(reason="there is no figure of keys that no partition lists", strict=True)
+@pytest.mark.xfail(reason="there is no figure of the keys that no partition lists", strict=True)
 def test_samples_that_were_put_without_keys_are_in_no_listing_and_not_0() -> None:
+    """TransferQueue's low-level API does so. A partition that has never listed a row is not known to be empty then."""
     with Job(storage_keys=(7, 5)) as job:
-        seen = job.shows({"train": nemo_rl("a", 1), "raw": {}})
+        seen = job.shows({"train": nemo_rl("a", 1), "raw": {}}, rounds=5)
     assert sum(seen.by("dataplane_storage_keys", "storage_unit").values()) == 12
     assert seen.value("dataplane_storage_keys_unlisted") == 10
+    assert seen.by("dataplane_partition_readable", "reason", partition="raw") == {"not_listable": 0}

@@ -24,8 +24,9 @@ def test_a_producer_that_flags_can_be_configured_before_its_first_flag() -> None
 
 
 def test_numbers_that_are_written_as_text_are_read(job: Job) -> None:
-    text = {"created_at": "1700000012.5", "committed": "true", "expected_num_keys": "2"}
-    rows = {"a": recovery("g", "4", **text)["g/0"], "b": recovery("g", 4, created_at=None)["g/0"]}
+    text = recovery("g", "4", created_at="1700000012.5", committed="true", expected_num_keys="2")
+    numbers = recovery("g", 4, created_at=None)
+    rows = {"g/0": text["g/0"], "g/1": numbers["g/1"]}
     seen = job.shows({"train": rows})
     assert groups(seen, "train") == {"ready": 1}
     assert seen.value("dataplane_partition_rows_malformed", partition="train") == 0

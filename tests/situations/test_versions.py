@@ -51,6 +51,8 @@ def test_a_published_version_outranks_what_rows_say_which_outranks_the_newest_se
     assert reference(seen) == (13, ["published"])
     assert seen.value("dataplane_partition_staleness_max", partition="rollout_data") == 8
     assert seen.value("dataplane_partition_info", partition="__tq_exporter__") is None
+    seen = job.shows({"rollout_data": groups_of_5, "train": verl("u", 12)})
+    assert reference(seen) == (11, ["rows"])
     assert seen.value("dataplane_weight_version_regressions_total") == 0, "another origin is no step back"
 
 
