@@ -40,13 +40,14 @@ def _now() -> list[Builder]:
         ),
         states(
             "Training is stuck",
-            "YES: ready groups are old and no group departs. Check the trainer: runbook DataPlaneQueueStalled.",
+            "YES: enough groups for a step are ready, or groups are taken, and none departed for 15 minutes. Check the "
+            "trainer: runbook DataPlaneQueueStalled. none: a partition that trains cannot be read.",
             [
                 Query(
                     """max(
-                      (tq:partition_oldest_group:age_seconds{@p, state="ready"}
-                        > bool scalar(tq:threshold:stalled_seconds))
-                      * on (job, instance, run, partition) (tq:partition_departures:increase15m{@p} == bool 0)
+                      ((tq:train_ready:groups{@} >= bool tq:train_needed:groups{@})
+                        + on (job, instance, run) (tq:train_taken:groups{@} > bool 0) > bool 0)
+                      * on (job, instance, run) (tq:train_departures:increase15m{@} == bool 0)
                     )""",
                     "",
                 )
@@ -56,15 +57,16 @@ def _now() -> list[Builder]:
         ),
         states(
             "Generation is stuck",
-            "YES: no group is ready and none arrived for 10 minutes. Check the rollouts: runbook "
-            "DataPlaneTrainerStarved.",
+            "YES: fewer groups are ready than a step takes, none is taken, and none was completed for 10 minutes. "
+            "Check the rollouts: runbooks DataPlaneTrainerStarved and DataPlaneNoGroupCompleted. none: a partition "
+            "that trains cannot be read.",
             [
                 Query(
                     """max(
-                      (sum by (job, instance, run) (dataplane_partition_depth{@}) == bool 0)
+                      (tq:train_ready:groups{@} < bool tq:train_needed:groups{@})
+                      * on (job, instance, run) (tq:train_taken:groups{@} <= bool 0)
                       * on (job, instance, run) (
-                        sum by (job, instance, run) (tq:partition_arrivals:rate10m{@})
-                        <= bool scalar(tq:threshold:starved_groups_per_second)
+                        tq:train_completions:rate10m{@} <= bool scalar(tq:threshold:starved_groups_per_second)
                       )
                     )""",
                     "",
@@ -100,17 +102,22 @@ def _over_time() -> list[Builder]:
         series(
             "Groups by state",
             "How full the queue is. ready only grows: the trainer is too slow. uncommitted or incomplete only grow: "
-            "writes fail before they are complete.",
+            "writes fail before they are complete. taken stays: the trainer hangs, or left them behind (orphaned).",
             [Query("sum by (state) (dataplane_partition_groups{@p})", "{{state}}")],
             stacked=True,
         ),
         series(
-            "Arrivals and departures",
-            "Groups per second. Arrivals stay above departures: the queue fills up. No departures with ready groups: "
-            "training is stuck. No arrivals: generation is stuck.",
+            "Flow of the groups that train",
+            "Groups per second in all partitions that train. Arrivals without completions: generation is slow or "
+            "fails. Completions stay above departures: the queue fills up. Departures as failed, uncommitted or "
+            "incomplete: runbook DataPlaneNoGroupCompleted.",
             [
-                Query("sum(rate(dataplane_partition_groups_arrived_total{@p}[$__rate_interval]))", "arrivals"),
-                Query("sum(rate(dataplane_partition_groups_departed_total{@p}[$__rate_interval]))", "departures"),
+                Query('sum(rate(dataplane_groups_arrived_total{@, role="train"}[$__rate_interval]))', "arrived"),
+                Query('sum(rate(dataplane_groups_completed_total{@, role="train"}[$__rate_interval]))', "completed"),
+                Query(
+                    'sum by (state) (rate(dataplane_groups_departed_total{@, role="train"}[$__rate_interval])) > 0',
+                    "departed {{state}}",
+                ),
             ],
             unit="cps",
         ),
@@ -122,9 +129,9 @@ def _over_time() -> list[Builder]:
             threshold="staleness_versions",
         ),
         series(
-            "Age of the oldest ready group",
+            "Age of the oldest ready and taken group",
             "Above the line and no departures: training is stuck (runbook DataPlaneQueueStalled).",
-            [Query('tq:partition_oldest_group:age_seconds{@p, state="ready"}', "{{partition}}")],
+            [Query('tq:partition_oldest_group:age_seconds{@p, state=~"ready|taken"}', "{{partition}} {{state}}")],
             unit="s",
             threshold="stalled_seconds",
         ),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, Final, Literal, NamedTuple
 
-from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
@@ -21,7 +21,7 @@ from dashboards.promql import Checker
 from exporter.shipped import rules
 from exporter.shipped.thresholds import PREFIX
 
-__all__ = ["Query", "board", "gauge_heatmap", "histogram_heatmap", "series", "states", "value"]
+__all__ = ["Query", "board", "gauge_heatmap", "histogram_heatmap", "labels", "series", "states", "value"]
 
 Builder = Any
 """Any builder of the SDK. The SDK's own types do not tell them apart."""
@@ -114,13 +114,17 @@ def states(
     width: int = 4,
 ) -> Builder:
     """Return a panel that shows 0 and 1 as the words *texts*: the value *good* in green, the other in red."""
-    colours = {good: _GREEN, 1 - good: _RED}
-    mapped = {
-        str(number): models.ValueMappingResult(text=texts[number], color=colours[number], index=number)
-        for number in (0, 1)
-    }
-    mapping = models.ValueMap(options=mapped)
-    return value(title, description, queries, width=width).mappings([mapping])
+    return value(title, description, queries, width=width).mappings([_words(good=good, texts=texts)])
+
+
+def labels(title: str, description: str, expression: str, *, columns: Sequence[str], width: int = 8) -> Builder:
+    """Return a table of the latest series of *expression*: the labels *columns*, and the value as no or yes."""
+    panel = table.Panel().title(title).description(description).datasource(_SOURCE).unit("short").span(width).height(8)
+    shown = {name: index for index, name in enumerate((*columns, "Value"))}
+    options = {"indexByName": shown, "excludeByName": dict.fromkeys(("Time", "__name__", "job", "run"), True)}
+    panel = panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=options))
+    panel = panel.mappings([_words(good=1, texts=("no", "yes"))])
+    return panel.with_target(_target(Query(expression, ""), "A").instant().format(PromQueryFormat.TABLE))
 
 
 def histogram_heatmap(title: str, description: str, expression: str, *, unit: str, width: int = 8) -> Builder:
@@ -188,6 +192,16 @@ def board(
         for panel in panels:
             made = made.with_panel(panel.id(next(ids)))
     return made
+
+
+def _words(*, good: Literal[0, 1], texts: tuple[str, str]) -> models.ValueMap:
+    colours = {good: _GREEN, 1 - good: _RED}
+    return models.ValueMap(
+        options={
+            str(number): models.ValueMappingResult(text=texts[number], color=colours[number], index=number)
+            for number in (0, 1)
+        }
+    )
 
 
 def _choice(name: str, label: str, query: str) -> Builder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.panels import Builder, Query, board, gauge_heatmap, histogram_heatmap, series
+from dashboards.panels import Builder, Query, board, gauge_heatmap, histogram_heatmap, labels, series
 
 __all__ = ["build"]
 
@@ -12,7 +12,7 @@ def build() -> Builder:
     return board(
         "tq-staleness",
         "TransferQueue / Staleness and flow",
-        "Groups by weight version, lag and age; arrivals and departures; the lag of groups when they leave.",
+        "Groups by weight version, lag and age; their flow, by state; the lag of groups when they leave.",
         of="dataplane_up",
         rows=[
             ("Staleness", _staleness()),
@@ -33,8 +33,8 @@ def _staleness() -> list[Builder]:
         ),
         gauge_heatmap(
             "Groups by lag",
-            "From 0 to 9 and more versions behind. Groups move to higher lags: the rollouts cannot keep up with the "
-            "trainer.",
+            "Ahead of the reference, or from 0 to 9 and more versions behind. Groups move to higher lags: the rollouts "
+            "cannot keep up with the trainer. Many are ahead: the trainer's version stepped back.",
             "sum by (lag) (dataplane_partition_staleness_groups{@p})",
             label="lag",
             unit="short",
@@ -50,9 +50,14 @@ def _staleness() -> list[Builder]:
         ),
         series(
             "Weight versions",
-            "Reference, newest and oldest version. The reference does not change: the trainer does not train or does "
-            "not publish its version.",
+            "The trainer's version (reference), and the newest and oldest of groups. The newest stays behind: new "
+            "weights do not reach the rollouts. The reference falls: runbook DataPlaneWeightVersionSteppedBack.",
             [
+                Query("max by (instance) (dataplane_weight_version_reference{@})", "{{instance}} reference"),
+                Query(
+                    "round(sum by (instance) (increase(dataplane_weight_version_regressions_total{@}[1h])))",
+                    "{{instance}} steps back in an hour",
+                ),
                 Query(
                     "max by (partition) (dataplane_partition_weight_version_reference{@p})", "{{partition}} reference"
                 ),
@@ -61,8 +66,20 @@ def _staleness() -> list[Builder]:
             ],
         ),
         series(
+            "Age of the reference version",
+            "Time since it last changed. Above the line while groups leave: runbook DataPlaneWeightVersionStuck.",
+            [
+                Query(
+                    "time() - max by (instance) (dataplane_weight_version_changed_timestamp_seconds{@})", "{{instance}}"
+                )
+            ],
+            unit="s",
+            threshold="version_unchanged_seconds",
+        ),
+        series(
             "Origin of the reference version",
-            "published: lags are exact. newest_seen: lags are lower bounds; let the trainer publish its version.",
+            "published: lags are exact. rows: rows say which step is finished. newest_seen: lags are lower bounds; let "
+            "the trainer publish its version.",
             [
                 Query(
                     "max by (partition, reference) (dataplane_partition_staleness_reference{@p})",
@@ -83,38 +100,54 @@ def _staleness() -> list[Builder]:
 def _flow() -> list[Builder]:
     return [
         series(
-            "Arrivals and departures",
-            "Groups per second, by partition. Lower bounds: groups that arrive and leave between two polls are not "
-            "counted.",
+            "Flow by partition",
+            "Groups per second. Lower bounds: groups that arrive and leave between two polls are not counted. "
+            "Completed stays below arrived: groups fail or are given up.",
             [
                 Query(
                     "sum by (partition) (rate(dataplane_partition_groups_arrived_total{@p}[$__rate_interval]))",
-                    "{{partition}} arrivals",
+                    "{{partition}} arrived",
                 ),
                 Query(
-                    "sum by (partition) (rate(dataplane_partition_groups_departed_total{@p}[$__rate_interval]))",
-                    "{{partition}} departures",
+                    "sum by (partition) (rate(dataplane_partition_groups_completed_total{@p}[$__rate_interval]))",
+                    "{{partition}} completed",
+                ),
+                Query(
+                    "sum by (partition, state) "
+                    "(rate(dataplane_partition_groups_departed_total{@p}[$__rate_interval])) > 0",
+                    "{{partition}} departed {{state}}",
                 ),
             ],
             unit="cps",
         ),
         series(
-            "Arrival rate, 10 minutes and 6 hours",
-            "10 min far below 6 h and an empty queue: the trainer starves (runbook DataPlaneTrainerStarved).",
+            "Completion rate, 10 minutes and 6 hours",
+            "Of all partitions that train. 10 min far below 6 h and too few ready groups: the trainer starves (runbook "
+            "DataPlaneTrainerStarved).",
             [
-                Query("tq:partition_arrivals:rate10m{@p}", "{{partition}} 10 min"),
-                Query("tq:partition_arrivals:rate10m_avg6h{@p}", "{{partition}} 6 h"),
+                Query("tq:train_completions:rate10m{@}", "{{instance}} 10 min"),
+                Query("tq:train_completions:rate10m_avg6h{@}", "{{instance}} 6 h"),
             ],
             unit="cps",
         ),
         series(
-            "Groups lost with their controller",
-            "Groups lost in a restart of TransferQueue. Above zero: runbook DataPlaneControllerRestarting.",
+            "Groups lost and restored",
+            "lost: with their controller, in a restart of TransferQueue (runbook DataPlaneControllerRestarting). "
+            "restored: came with a checkpoint.",
             [
+                Query("sum by (role) (increase(dataplane_groups_lost_total{@}[$__rate_interval]))", "{{role}} lost"),
+                Query(
+                    "sum by (role) (increase(dataplane_groups_restored_total{@}[$__rate_interval]))",
+                    "{{role}} restored",
+                ),
                 Query(
                     "sum by (partition) (increase(dataplane_partition_groups_lost_total{@p}[$__rate_interval]))",
-                    "{{partition}}",
-                )
+                    "{{partition}} lost",
+                ),
+                Query(
+                    "sum by (partition) (increase(dataplane_partition_groups_restored_total{@p}[$__rate_interval]))",
+                    "{{partition}} restored",
+                ),
             ],
         ),
         series(
@@ -145,15 +178,33 @@ def _flow() -> list[Builder]:
         ),
         series(
             "Ready groups",
-            "Groups that a trainer can take now. Zero for long: the trainer starves. Only growing: it does not take "
-            "them.",
-            [Query("sum by (partition) (dataplane_partition_depth{@p})", "{{partition}}")],
+            "Groups that a trainer can take now, and how many it takes per step. Below that for long: the trainer "
+            "starves. Only growing: it does not take them.",
+            [
+                Query("sum by (partition) (dataplane_partition_depth{@p})", "{{partition}}"),
+                Query("max by (partition) (dataplane_partition_groups_per_step{@p})", "{{partition}} per step"),
+            ],
         ),
     ]
 
 
 def _contents() -> list[Builder]:
     return [
+        labels(
+            "Partitions",
+            "What each partition is for, the tag convention of its rows, and whether it can be read. no: it has no "
+            "figures, and flow is not judged if it trains; runbook DataPlanePartitionUnreadable.",
+            "dataplane_partition_readable{@p} * on (job, instance, run, partition) group_left (role, convention) "
+            "dataplane_partition_info{@p}",
+            columns=("instance", "partition", "role", "convention", "reason"),
+            width=16,
+        ),
+        series(
+            "Age of the listing",
+            "Time since each partition was last listed. Growing: it cannot be read, and its figures are soon gone.",
+            [Query("time() - min by (partition) (dataplane_partition_listed_timestamp_seconds{@p})", "{{partition}}")],
+            unit="s",
+        ),
         series(
             "Keys",
             "Samples in the queue. The cost of a listing grows with this number.",
@@ -168,10 +219,20 @@ def _contents() -> list[Builder]:
             stacked=True,
         ),
         series(
-            "Malformed rows",
-            "Rows with a tag that cannot be read. Above zero: runbook DataPlaneRowsMalformed.",
-            [Query("sum by (partition) (dataplane_partition_rows_malformed{@p})", "{{partition}}")],
+            "Malformed and bare rows",
+            "malformed: a tag cannot be read (runbook DataPlaneRowsMalformed). bare: neither tag nor id, so in no "
+            "group. They stay: a write failed between its keys and its tags.",
+            [
+                Query("sum by (partition) (dataplane_partition_rows_malformed{@p})", "{{partition}} malformed"),
+                Query("sum by (partition) (dataplane_partition_rows_bare{@p})", "{{partition}} bare"),
+            ],
             threshold="malformed_rows",
+        ),
+        series(
+            "Orphaned groups",
+            "Taken groups that nobody removes. Above the line: runbook DataPlaneGroupsOrphaned.",
+            [Query("sum by (partition) (dataplane_partition_groups_orphaned{@p})", "{{partition}}")],
+            threshold="orphaned_groups",
         ),
     ]
 

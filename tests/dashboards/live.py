@@ -161,6 +161,7 @@ class Job:
     Attributes:
         generating: Whether it puts a group about five times a second.
         training: Whether it takes ready groups.
+        failing: Whether it writes groups that it soon gives up.
         version: The trainer's weight version. Its puts are one version behind.
         foreign: A key of the partition ``foreign`` that another process put. The job reads it repeatedly.
     """
@@ -171,6 +172,7 @@ class Job:
         self._server, _ = start_http_server(0, addr="127.0.0.1", registry=registry)
         self.address = f"127.0.0.1:{self._server.server_port}"
         self.generating = self.training = True
+        self.failing = False
         self.version = 1
         self.foreign: str | None = None
         self._ending = threading.Event()
@@ -213,16 +215,20 @@ class Job:
         from tensordict import TensorDict
 
         client.ping()
-        client.publish_weight_version(self.version)
+        client.publish_weight_version(self.version, groups_per_step=1)
         if self.foreign is not None:
             client.get_samples([self.foreign], "foreign", ["tokens"])
-        if self.generating:
+        if self.failing:
+            unfinished = [found for found in client.list_metadata("train") if found.state == "uncommitted"]
+            if len(unfinished) >= 10:  # each lives for two seconds, so that polls see it
+                client.evict([key for found in unfinished[:5] for key in found.keys], "train")
+        if self.generating or self.failing:
             group = uuid4().hex
             tag = {
                 "group_id": group,
                 "weight_version": self.version - 1,
                 "created_at": time.time(),
-                "committed": True,
+                "committed": not self.failing,
                 "expected_num_keys": 2,
                 "size_bytes": 64,
             }
