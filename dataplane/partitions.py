@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final, Generic, Literal, TypeVar
 
 __all__ = ["MAX_LABEL", "ROLES", "ByName", "Role", "bounded_label", "check_pattern", "families", "role_of"]
@@ -38,7 +39,7 @@ def families(partition: str) -> Iterator[str]:
     Names that differ in one number share a family: ``train_17`` and ``train_18`` are of ``train_*``. A name with more
     than four numbers, such as a hash, has none.
     """
-    numbers = list(_DIGITS.finditer(partition))
+    numbers = list(islice(_DIGITS.finditer(partition), _MAX_NUMBERS + 1))
     if len(numbers) <= _MAX_NUMBERS:
         for number in reversed(numbers):
             yield f"{partition[: number.start()]}*{partition[number.end() :]}"

@@ -93,6 +93,9 @@ class FlowTracker:
 
     def role(self, partition: str) -> Role:
         """Return what *partition* is for: as configured, else by its name."""
+        known = self._partitions.get(partition)
+        if known is not None:  # every snapshot asks, and a name may be long
+            return known.role
         settings = self._settings.get(partition)
         return role_of(partition) if settings is None or settings.role is None else settings.role
 

@@ -151,8 +151,8 @@ class Job:
         controller.show(partitions, sender)
         # A source begins a poll only after the result of its last one was published.
         wait_until(lambda: controller.rounds_begun > rounds, f"{rounds} rounds of listings", _STEP_S)
-        for unit in self._units:
-            wait_until(lambda unit=unit: len(unit.router.requests) > 1, f"a poll of {unit.id}", _STEP_S)  # type: ignore[misc]
+        polled = [unit.router.requests for unit in self._units]
+        wait_until(lambda: all(len(requests) > 1 for requests in polled), "a poll of the storage units", _STEP_S)
         return self.exporter.wait_for(_is_current, "metrics of this step", _STEP_S)
 
     def _start_controller(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from dataplane.groups import DataPlaneGroupMeta
-from dataplane.partitions import ByName
+from dataplane.partitions import ByName, Role
 from exporter.config import Partition
 from exporter.model.flow import COUNTER_LINGER_S, FlowTracker
 from exporter.model.snapshot import PartitionFlow
@@ -380,3 +380,19 @@ def test_a_long_name_is_cut_and_keeps_its_identity() -> None:
     labels = [flow.partition for flow in poller.tracker.flows()]
     assert len(set(labels)) == 2
     assert all(len(label) == 128 for label in labels)
+
+
+def test_the_name_of_a_partition_is_read_once_for_its_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every snapshot asks for the role, and reading 100 names of 40 kB took 0.15 s."""
+    read: list[str] = []
+
+    def role_of(partition: str) -> Role:
+        read.append(partition)
+        return "eval"
+
+    monkeypatch.setattr("exporter.model.flow.role_of", role_of)
+    poller = Poller()
+    for _ in range(3):
+        poller.poll({"val": [group("a")]})
+        assert poller.tracker.role("val") == "eval"
+    assert read == ["val"]
