@@ -115,7 +115,8 @@ def test_the_snapshot_as_json(served: Served) -> None:
     assert snapshot["discovery"] == "found"
     assert snapshot["endpoint"]["run"] == "grpo-7b"
     assert [partition["partition"] for partition in snapshot["partitions"]] == ["train", "val", ODD_NAME]
-    assert snapshot["partitions"][0]["groups"] == {"ready": 7, "incomplete": 8, "uncommitted": 9, "failed": 10}
+    groups = {"ready": 7, "incomplete": 8, "uncommitted": 9, "failed": 10, "taken": 11}
+    assert snapshot["partitions"][0]["groups"] == groups
     assert snapshot["flows"][0]["residence"]["sum"] == 54321.5
     assert snapshot["storage"][1]["capacity"] is None
 
