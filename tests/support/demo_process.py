@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 
 __all__ = ["DemoProcess"]
 
-START_S = 120.0
+START_S = 240.0
 _MARK = "DEMO_TEST_MARK"
 
 
