@@ -96,7 +96,7 @@ def test_every_alert_says_what_it_must(name: str) -> None:
     assert set(notes) == {"summary", "description", "runbook_url", "conventions"}
     assert "$value" in notes["description"]
     assert notes["runbook_url"] == f"docs/runbooks/{name}.md"
-    assert re.match(r"any$|(recovery|nemo-rl|verl)\b", notes["conventions"])
+    assert re.match(r"any\b|(recovery|nemo-rl|verl)\b", notes["conventions"])
 
 
 def test_every_recorded_series_and_threshold_is_used() -> None:
