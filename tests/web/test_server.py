@@ -116,12 +116,7 @@ def test_the_snapshot_as_json(served: Served) -> None:
     assert snapshot["discovery"] == "found"
     assert snapshot["endpoint"]["run"] == "grpo-7b"
     assert [partition["partition"] for partition in snapshot["partitions"]] == ["train", "val", ODD_NAME]
-<<<<<<< HEAD
     assert snapshot["partitions"][0]["groups"] == dict(zip(GROUP_STATES, range(7, 12), strict=True))
-=======
-    groups = {"ready": 7, "incomplete": 8, "uncommitted": 9, "failed": 10, "taken": 11}
-    assert snapshot["partitions"][0]["groups"] == groups
->>>>>>> rules
     assert snapshot["flows"][0]["residence"]["sum"] == 54321.5
     assert snapshot["storage"][1]["capacity"] is None
 
