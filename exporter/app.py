@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,7 +24,7 @@ from exporter.polling.sources.target import Target
 from exporter.telemetry import Telemetry
 from exporter.web import Guard, WebServer
 
-__all__ = ["SHUTDOWN_S", "poll_once", "run"]
+__all__ = ["SHUTDOWN_S", "poll_once", "run", "watch"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,27 @@ def poll_once(config: Config) -> Snapshot:
     try:
         return poller.poll_once()
     finally:
+        telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+
+
+def watch(config: Config, seconds: float) -> Snapshot:
+    """Poll for *seconds* from the first full round on, without serving anything, and return the last snapshot.
+
+    The snapshot's flow is what happened meanwhile. Without a first round, the snapshot after *seconds* is returned.
+    """
+    telemetry, poller = _assemble(config, SystemClock(), lambda snapshot: None)
+    stop = threading.Event()
+    try:
+        with _signals_set(stop):
+            poller.start()
+            until = time.monotonic() + seconds
+            listed = False
+            while time.monotonic() < until and not stop.wait(_SIGNAL_S):
+                if not listed and poller.snapshot.trained is not None:
+                    listed, until = True, time.monotonic() + seconds
+            return poller.snapshot
+    finally:
+        poller.stop(timeout_s=SHUTDOWN_S / 3)
         telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
 
 

@@ -62,6 +62,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _watch(text: str) -> float:
+    """Read the argument of ``--watch``, seconds."""
+    from exporter.config.values import BadValue, Duration, parse
+
+    try:
+        seconds: float = parse(text, Duration)
+    except BadValue as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range; give a duration from 1s to 1h")
+    return seconds
+
+
 # The commands.
 
 
@@ -87,13 +100,14 @@ def _once(options: argparse.Namespace) -> int:
     from exporter import app
     from exporter.model.snapshot import encode_snapshot
 
-    snapshot = app.poll_once(config)
+    watched_s = options.watch
+    snapshot = app.poll_once(config) if watched_s is None else app.watch(config, watched_s)
     if options.json:
         _print(encode_snapshot(snapshot).decode())
     else:
         from exporter.terminal.table import print_snapshot
 
-        print_snapshot(snapshot)
+        print_snapshot(snapshot, watched_s=watched_s)
     if snapshot.up:
         return 0
     reasons = [f"{source.source}: {source.detail}" for source in snapshot.sources if source.detail]
@@ -241,6 +255,12 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
     _add_settings(run)
     once = add("once", _once, "poll once and print the snapshot; exit code 1 without an answer", "once --json")
     once.add_argument("--json", action="store_true", help="print the snapshot as JSON instead of a table")
+    once.add_argument(
+        "--watch",
+        type=_watch,
+        metavar="DURATION",
+        help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile",
+    )
     _add_settings(once)
     check = add(
         "check-config",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, GroupState
-from dataplane.partitions import ROLES, Role
+from dataplane.partitions import ROLES, Role, bounded_label
 from exporter.model.snapshot import LAG_BUCKETS, MIXED_CONVENTIONS, Basis, OldestGroup, PartitionState
 from exporter.model.versions import VersionReference
 
@@ -57,7 +58,8 @@ def summarise(
     versions: Counter[int | None] = Counter()
     lags: Counter[str] = Counter()
     resident: Counter[int] = Counter()
-    oldest: dict[tuple[GroupState, Basis], float] = {}
+    oldest: dict[tuple[GroupState, Basis], tuple[float, str]] = {}
+    newest_finished: int | None = None
     keys = malformed = bare = 0
     size: int | None = None
     for group in groups:
@@ -79,8 +81,14 @@ def summarise(
                 resident[version] += 1
         basis: Basis = "first_seen" if group.created_at is None else "tag"
         created_at = first_seen.get(group.group_id) if group.created_at is None else group.created_at
-        if created_at is not None and created_at < oldest.get((state, basis), float("inf")):
-            oldest[state, basis] = created_at
+        if created_at is not None and created_at < oldest.get((state, basis), _NEVER)[0]:
+            oldest[state, basis] = created_at, group.group_id
+        if (
+            version is not None
+            and state in ("ready", "taken")
+            and (newest_finished is None or version > newest_finished)
+        ):
+            newest_finished = version
     staleness_max: int | None = None
     staleness_mean: float | None = None
     if reference is not None and resident:
@@ -104,6 +112,7 @@ def summarise(
         staleness_mean=staleness_mean,
         newest_version=max(known, default=None),
         oldest_version=min(known, default=None),
+        newest_finished_version=newest_finished,
         reference_version=None if reference is None else reference.version,
         reference=None if reference is None else reference.kind,
         oldest=_oldest_groups(oldest),
@@ -130,7 +139,7 @@ def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> 
     versions: Counter[int | None] = Counter()
     conventions = {part.convention for part in parts}
     older = 0
-    oldest: dict[tuple[GroupState, Basis], float] = {}
+    oldest: dict[tuple[GroupState, Basis], tuple[float, str]] = {}
     for part in parts:
         for name, count in part.weight_versions:
             if name == "older":
@@ -139,7 +148,7 @@ def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> 
                 versions[None if name == "unknown" else int(name)] += count
         for group in part.oldest:
             where = (group.state, group.basis)
-            oldest[where] = min(group.created_at, oldest.get(where, float("inf")))
+            oldest[where] = min((group.created_at, group.group_id), oldest.get(where, _NEVER))
     means = [
         (part.staleness_mean, sum(part.staleness.values()) - part.staleness["unknown"] - part.staleness["ahead"])
         for part in parts
@@ -164,6 +173,9 @@ def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> 
         staleness_mean=sum(mean * count for mean, count in means) / weight if weight else None,
         newest_version=max((part.newest_version for part in parts if part.newest_version is not None), default=None),
         oldest_version=min((part.oldest_version for part in parts if part.oldest_version is not None), default=None),
+        newest_finished_version=max(
+            (part.newest_finished_version for part in parts if part.newest_finished_version is not None), default=None
+        ),
         reference_version=None if leading is None else leading.reference_version,
         reference=None if leading is None else leading.reference,
         oldest=_oldest_groups(oldest),
@@ -190,8 +202,14 @@ def _newest_versions(versions: Counter[int | None], older: int, max_versions: in
     return tuple(counts)
 
 
-def _oldest_groups(oldest: Mapping[tuple[GroupState, Basis], float]) -> tuple[OldestGroup, ...]:
-    return tuple(OldestGroup(state, basis, at) for (state, basis), at in sorted(oldest.items()))
+_NEVER: Final = (float("inf"), "")
+
+
+def _oldest_groups(oldest: Mapping[tuple[GroupState, Basis], tuple[float, str]]) -> tuple[OldestGroup, ...]:
+    return tuple(
+        OldestGroup(state, basis, at, bounded_label(group_id))
+        for (state, basis), (at, group_id) in sorted(oldest.items())
+    )
 
 
 def _total(sizes: Iterable[int | None]) -> int | None:

@@ -84,11 +84,19 @@ ALL_PARTITIONS: Final = "all"
 
 @dataclass(frozen=True, slots=True)
 class OldestGroup:
-    """The oldest group of one state. ``created_at`` is in seconds since the epoch."""
+    """The oldest group of one state.
+
+    Attributes:
+        state: Its state.
+        basis: Where the time comes from.
+        created_at: Seconds since the epoch.
+        group_id: Its id, cut to the length of a label. For display only: never a label.
+    """
 
     state: GroupState
     basis: Basis
     created_at: float
+    group_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,8 @@ class PartitionState:
         staleness_mean: Mean lag in versions, None when no version is known.
         newest_version: Newest resident version, None when unknown.
         oldest_version: Oldest resident version, None when unknown.
+        newest_finished_version: Newest version of a group that is ready or taken: the newest weights that have made a
+            whole group. None when unknown.
         reference_version: The version that lags are counted from, None when unknown.
         reference: Where that version comes from, None when unknown.
         oldest: The oldest group per state and basis.
@@ -135,6 +145,7 @@ class PartitionState:
     staleness_mean: float | None = None
     newest_version: int | None = None
     oldest_version: int | None = None
+    newest_finished_version: int | None = None
     reference_version: int | None = None
     reference: Reference | None = None
     oldest: tuple[OldestGroup, ...] = ()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
+from collections.abc import Iterable
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -15,42 +14,40 @@ from exporter.model.snapshot import (
     ALL_PARTITIONS,
     LAG_BUCKETS,
     PartitionState,
+    RoleFlow,
     Snapshot,
     SourceState,
     StorageState,
-    UnreadableReason,
 )
+from exporter.terminal.findings import clock, findings
 
 __all__ = ["print_snapshot", "render_snapshot"]
 
 _UNKNOWN: Final = "?"
 # Without a terminal there is no width limit, and columns must not be cut.
 _PLAIN_WIDTH: Final = 200
-_UNREADABLE: Final[dict[UnreadableReason, str]] = {
-    "timeout": "timed out",
-    "unavailable": "the controller did not answer",
-    "refused": "too large",
-    "held": "held back, since it failed before",
-    "pending": "not listed yet",
-    "not_listable": "not listable: samples were put without keys",
-    "error": "its reply cannot be read",
-}
 _STYLES: Final = {"ok": "green", "failing": "red", "stale": "red", "budget": "yellow", "disabled": "dim"}
 
 _UNIT_STATES: Final = {None: "ok", "DataPlaneUnavailable": "gone", "DataPlaneTimeout": "silent"}
 
 
-def print_snapshot(snapshot: Snapshot, console: Console | None = None) -> None:
-    """Print *snapshot* on *console*, by default standard output."""
+def print_snapshot(snapshot: Snapshot, console: Console | None = None, *, watched_s: float | None = None) -> None:
+    """Print *snapshot* on *console*, by default standard output. *watched_s*: see :func:`render_snapshot`."""
     if console is None:
         console = Console()
         if not console.is_terminal:
             console = Console(width=_PLAIN_WIDTH)
-    console.print(render_snapshot(snapshot))
+    console.print(render_snapshot(snapshot, watched_s=watched_s))
 
 
-def render_snapshot(snapshot: Snapshot) -> RenderableType:
-    """Return *snapshot* as rich tables. ``?`` is unknown, ``-`` a capacity without limit or unknown."""
+def render_snapshot(snapshot: Snapshot, *, watched_s: float | None = None) -> RenderableType:
+    """Return *snapshot* as rich tables. ``?`` is unknown, ``-`` a capacity without limit or unknown.
+
+    Args:
+        snapshot: What to show.
+        watched_s: For how many seconds the data plane was watched before, to show and judge what happened meanwhile;
+            None for a single poll, which shows no flow.
+    """
     parts: list[RenderableType] = [_headline(snapshot)]
     if snapshot.up:
         shown = list(snapshot.partitions)
@@ -59,7 +56,9 @@ def render_snapshot(snapshot: Snapshot) -> RenderableType:
         parts.append(_partitions(shown, "(none)" if snapshot.total is not None else "(not known)"))
         if any(partition.groups for partition in shown):
             parts.append(_lags(shown))
-        parts += [Text(f"! {finding}", style="yellow") for finding in _findings(snapshot)]
+        if watched_s is not None:
+            parts.append(_flow(snapshot.role_flows, watched_s))
+        parts += [Text(f"! {finding}", style="yellow") for finding in findings(snapshot, watched_s)]
     if snapshot.samples:
         parts.append(_tasks(snapshot))
     if snapshot.storage:
@@ -78,7 +77,7 @@ def _headline(snapshot: Snapshot) -> Text:
     if endpoint is not None:
         said = (endpoint.backend, endpoint.controller_id, endpoint.run)
         line.append(f" at {endpoint.address}" + "".join(f", {item}" for item in said if item))
-    return line.append(f", {_clock(snapshot.taken_at)}")
+    return line.append(f", {clock(snapshot.taken_at)}")
 
 
 def _partitions(partitions: Iterable[PartitionState], nothing: str) -> Table:
@@ -108,6 +107,16 @@ def _lags(partitions: Iterable[PartitionState]) -> Table:
     return table
 
 
+def _flow(flows: Iterable[RoleFlow], watched_s: float) -> Table:
+    title = f"Groups in the last {watched_s:g} s, at least"
+    departed = (f"left {state}" for state in GROUP_STATES)
+    table = _table(title, "role", "arrived", "completed", *departed, "lost", "restored")
+    for flow in flows:
+        left = (str(flow.departed[state]) for state in GROUP_STATES)
+        table.add_row(flow.role, str(flow.arrived), str(flow.completed), *left, str(flow.lost), str(flow.restored))
+    return table
+
+
 def _tasks(snapshot: Snapshot) -> Table:
     table = _table("Samples and tasks (* judges the partition)", "partition", "samples", "task", "consumed", "produced")
     for partition in snapshot.samples:
@@ -127,26 +136,6 @@ def _tasks(snapshot: Snapshot) -> Table:
 
 def _share(ratio: float | None) -> str:
     return _UNKNOWN if ratio is None else f"{ratio:.1%}"
-
-
-def _findings(snapshot: Snapshot) -> Iterator[str]:
-    """Yield what one snapshot shows to be wrong or unknown."""
-    for status in snapshot.statuses:
-        if status.reason is not None:
-            when = "never listed" if status.listed_at is None else f"last listed {_clock(status.listed_at)}"
-            yield f"{status.partition!r} ({status.role}) cannot be read: {_UNREADABLE[status.reason]}; {when}"
-    for partition in snapshot.partitions:
-        if partition.orphaned:
-            yield (
-                f"{partition.partition!r} has {partition.orphaned} orphaned groups: taken before the trainer's version "
-                "moved on, and never removed"
-            )
-    trained = snapshot.trained
-    if trained is not None and trained.groups_per_step and trained.depth < trained.groups_per_step:
-        step = f"{trained.depth} of the {trained.groups_per_step} groups of a step are ready"
-        unfinished = [one for one in trained.oldest if one.state in ("incomplete", "uncommitted")]
-        oldest = min(unfinished, key=lambda one: one.created_at, default=None)
-        yield step if oldest is None else f"{step}; the oldest unfinished group is from {_clock(oldest.created_at)}"
 
 
 def _storage(units: Iterable[StorageState]) -> Table:
@@ -171,7 +160,7 @@ def _sources(sources: Iterable[SourceState]) -> Table:
             source.source,
             Text(source.reason, style=_STYLES[source.reason]),
             _UNKNOWN if source.duration is None else f"{source.duration * 1000:.1f} ms",
-            "never" if source.last_success is None else _clock(source.last_success),
+            "never" if source.last_success is None else clock(source.last_success),
             Text(source.detail),
         )
     return table
@@ -197,7 +186,3 @@ def _size(count: int | None) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.1f} TiB"
-
-
-def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%H:%M:%S UTC")

@@ -75,7 +75,7 @@ class Run:
             groups=dict(self.groups),
             orphaned=self.orphaned,
             groups_per_step=self.per_step,
-            newest_version=self.newest,
+            newest_finished_version=self.newest,
             reference_version=self.version,
             reference=kind,
             oldest=self.oldest,
@@ -160,14 +160,14 @@ def test_fewer_groups_than_a_step_takes_are_a_starved_trainer(run: Run, page: Pa
     run.oldest = (
         OldestGroup("ready", "tag", run.clock.time() - 900),
         OldestGroup("incomplete", "first_seen", run.clock.time() - 30),
-        OldestGroup("uncommitted", "tag", run.clock.time() - 80),
+        OldestGroup("uncommitted", "tag", run.clock.time() - 80, "u17"),
     )
     run.last(120)
     assert run.findings(page) == [
         (
             "generation",
             "the trainer waits for 3 more groups, 13 of 16 are ready, and none has been completed for 2 min 20 s; "
-            "3 unfinished, the oldest since 22:14:00, for 3 min 20 s",
+            "3 unfinished, the oldest “u17” since 22:14:00, for 3 min 20 s",
         )
     ]
     run.groups["ready"] = 16
@@ -239,8 +239,8 @@ def test_weights_that_do_not_reach_the_rollouts_are_named(run: Run, page: Page) 
     assert run.findings(page) == [
         (
             "training",
-            "even the newest group is 5 versions behind the trainer's version 13: new weights do not reach the "
-            "rollouts",
+            "even the newest finished group is 5 versions behind the trainer's version 13: new weights do not reach "
+            "the rollouts",
         )
     ]
     run.newest += 1

@@ -83,18 +83,19 @@ class Job:
 
     Attributes:
         exporter: The process.
+        record: The discovery file.
     """
 
     def __init__(self, config: str = "", *, storage_keys: Sequence[int] = (), interval: str = "200ms") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="tqs")
-        self._record = Path(self._folder.name, "endpoint.json")
+        self.record = Path(self._folder.name, "endpoint.json")
         file = Path(self._folder.name, "exporter.yaml")
         file.write_text(config)
         self._controllers: list[_Controller] = []
         self._units = [_StorageUnit(index, keys) for index, keys in enumerate(storage_keys)]
         try:
             self.exporter = ExporterProcess(
-                *("--config", str(file), "--discovery-file", str(self._record)),
+                *("--config", str(file), "--discovery-file", str(self.record)),
                 *("--ping-interval", "1s", "--metadata-interval", interval),
                 env=_ENV,
             )
@@ -167,9 +168,9 @@ class Job:
                 StorageUnitEndpoint(index, unit.id, unit.router.address) for index, unit in enumerate(self._units)
             ),
         )
-        partial = self._record.with_suffix(".part")
+        partial = self.record.with_suffix(".part")
         partial.write_bytes(encode_endpoint(endpoint))
-        os.replace(partial, self._record)
+        os.replace(partial, self.record)
 
     def __enter__(self) -> Job:
         return self

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from dataplane.discovery.record import Endpoint
+from dataplane.groups import GROUP_STATES
 from exporter import cli
 from exporter.config import Config, ConfigError, load_config
 from exporter.model.occupancy import nothing
@@ -25,6 +26,7 @@ from exporter.model.snapshot import (
     OldestGroup,
     PartitionState,
     PartitionStatus,
+    RoleFlow,
     Snapshot,
     SourceState,
     StorageState,
@@ -303,6 +305,32 @@ def test_once_succeeds_when_it_answered(monkeypatch: pytest.MonkeyPatch, capsys:
     assert json.loads(capsys.readouterr().out) == json.loads(encode_snapshot(snapshot()))
 
 
+def test_once_may_watch_for_a_while(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from exporter import app
+
+    watched: list[float] = []
+    flow = RoleFlow("train", 5, 0, dict.fromkeys(GROUP_STATES, 0), 0, 0)
+
+    def watch(config: Config, seconds: float) -> Snapshot:
+        watched.append(seconds)
+        return replace(snapshot(), role_flows=(flow,))
+
+    monkeypatch.setattr(app, "watch", watch)
+    monkeypatch.setattr(cli, "setup_logging", lambda *args, **options: None)
+    assert cli.main(["once", "--watch", "90s", "--controller", CONTROLLER]) == 0
+    assert watched == [90.0]
+    shown = capsys.readouterr().out
+    assert "Groups in the last 90 s, at least" in shown
+    assert ["train", "5", *"00000000"] in [line.split() for line in shown.splitlines()]
+
+
+@pytest.mark.parametrize("duration", ["0s", "2h", "soon", "nan"])
+def test_a_watch_of_no_sensible_duration_is_refused(duration: str) -> None:
+    ended = run("once", "--watch", duration)
+    assert ended.returncode == 2
+    assert "--watch" in ended.stderr
+
+
 def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
     console = Console(width=160, record=True, file=io.StringIO())
     print_snapshot(snapshot(), console)
@@ -327,7 +355,7 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
         snapshot().partitions[0],
         orphaned=2,
         groups_per_step=16,
-        oldest=(OldestGroup("incomplete", "tag", at - 60), OldestGroup("ready", "tag", at - 90)),
+        oldest=(OldestGroup("incomplete", "tag", at - 60, "u\x1b7"), OldestGroup("ready", "tag", at - 90)),
     )
     statuses = (
         PartitionStatus("a\nb", False, "not_listable"),
@@ -340,7 +368,7 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
         r"! 'a\nb' (train) cannot be read: not listable: samples were put without keys; never listed",
         "! 'val' (eval) cannot be read: timed out; last listed 17:46:10 UTC",
         "! 'train[bold]' has 2 orphaned groups: taken before the trainer's version moved on, and never removed",
-        "! 3 of the 16 groups of a step are ready; the oldest unfinished group is from 17:45:40 UTC",
+        "! 3 of the 16 groups of a step are ready; the oldest unfinished group 'u\\x1b7' is from 17:45:40 UTC",
     ]
 
 

@@ -192,3 +192,31 @@ def test_a_sum_has_the_role_that_trains_and_tells_mixed_conventions() -> None:
     other = state_of([], 1, role="staging", convention="recovery")
     assert merge("all", [one, other], max_versions=16).convention == "mixed"
     assert merge("all", [one, other], max_versions=16).role == "eval"
+
+
+def test_the_oldest_group_has_a_name_and_a_sum_keeps_the_oldest() -> None:
+    parts = [
+        state_of(
+            [
+                group("a", created_at=20.0),
+                group("b", created_at=10.0),
+                group("x" * 200, committed=False, created_at=1.0),
+            ]
+        ),
+        state_of([group("c", created_at=5.0)]),
+    ]
+    assert [(one.state, one.group_id) for one in parts[0].oldest] == [
+        ("ready", "b"),
+        ("uncommitted", parts[0].oldest[1].group_id),
+    ]
+    assert len(parts[0].oldest[1].group_id) == 128
+    assert merge("all", parts, max_versions=16).oldest[0].group_id == "c"
+
+
+def test_the_newest_finished_version_is_of_ready_and_taken_groups() -> None:
+    one = state_of([group("a", 3), group("b", 4, taken=True), group("c", 9, committed=False)], 9)
+    assert (one.newest_version, one.newest_finished_version) == (9, 4)
+    none = state_of([group("c", 9, committed=False)], 9)
+    assert none.newest_finished_version is None
+    assert merge("all", [none, one], max_versions=16).newest_finished_version == 4
+    assert merge("all", [none], max_versions=16).newest_finished_version is None

@@ -5,7 +5,7 @@ import { QUIET_S, TRAINED, UNREADABLE, change, lastFall, pulse, source, storage 
 
 const NEARLY_FULL = 0.9;
 const VERSION_S = 1800; // an unchanged version is odd after this time if the usual time between changes is not known
-const LEAST_LAG = 5; // the newest group is this many versions behind: new weights do not reach the rollouts
+const LEAST_LAG = 5; // the newest finished group is this many versions behind: new weights do not reach the rollouts
 const FRESH_S = 600; // for this long a version that stepped back is a finding
 const NAMED = 2; // of several unreadable partitions this many are named
 
@@ -94,9 +94,10 @@ function short({ groups, groups_per_step: step }, format) {
 
 function rest({ groups, oldest }, now, format) {
   const unfinished = groups.uncommitted + groups.incomplete;
-  const times = oldest.filter((one) => one.state === "uncommitted" || one.state === "incomplete").map((one) => one.created_at);
+  const [first] = oldest.filter((one) => one.state === "uncommitted" || one.state === "incomplete").sort((one, other) => one.created_at - other.created_at);
   if (!unfinished) return "; no group is unfinished";
-  const since = times.length ? `, the oldest since ${format.at(Math.min(...times), now)}, for ${format.span(Math.round(now - Math.min(...times)))}` : "";
+  const name = first?.group_id ? ` “${format.name(first.group_id)}”` : "";
+  const since = first ? `, the oldest${name} since ${format.at(first.created_at, now)}, for ${format.span(Math.round(now - first.created_at))}` : "";
   return `; ${format.count(unfinished)} unfinished${since}`;
 }
 
@@ -112,9 +113,10 @@ function versions(snapshot, histories, now, format) {
     const text = `the trainer's version is still ${version}, unchanged for ${format.span(Math.round(now - changed))}, although ${format.count(left)} groups have left`;
     found.push({ where: "training", tone: "warn", text });
   }
-  const behind = trained.newest_version === null ? 0 : version - trained.newest_version;
+  const made = trained.newest_finished_version;
+  const behind = made === null ? 0 : version - made;
   if (reference !== "newest_seen" && behind >= LEAST_LAG) {
-    const text = `even the newest group is ${behind} versions behind the trainer's version ${version}: new weights do not reach the rollouts`;
+    const text = `even the newest finished group is ${behind} versions behind the trainer's version ${version}: new weights do not reach the rollouts`;
     found.push({ where: "training", tone: "warn", text });
   }
   const fall = snapshot.version_regressions ? lastFall(histories, TRAINED, "reference_version") : null;
