@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dataplane.discovery.record import Endpoint, encode_endpoint
 from tests.support.fake_router import FakeRouter, reply
@@ -21,6 +21,24 @@ from tests.support.fake_router import FakeRouter, reply
 __all__ = ["Controllers", "Run"]
 
 Clock = Callable[[], float]
+
+_DIGITS: Final = "0123456789"
+_LETTERS: Final = "abcdefghij"
+
+
+def short_name(number: int) -> str:
+    """Return the name of a short partition: every second one with its number, the others with letters in its place.
+
+    Those with a number are counted together, as a family; each of the others has a label of its own until there are too
+    many.
+    """
+    text = str(number)
+    return f"step_{text if number % 2 else text.translate(str.maketrans(_DIGITS, _LETTERS))}"
+
+
+def number_of(name: str) -> int:
+    """Return the number of a short partition."""
+    return int(name.removeprefix("step_").translate(str.maketrans(_LETTERS, _DIGITS)))
 
 
 class Run:
@@ -52,7 +70,7 @@ class Run:
         """Return the names of all partitions at a monotonic time."""
         if self.over:
             return []
-        return [self.LONG, *(f"step_{number}" for number in self.steps(at))]
+        return [self.LONG, *map(short_name, self.steps(at))]
 
     def steps(self, at: float) -> range:
         """Return the numbers of the short partitions at a monotonic time."""
@@ -69,7 +87,7 @@ class Run:
             groups = [(f"v{version}-{n}", version) for version in versions for n in range(self.GROUPS_PER_VERSION)]
         else:
             groups = [(f"{partition}-{n}", newest) for n in range(3)]
-        tags = (_nemo_rl, _recovery, _verl)[0 if partition == self.LONG else int(partition[5:]) % 3]
+        tags = (_nemo_rl, _recovery, _verl)[0 if partition == self.LONG else number_of(partition) % 3]
         return {key: tag for group, version in groups for key, tag in tags(group, version)}
 
     def _progress(self, at: float) -> float:
