@@ -73,8 +73,8 @@ SCENARIO_OF_ALERT = {
 }
 """The scenario in which each alert's query must return data. ``before``: before any rule was evaluated."""
 
-NOT_HERE = {"DataPlaneStarting", "DataPlaneUnreachable"}
-"""Each queries one discovery state, which ``tests/end_to_end/test_not_usable.py`` sees exposed."""
+ALERTS_NOT_HERE = {"DataPlaneStarting", "DataPlaneUnreachable", "DataPlaneTaskStalled", "DataPlaneTaskStarved"}
+"""``tests/end_to_end`` sees what they query: ``test_not_usable.py`` two discovery states, ``test_tasks.py`` tasks."""
 
 SCENARIO_OF_PANEL = {
     "Time until full": "stale and stalled",
@@ -87,7 +87,7 @@ SCENARIO_OF_PANEL = {
 }
 """Panels that have no data in a healthy run. All others must have data in the normal scenario."""
 
-NOT_HERE = {
+PANELS_NOT_HERE = {
     "SSD offload",
     "Values and SSD",
     "Accept queue peak",
@@ -114,11 +114,11 @@ class Watch:
         self._monitoring = monitoring
         self._open: dict[str, set[str]] = {}
         for name, alert in rules.alerts().items():
-            if name in NOT_HERE:
+            if name in ALERTS_NOT_HERE:
                 continue
             self._open.setdefault(SCENARIO_OF_ALERT[name], set()).add(scaled(alert["expr"]))
         for title, query in panel_queries():
-            if title in NOT_HERE:
+            if title in PANELS_NOT_HERE:
                 continue
             self._open.setdefault(SCENARIO_OF_PANEL.get(title, "normal"), set()).add(query)
 

@@ -54,7 +54,10 @@ HOLD_LISTINGS: Final = 4
 _PATIENCE_S = 180.0
 """After this time a row stops waiting for missing polls."""
 
-_NOT_GAUGES = re.compile(r"_(total|bucket|sum|count|created)$")
+# Counters, and what stays as long as its subject exists: it says that the subject cannot be read, and since when.
+_NOT_GAUGES = re.compile(
+    r"_(total|bucket|sum|count|created)$|^dataplane_partition_(info|readable|listed_timestamp_seconds)$|^dataplane_storage_up$"
+)
 
 
 @dataclass
