@@ -46,7 +46,7 @@ def test_arguments_environment_and_configuration_start_an_exporter_that_follows_
     record = folders["/run/tq-exporter"] / "endpoint.json"
     env = {variable["name"]: here(variable["value"]) for variable in container["env"]}
 
-    cluster.put("rollout_data", [f"g{number}-0" for number in range(3)])
+    cluster.put("rollout_data", [f"g{number}_g0" for number in range(3)])
     # Only the port differs: --listen 127.0.0.1:0, since 9464 may be in use here.
     with ExporterProcess(*arguments, env=env) as exporter:
         assert exporter.scrape().value("dataplane_discovery_state", state="never_found") == 1

@@ -76,7 +76,7 @@ def test_it_follows_the_file_of_a_training_process_through_a_controllers_restart
 ) -> None:
     """The whole sidecar set-up: the training process writes the record, and an exporter without Ray reads it."""
     record = tmp_path / "shared" / "endpoint.json"
-    cluster.put("train", ["g1-0", "g2-0"])
+    cluster.put("train", ["g1_g0", "g2_g0"])
     arguments = ("--discovery-file", str(record), "--ping-interval", "300ms", "--metadata-interval", "500ms")
     env = {"PYTHONPATH": "", "PATH": os.environ["PATH"]}
     with ExporterProcess(*arguments, program=[str(installation.program)], env=env) as exporter:
@@ -95,7 +95,7 @@ def test_it_follows_the_file_of_a_training_process_through_a_controllers_restart
             )
             assert exporter.snapshot()["endpoint"]["actor_id"]
             cluster.restart_tq()
-            cluster.put("train", ["g3-0"])
+            cluster.put("train", ["g3_g0"])
             exporter.wait_for(
                 lambda scrape: (
                     scrape.value("dataplane_up") == 1

@@ -41,7 +41,7 @@ def test_odd_tags_are_unknown_and_counted_row_by_row(cluster: TQCluster, reader:
     groups = {group.group_id: group for group in reader.list_metadata("odd")}
     assert len(groups) == 10
     readable = {name for name, group in groups.items() if group.weight_version == 3 and group.malformed_keys == 0}
-    assert readable == {"good", "int_key", "other"}
+    assert readable == {"good", "text", "int_key", "other"}
     assert all((groups[n].weight_version, groups[n].malformed_keys) == (None, 1) for n in groups.keys() - readable)
 
 
