@@ -121,7 +121,7 @@ def demo_down(demo: DemoProcess) -> Any:
         unavailable = scrapes[0].value("dataplane_errors_total", operation="ping", error_type="DataPlaneUnavailable")
         return scrapes[0].value("dataplane_up") == 0 and bool(unavailable)
 
-    wait_until(is_down, "the controller's death shows")
+    wait_until(is_down, "the controller's death shows", 180.0)
     return scrapes[0]
 
 

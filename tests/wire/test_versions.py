@@ -66,7 +66,7 @@ def test_a_release_is_read_as_it_reads_itself(release_cluster: tuple[str, TQClus
 def test_a_release_that_is_stopped_and_then_killed(release_cluster: tuple[str, TQCluster]) -> None:
     _, cluster = release_cluster
     reader = WireMetadataReader(cluster.controller.address, timeout_s=10.0)
-    unit = StorageUnitReader(cluster.storage_units[0].address, timeout_s=0.1)
+    unit = StorageUnitReader(cluster.storage_units[0].address, timeout_s=1.0)
     reader.ping()
     with frozen(cluster.controller.pid, cluster.storage_units[0].pid):
         with pytest.raises(DataPlaneTimeout, match="is connected"):
