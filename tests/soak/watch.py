@@ -114,7 +114,7 @@ class Watch:
         # There are fewer files while no controller is known, so the maximum says more than the median.
         rows = [
             row("resident memory, MB", lambda s: s.rss_mb, f"+{MAX_RSS_GROWTH_MB:g}", lambda b: b + MAX_RSS_GROWTH_MB),
-            # On a busy machine the connections of two controllers overlap for a moment. A leak would be one per restart.
+            # The connections of two controllers may overlap for a moment. A leak would grow with restarts.
             row("open files, most", lambda s: s.fds, "+4", lambda b: b + 4, max),
             row("threads, most", lambda s: s.threads, "+1", lambda b: b + 1, max),
             row("series", lambda s: s.series, "+5 %", lambda b: b * _MAX_SERIES_GROWTH),
