@@ -30,7 +30,7 @@ def test_every_figure_follows_from_what_was_put(cluster: TQCluster) -> None:
         seen = exporter.wait_for(lambda seen: bool(seen.samples("dataplane_partition_groups")), "groups")
         assert seen.value("dataplane_up") == 1
         assert seen.by("dataplane_partition_groups", "state", partition="train") == {
-            "ready": 2, "incomplete": 1, "uncommitted": 1, "failed": 0,
+            "ready": 2, "incomplete": 1, "uncommitted": 1, "failed": 0, "taken": 0,
         }  # fmt: skip
         assert seen.value("dataplane_partition_depth", partition="train") == 2
         assert seen.value("dataplane_partition_keys", partition="train") == 8
@@ -38,7 +38,7 @@ def test_every_figure_follows_from_what_was_put(cluster: TQCluster) -> None:
         versions = seen.by("dataplane_partition_weight_version_groups", "weight_version", partition="train")
         assert versions == {"10": 1, "9": 2, "4": 1}
         lags = seen.by("dataplane_partition_staleness_groups", "lag", partition="train")
-        assert lags == {"0": 1, "1": 2, "2": 0, "3": 0, "4": 0, "5-8": 1, "9+": 0, "unknown": 0}
+        assert lags == {"ahead": 0, "0": 1, "1": 2, "2": 0, "3": 0, "4": 0, "5-8": 1, "9+": 0, "unknown": 0}
         assert seen.value("dataplane_partition_staleness_max", partition="train") == 6
         assert seen.value("dataplane_partition_staleness_mean", partition="train") == pytest.approx(2.0)
         assert seen.value("dataplane_partition_staleness_reference", reference="newest_seen") == 1
