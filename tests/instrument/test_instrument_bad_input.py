@@ -118,21 +118,22 @@ def test_any_keys_reach_the_client_and_are_counted_where_that_is_free(
 
 
 @pytest.mark.parametrize(
-    "tags",
-    [
-        [{"weight_version": value}]
-        for value in ("3", None, float("nan"), 10**30, np.int64(3), torch.tensor(3), [1], _Hostile(), 2.5, True)
+    ("tags", "versions"),
+    [([{"weight_version": value}], 1) for value in ("3", np.int64(3), torch.tensor(3))]
+    + [
+        ([{"weight_version": value}], 0)
+        for value in ("x", None, float("nan"), 10**30, torch.zeros(2), [1], _Hostile(), 2.5, True)
     ]
-    + [[None], ["text"], [5], None, {}, [{}], [_Hostile()], "tags"],
+    + [(tags, 0) for tags in ([None], ["text"], [5], None, {}, [{}], [_Hostile()], "tags")],
 )
-def test_any_tags_reach_the_client(tags: Any, telemetry: Telemetry) -> None:
+def test_any_tags_reach_the_client_and_numbers_are_versions(tags: Any, versions: int, telemetry: Telemetry) -> None:
     inner = ScriptedClient(claim_meta=KVBatchMeta("train", None, ["a"]))
     client = telemetry.wrap(inner)
     client.put_samples(["a"], "train", None, tags)
     client.pop(["a"], "train")
     assert inner.calls[0][1][3] is tags
     assert client.snapshot()["observer_failures"] == 0
-    assert telemetry.points("dataplane.client.consumed.lag") == {}
+    assert sum(point.count for point in telemetry.points("dataplane.client.consumed.lag").values()) == versions
 
 
 def test_a_wrong_number_of_arguments_is_the_clients_error(telemetry: Telemetry, noop: Any) -> None:
