@@ -48,6 +48,7 @@ RAY_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # makes Ray and TransferQueue use 127.0.0.1 on Linux too
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # by default actors get what tests leave, which on two busy cores is next to nothing
     "OMP_NUM_THREADS": "1",
 }
 """Ray's environment in every process of a test run: one token for all its clusters, loopback, no reports."""

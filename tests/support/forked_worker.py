@@ -1,0 +1,115 @@
+"""Ray's workers as forks of a process that has imported torch: 1 s of CPU time each in place of 6 s.
+
+Most of the time of a test cluster's start, and of each replacement of its TransferQueue, was the import of torch
+and tensordict in each actor. Ray, TransferQueue and their processes stay real; only who imports is different.
+
+:func:`serve` forks the server. Ray runs this file as a script in place of its ``setup_worker.py`` (the parameter
+``setup_worker_path``): it hands its arguments, environment and output over to the server, which forks the worker.
+It imports nothing from this repository, like the owner of the cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import traceback
+from typing import Any
+
+_SOCKET = "TEST_CLUSTER_WORKER_SOCKET"
+_LARGEST_REQUEST = 2**20
+_DEFAULT_RUNTIME_ENV = {"command_prefix": [], "env_vars": {}, "override_worker_entrypoint": None, "java_jars": []}
+
+
+def serve(path: str) -> None:
+    """Fork the server, which listens at *path* and ends with the calling process.
+
+    Call it when torch and tensordict are imported and Ray is not: Ray's C++ half reads the worker's identity from
+    the environment when it is imported.
+    """
+    path = os.path.abspath(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen(64)
+    os.environ[_SOCKET] = path
+    alive, held = os.pipe()
+    if os.fork():
+        os.close(alive)  # the end of the caller closes its end
+        listener.close()
+        os.set_inheritable(held, False)
+        return
+    os.close(held)
+    try:
+        _fork_workers(listener, alive)
+    finally:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _fork_workers(listener: socket.socket, alive: int) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers
+    while True:
+        ready, _, _ = select.select([listener, alive], [], [])
+        if alive in ready:
+            os._exit(0)
+        connection, _ = listener.accept()
+        message, descriptors, _, _ = socket.recv_fds(connection, _LARGEST_REQUEST, 3)
+        if os.fork() == 0:
+            listener.close()
+            os.close(alive)
+            connection.set_inheritable(False)
+            _become_worker(json.loads(message), descriptors)
+        connection.close()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _become_worker(request: dict[str, Any], descriptors: list[int]) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    os.setpriority(os.PRIO_PROCESS, 0, request["niceness"])
+    sys.argv[:] = request["arguments"]
+    sys.path[0] = os.path.dirname(sys.argv[0])
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def main() -> None:
+    """Have the worker forked, and stay until it ends; Ray's own script runs where it needs a runtime environment."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--serialized-runtime-env-context", default="{}")
+    parser.add_argument("--language")
+    options, arguments = parser.parse_known_args()
+    runtime_env = json.loads(options.serialized_runtime_env_context)
+    executable = runtime_env.pop("py_executable", sys.executable)
+    if options.language != "PYTHON" or executable != sys.executable or runtime_env not in ({}, _DEFAULT_RUNTIME_ENV):
+        runpy.run_module("ray._private.workers.setup_worker", run_name="__main__")
+        return
+    request = {
+        "arguments": arguments,
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+    }
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(os.environ[_SOCKET])
+        socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
+        connection.recv(1)  # returns when the worker, which holds the other end, is gone
+
+
+if __name__ == "__main__":
+    main()
