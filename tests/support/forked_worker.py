@@ -23,7 +23,7 @@ from typing import Any
 
 _SOCKET = "TEST_CLUSTER_WORKER_SOCKET"
 _LARGEST_REQUEST = 2**20
-_DEFAULT_RUNTIME_ENV = {"command_prefix": [], "env_vars": {}, "override_worker_entrypoint": None, "java_jars": []}
+_DEFAULT_RUNTIME_ENV: dict[str, Any] = {"command_prefix": [], "env_vars": {}, "override_worker_entrypoint": None, "java_jars": []}
 
 
 def serve(path: str) -> None:
@@ -54,7 +54,7 @@ def serve(path: str) -> None:
 def _fork_workers(listener: socket.socket, alive: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers
     while True:
-        ready, _, _ = select.select([listener, alive], [], [])
+        ready, _, _ = select.select([listener.fileno(), alive], [], [])
         if alive in ready:
             os._exit(0)
         connection, _ = listener.accept()
