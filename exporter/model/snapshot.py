@@ -165,7 +165,7 @@ class PartitionState:
 
 @dataclass(frozen=True, slots=True)
 class PartitionFlow:
-    """Flow through one partition since the exporter started. Lower bounds: polls miss groups that live briefly.
+    """Flow through one partition since :attr:`since`. Lower bounds: polls miss groups that live briefly.
 
     Attributes:
         partition: Its name, or :data:`OTHER_PARTITION`.
@@ -177,6 +177,8 @@ class PartitionFlow:
         restored: Groups that came with a checkpoint.
         residence: Seconds from creation (or first sight) to departure.
         departure_lag: Lag at departure, from the reference version in force when the group was last seen.
+        since: When all counts were 0, seconds since the epoch: the counters of a partition that comes back long after
+            it was gone begin anew. None for the exporter's start.
     """
 
     partition: str
@@ -188,6 +190,7 @@ class PartitionFlow:
     restored: int
     residence: Histogram
     departure_lag: Histogram
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
