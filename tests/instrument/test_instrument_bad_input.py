@@ -43,6 +43,7 @@ class _Hostile:
         (np.str_("train"), "train"),
         (torch.tensor(3), "<Tensor>"),
         (_Hostile(), "<_Hostile>"),
+        (type("T" * 300, (), {})(), f"<{'T' * 126}>"),
         ("x" * 1000, "x" * 127 + "…"),
         ("a\ud800b", "a?b"),
         ('a"\n{ü}', 'a"\n{ü}'),

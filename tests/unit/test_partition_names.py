@@ -110,6 +110,18 @@ def test_the_counters_of_a_first_member_that_is_gone_join_the_family() -> None:
     assert assigned(labels, "train_2", used=used) == (["train_*"], {"train_1": "train_*"})
 
 
+def test_each_name_is_read_once_while_its_partition_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr("exporter.model.labels.families", lambda name: read.append(name) or families(name))
+    labels = Labels(ByName({}), 100)
+    for _ in range(3):
+        assert assigned(labels, "train_1", "train_2", "val")[0] == ["train_*", "train_*", "val"]
+    assert read == ["train_1", "train_2", "val"]
+    assigned(labels, "val")
+    assert assigned(labels, "train_1", "val")[0] == ["train_*", "val"]
+    assert read[3:] == ["train_1"]
+
+
 def test_settings_decide_before_the_family() -> None:
     settings = {"train_1": Partition(), r"step-\d+": Partition(label="steps"), "long": Partition(label="y" * 200)}
     labels = Labels(ByName(settings), 100)
