@@ -18,6 +18,7 @@ from opentelemetry.trace import NoOpTracer, Tracer
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config, ConfigError
 from exporter.model.snapshot import Snapshot
+from exporter.telemetry.environment import check_variables
 from exporter.telemetry.instruments import InstrumentRecorder, Outcome, Signal
 from exporter.telemetry.merged import MergedMetrics
 from exporter.telemetry.otlp import MetricPush, SpanPush, metric_exporter, span_exporter
@@ -52,7 +53,7 @@ class Telemetry:
         environ: The standard ``OTEL_*`` variables that this module reads; by default the process's.
 
     Raises:
-        ConfigError: A standard variable that says how to push cannot be used.
+        ConfigError: A standard variable cannot be used.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Telemetry:
         targets = [push_target(signal, config.otlp, environ) for signal in _SIGNALS]
         metrics_target, traces_target = targets
         interval_s = push_interval_s(config.otlp, environ)
+        check_variables(filter(None, targets), environ)
         resource, scope = build_resource(build, config.run), build_scope(build)
         merged = MergedMetrics(resource, scope, lambda: render(snapshot(), build))
         self._clock = clock or SystemClock()
@@ -134,11 +136,10 @@ def check_environment(config: Config, environ: Mapping[str, str]) -> None:
     """Check *config* and the standard variables as :class:`Telemetry` does, without starting anything.
 
     Raises:
-        ConfigError: A standard variable that says how to push cannot be used.
+        ConfigError: A standard variable cannot be used.
     """
     push_interval_s(config.otlp, environ)
-    for signal in _SIGNALS:
-        push_target(signal, config.otlp, environ)
+    check_variables(filter(None, (push_target(signal, config.otlp, environ) for signal in _SIGNALS)), environ)
 
 
 def _build(exporter: Callable[[PushTarget], T], target: PushTarget) -> T:

@@ -145,6 +145,10 @@ def test_a_port_in_use_is_named_with_the_remedy() -> None:
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "check-config"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "run"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "run"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "check-config"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes", "run"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes", "check-config"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "once"),
     ],
 )
 def test_a_standard_variable_that_cannot_be_used_is_named(
@@ -153,9 +157,9 @@ def test_a_standard_variable_that_cannot_be_used_is_named(
     file = tmp_path / "config.yaml"
     file.write_text("listen: 127.0.0.1:0\ndiscovery: {controller: 'tcp://127.0.0.1:1'}\n")
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", variable: value}
-    ended = run(command, *(["--config"] if command == "run" else []), str(file), env=env)
+    ended = run(command, *([] if command == "check-config" else ["--config"]), str(file), env=env)
     assert ended.returncode == 2, ended.stderr
-    assert "OTEL_EXPORTER_OTLP" in ended.stderr
+    assert ended.stderr.startswith(f"tq-exporter: {variable}: {value!r} is not ")
     assert ended.stderr.count("\n") == 1
 
 
