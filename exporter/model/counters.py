@@ -52,6 +52,11 @@ class FlowCounters:
         self.departure_lag = _Accumulator(LAG_BOUNDS)
         self.idle_since: float | None = None
 
+    @property
+    def events(self) -> int:
+        """The sum of all counts."""
+        return self.arrived + self.completed + self.departed.total() + self.lost + self.restored
+
     def add(self, other: FlowCounters) -> None:
         """Add all counts of *other*. The sum was 0 when the older of the two was."""
         self.since = None if self.since is None or other.since is None else min(self.since, other.since)

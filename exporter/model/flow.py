@@ -291,6 +291,11 @@ class FlowTracker:
             total.add(counters)
         return total.of_label(ALL_PARTITIONS)
 
+    @property
+    def events(self) -> int:
+        """How often a group arrived, was completed, departed, was lost or was restored since the exporter started."""
+        return sum(counters.events for counters in self._roles.values())
+
     def by_role(self) -> tuple[RoleFlow, ...]:
         """Return the flow of each role since the exporter started."""
         return tuple(counters.of_role(role) for role, counters in self._roles.items())

@@ -80,7 +80,7 @@ def test_one_resource_and_one_scope_say_who_speaks(receiver: Received, protocol:
 
 def test_spans_are_pushed_with_their_parents(receiver: Received, protocol: str) -> None:
     with telemetry(pushing_to(receiver.url, protocol=protocol)) as built:
-        poll = built.tracer.start_span("tq_exporter.poll")
+        poll = built.tracer.start_span("tq_exporter.poll", attributes={"tq_exporter.notable": "changed"})
         built.tracer.start_span("ping", set_span_in_context(poll)).end()
         poll.end()
     (resource_spans,) = receiver.last_traces().resource_spans
