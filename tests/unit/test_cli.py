@@ -359,7 +359,8 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
         snapshot().partitions[0],
         orphaned=2,
         groups_per_step=16,
-        oldest=(OldestGroup("incomplete", "tag", at - 60, "u\x1b7"), OldestGroup("ready", "tag", at - 90)),
+        groups=dict(snapshot().partitions[0].groups) | {"incomplete": 1},
+        unfinished=(OldestGroup("incomplete", "tag", at - 60, "u\x1b7"),),
     )
     statuses = (
         PartitionStatus("a\nb", False, "not_listable"),
@@ -372,7 +373,7 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
         r"! 'a\nb' (train) cannot be read: not listable: samples were put without keys; never listed",
         "! 'val' (eval) cannot be read: timed out; last listed 17:46:10 UTC",
         "! 'train[bold]' has 2 orphaned groups: taken before the trainer's version moved on, and never removed",
-        "! 3 of the 16 groups of a step are ready; the oldest unfinished group 'u\\x1b7' is from 17:45:40 UTC",
+        "! 3 of the 16 groups of a step are ready; 1 unfinished, the oldest: 'u\\x1b7' since 17:45:40 UTC",
     ]
 
 
