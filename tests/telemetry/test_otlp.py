@@ -149,21 +149,20 @@ def test_a_counter_that_begins_anew_has_a_new_beginning() -> None:
             rounds.list(*listed)
             push.force_flush()
             metrics = {metric.name: metric for metric in _metrics(receiver.last_metrics())}
-            series = [
-                metrics["dataplane.partition.groups.arrived"].sum,
-                metrics["dataplane.partition.residence.duration"].histogram,
-            ]
+            arrived, residence = (
+                metrics["dataplane.partition.groups.arrived"],
+                metrics["dataplane.partition.residence.duration"],
+            )
             points.append(
                 [
                     (point.start_time_unix_nano, point.time_unix_nano, getattr(point, "as_int", None))
-                    for data in series
-                    for point in data.data_points
+                    for point in (*arrived.sum.data_points, *residence.histogram.data_points)
                     if point.attributes[0].value.string_value == "train"
                 ]
             )
         built.shutdown(5.0)
-    seen = [arrived for arrived, residence in filter(None, points)]
-    assert all(arrived[:2] == residence[:2] for arrived, residence in filter(None, points))
+    seen = [counter for counter, histogram in filter(None, points)]
+    assert all(counter[:2] == histogram[:2] for counter, histogram in filter(None, points))
     assert [] in points  # gone for a while
     *before, after = seen
     assert {began for began, _, _ in before} == {int(start * 1e9)}

@@ -66,7 +66,7 @@ class Source(ABC, Generic[T]):
     def __init__(self, *, tracer: Tracer, clock: Clock) -> None:
         self._tracer = tracer
         self._clock = clock
-        self._span = INVALID_SPAN
+        self._span: Span = INVALID_SPAN
         self._failed = False  # whether a call of this poll has failed
         self._last_seen: object = None
 
