@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 from hypothesis import given
@@ -112,7 +112,12 @@ def test_the_counters_of_a_first_member_that_is_gone_join_the_family() -> None:
 
 def test_each_name_is_read_once_while_its_partition_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    monkeypatch.setattr("exporter.model.labels.families", lambda name: (read.append(name), families(name))[1])
+
+    def noted(name: str) -> Iterator[str]:
+        read.append(name)
+        return families(name)
+
+    monkeypatch.setattr("exporter.model.labels.families", noted)
     labels = Labels(ByName({}), 100)
     for _ in range(3):
         assert assigned(labels, "train_1", "train_2", "val")[0] == ["train_*", "train_*", "val"]
