@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-python test-nightly coverage mutants faults soak fuzz check format docs screenshots bench audit dist clean tools
+.PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults soak fuzz check format docs screenshots bench audit dist clean tools
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-nightly: $(INSTALLED) ## Run only the property tests, with 30 times as many
 
 test-fast: $(INSTALLED) ## Run the tests that need no Ray, torch or browser; TESTS=tests/unit runs only these.
 	$(BIN)/python -m pytest --fast --timeout 60 --numprocesses 2 --dist loadfile $(TESTS)
+
+test-oldest: ## Run tests of the fast tier with the lowest declared version of every dependency.
+	@.ci/python oldest
 
 test-python: ## Run the fast tests on each installed Python; PYTHONS=3.12 runs one.
 	@.ci/python $(PYTHONS)

@@ -86,8 +86,12 @@ class Grouper:
         """See :func:`dataplane.groups.group_tags`."""
         return group_tags(partition_id, tags, **self._how(partition_id))
 
+    def rules(self, partition_id: str) -> TagRules:
+        """Return how the tags of a partition are read."""
+        return self._rules.get(partition_id) or self._default
+
     def _how(self, partition_id: str) -> _How:
-        rules = self._rules.get(partition_id) or self._default
+        rules = self.rules(partition_id)
         memory = self._memories.pop(partition_id, None) or Memory(flagged=not rules.committed_by_default)
         self._memories[partition_id] = memory  # the least recently listed one comes first
         if len(self._memories) > _MAX_REMEMBERED:

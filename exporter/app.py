@@ -6,15 +6,16 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, MappingProxyType
 
 from dataplane.discovery.record import Endpoint
 from dataplane.net.addresses import join_host_port
 from exporter.clock import Clock, SystemClock
-from exporter.config import Config
+from exporter.config import Config, ConfigError
 from exporter.discovery import build_discovery
+from exporter.logs import set_level
 from exporter.model.history import History
 from exporter.model.snapshot import Snapshot
 from exporter.polling.poller import Poller
@@ -22,6 +23,7 @@ from exporter.polling.readers import connect
 from exporter.polling.sources import build_sources
 from exporter.polling.sources.target import Target
 from exporter.telemetry import Telemetry
+from exporter.terminal.state_line import state_line
 from exporter.web import Guard, WebServer
 
 __all__ = ["SHUTDOWN_S", "poll_once", "run", "watch"]
@@ -34,8 +36,14 @@ SHUTDOWN_S = 3.0
 _SIGNAL_S = 0.5
 
 
-def run(config: Config) -> int:
+def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     """Poll and serve until SIGTERM or SIGINT.
+
+    SIGHUP reads the web configuration and the log level again. SIGUSR1 logs the state in one line.
+
+    Args:
+        config: The configuration.
+        reread: Reads the configuration again; raises a ConfigError. None keeps the log level.
 
     Returns:
         The process's exit code: 0.
@@ -48,7 +56,12 @@ def run(config: Config) -> int:
     clock = SystemClock()
     history = History(clock)
     guard = Guard(config.web.config_file)
-    with _signals_set(stop):
+    requests: dict[int, Callable[[], None]] = {
+        # On a thread of its own: files may be on a disk that hangs, and SIGTERM must still end this process.
+        signal.SIGHUP: lambda: threading.Thread(target=_reload, args=(guard, reread), daemon=True).start(),
+        signal.SIGUSR1: lambda: _log_always(f"state: {state_line(poller.snapshot, alive=poller.alive())}"),
+    }
+    with _signals_set(stop, requests) as requested:
         web = WebServer(
             config.listen,
             scrape=lambda accept, names: telemetry.scrape(accept, names),  # noqa: PLW0108 - made below
@@ -72,7 +85,8 @@ def run(config: Config) -> int:
             logger.info("serving metrics on %s://%s/metrics", web.scheme, join_host_port(host, port))
             # Python runs signal handlers on this thread, and a signal that another thread caught does not wake it.
             while not stop.wait(_SIGNAL_S):
-                pass
+                while requested:
+                    requests[requested.pop()]()
             logger.info("stopping")
         finally:
             web.stop()
@@ -131,19 +145,44 @@ def _assemble(config: Config, clock: Clock, observe: Callable[[Snapshot], None])
     return telemetry, poller
 
 
+def _reload(guard: Guard, reread: Callable[[], Config] | None) -> None:
+    guard.reload()
+    if reread is None:
+        return
+    try:
+        level = reread().log.level
+    except ConfigError as error:
+        logger.error("the configuration cannot be read again, the log level stays: %s", error)
+        return
+    set_level(level)
+    _log_always(f"the log level is {level}; other changes of the configuration need a restart")
+
+
+def _log_always(message: str) -> None:
+    """Log *message*, which somebody has asked for, whatever the level."""
+    logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, message, (), None))
+
+
 @contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Make SIGTERM and SIGINT set *stop*. A second signal goes to the previous handler."""
+def _signals_set(stop: threading.Event, requests: Mapping[int, object] = MappingProxyType({})) -> Iterator[set[int]]:
+    """Make SIGTERM and SIGINT set *stop*, and those of *requests* add themselves to the set that this yields.
+
+    A second SIGTERM or SIGINT goes to the previous handler.
+    """
+    requested: set[int] = set()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        requested.add(number)
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
         signal.signal(number, before[signal.Signals(number)])
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, *requests)}
     for number in before:
-        signal.signal(number, handle)
+        signal.signal(number, note if number in requests else handle)
     try:
-        yield
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
     from exporter.web import ListenError
 
     try:
-        return app.run(config)
+        return app.run(config, reread=lambda: _load(options))
     except ListenError as error:
         remedy = "free it or give another with --listen ADDRESS:PORT (port 0 takes any free one)"
         raise ConfigError("listen", error.strerror or str(error), remedy) from error

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import Final, TextIO
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["JsonFormatter", "RepeatFilter", "TextFormatter", "mask", "secrets_in", "setup_logging"]
+__all__ = ["JsonFormatter", "RepeatFilter", "TextFormatter", "mask", "secrets_in", "set_level", "setup_logging"]
 
 REPEAT_S: Final = 60.0
 """The same failure is logged at most once in this many seconds."""
@@ -49,15 +49,19 @@ def setup_logging(
     secrets = secrets_in(environ, urls)
     handler.setFormatter(JsonFormatter(secrets) if format == "json" else TextFormatter(secrets))
     handler.addFilter(RepeatFilter())
-    threshold = logging.getLevelName(level.upper())
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(max(threshold, logging.WARNING))
-    for name in _OURS:
-        logging.getLogger(name).setLevel(threshold)
+    logging.getLogger().handlers = [handler]
+    set_level(level)
     logging.captureWarnings(True)
     # Otherwise a closed standard error would turn every log line into a traceback.
     logging.raiseExceptions = False
+
+
+def set_level(level: str) -> None:
+    """Set the lowest level that is written, as :func:`setup_logging` does."""
+    threshold = logging.getLevelName(level.upper())
+    logging.getLogger().setLevel(max(threshold, logging.WARNING))
+    for name in _OURS:
+        logging.getLogger(name).setLevel(threshold)
 
 
 def mask(text: str) -> str:

@@ -8,9 +8,16 @@ from __future__ import annotations
 import threading
 from typing import Any, Final
 
-from dataplane.errors import DataPlaneUnavailable
+from dataplane.errors import DataPlaneNotReady, DataPlaneUnavailable
 
-__all__ = ["CONTROLLER_ACTOR", "CONTROLLER_NAMESPACE", "ask_controller", "find_controller"]
+__all__ = [
+    "CONTROLLER_ACTOR",
+    "CONTROLLER_NAMESPACE",
+    "actor_record",
+    "ask_controller",
+    "check_started",
+    "find_controller",
+]
 
 CONTROLLER_ACTOR: Final = "TransferQueueController"
 """The name that TransferQueue gives its controller actor in Ray, in :data:`CONTROLLER_NAMESPACE`."""
@@ -36,6 +43,30 @@ def find_controller() -> Any:
     if not ray.is_initialized():  # ray.get_actor would start a cluster
         raise DataPlaneUnavailable("Ray is not connected in this process: call ray.init(address=...) first")
     return ray.get_actor(CONTROLLER_ACTOR, namespace=CONTROLLER_NAMESPACE)
+
+
+def actor_record(actor_id: str) -> dict[str, Any]:
+    """Return Ray's record of an actor; empty where none is available, as through ``ray://``."""
+    try:
+        from ray._private import state
+
+        record: dict[str, Any] = state.actors(actor_id=actor_id)
+    except Exception:  # a private interface: whatever it raises, the answer is "unknown"
+        return {}
+    return record
+
+
+def check_started(actor_id: str) -> None:
+    """Check that the controller's actor has a process: one without keeps a question until its deadline.
+
+    Raises:
+        DataPlaneNotReady: Ray says that it has none yet.
+    """
+    if actor_record(actor_id).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
+        raise DataPlaneNotReady(
+            "TransferQueue's controller is starting: Ray has not started its actor yet, as while no CPU is free",
+            operation="discover",
+        )
 
 
 def ask_controller(handle: Any, timeout_s: float) -> tuple[Any, Any]:

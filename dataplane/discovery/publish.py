@@ -10,15 +10,16 @@ import logging
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import msgspec
 
-from dataplane.discovery.actor import ask_controller, find_controller
-from dataplane.discovery.record import Endpoint, encode_endpoint, endpoint_of
-from dataplane.errors import DataPlaneUnavailable
+from dataplane.discovery.actor import ask_controller, check_started, find_controller
+from dataplane.discovery.record import Endpoint, Starting, encode_endpoint, encode_starting, endpoint_of
+from dataplane.errors import DataPlaneNotReady, DataPlaneUnavailable
 
 __all__ = ["DEFAULT_INTERVAL_S", "EndpointPublisher", "publish_endpoint"]
 
@@ -36,8 +37,9 @@ def publish_endpoint(
     """Keep the discovery record of this process's Ray cluster in *path*, from a daemon thread. Returns at once.
 
     Call it where Ray is connected, before or after TransferQueue starts. The record is there as soon as the
-    controller is, follows its replacement within *interval_s*, and is always whole: it is replaced, never
-    rewritten. A controller that does not answer leaves the last record, so that the exporter can say ``lost``.
+    controller's actor is, and says that it is starting until it has an address. It follows the controller's
+    replacement within *interval_s*, and is always whole: it is replaced, never rewritten. A controller that does not
+    answer leaves the last record, so that the exporter can say ``lost``.
 
     The record is removed at a clean end, which tells the exporter that the run has ended: at
     :meth:`EndpointPublisher.close`, at the end of a ``with`` block, or at the exit of the interpreter. It stays
@@ -120,31 +122,40 @@ class EndpointPublisher:
     def _keep_current(self) -> None:
         while not self._closed.is_set():
             try:
-                endpoint = _look()
-                if endpoint is None:
-                    self._complain("Ray has no TransferQueue controller yet")
-                else:
-                    self._write(encode_endpoint(msgspec.structs.replace(endpoint, run=self._run)))
+                self._update()
             # Ray, TransferQueue and the file system each have errors of their own; none may end this thread.
             except Exception as error:
                 self._complain(f"{type(error).__name__}: {error}")
             self._closed.wait(self._interval_s)
 
-    def _write(self, record: bytes) -> None:
+    def _update(self) -> None:
+        try:
+            endpoint = _look()
+        except DataPlaneNotReady as error:
+            self._write(encode_starting(Starting(str(error), self._run, time.time())))
+            self._complain(str(error))
+            return
+        if endpoint is None:
+            self._complain("Ray has no TransferQueue controller yet")
+        elif self._write(encode_endpoint(msgspec.structs.replace(endpoint, run=self._run))):
+            if self._complaint:
+                _log.info("the discovery record %s is current again", self.path)
+            self._complaint = ""
+
+    def _write(self, record: bytes) -> bool:
+        """Replace the file; return False when it is too late for that."""
         # In the same folder, so that replacing is atomic; with a unique name, so that no other publisher writes to it.
         temporary = self.path.with_name(f".{self.path.name}.{self._pid}.{threading.get_ident()}")
         with self._lock:
             if self._closed.is_set():
-                return
+                return False
             try:
                 temporary.write_bytes(record)
                 temporary.replace(self.path)
             finally:
                 temporary.unlink(missing_ok=True)
             self._written = record
-        if self._complaint:
-            _log.info("the discovery record %s is current again", self.path)
-        self._complaint = ""
+        return True
 
     def _complain(self, complaint: str) -> None:
         """Log why the record is not current, once per reason."""
@@ -159,5 +170,10 @@ def _look() -> Endpoint | None:
         controller = find_controller()
     except (DataPlaneUnavailable, ValueError):
         return None
-    server, conf = ask_controller(controller, _ANSWER_TIMEOUT_S)
-    return endpoint_of(controller._actor_id.hex(), server, conf)
+    actor_id = controller._actor_id.hex()
+    try:
+        server, conf = ask_controller(controller, _ANSWER_TIMEOUT_S)
+    except TimeoutError:  # Ray's own is one
+        check_started(actor_id)
+        raise
+    return endpoint_of(actor_id, server, conf)

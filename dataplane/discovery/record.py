@@ -17,9 +17,12 @@ from dataplane.errors import DataPlaneNotReady
 
 __all__ = [
     "Endpoint",
+    "Starting",
     "StorageUnitEndpoint",
     "decode_endpoint",
+    "decode_record",
     "encode_endpoint",
+    "encode_starting",
     "endpoint_of",
 ]
 
@@ -60,7 +63,27 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     written_at: float | None = None
 
 
+class Starting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A controller is there, and its address is not known yet. An exporter that does not know this record refuses it.
+
+    Attributes:
+        starting: Why it cannot be used yet.
+        run: See :class:`Endpoint`, also for the next.
+        written_at: Likewise.
+    """
+
+    starting: str
+    run: str | None = None
+    written_at: float | None = None
+
+
+class _Kind(msgspec.Struct):
+    starting: object = None
+
+
 _decoder = msgspec.json.Decoder(Endpoint)
+_starting_decoder = msgspec.json.Decoder(Starting)
+_kind_decoder = msgspec.json.Decoder(_Kind)
 
 
 def encode_endpoint(endpoint: Endpoint) -> bytes:
@@ -75,6 +98,16 @@ def decode_endpoint(data: bytes | str) -> Endpoint:
         ValueError: The text is not JSON, or a field is missing or of the wrong type.
     """
     return _decoder.decode(data)
+
+
+def encode_starting(starting: Starting) -> bytes:
+    """Return *starting* as one line of JSON."""
+    return msgspec.json.encode(starting)
+
+
+def decode_record(data: bytes | str) -> Endpoint | Starting:
+    """Return what a discovery file holds. For unknown keys and errors see :func:`decode_endpoint`."""
+    return _decoder.decode(data) if _kind_decoder.decode(data).starting is None else _starting_decoder.decode(data)
 
 
 def endpoint_of(actor_id: str, server: Any, conf: Any) -> Endpoint:

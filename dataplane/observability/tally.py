@@ -39,7 +39,7 @@ def partition_name(value: object) -> str | None:
         return name if name.isascii() else name.encode("utf-8", "replace").decode("utf-8")
     if type(value) is int and -(2**63) <= value < 2**63:
         return str(value)
-    return f"<{type(value).__name__[:_MAX_NAME]}>"
+    return f"<{type(value).__name__[: _MAX_NAME - 2]}>"
 
 
 class PartitionLabels:

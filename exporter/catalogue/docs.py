@@ -58,15 +58,37 @@ Discovery through Ray, or through a file that `publish_endpoint` writes, has non
 ## OTLP push
 
 The exporter pushes metrics every 15 s if `--otlp`, `otlp.endpoint` or `OTEL_EXPORTER_OTLP_ENDPOINT` names a
-receiver. It also pushes the spans of its own polls. Port 4317 means gRPC, every other port HTTP; `otlp.protocol` or
-`OTEL_EXPORTER_OTLP_PROTOCOL` overrides this. `OTEL_METRICS_EXPORTER=none` turns off the metrics,
-`OTEL_TRACES_EXPORTER=none` the traces.
+receiver. It also pushes traces of its own polls ([below](#traces-of-polls)). Port 4317 means gRPC, every other port
+HTTP; `otlp.protocol` or `OTEL_EXPORTER_OTLP_PROTOCOL` overrides this. `OTEL_METRICS_EXPORTER=none` turns off the
+metrics, `OTEL_TRACES_EXPORTER=none` the traces.
 
 The standard `OTEL_*` variables set headers, certificates, compression, the sampler and the resource. The standard
 timeout and interval apply unless ours are configured. With
 `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta` the counters that are read from the queue's state stay
 cumulative. `OTEL_SDK_DISABLED=true` stops the push and the traces; `/metrics` then has no counters of errors and
 polls and no ping histogram.
+
+Every counter has the time when it was 0. For a partition that comes back ten minutes after it was gone, that time is
+new: its counters begin anew. For counters of the controller and the storage units it is unknown.
+
+## Traces of polls
+
+Each poll of a source is a trace: a span `tq_exporter.poll`, and below it a span for each call to the data plane. Its
+attributes are `tq_exporter.source`, `tq_exporter.discovery` (the state after it) and, where they apply,
+`tq_exporter.partitions`, `tq_exporter.keys`, `tq_exporter.groups.changed` (how often a group arrived, was completed,
+departed, was lost or was restored), `tq_exporter.storage_units` and `tq_exporter.controller_seconds` (the time that the
+poll took the controller).
+
+At the default intervals that is some 20,000 traces a day. So only notable polls are pushed, those with the attribute
+`tq_exporter.notable`:
+
+| value | the poll |
+|---|---|
+| `failed` | failed, at least for one partition or storage unit |
+| `slow` | took longer than `ping.slo`; of another source: than half of its timeout |
+| `changed` | is the first of its source after a change of state or of the controller |
+
+`traces.polls: all` pushes every poll, `none` no trace.
 """
 
 _SECTIONS: Final[tuple[tuple[str, Callable[[Metric], bool]], ...]] = (

@@ -17,6 +17,7 @@ from exporter.config.model import (
     Ping,
     Storage,
     TqMetrics,
+    Traces,
     Web,
 )
 from exporter.config.settings import CONFIG_ENV, SETTINGS, Setting
@@ -36,6 +37,7 @@ __all__ = [
     "Setting",
     "Storage",
     "TqMetrics",
+    "Traces",
     "Web",
     "dump_config",
     "load_config",

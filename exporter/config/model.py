@@ -29,11 +29,13 @@ __all__ = [
     "Reader",
     "Storage",
     "TqMetrics",
+    "Traces",
     "Web",
 ]
 
 Reader = Literal["wire", "client"]
 OtlpProtocol = Literal["http/protobuf", "grpc"]
+PollTraces = Literal["all", "notable", "none"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -162,6 +164,15 @@ class Otlp(msgspec.Struct, frozen=True):
     timeout: Timeout = 2.0
 
 
+class Traces(msgspec.Struct, frozen=True):
+    """Traces over OTLP. ``polls``: which of the exporter's own polls are pushed.
+
+    ``notable`` are those that failed, were slow, or were the first after a change of state or of the controller.
+    """
+
+    polls: PollTraces = "notable"
+
+
 class Web(msgspec.Struct, frozen=True):
     """Access over HTTP, and the live page.
 
@@ -202,6 +213,7 @@ class Config(msgspec.Struct, frozen=True):
         max_partitions: Partitions beyond this number are summed as ``other``.
         weight_versions: How many weight versions of a partition are counted one by one, 0..16.
         otlp: OTLP push.
+        traces: Traces over OTLP.
         web: Access over HTTP, and the live page.
         log: The exporter's own log.
     """
@@ -220,6 +232,7 @@ class Config(msgspec.Struct, frozen=True):
     max_partitions: Annotated[int, Meta(ge=1, le=1000)] = MAX_PARTITIONS
     weight_versions: Annotated[int, Meta(ge=0, le=16)] = 16
     otlp: Otlp = Otlp()
+    traces: Traces = Traces()
     web: Web = Web()
     log: Log = Log()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from dataplane.discovery.record import Endpoint, decode_endpoint
-from dataplane.errors import DataPlaneReadError
+from dataplane.discovery.record import Endpoint, Starting, decode_record
+from dataplane.errors import DataPlaneNotReady, DataPlaneReadError
 from exporter.config.addresses import controller_address
 from exporter.config.values import BadValue
 from exporter.discovery import DiscoveryKind
@@ -14,7 +14,8 @@ from exporter.model.results import Absent, Found
 
 __all__ = ["FileDiscovery"]
 
-_MAX_BYTES = 1 << 20
+_MAX_BYTES: Final = 1 << 20
+_MAX_DETAIL: Final = 300
 
 
 class FileDiscovery:
@@ -34,6 +35,7 @@ class FileDiscovery:
         """See :meth:`exporter.discovery.Discovery.look`. A record that was removed means that the data plane has ended.
 
         Raises:
+            DataPlaneNotReady: The record says that the controller is starting.
             DataPlaneReadError: The file cannot be read or is not a discovery record.
         """
         try:
@@ -45,24 +47,28 @@ class FileDiscovery:
             return Absent(ended=False, detail=f"{self._path} does not exist yet")
         except OSError as error:
             raise self._unreadable(error.strerror or str(error)) from error
-        endpoint = self._decode(content)
+        record = self._decode(content)
         self._seen = True
-        return Found(endpoint)
+        if isinstance(record, Starting):
+            detail = record.starting[:_MAX_DETAIL]
+            raise DataPlaneNotReady(detail if detail.isprintable() else ascii(detail), operation="discover")
+        return Found(record)
 
     def close(self) -> None:
         """See :meth:`exporter.discovery.Discovery.close`."""
 
-    def _decode(self, content: bytes) -> Endpoint:
+    def _decode(self, content: bytes) -> Endpoint | Starting:
         if len(content) > _MAX_BYTES:
             raise self._unreadable(f"it is longer than {_MAX_BYTES} bytes")
         try:
-            endpoint = decode_endpoint(content)
-            controller_address(endpoint.address)
+            record = decode_record(content)
+            if isinstance(record, Endpoint):
+                controller_address(record.address)
         except BadValue as error:
             raise self._unreadable(str(error)) from error
         except ValueError as error:
             raise self._unreadable(f"it holds no discovery record: {error}") from error
-        return endpoint
+        return record
 
     def _unreadable(self, reason: str) -> DataPlaneReadError:
         return DataPlaneReadError(f"cannot read {self._path}: {reason}", operation="discover")

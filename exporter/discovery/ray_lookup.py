@@ -20,11 +20,10 @@ from typing import Any
 
 import msgspec
 
-from dataplane.discovery.actor import ask_controller, find_controller
+from dataplane.discovery.actor import actor_record, ask_controller, check_started, find_controller
 from dataplane.discovery.record import Endpoint, encode_endpoint, endpoint_of
 from dataplane.errors import (
     DataPlaneError,
-    DataPlaneNotReady,
     DataPlaneTimeout,
     DataPlaneUnavailable,
     error_type,
@@ -85,12 +84,7 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
     except ValueError:
         return _absent(previous)
     actor_id = controller._actor_id.hex()
-    # An actor without a process would keep the question until the deadline.
-    if _actor(actor_id).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
-        raise discovery_error(
-            DataPlaneNotReady,
-            "TransferQueue's controller is starting: Ray has not started its actor yet, as while no CPU is free",
-        )
+    check_started(actor_id)
     try:
         server, conf = ask_controller(controller, max(0.1, until - time.monotonic() - _RESERVE_S))
     except ray.exceptions.GetTimeoutError as error:
@@ -109,7 +103,7 @@ def _absent(actor_id: str | None) -> Absent:
     """Return why there is no controller, from Ray's record of the previous one."""
     if actor_id is None:
         return Absent(ended=False, detail="Ray has no TransferQueue controller")
-    record = _actor(actor_id)
+    record = actor_record(actor_id)
     if record.get("State") != "DEAD":
         return Absent(ended=False, detail="the controller is gone; Ray keeps no record of how it ended")
     cause = record["DeathCause"].actor_died_error_context
@@ -128,17 +122,6 @@ def _is_intended(cause: Any) -> bool:
     if reason in ("RAY_KILL", "OUT_OF_SCOPE", "REF_DELETED"):
         return True
     return re.search(r"exit type: INTENDED_USER_EXIT\b", cause.error_message) is not None
-
-
-def _actor(actor_id: str) -> dict[str, Any]:
-    """Return Ray's record of an actor; empty where none is available, as through ``ray://``."""
-    try:
-        from ray._private import state
-
-        record: dict[str, Any] = state.actors(actor_id=actor_id)
-    except Exception:  # a private interface: whatever it raises, the answer is "unknown"
-        return {}
-    return record
 
 
 if __name__ == "__main__":

@@ -36,20 +36,30 @@ class _Accumulator:
 class FlowCounters:
     """The flow under one label or role. Not thread-safe.
 
+    Args:
+        since: When all counts were 0, seconds since the epoch; None for the exporter's start.
+
     Attributes:
         arrived: See :class:`~exporter.model.snapshot.PartitionFlow`, also for the others.
         idle_since: Since when no partition counts here, monotonic seconds; None while one does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, since: float | None = None) -> None:
+        self.since = since
         self.arrived = self.completed = self.lost = self.restored = 0
         self.departed: Counter[GroupState] = Counter()
         self.residence = _Accumulator(RESIDENCE_BOUNDS)
         self.departure_lag = _Accumulator(LAG_BOUNDS)
         self.idle_since: float | None = None
 
+    @property
+    def events(self) -> int:
+        """The sum of all counts."""
+        return self.arrived + self.completed + self.departed.total() + self.lost + self.restored
+
     def add(self, other: FlowCounters) -> None:
-        """Add all counts of *other*."""
+        """Add all counts of *other*. The sum was 0 when the older of the two was."""
+        self.since = None if self.since is None or other.since is None else min(self.since, other.since)
         self.arrived += other.arrived
         self.completed += other.completed
         self.departed.update(other.departed)
@@ -77,6 +87,7 @@ class FlowCounters:
             restored=self.restored,
             residence=self.residence.freeze(),
             departure_lag=self.departure_lag.freeze(),
+            since=self.since,
         )
 
     def of_role(self, role: Role) -> RoleFlow:

@@ -80,6 +80,8 @@ class FlowTracker:
         self._expired = FlowCounters()  # the sum of the counters that are no longer exposed
         self._roles = {role: FlowCounters() for role in ROLES}
         self._epoch = 0.0  # the wall clock's time when the monotonic clock was 0, as of the last poll
+        self._polled_at: float | None = None  # seconds since the epoch
+        self._polled_before: float | None = None
         self._sender_id: str | None = None
         # Partitions whose next listing is a baseline: they existed at the first poll. None before that poll.
         self._unseen: set[str] | None = None
@@ -136,6 +138,7 @@ class FlowTracker:
             Whether a checkpoint was loaded: the same controller answers under another id. What is gone is lost then.
         """
         self._epoch = time - now
+        self._polled_before, self._polled_at = self._polled_at, time
         self.arrived = False
         names = set(partitions)
         loaded = None not in (sender_id, self._sender_id) and sender_id != self._sender_id
@@ -152,8 +155,8 @@ class FlowTracker:
                 self._depart(known, known.residents.values(), time, reference)
         for old, new in self._labels.assign(partitions, self._counters).items():
             if old in self._counters:
-                self._counters.setdefault(new, FlowCounters()).add(self._counters.pop(old))
-        self._expire(now)
+                self._counters_under(new).add(self._counters.pop(old))
+        self._expire(now, {self._labels[name] for name in names})
         return loaded
 
     def observe(
@@ -288,6 +291,11 @@ class FlowTracker:
             total.add(counters)
         return total.of_label(ALL_PARTITIONS)
 
+    @property
+    def events(self) -> int:
+        """How often a group arrived, was completed, departed, was lost or was restored since the exporter started."""
+        return sum(counters.events for counters in self._roles.values())
+
     def by_role(self) -> tuple[RoleFlow, ...]:
         """Return the flow of each role since the exporter started."""
         return tuple(counters.of_role(role) for role, counters in self._roles.items())
@@ -298,8 +306,14 @@ class FlowTracker:
 
     def _counters_of(self, known: _Partition) -> tuple[FlowCounters, FlowCounters]:
         """Return the counters that an event in a partition counts in: those of its label and of its role."""
-        label = self._labels[known.name]
-        return self._counters.setdefault(label, FlowCounters()), self._roles[known.role]
+        return self._counters_under(self._labels[known.name]), self._roles[known.role]
+
+    def _counters_under(self, label: str) -> FlowCounters:
+        """Return the counters of *label*. New ones were 0 at the last poll, when nothing was counted under it."""
+        counters = self._counters.get(label)
+        if counters is None:
+            counters = self._counters[label] = FlowCounters(self._polled_before)
+        return counters
 
     def _lose(self, known: _Partition, count: int) -> None:
         for counters in self._counters_of(known):
@@ -316,8 +330,7 @@ class FlowTracker:
             for counters in self._counters_of(known):
                 counters.departed_one(resident.state, max(time - since, 0.0), lag)
 
-    def _expire(self, now: float) -> None:
-        in_use = {self._labels[name] for name in self._partitions}
+    def _expire(self, now: float, in_use: Collection[str]) -> None:
         for label, counters in list(self._counters.items()):
             if label in in_use:
                 counters.idle_since = None

@@ -29,7 +29,8 @@ class Labels:
     def __init__(self, settings: ByName[Partition], max_partitions: int) -> None:
         self._settings = settings
         self._max_partitions = max_partitions
-        self._labels: dict[str, str] = {}  # of the partitions that exist
+        self._labels: dict[str, str] = {}  # of the partitions that exist, as are the next
+        self._known: dict[str, str | tuple[str, ...]] = {}  # what each name says, read once
         self._first: dict[str, str] = {}  # family to the first partition that was seen of it
         self._shared: dict[str, None] = {}  # families of which two were seen
 
@@ -47,14 +48,15 @@ class Labels:
         Returns:
             Labels that have become part of another one, by the old label.
         """
-        names = list(partitions)
-        for name in names:
-            self._wanted(name)  # the first of a family is one only once the second was seen
+        known, self._known = self._known, {}
+        for name in partitions:
+            read = self._known[name] = known[name] if name in known else self._read(name)
+            self._note(name, read)  # the first of a family is one only once the second was seen
         before, self._labels = self._labels, {}
         merged: dict[str, str] = {}
         used = set(in_use)
-        for name in names:
-            old, label = before.get(name), self._wanted(name)
+        for name, read in self._known.items():
+            old, label = before.get(name), self._wanted(name, read)
             if old == OTHER_PARTITION or (old is None and label not in used and self._is_full(used)):
                 label = OTHER_PARTITION
             elif old is not None and old != label:
@@ -63,7 +65,7 @@ class Labels:
             self._labels[name] = label
         current = set(self._labels.values())
         for label in used - current - merged.keys():  # counters of partitions that are gone
-            family = self._wanted(label)
+            family = self._wanted(label, self._read(label))
             if family != label and family in current:
                 merged[label] = family
         return merged
@@ -71,20 +73,23 @@ class Labels:
     def _is_full(self, used: Collection[str]) -> bool:
         return len(used) - (OTHER_PARTITION in used) >= self._max_partitions
 
-    def _wanted(self, name: str) -> str:
+    def _read(self, name: str) -> str | tuple[str, ...]:
+        """Return the label that the configuration gives *name*, else its families."""
         settings = self._settings.get(name)
         if settings is not None and settings.label is not None:
             return bounded_label(settings.label)
-        if self._settings.names(name):
-            return bounded_label(name)
-        found = None
-        for family in families(name):
-            first = self._first.setdefault(family, name)
-            if first != name:
+        return bounded_label(name) if self._settings.names(name) else tuple(families(name))
+
+    def _note(self, name: str, read: str | tuple[str, ...]) -> None:
+        """Note *name* as a member of its families."""
+        for family in () if isinstance(read, str) else read:
+            if self._first.setdefault(family, name) != name:
                 self._shared[family] = None
-            if found is None and family in self._shared:
-                found = family
         for memory in (self._first, self._shared):
             while len(memory) > _MAX_FAMILIES:
                 del memory[next(iter(memory))]
-        return bounded_label(found or name)
+
+    def _wanted(self, name: str, read: str | tuple[str, ...]) -> str:
+        if isinstance(read, str):
+            return read
+        return bounded_label(next((family for family in read if family in self._shared), name))

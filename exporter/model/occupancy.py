@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import heapq
+import math
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, GroupState
 from dataplane.partitions import ROLES, Role, bounded_label
-from exporter.model.snapshot import LAG_BUCKETS, MIXED_CONVENTIONS, Basis, OldestGroup, PartitionState
+from exporter.model.snapshot import (
+    LAG_BUCKETS,
+    MAX_UNFINISHED,
+    MIXED_CONVENTIONS,
+    Basis,
+    OldestGroup,
+    PartitionState,
+)
 from exporter.model.versions import VersionReference
 
 __all__ = ["lag_bucket", "merge", "nothing", "summarise"]
@@ -59,6 +69,7 @@ def summarise(
     lags: Counter[str] = Counter()
     resident: Counter[int] = Counter()
     oldest: dict[tuple[GroupState, Basis], tuple[float, str]] = {}
+    unfinished: list[tuple[float, str, GroupState, Basis]] = [(*_NEVER, "incomplete", "tag")] * MAX_UNFINISHED
     newest_finished: int | None = None
     keys = malformed = bare = 0
     size: int | None = None
@@ -81,8 +92,12 @@ def summarise(
                 resident[version] += 1
         basis: Basis = "first_seen" if group.created_at is None else "tag"
         created_at = first_seen.get(group.group_id) if group.created_at is None else group.created_at
-        if created_at is not None and created_at < oldest.get((state, basis), _NEVER)[0]:
-            oldest[state, basis] = created_at, group.group_id
+        if created_at is not None:
+            if created_at < oldest.get((state, basis), _NEVER)[0]:
+                oldest[state, basis] = created_at, group.group_id
+            if state in ("uncommitted", "incomplete") and created_at < unfinished[-1][0]:
+                insort(unfinished, (created_at, group.group_id, state, basis))
+                unfinished.pop()
         if (
             version is not None
             and state in ("ready", "taken")
@@ -116,6 +131,11 @@ def summarise(
         reference_version=None if reference is None else reference.version,
         reference=None if reference is None else reference.kind,
         oldest=_oldest_groups(oldest),
+        unfinished=tuple(
+            OldestGroup(state, basis, at, bounded_label(group_id))
+            for at, group_id, state, basis in unfinished
+            if at < math.inf
+        ),
         newest_listing=listed_at,
         role=role,
         convention=convention,
@@ -179,6 +199,13 @@ def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> 
         reference_version=None if leading is None else leading.reference_version,
         reference=None if leading is None else leading.reference,
         oldest=_oldest_groups(oldest),
+        unfinished=tuple(
+            heapq.nsmallest(
+                MAX_UNFINISHED,
+                (group for part in parts for group in part.unfinished),
+                key=lambda group: (group.created_at, group.group_id),
+            )
+        ),
         newest_listing=max(part.newest_listing for part in parts),
         role=min((part.role for part in parts), key=ROLES.index),
         convention=conventions.pop() if len(conventions) == 1 else MIXED_CONVENTIONS,

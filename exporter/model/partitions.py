@@ -70,8 +70,13 @@ class Partitions:
         self._known: dict[str, _Readability] = {}  # every partition that exists
         self.versions = Versions()
 
-    def take_in(self, poll: MetadataPoll, *, keep_s: float) -> None:
-        """Process one poll. Its listings stay valid for *keep_s* seconds."""
+    def take_in(self, poll: MetadataPoll, *, keep_s: float) -> int:
+        """Process one poll. Its listings stay valid for *keep_s* seconds.
+
+        Returns:
+            How often a group arrived, was completed, departed, was lost or was restored.
+        """
+        events_before = self._flow.events
         now, time = self._clock.monotonic(), self._clock.time()
         before = self.versions.reference
         loaded = self._flow.begin_poll(
@@ -100,6 +105,7 @@ class Partitions:
         for partition in self._listed.keys() - set(poll.partitions):
             del self._listed[partition]
         self._note_readable(poll, time)
+        return self._flow.events - events_before
 
     def failed(self, failure: Failed) -> None:
         """Note that the partitions could not even be named: none of those that were named last can be read."""

@@ -24,6 +24,7 @@ __all__ = [
     "DISCOVERY_STATES",
     "LAG_BOUNDS",
     "LAG_BUCKETS",
+    "MAX_UNFINISHED",
     "ON_DEMAND_SOURCES",
     "MIXED_CONVENTIONS",
     "OTHER_PARTITION",
@@ -78,13 +79,16 @@ LAG_BUCKETS: Final = ("ahead", "0", "1", "2", "3", "4", "5-8", "9+", "unknown")
 RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
 """Upper bounds of the residence histogram, seconds: from below one poll interval to four hours."""
 
+MAX_UNFINISHED: Final = 3
+"""How many unfinished groups of a partition are named."""
+
 ALL_PARTITIONS: Final = "all"
 """The label of :attr:`Snapshot.total`."""
 
 
 @dataclass(frozen=True, slots=True)
 class OldestGroup:
-    """The oldest group of one state.
+    """The oldest group of one state, or one of the oldest that are unfinished.
 
     Attributes:
         state: Its state.
@@ -123,6 +127,8 @@ class PartitionState:
         reference_version: The version that lags are counted from, None when unknown.
         reference: Where that version comes from, None when unknown.
         oldest: The oldest group per state and basis.
+        unfinished: The oldest of the groups that are uncommitted or incomplete, oldest first, at most
+            :data:`MAX_UNFINISHED`.
         newest_listing: When the newest of a sum's listings was made: its counters may have grown until then. Seconds
             since the epoch; that of a single partition is ``listed_at``.
         role: What it is for; of a sum over several roles ``train`` if a part has it.
@@ -149,6 +155,7 @@ class PartitionState:
     reference_version: int | None = None
     reference: Reference | None = None
     oldest: tuple[OldestGroup, ...] = ()
+    unfinished: tuple[OldestGroup, ...] = ()
     newest_listing: float = 0.0
     role: Role = "train"
     convention: str = ""
@@ -165,7 +172,7 @@ class PartitionState:
 
 @dataclass(frozen=True, slots=True)
 class PartitionFlow:
-    """Flow through one partition since the exporter started. Lower bounds: polls miss groups that live briefly.
+    """Flow through one partition since :attr:`since`. Lower bounds: polls miss groups that live briefly.
 
     Attributes:
         partition: Its name, or :data:`OTHER_PARTITION`.
@@ -177,6 +184,8 @@ class PartitionFlow:
         restored: Groups that came with a checkpoint.
         residence: Seconds from creation (or first sight) to departure.
         departure_lag: Lag at departure, from the reference version in force when the group was last seen.
+        since: When all counts were 0, seconds since the epoch: the counters of a partition that comes back long after
+            it was gone begin anew. None for the exporter's start.
     """
 
     partition: str
@@ -188,6 +197,7 @@ class PartitionFlow:
     restored: int
     residence: Histogram
     departure_lag: Histogram
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,9 @@ class Poller:
 
     def poll_once(self) -> Snapshot:
         """Do one round of every source on the calling thread, without :meth:`start`, and release everything."""
-        self._process(self._look_up, self._look_up.poll(), self._clock.monotonic())
+        self._poll(self._look_up, self._clock.monotonic())
         for source in self._target.sources if self._target else ():
-            self._process(source, source.poll(), self._clock.monotonic())
+            self._poll(source, self._clock.monotonic())
             if not self._snapshot.up:
                 break
         self._look_up.close()
@@ -174,7 +174,7 @@ class Poller:
     def _begin(self, source: Source[Any], slot: _Slot, now: float) -> None:
         def job() -> None:
             try:
-                self._process(source, source.poll(), now)
+                self._poll(source, now)
             except Exception:  # our bug must not end the source: it is polled again when it is due
                 logger.exception("failed to process the %s poll's result", source.name)
                 with self._lock:
@@ -196,12 +196,16 @@ class Poller:
 
     # Results
 
+    def _poll(self, source: Source[Any], started: float) -> None:
+        source.poll(lambda result: self._process(source, result, started))
+
     def _process(self, source: Source[Any], result: Result[Any], started: float) -> None:
         """Apply a result to the state and schedule the next poll. Ignore results of a controller no longer polled."""
         with self._lock:
             if self._sources.get(source.name) is not source:
                 return
             following = source.fold(result, self._state)
+            source.describe(result, following, self._state)
             if self._look_up.target is not self._target:
                 self._switch(self._look_up.target)
             timer = self._slots[source.name].timer

@@ -17,9 +17,12 @@ from opentelemetry.trace import NoOpTracer, Tracer
 
 from exporter.clock import Clock, SystemClock
 from exporter.config import Config, ConfigError
+from exporter.config.model import PollTraces
 from exporter.model.snapshot import Snapshot
+from exporter.telemetry.environment import check_variables
 from exporter.telemetry.instruments import InstrumentRecorder, Outcome, Signal
 from exporter.telemetry.merged import MergedMetrics
+from exporter.telemetry.notable import NotableTraces
 from exporter.telemetry.otlp import MetricPush, SpanPush, metric_exporter, span_exporter
 from exporter.telemetry.outcomes import ExportLog, Outcomes
 from exporter.telemetry.prometheus import ScrapeReader
@@ -52,7 +55,7 @@ class Telemetry:
         environ: The standard ``OTEL_*`` variables that this module reads; by default the process's.
 
     Raises:
-        ConfigError: A standard variable that says how to push cannot be used.
+        ConfigError: A standard variable cannot be used.
     """
 
     def __init__(
@@ -66,9 +69,10 @@ class Telemetry:
     ) -> None:
         environ = os.environ if environ is None else environ
         build = build or this_build()
-        targets = [push_target(signal, config.otlp, environ) for signal in _SIGNALS]
+        targets = _targets(config, environ)
         metrics_target, traces_target = targets
         interval_s = push_interval_s(config.otlp, environ)
+        check_variables(filter(None, targets), environ)
         resource, scope = build_resource(build, config.run), build_scope(build)
         merged = MergedMetrics(resource, scope, lambda: render(snapshot(), build))
         self._clock = clock or SystemClock()
@@ -88,7 +92,7 @@ class Telemetry:
         self._tracer_provider: TracerProvider | None = None
         self.tracer: Tracer = NoOpTracer()
         if traces_target is not None:
-            self._tracer_provider = self._build_tracer_provider(traces_target, resource)
+            self._tracer_provider = self._build_tracer_provider(traces_target, resource, config.traces.polls)
             self.tracer = self._tracer_provider.get_tracer(scope.name, scope.version, schema_url=scope.schema_url)
         for target in targets:
             if target is not None:
@@ -124,21 +128,27 @@ class Telemetry:
     def _count(self, signal: Signal, outcome: Outcome) -> None:
         self.recorder.export(signal, outcome)  # read late: the recorder is created after the readers that call this
 
-    def _build_tracer_provider(self, target: PushTarget, resource: Resource) -> TracerProvider:
+    def _build_tracer_provider(self, target: PushTarget, resource: Resource, polls: PollTraces) -> TracerProvider:
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        provider.add_span_processor(BatchSpanProcessor(SpanPush(_build(span_exporter, target), self._outcomes(target))))
+        batch = BatchSpanProcessor(SpanPush(_build(span_exporter, target), self._outcomes(target)))
+        provider.add_span_processor(batch if polls == "all" else NotableTraces(batch))
         return provider
+
+
+def _targets(config: Config, environ: Mapping[str, str]) -> list[PushTarget | None]:
+    """Return the receivers of metrics and traces, None for what is not pushed. All traces are those of polls."""
+    metrics, traces = (push_target(signal, config.otlp, environ) for signal in _SIGNALS)
+    return [metrics, None if config.traces.polls == "none" else traces]
 
 
 def check_environment(config: Config, environ: Mapping[str, str]) -> None:
     """Check *config* and the standard variables as :class:`Telemetry` does, without starting anything.
 
     Raises:
-        ConfigError: A standard variable that says how to push cannot be used.
+        ConfigError: A standard variable cannot be used.
     """
     push_interval_s(config.otlp, environ)
-    for signal in _SIGNALS:
-        push_target(signal, config.otlp, environ)
+    check_variables(filter(None, _targets(config, environ)), environ)
 
 
 def _build(exporter: Callable[[PushTarget], T], target: PushTarget) -> T:

@@ -82,12 +82,22 @@ class Sheet:
         self._numbers: dict[str, dict[tuple[str, ...], otel.NumberDataPoint]] = {}
         self._histograms: dict[str, dict[tuple[str, ...], otel.HistogramDataPoint]] = {}
 
-    def add(self, metric: Metric, value: float | None, *, foreign: bool = False, **attributes: str | None) -> None:
+    def add(
+        self,
+        metric: Metric,
+        value: float | None,
+        *,
+        since: float | None = None,
+        foreign: bool = False,
+        **attributes: str | None,
+    ) -> None:
         """Add a point to a gauge or counter, unless the value is unknown. Attributes that are None are omitted.
 
         Args:
             metric: The metric.
             value: Its value.
+            since: When a counter was 0, seconds since the epoch; None for the exporter's start. A counter that begins
+                anew has a new beginning: an OTLP receiver would take a smaller value with the old one for an error.
             foreign: Whether another process counts it, which may start anew at any time. When it began is unknown then:
                 with the exporter's start as the beginning, an OTLP receiver would take the whole value for an increase
                 after each restart of the exporter.
@@ -102,14 +112,20 @@ class Sheet:
         labels = _labels(metric, attributes)
         if metric.kind == "histogram":
             raise UndeclaredError(f"{metric.name} is declared a histogram")
-        start = self._start if metric.kind == "counter" and not foreign else 0
+        start = 0 if metric.kind != "counter" or foreign else self._beginning(since)
         points = self._numbers.setdefault(_declared(metric), {})
         points.setdefault(_key(labels), otel.NumberDataPoint(labels, start, self._time, number))
 
     def add_histogram(
-        self, metric: Metric, histogram: Histogram, *, foreign: bool = False, **attributes: str | None
+        self,
+        metric: Metric,
+        histogram: Histogram,
+        *,
+        since: float | None = None,
+        foreign: bool = False,
+        **attributes: str | None,
     ) -> None:
-        """Add a point to a histogram. For *foreign* see :meth:`add`.
+        """Add a point to a histogram. For *since* and *foreign* see :meth:`add`.
 
         Raises:
             UndeclaredError: The metric has other buckets, or an attribute is not declared.
@@ -122,7 +138,7 @@ class Sheet:
         labels = _labels(metric, attributes)
         point = otel.HistogramDataPoint(
             labels,
-            0 if foreign else self._start,
+            0 if foreign else self._beginning(since),
             self._time,
             histogram.count,
             total,
@@ -132,6 +148,9 @@ class Sheet:
             _UNKNOWN,
         )
         self._histograms.setdefault(_declared(metric), {}).setdefault(_key(labels), point)
+
+    def _beginning(self, since: float | None) -> int:
+        return self._start if since is None else min(int(since * _NANOS), self._time)
 
     def metrics(self) -> list[otel.Metric]:
         """Return the metrics with points, in the catalogue's order."""
@@ -224,15 +243,18 @@ def _staleness(sheet: Sheet, state: PartitionState) -> None:
 
 
 def _flow(sheet: Sheet, flow: PartitionFlow) -> None:
-    partition = flow.partition
-    sheet.add(catalogue.PARTITION_ARRIVED, flow.arrived, partition=partition)
-    sheet.add(catalogue.PARTITION_COMPLETED, flow.completed, partition=partition)
+    partition, since = flow.partition, flow.since
+    for metric, count in (
+        (catalogue.PARTITION_ARRIVED, flow.arrived),
+        (catalogue.PARTITION_COMPLETED, flow.completed),
+        (catalogue.PARTITION_LOST, flow.lost),
+        (catalogue.PARTITION_RESTORED, flow.restored),
+    ):
+        sheet.add(metric, count, since=since, partition=partition)
     for state, departed in flow.departed_by_state.items():
-        sheet.add(catalogue.PARTITION_DEPARTED, departed, partition=partition, state=state)
-    sheet.add(catalogue.PARTITION_LOST, flow.lost, partition=partition)
-    sheet.add(catalogue.PARTITION_RESTORED, flow.restored, partition=partition)
-    sheet.add_histogram(catalogue.PARTITION_RESIDENCE, flow.residence, partition=partition)
-    sheet.add_histogram(catalogue.PARTITION_DEPARTURE_LAG, flow.departure_lag, partition=partition)
+        sheet.add(catalogue.PARTITION_DEPARTED, departed, since=since, partition=partition, state=state)
+    sheet.add_histogram(catalogue.PARTITION_RESIDENCE, flow.residence, since=since, partition=partition)
+    sheet.add_histogram(catalogue.PARTITION_DEPARTURE_LAG, flow.departure_lag, since=since, partition=partition)
 
 
 def _role_flow(sheet: Sheet, flow: RoleFlow) -> None:

@@ -38,7 +38,9 @@ def _unit(sheet: Sheet, unit: StorageState) -> None:
     if unit.capacity and unit.keys is not None:
         sheet.add(catalogue.STORAGE_UTILIZATION, unit.keys / unit.capacity, storage_unit=index)
     for one in unit.requests:
-        labels = {"storage_unit": index, "operation": one.operation}
-        sheet.add(catalogue.STORAGE_REQUESTS_ARRIVED, one.arrived, foreign=True, **labels)
-        sheet.add(catalogue.STORAGE_REQUESTS_COMPLETED, one.completed, foreign=True, **labels)
-        sheet.add(catalogue.STORAGE_REQUESTS_DURATION, one.duration, foreign=True, **labels)
+        for metric, count in (
+            (catalogue.STORAGE_REQUESTS_ARRIVED, one.arrived),
+            (catalogue.STORAGE_REQUESTS_COMPLETED, one.completed),
+            (catalogue.STORAGE_REQUESTS_DURATION, one.duration),
+        ):
+            sheet.add(metric, count, foreign=True, storage_unit=index, operation=one.operation)

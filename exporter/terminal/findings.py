@@ -19,6 +19,7 @@ _UNREADABLE: Final[dict[UnreadableReason, str]] = {
     "not_listable": "not listable: samples were put without keys",
     "error": "its reply cannot be read",
 }
+_LONGEST_NAME: Final = 48
 _LEAST_LAG: Final = 5
 """If even the newest finished group is this many versions behind, new weights do not reach the rollouts."""
 
@@ -73,11 +74,18 @@ def _flow(trained: PartitionState, flow: RoleFlow, watched_s: float) -> Iterator
 
 
 def _unfinished(trained: PartitionState) -> str:
-    unfinished = [one for one in trained.oldest if one.state in ("incomplete", "uncommitted")]
-    oldest = min(unfinished, key=lambda one: one.created_at, default=None)
-    if oldest is None:
+    """Return how many groups are unfinished, and which have been for longest. As findings.js of the page does."""
+    count = trained.groups["uncommitted"] + trained.groups["incomplete"]
+    if not count:
         return ""
-    return f"; the oldest unfinished group {oldest.group_id!r} is from {clock(oldest.created_at)}"
+    named = [f"{_cut(one.group_id)!r} since {clock(one.created_at)}" for one in trained.unfinished]
+    if named and count > len(named):
+        named.append(f"and {count - len(named)} more")
+    return f"; {count} unfinished{', the oldest: ' if named else ''}{', '.join(named)}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def clock(seconds: float) -> str:

@@ -11,7 +11,6 @@ from typing import Final
 from dataplane.conventions import AUTO
 from dataplane.grouping import Grouper
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, Listing, group_rows
-from dataplane.partitions import ByName
 from exporter.config import Config, ConfigError
 from exporter.config.rules import tag_rules
 
@@ -53,14 +52,12 @@ def _has_partitions(tree: _Rows) -> bool:
 
 def render_sample(config: Config, sample: Mapping[str, _Rows]) -> str:
     """Return, as text, the groups that the exporter would see in *sample*, and the rows that are in none."""
-    rules = tag_rules(config)
-    grouper = Grouper(*rules)
+    grouper = Grouper(*tag_rules(config))
     lines: list[str] = []
     for partition, rows in sample.items():
-        named = ByName(rules.rules).get(partition) or rules.default_rules
         found = grouper.group_rows(partition, rows)
         title = f"partition {_shown(partition)}" if partition else "rows of no partition"
-        by_auto = ", chosen by auto" if named.convention == AUTO else ""
+        by_auto = ", chosen by auto" if grouper.rules(partition).convention == AUTO else ""
         lines += [f"{title}: {found.rows} rows, convention {found.convention}{by_auto}"]
         lines += (f"  {line}" for line in _partition(grouper, partition, rows, found))
     return "\n".join(lines) or "no rows"

@@ -85,8 +85,14 @@ class Guard:
                 self._reading.release()
         return self._protection
 
-    def _refresh(self, file: Path) -> None:
-        if all(_sign(path) == seen for path, seen in self._seen.items()):
+    def reload(self) -> None:
+        """Read the files again, also if they seem unchanged. Never fails; waits as long as the disk does."""
+        if self._file is not None:
+            with self._reading:
+                self._refresh(self._file, asked=True)
+
+    def _refresh(self, file: Path, *, asked: bool = False) -> None:
+        if not asked and all(_sign(path) == seen for path, seen in self._seen.items()):
             return
         try:
             fresh = self._load(file)
@@ -100,7 +106,7 @@ class Guard:
             logger.error("the changed web configuration is not used, the one before stays in force: %s", error)
             return
         self._protection = fresh
-        logger.info("the web configuration has changed and is in force")
+        logger.info("the web configuration %s and is in force", "was read again" if asked else "has changed")
 
     def _load(self, file: Path) -> Protection:
         # Signed before they are read, so that a change during the read is noticed the next time.

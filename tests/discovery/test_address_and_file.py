@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from dataplane.discovery.record import Endpoint, StorageUnitEndpoint, encode_endpoint
-from dataplane.errors import DataPlaneReadError
+from dataplane.discovery.record import (
+    Endpoint,
+    Starting,
+    StorageUnitEndpoint,
+    decode_endpoint,
+    encode_endpoint,
+    encode_starting,
+)
+from dataplane.errors import DataPlaneNotReady, DataPlaneReadError
 from exporter.config import load_config
 from exporter.discovery import build_discovery
 from exporter.discovery.file import FileDiscovery
@@ -72,6 +79,37 @@ def test_a_file_that_was_removed_has_ended(tmp_path: Path) -> None:
     assert discovery.look(None) == Absent(ended=True, detail=f"{file} was removed")
 
 
+def test_a_file_may_say_that_the_controller_is_starting(tmp_path: Path) -> None:
+    file = tmp_path / "tq.json"
+    discovery = FileDiscovery(file)
+    file.write_bytes(encode_starting(Starting("waits for a CPU", run="blue", written_at=1.5)))
+    with pytest.raises(DataPlaneNotReady, match="waits for a CPU") as caught:
+        discovery.look(None)
+    assert caught.value.operation == "discover"
+    file.write_bytes(encode_endpoint(ENDPOINT))
+    assert discovery.look(None) == Found(ENDPOINT)
+    file.write_bytes(encode_starting(Starting("\x1b[2J" + "x" * 1000)))
+    with pytest.raises(DataPlaneNotReady) as caught:
+        discovery.look(ENDPOINT)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_a_start_that_was_given_up_has_ended(tmp_path: Path) -> None:
+    file = tmp_path / "tq.json"
+    file.write_bytes(encode_starting(Starting("waits for a CPU")))
+    discovery = FileDiscovery(file)
+    with pytest.raises(DataPlaneNotReady):
+        discovery.look(None)
+    file.unlink()
+    assert discovery.look(None) == Absent(ended=True, detail=f"{file} was removed")
+
+
+def test_a_reader_of_addresses_alone_refuses_the_record_of_a_start() -> None:
+    with pytest.raises(ValueError, match="missing required field `address`"):
+        decode_endpoint(encode_starting(Starting("waits for a CPU")))
+
+
 def test_a_file_is_read_anew_also_when_its_times_and_size_stay(tmp_path: Path) -> None:
     file = tmp_path / "tq.json"
     discovery = FileDiscovery(file)
@@ -96,6 +134,7 @@ def test_keys_of_a_newer_writer_are_ignored(tmp_path: Path) -> None:
         b"\xff\xfe",
         encode_endpoint(ENDPOINT)[:40],
         b'{"address": 7}',
+        b'{"starting": 7}',
         b'{"address": "10.0.0.1:5555"}',
         b'{"address": "tcp://10.0.0.1:5555", "storage_units": [{"index": "x"}]}',
         b'{"address": "tcp://10.0.0.1:5555"}' + b" " * (1 << 20),

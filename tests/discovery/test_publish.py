@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from dataplane.discovery.publish import publish_endpoint
-from dataplane.discovery.record import Endpoint, decode_endpoint, encode_endpoint
+from dataplane.discovery.record import Endpoint, decode_record, encode_endpoint
 from exporter.discovery.file import FileDiscovery
 from exporter.discovery.ray_child import RayDiscovery
 from exporter.model.results import Found
@@ -35,8 +35,8 @@ def record(path: Path, wanted: Callable[[Endpoint], bool] = lambda _: True) -> E
     """Return the record once it exists and meets the condition. It must never be incomplete."""
     for _ in range(300):
         if path.exists():
-            endpoint = decode_endpoint(path.read_bytes())
-            if wanted(endpoint):
+            endpoint = decode_record(path.read_bytes())
+            if isinstance(endpoint, Endpoint) and wanted(endpoint):
                 return endpoint
         time.sleep(0.1)
     raise AssertionError(f"{path} never held what was expected")

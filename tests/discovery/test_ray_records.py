@@ -51,13 +51,13 @@ def test_a_death_is_told_in_one_line_without_advice(monkeypatch: pytest.MonkeyPa
     record.actor_died_error_context.CopyFrom(
         cause("WORKER_DIED", _WORKER + "SYSTEM_ERROR.\nSome common causes include")
     )
-    monkeypatch.setattr(ray_lookup, "_actor", lambda actor_id: {"State": "DEAD", "DeathCause": record})
+    monkeypatch.setattr(ray_lookup, "actor_record", lambda actor_id: {"State": "DEAD", "DeathCause": record})
     assert ray_lookup._absent("ab").detail == _WORKER + "SYSTEM_ERROR."
 
 
 @pytest.mark.parametrize("record", [{}, {"State": "ALIVE"}])
 def test_without_a_record_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, record: dict[str, Any]) -> None:
-    monkeypatch.setattr(ray_lookup, "_actor", lambda actor_id: record)
+    monkeypatch.setattr(ray_lookup, "actor_record", lambda actor_id: record)
     assert ray_lookup._absent("ab").ended is False
 
 

@@ -43,6 +43,7 @@ class _Hostile:
         (np.str_("train"), "train"),
         (torch.tensor(3), "<Tensor>"),
         (_Hostile(), "<_Hostile>"),
+        (type("T" * 300, (), {})(), f"<{'T' * 126}>"),
         ("x" * 1000, "x" * 127 + "…"),
         ("a\ud800b", "a?b"),
         ('a"\n{ü}', 'a"\n{ü}'),
@@ -124,7 +125,7 @@ def test_any_keys_reach_the_client_and_are_counted_where_that_is_free(
         ([{"weight_version": value}], 0)
         for value in ("x", None, float("nan"), 10**30, torch.zeros(2), [1], _Hostile(), 2.5, True)
     ]
-    + [(tags, 0) for tags in ([None], ["text"], [5], None, {}, [{}], [_Hostile()], "tags")],
+    + [(tags, 0) for tags in list[Any](([None], ["text"], [5], None, {}, [{}], [_Hostile()], "tags"))],
 )
 def test_any_tags_reach_the_client_and_numbers_are_versions(tags: Any, versions: int, telemetry: Telemetry) -> None:
     inner = ScriptedClient(claim_meta=KVBatchMeta("train", None, ["a"]))

@@ -29,6 +29,14 @@ def test_the_pythons_are_the_same_everywhere() -> None:
     assert jobs(ROOT / ".github/workflows/ci.yml")["fast"]["strategy"]["matrix"]["python"] == declared
 
 
+def test_ci_runs_the_lower_bounds_and_each_has_one() -> None:
+    assert "make test-oldest" in (ROOT / ".ci/run").read_text()
+    declared = re.findall(r"^(?:dependencies|test|instrument) = \[(.*?)\]$", PYPROJECT, re.MULTILINE | re.DOTALL)
+    requirements = re.findall(r'"([^"\s]+)"', "".join(re.sub("#.*", "", block) for block in declared))
+    assert len(requirements) > 20
+    assert [one for one in requirements if ">=" not in one and not one.startswith("tq-exporter")] == []
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_runs_what_there_is_with_pinned_actions_and_few_rights(workflow: Path) -> None:
     assert yaml.safe_load(workflow.read_text())["permissions"] == {"contents": "read"}

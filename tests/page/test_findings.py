@@ -53,7 +53,7 @@ class Run:
         self.per_step: int | None = None
         self.version, self.kind, self.newest = 7, "published", 7
         self.changed_at = self.clock.time()
-        self.oldest: tuple[OldestGroup, ...] = ()
+        self.unfinished: tuple[OldestGroup, ...] = ()
         self.statuses = [PartitionStatus("train", True, None, self.clock.time())]
 
     def last(self, seconds: float) -> None:
@@ -78,7 +78,7 @@ class Run:
             newest_finished_version=self.newest,
             reference_version=self.version,
             reference=kind,
-            oldest=self.oldest,
+            unfinished=self.unfinished,
         )
         val = replace(nothing("val", time), groups=dict.fromkeys(GROUP_STATES, 0) | {"ready": 2}, role="eval")
         readable = all(one.readable for one in self.statuses if one.role == "train")
@@ -157,19 +157,25 @@ def test_fewer_groups_than_a_step_takes_are_a_starved_trainer(run: Run, page: Pa
     run.per_step = 16
     flow(run, 6)
     run.groups |= {"ready": 13, "uncommitted": 2, "incomplete": 1}
-    run.oldest = (
-        OldestGroup("ready", "tag", run.clock.time() - 900),
-        OldestGroup("incomplete", "first_seen", run.clock.time() - 30),
+    run.unfinished = (
         OldestGroup("uncommitted", "tag", run.clock.time() - 80, "u17"),
+        OldestGroup("incomplete", "first_seen", run.clock.time() - 30, "x" * 90),
     )
     run.last(120)
     assert run.findings(page) == [
         (
             "generation",
             "the trainer waits for 3 more groups, 13 of 16 are ready, and none has been completed for 2 min 20 s; "
-            "3 unfinished, the oldest “u17” since 22:14:00, for 3 min 20 s",
+            f"3 unfinished, the oldest: “u17” since 22:14:00 (3 min 20 s), “{'x' * 47}…” since 22:14:50 (2 min 30 s), "
+            "and 1 more",
         )
     ]
+    run.groups["uncommitted"] = 1
+    ((_, text),) = run.findings(page)
+    assert text.endswith("since 22:14:50 (2 min 30 s)")
+    run.unfinished = ()
+    ((_, text),) = run.findings(page)
+    assert text.endswith("; 2 unfinished")
     run.groups["ready"] = 16
     assert [where for where, _ in run.findings(page)] == ["training", "generation"]
 

@@ -13,8 +13,11 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.trace import NoOpTracer, set_span_in_context
 from prometheus_client.parser import text_string_to_metric_families
 
+from dataplane.groups import DataPlaneGroupMeta
+from dataplane.partitions import ByName
 from exporter.catalogue.metrics import EXPORTER_METRICS, prometheus_label, prometheus_name
 from exporter.config import Otlp
+from exporter.model.flow import FlowTracker
 from exporter.model.snapshot import Snapshot
 from exporter.telemetry import Telemetry
 from exporter.telemetry.outcomes import ExportLog, Outcomes
@@ -77,7 +80,7 @@ def test_one_resource_and_one_scope_say_who_speaks(receiver: Received, protocol:
 
 def test_spans_are_pushed_with_their_parents(receiver: Received, protocol: str) -> None:
     with telemetry(pushing_to(receiver.url, protocol=protocol)) as built:
-        poll = built.tracer.start_span("tq_exporter.poll")
+        poll = built.tracer.start_span("tq_exporter.poll", attributes={"tq_exporter.notable": "changed"})
         built.tracer.start_span("ping", set_span_in_context(poll)).end()
         poll.end()
     (resource_spans,) = receiver.last_traces().resource_spans
@@ -113,6 +116,58 @@ def test_metrics_are_pushed_again_and_again() -> None:
         line for line in text.splitlines() if 'tq_exporter_otlp_exports_total{outcome="ok",signal="metrics"' in line
     )
     assert float(ok.rpartition(" ")[2]) >= 1
+
+
+def test_a_counter_that_begins_anew_has_a_new_beginning() -> None:
+    start = 1_900_000_000.0
+
+    class Rounds:
+        """Rounds of listings, one a minute, and the snapshot after the last."""
+
+        def __init__(self) -> None:
+            self.tracker = FlowTracker(ByName({}), 100)
+            self.time = start
+
+        def list(self, *groups: str) -> None:
+            self.time += 60
+            names = ["val", "train"] if groups else ["val"]
+            self.tracker.begin_poll(names, time=self.time, now=self.time)
+            self.tracker.observe("val", [], time=self.time)
+            if groups:
+                rows = [DataPlaneGroupMeta("train", name, [name], committed=True) for name in groups]
+                self.tracker.observe("train", rows, time=self.time)
+
+        def snapshot(self) -> Snapshot:
+            return Snapshot(self.time, start, flows=self.tracker.flows())
+
+    rounds = Rounds()
+    points = []
+    with http_receiver() as receiver:
+        built = Telemetry(pushing_to(receiver.url), rounds.snapshot, build=BUILD, environ={})
+        push = built._meter_provider._metric_readers[1]
+        for listed in (["a"], ["a", "b", "c"], [], *([[]] * 11), ["d"]):
+            rounds.list(*listed)
+            push.force_flush()
+            metrics = {metric.name: metric for metric in _metrics(receiver.last_metrics())}
+            arrived, residence = (
+                metrics["dataplane.partition.groups.arrived"],
+                metrics["dataplane.partition.residence.duration"],
+            )
+            points.append(
+                [
+                    (point.start_time_unix_nano, point.time_unix_nano, getattr(point, "as_int", None))
+                    for point in (*arrived.sum.data_points, *residence.histogram.data_points)
+                    if point.attributes[0].value.string_value == "train"
+                ]
+            )
+        built.shutdown(5.0)
+    seen = [counter for counter, histogram in filter(None, points)]
+    assert all(counter[:2] == histogram[:2] for counter, histogram in filter(None, points))
+    assert [] in points  # gone for a while
+    *before, after = seen
+    assert {began for began, _, _ in before} == {int(start * 1e9)}
+    assert (before[-1][2], after[2]) == (2, 1)
+    assert before[-1][1] < after[0] < after[1]
 
 
 def test_without_a_target_there_is_no_push_and_the_tracer_does_nothing() -> None:

@@ -23,7 +23,7 @@ from exporter.telemetry import Telemetry
 logging.basicConfig(level=logging.INFO)
 config = Config(otlp=Otlp(endpoint=sys.argv[1], protocol=sys.argv[2], interval=float(sys.argv[3]), timeout=30.0))
 telemetry = Telemetry(config, lambda: Snapshot(1.0, 1.0))
-with telemetry.tracer.start_as_current_span("tq_exporter.poll"):
+with telemetry.tracer.start_as_current_span("tq_exporter.poll", attributes={"tq_exporter.notable": "slow"}):
     telemetry.recorder.poll("ping", "ok")
 time.sleep(0.3)  # long enough for the first push to hang where the interval is short
 print("ready", flush=True)

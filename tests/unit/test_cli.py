@@ -145,6 +145,10 @@ def test_a_port_in_use_is_named_with_the_remedy() -> None:
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "check-config"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "run"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "run"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "check-config"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes", "run"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes", "check-config"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "once"),
     ],
 )
 def test_a_standard_variable_that_cannot_be_used_is_named(
@@ -153,9 +157,9 @@ def test_a_standard_variable_that_cannot_be_used_is_named(
     file = tmp_path / "config.yaml"
     file.write_text("listen: 127.0.0.1:0\ndiscovery: {controller: 'tcp://127.0.0.1:1'}\n")
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", variable: value}
-    ended = run(command, *(["--config"] if command == "run" else []), str(file), env=env)
+    ended = run(command, *([] if command == "check-config" else ["--config"]), str(file), env=env)
     assert ended.returncode == 2, ended.stderr
-    assert "OTEL_EXPORTER_OTLP" in ended.stderr
+    assert ended.stderr.startswith(f"tq-exporter: {variable}: {value!r} is not ")
     assert ended.stderr.count("\n") == 1
 
 
@@ -355,7 +359,8 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
         snapshot().partitions[0],
         orphaned=2,
         groups_per_step=16,
-        oldest=(OldestGroup("incomplete", "tag", at - 60, "u\x1b7"), OldestGroup("ready", "tag", at - 90)),
+        groups=dict(snapshot().partitions[0].groups) | {"incomplete": 1},
+        unfinished=(OldestGroup("incomplete", "tag", at - 60, "u\x1b7"),),
     )
     statuses = (
         PartitionStatus("a\nb", False, "not_listable"),
@@ -368,7 +373,7 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
         r"! 'a\nb' (train) cannot be read: not listable: samples were put without keys; never listed",
         "! 'val' (eval) cannot be read: timed out; last listed 17:46:10 UTC",
         "! 'train[bold]' has 2 orphaned groups: taken before the trainer's version moved on, and never removed",
-        "! 3 of the 16 groups of a step are ready; the oldest unfinished group 'u\\x1b7' is from 17:45:40 UTC",
+        "! 3 of the 16 groups of a step are ready; 1 unfinished, the oldest: 'u\\x1b7' since 17:45:40 UTC",
     ]
 
 

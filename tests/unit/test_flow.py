@@ -396,3 +396,44 @@ def test_the_name_of_a_partition_is_read_once_for_its_role(monkeypatch: pytest.M
         poller.poll({"val": [group("a")]})
         assert poller.tracker.role("val") == "eval"
     assert read == ["val"]
+
+
+def test_counters_begin_at_the_poll_before_the_first_sight_of_their_partition() -> None:
+    poller = Poller()
+    poller.poll({"train": {"a": 1}})
+    assert poller.flow().since is None  # 0 since the exporter started
+    poller.poll({"train": {"a": 1}, "val": {"b": 1}})
+    assert poller.flow("val").since == poller.now - 1
+    poller.poll({"train": {"a": 1}, "val": {}})
+    assert poller.flow("val").since == poller.now - 2
+
+
+def test_counters_of_a_partition_that_comes_back_late_begin_anew_after_the_old_ones_ended() -> None:
+    poller = Poller()
+    poller.poll({"train": {"a": 1}, "val": {}})
+    poller.poll({"val": {}})
+    poller.now += COUNTER_LINGER_S
+    poller.poll({"val": {}})
+    ended = poller.now
+    poller.poll({"train": {"c": 1}, "val": {}})
+    assert poller.counts() == (1, 0, 0)
+    assert poller.flow().since == ended
+
+
+def test_counters_do_not_end_in_the_round_that_sees_their_partition_again() -> None:
+    poller = Poller()
+    poller.poll({"train": {"a": 1}})
+    poller.poll({})
+    poller.now += COUNTER_LINGER_S
+    poller.poll({"train": {"b": 1}})
+    assert poller.counts() == (1, 1, 0)
+    assert poller.flow().since is None
+
+
+def test_the_counters_of_a_family_were_0_when_those_of_its_first_member_were() -> None:
+    poller = Poller()
+    poller.poll({})
+    poller.poll({"train_1": {"a": 1}})
+    since = poller.flow("train_1").since
+    poller.poll({"train_2": {"b": 1}})
+    assert poller.flow("train_*").since == since == poller.now - 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -220,3 +222,23 @@ def test_the_newest_finished_version_is_of_ready_and_taken_groups() -> None:
     assert none.newest_finished_version is None
     assert merge("all", [none, one], max_versions=16).newest_finished_version == 4
     assert merge("all", [none], max_versions=16).newest_finished_version is None
+
+
+def test_the_unfinished_groups_that_are_named_are_the_oldest_of_all_partitions() -> None:
+    def part(name: str, ages: dict[str, float | None], **fields: Any) -> PartitionState:
+        groups = [
+            DataPlaneGroupMeta(name, group_id, [group_id], 1, created_at=at, **fields) for group_id, at in ages.items()
+        ]
+        return summarise(name, groups, listed_at=100.0, reference=None, first_seen={"seen": 50.0}, max_versions=16)
+
+    late = part("a", {"a1": 90.0, "a2": 70.0, "unknown": None, "a3": 80.0, "a4": 60.0}, committed=False)
+    assert [(one.group_id, one.created_at) for one in late.unfinished] == [("a4", 60.0), ("a2", 70.0), ("a3", 80.0)]
+    early = part("b", {"seen": None, "b1": 65.0}, committed=True, expected_num_keys=2)
+    ready = part("c", {"c": 1.0}, committed=True)
+    assert ready.unfinished == ()
+    together = merge("all", [late, early, ready], max_versions=16)
+    assert [(one.group_id, one.basis) for one in together.unfinished] == [
+        ("seen", "first_seen"),
+        ("a4", "tag"),
+        ("b1", "tag"),
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 from hypothesis import given
@@ -108,6 +108,23 @@ def test_the_counters_of_a_first_member_that_is_gone_join_the_family() -> None:
     labels, used = Labels(ByName({}), 100), set[str]()
     assigned(labels, "train_1", used=used)
     assert assigned(labels, "train_2", used=used) == (["train_*"], {"train_1": "train_*"})
+
+
+def test_each_name_is_read_once_while_its_partition_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def noted(name: str) -> Iterator[str]:
+        read.append(name)
+        return families(name)
+
+    monkeypatch.setattr("exporter.model.labels.families", noted)
+    labels = Labels(ByName({}), 100)
+    for _ in range(3):
+        assert assigned(labels, "train_1", "train_2", "val")[0] == ["train_*", "train_*", "val"]
+    assert read == ["train_1", "train_2", "val"]
+    assigned(labels, "val")
+    assert assigned(labels, "train_1", "val")[0] == ["train_*", "val"]
+    assert read[3:] == ["train_1"]
 
 
 def test_settings_decide_before_the_family() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from opentelemetry.trace import NoOpTracer
+from opentelemetry.trace import NoOpTracer, Tracer
 
 from dataplane.adapters.wire import KnownSender
 from dataplane.adapters.wire.storage import StorageUnitMetrics
@@ -121,8 +121,9 @@ class ScriptedDiscovery:
 class Fixture:
     """A poller whose ticks the test calls."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, tracer: Tracer | None = None) -> None:
         self.config = config or Config()
+        self.tracer = tracer or NoOpTracer()
         self.further: tuple[Source[Any], ...] = ()
         self.clock = StoppedClock()
         self.recorder = RecordingRecorder()
@@ -136,13 +137,13 @@ class Fixture:
             discovery=self.discovery,  # type: ignore[arg-type]
             bind=self.bind,
             recorder=self.recorder,
-            tracer=NoOpTracer(),
+            tracer=self.tracer,
             clock=self.clock,
         )
 
     def bind(self, endpoint: Endpoint) -> Target:
         readers = self.connect(endpoint)
-        sources = build_sources(readers, self.config, tracer=NoOpTracer(), clock=self.clock)
+        sources = build_sources(readers, self.config, tracer=self.tracer, clock=self.clock)
         return Target(endpoint, readers, (*sources, *self.further))
 
     def connect(self, endpoint: Endpoint) -> Readers:

@@ -66,14 +66,27 @@ def test_every_rollout_fails() -> None:
     ]
 
 
-def test_a_starved_trainer_and_the_group_that_holds_it_up() -> None:
-    oldest = (OldestGroup("uncommitted", "tag", AT - 90, "u7"), OldestGroup("incomplete", "tag", AT - 30, "u9"))
-    state = trained({"ready": 13, "uncommitted": 3}, groups_per_step=16, oldest=oldest)
+def test_a_starved_trainer_and_the_groups_that_hold_it_up() -> None:
+    unfinished = (OldestGroup("uncommitted", "tag", AT - 90, "u7"), OldestGroup("incomplete", "tag", AT - 30, "u\x1b9"))
+    state = trained({"ready": 13, "uncommitted": 1, "incomplete": 1}, groups_per_step=16, unfinished=unfinished)
+    named = "2 unfinished, the oldest: 'u7' since 17:45:10 UTC, 'u\\x1b9' since 17:46:10 UTC"
     assert said(state) == [
-        "13 of the 16 groups of a step are ready; the oldest unfinished group 'u7' is from 17:45:10 UTC",
-        "the trainer waits, and no group was completed in 60 s; the oldest unfinished group 'u7' is from 17:45:10 UTC",
+        f"13 of the 16 groups of a step are ready; {named}",
+        f"the trainer waits, and no group was completed in 60 s; {named}",
     ]
     assert said(trained({"ready": 16}, groups_per_step=16), completed=1, departed={"ready": 1}) == []
+
+
+def test_of_many_unfinished_groups_three_are_named_and_the_rest_counted() -> None:
+    unfinished = tuple(OldestGroup("uncommitted", "tag", AT - 90 + at, f"{at}" * 128) for at in range(3))
+    state = trained({"uncommitted": 1000}, groups_per_step=16, unfinished=unfinished)
+    (text, _) = said(state)
+    assert text == (
+        f"0 of the 16 groups of a step are ready; 1000 unfinished, the oldest: '{'0' * 47}…' since 17:45:10 UTC, "
+        f"'{'1' * 47}…' since 17:45:11 UTC, '{'2' * 47}…' since 17:45:12 UTC, and 997 more"
+    )
+    (text, _) = said(trained({"incomplete": 4}, groups_per_step=16))
+    assert text.endswith("; 4 unfinished")
 
 
 @pytest.mark.parametrize("watched_s", [None, 60.0])

@@ -54,6 +54,7 @@ class DiscoverySource(Source[LookUp]):
     name = "discovery"
     operation = "discover"
     interval_s = math.inf
+    slow_s = 15.0
 
     def __init__(self, discovery: Discovery, bind: Bind, *, tracer: Tracer, clock: Clock) -> None:
         super().__init__(tracer=tracer, clock=clock)

@@ -52,6 +52,7 @@ class MetadataSource(Source[MetadataPoll]):
         self._reader = reader
         settings = config.metadata
         self.interval_s = self._interval_in_force_s = settings.interval
+        self.slow_s = settings.timeout / 2
         self._budget = Budget(settings.interval, settings.max_controller_share, settings.max_controller_stall)
         self._questions = TaskQuestions(
             reader, tasks, settings, clock=clock, controller_seconds=self._controller_seconds
@@ -121,7 +122,7 @@ class MetadataSource(Source[MetadataPoll]):
         self._interval_in_force_s = self._budget.interval_s(max(free_s, 0.0))
         state.controller_time.spend(poll.controller_s)
         state.notice_sender(poll)
-        state.partitions.take_in(poll, keep_s=MISSED_POLLS * self._interval_in_force_s)
+        changed = state.partitions.take_in(poll, keep_s=MISSED_POLLS * self._interval_in_force_s)
         state.unlisted.listed(None if poll.held else state.partitions.rows())
         for listing in poll.listings:
             if listing.partition in held_s:
@@ -136,7 +137,14 @@ class MetadataSource(Source[MetadataPoll]):
             state.finish_incomplete(self.name, unread, result.took)
         else:
             state.finish(self.name, result)
-        return self._next(state)
+        return self._next(state)._replace(
+            facts={
+                "partitions": len(poll.partitions),
+                "keys": sum(listing.rows for listing in poll.listings),
+                "groups.changed": changed,
+                "controller_seconds": poll.controller_s,
+            }
+        )
 
     def _next(self, state: State) -> Next:
         state.controller_time.interval = self._interval_in_force_s

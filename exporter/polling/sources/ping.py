@@ -33,6 +33,7 @@ class PingSource(Source[float]):
         self._reader = reader
         self._timeout_s = config.ping.timeout
         self.interval_s = config.ping.interval
+        self.slow_s = config.ping.slo
 
     def _ask(self) -> float:
         with self._call():
@@ -51,4 +52,4 @@ class PingSource(Source[float]):
         state.recorder.ping(result.value, None)
         state.controller_time.spend(result.value)
         lifecycle.answered(self._reader.get_capabilities())
-        return Next(self.interval_s, alive=True)
+        return Next(self.interval_s, alive=True, facts={"controller_seconds": result.value})

@@ -54,6 +54,7 @@ class StorageSource(Source[StoragePoll]):
         super().__init__(tracer=tracer, clock=clock)
         self._units = tuple(units)
         self.interval_s = config.storage.interval
+        self.slow_s = config.storage.timeout / 2
 
     def _ask(self) -> StoragePoll:
         """Ask all units, 16 at a time, so that units that hang do not delay the others.
@@ -99,7 +100,7 @@ class StorageSource(Source[StoragePoll]):
             state.finish_with_failures(self.name, failures, result.took)
         else:
             state.finish(self.name, result)
-        return Next(self.interval_s)
+        return Next(self.interval_s, facts={"storage_units": len(state.storage), "keys": sum(keys)})
 
     def _ask_unit(self, unit: StorageUnitEndpoint, reader: StorageReader) -> StorageState:
         try:

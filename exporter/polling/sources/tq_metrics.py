@@ -42,6 +42,7 @@ class TqMetricsSource(Source[OwnMetrics]):
         super().__init__(tracer=tracer, clock=clock)
         self._reader = reader
         self.interval_s = config.tq_metrics.interval
+        self.slow_s = config.tq_metrics.timeout / 2
         self._uptime: float | None = None
         self._refreshed_at = clock.monotonic()
 

@@ -7,6 +7,7 @@ const NEARLY_FULL = 0.9;
 const VERSION_S = 1800; // an unchanged version is odd after this time if the usual time between changes is not known
 const LEAST_LAG = 5; // the newest finished group is this many versions behind: new weights do not reach the rollouts
 const FRESH_S = 600; // for this long a version that stepped back is a finding
+const LONGEST_NAME = 48; // of a group, in characters
 const NAMED = 2; // of several unreadable partitions this many are named
 
 // The problems, worst first: [{where, tone, text}]. Empty when groups flow through all three stages.
@@ -92,13 +93,22 @@ function short({ groups, groups_per_step: step }, format) {
   return `the trainer waits for ${format.count(step - groups.ready)} more groups, ${format.count(groups.ready)} of ${format.count(step)} are ready`;
 }
 
-function rest({ groups, oldest }, now, format) {
+// How many groups are unfinished, and which have been for longest. As exporter/terminal/findings.py does.
+function rest({ groups, unfinished: oldest }, now, format) {
   const unfinished = groups.uncommitted + groups.incomplete;
-  const [first] = oldest.filter((one) => one.state === "uncommitted" || one.state === "incomplete").sort((one, other) => one.created_at - other.created_at);
   if (!unfinished) return "; no group is unfinished";
-  const name = first?.group_id ? ` “${format.name(first.group_id)}”` : "";
-  const since = first ? `, the oldest${name} since ${format.at(first.created_at, now)}, for ${format.span(Math.round(now - first.created_at))}` : "";
-  return `; ${format.count(unfinished)} unfinished${since}`;
+  const named = oldest.map((one) => {
+    const since = `${format.at(one.created_at, now)} (${format.span(Math.round(now - one.created_at))})`;
+    return `“${format.name(cut(one.group_id))}” since ${since}`;
+  });
+  if (named.length && unfinished > named.length) named.push(`and ${format.count(unfinished - named.length)} more`);
+  return `; ${format.count(unfinished)} unfinished${named.length ? ", the oldest: " : ""}${named.join(", ")}`;
+}
+
+// Whole characters, as in Python: half of a surrogate pair is no character.
+function cut(name) {
+  const characters = [...name];
+  return characters.length <= LONGEST_NAME ? name : `${characters.slice(0, LONGEST_NAME - 1).join("")}…`;
 }
 
 function versions(snapshot, histories, now, format) {
