@@ -18,7 +18,7 @@ def build_data_plane_client(cfg: Mapping[str, Any], *, bootstrap: bool = True) -
     Args:
         cfg: ``enabled`` (must be true), ``impl`` (``transfer_queue`` or, for tests, ``noop``), optional
             ``observability`` with ``enabled`` and ``callback`` (called with one dict per operation), and what
-            :class:`~dataplane.adapters.transfer_queue.TransferQueueDataPlaneClient` reads. Other keys are ignored.
+            :class:`~dataplane.adapters.transfer_queue.TQDataPlaneClient` reads. Other keys are ignored.
         bootstrap: Start the data plane when none runs; False only ever attaches.
 
     Raises:
@@ -46,7 +46,7 @@ def _build(cfg: Mapping[str, Any], *, bootstrap: bool) -> DataPlaneClient:
 
         return NoOpDataPlaneClient()
     if impl == "transfer_queue":
-        from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
+        from dataplane.adapters.transfer_queue import TQDataPlaneClient
 
-        return TransferQueueDataPlaneClient(cfg, bootstrap=bootstrap)
+        return TQDataPlaneClient(cfg, bootstrap=bootstrap)
     raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}, not {impl!r}")

@@ -234,9 +234,9 @@ class DataPlaneClient(ABC):
         with _reported_as("evict"):
             self.clear_samples(keys, partition_id)
 
+    @abstractmethod
     def get_capabilities(self) -> DataPlaneCapabilities:
         """See :meth:`MetadataReader.get_capabilities`."""
-        return DataPlaneCapabilities()
 
     @abstractmethod
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dataplane import build_data_plane_client
-from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, TransferQueueMetadataReader
+from dataplane.adapters.transfer_queue import TQDataPlaneClient, TransferQueueMetadataReader
 from dataplane.errors import DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.interfaces import DataPlaneClient
 from tests.adapters.lookup import wait_until_no_actor, wait_until_no_controller
@@ -189,13 +189,13 @@ def test_closing_from_two_threads_gives_one_use_back(
 ) -> None:
     first, second = _attach(), _attach()
     both_are_closing = threading.Barrier(2)
-    close_calls = TransferQueueDataPlaneClient._close_calls
+    close_calls = TQDataPlaneClient._close_calls
 
-    def close_together(self: TransferQueueDataPlaneClient) -> Any:
+    def close_together(self: TQDataPlaneClient) -> Any:
         both_are_closing.wait(timeout=10)
         return close_calls(self)
 
-    monkeypatch.setattr(TransferQueueDataPlaneClient, "_close_calls", close_together)
+    monkeypatch.setattr(TQDataPlaneClient, "_close_calls", close_together)
     closers = [threading.Thread(target=first.close) for _ in range(2)]
     for closer in closers:
         closer.start()
@@ -225,4 +225,4 @@ except DataPlaneUnavailable as error:
 def test_without_transfer_queue_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transfer_queue", None)
     with pytest.raises(DataPlaneUnavailable, match="pip install"):
-        TransferQueueDataPlaneClient({}, bootstrap=False)
+        TQDataPlaneClient({}, bootstrap=False)

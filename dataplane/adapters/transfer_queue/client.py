@@ -38,7 +38,7 @@ from dataplane.interfaces import DEFAULT_TAG_RULES, DataPlaneClient, KVBatchMeta
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-__all__ = ["TransferQueueDataPlaneClient", "TransferQueueMetadataReader"]
+__all__ = ["TQDataPlaneClient", "TransferQueueMetadataReader"]
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _END_TIMEOUT_S = 60.0
 _MIN_CLAIM_REQUEST_S = 1.0
 
 
-class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
+class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
     """A client of the TransferQueue that runs in this process's Ray cluster.
 
     With ``bootstrap=True`` it starts TransferQueue when none runs (and Ray when the process has none), and its
