@@ -18,7 +18,7 @@ from tests.adapters.lookup import wait_until_no_actor, wait_until_no_controller
 from tests.contract.rows import rows
 from tests.support.cluster import TQCluster, frozen
 
-_CFG = {"timeout_s": 5.0}
+_CFG = {"enabled": True, "timeout_s": 5.0}
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_without_ray_an_attach_starts_none() -> None:
     source = """
 from dataplane import DataPlaneUnavailable, build_data_plane_client
 try:
-    build_data_plane_client({}, bootstrap=False)
+    build_data_plane_client({"enabled": True}, bootstrap=False)
 except DataPlaneUnavailable as error:
     import ray
     print(error, ray.is_initialized())

@@ -35,6 +35,12 @@ def test_claimed_data_is_read_through_the_batch(client: DataPlaneClient) -> None
     assert list(client.get_data(batch, ["reward"]).keys()) == ["reward"]
 
 
+def test_the_lengths_of_claimed_samples_come_from_their_tags(client: DataPlaneClient) -> None:
+    client.put_samples(["a", "b", "c"], "p", rows(3), [{"input_lengths": 7}, {}, {"n": 1}])
+    assert client.claim_meta("p", "train", ["tokens"], 2).sequence_lengths == [7, 0]
+    assert client.claim_meta("p", "train", ["tokens"], 1).sequence_lengths is None
+
+
 @pytest.mark.parametrize("fields", [None, []])
 def test_a_batch_without_fields_reads_nothing_by_default(client: DataPlaneClient, fields: list[str] | None) -> None:
     client.put_samples(["a"], "p", rows(1))

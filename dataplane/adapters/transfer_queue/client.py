@@ -6,11 +6,14 @@ Importing this module is cheap. Creating an object of its classes imports ``tran
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dataplane.adapters.arguments import (
+    UnstorableValueError,
     check_claim,
     check_fields,
     check_keys,
@@ -18,10 +21,13 @@ from dataplane.adapters.arguments import (
     check_put,
     check_registration,
     check_tasks,
+    claimed_batch,
 )
 from dataplane.adapters.transfer_queue import session
+from dataplane.adapters.transfer_queue.checkpoints import SIMPLE_STORAGE, CheckpointCalls
 from dataplane.adapters.transfer_queue.config import DEFAULT_POLL_INTERVAL_S, DEFAULT_TIMEOUT_S, seconds, tq_conf
-from dataplane.adapters.transfer_queue.reader import MIN_CLOSE_S, MetadataCalls, TransferQueueMetadataReader, import_tq
+from dataplane.adapters.transfer_queue.reader import MIN_CLOSE_S, TransferQueueMetadataReader, import_tq
+from dataplane.config import portable
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneClearError,
@@ -50,7 +56,7 @@ _END_TIMEOUT_S = 60.0
 _MIN_CLAIM_REQUEST_S = 1.0
 
 
-class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
+class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
     """A client of the TransferQueue that runs in this process's Ray cluster.
 
     With ``bootstrap=True`` it starts TransferQueue when none runs (and Ray when the process has none), and its
@@ -73,17 +79,15 @@ class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
     Every call has a deadline, ``timeout_s`` in *cfg*, also the attach and :meth:`close`. After it the call is
     cancelled, and its socket and thread are released. Then the client takes up to 3.5 s to find out whether the silent
     peer is gone (DataPlaneUnavailable, which names the remedy) or hangs (DataPlaneTimeout; the client stays usable).
-    Where a short deadline would do harm, a minimum applies: 300 s to start TransferQueue, 60 s to end it, 5 s to close
-    sockets. A claim polls until its own *timeout_s*, each request within the deadline.
+    Where a short deadline would do harm, a minimum applies: 300 s to start TransferQueue, 60 s to end it, 600 s for a
+    checkpoint, 5 s to close sockets. A claim polls until its own *timeout_s*, each request within the deadline.
 
-    Rows are returned as TransferQueue packs them: scalars dense, other tensors nested, even if their shapes agree.
-    ``dp_rank`` is passed to the controller's sampler. TransferQueue has no ``num_samples``, ``grpo_group_size`` and
-    ``enums``, so they have no effect.
+    It pickles, for a Ray actor: the copy attaches where it arrives, with the same configuration and rules, and starts
+    nothing. ``dp_rank`` is passed to the controller's sampler. TransferQueue has no ``num_samples``,
+    ``grpo_group_size`` and ``enums``, so they have no effect.
 
     Args:
-        cfg: ``backend``, ``storage_capacity`` (rows, None for no limit), ``num_storage_units``,
-            ``claim_meta_poll_interval_s``, ``timeout_s`` (deadline of each call in seconds, default 30),
-            ``global_segment_size`` and ``local_buffer_size`` (bytes, mooncake only).
+        cfg: See :class:`~dataplane.interfaces.DataPlaneConfig`. What concerns the storage is for a start.
         bootstrap: Start TransferQueue when none runs.
         rules: How the tags of a partition are read, by partition name.
         default_rules: The same for partitions that *rules* does not name.
@@ -104,9 +108,14 @@ class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
         default_rules: TagRules = DEFAULT_TAG_RULES,
     ) -> None:
         conf = tq_conf(cfg)
+        self._cfg = portable(cfg)
+        for key in ("controller_address", "ack_timeout_ms"):
+            if cfg.get(key) is not None:
+                _log.warning("%s has no effect: the controller is found through Ray, timeout_s is the deadline", key)
         timeout_s = seconds(cfg, "timeout_s", DEFAULT_TIMEOUT_S)
         self._poll_interval_s = seconds(cfg, "claim_meta_poll_interval_s", DEFAULT_POLL_INTERVAL_S)
         super().__init__(import_tq(), timeout_s=timeout_s, rules=rules, default_rules=default_rules)
+        self._rules = (dict(rules or {}), default_rules)
         self._registered_fields: dict[str, set[str]] = {}
         self._written: set[str] = set()
         self._claims: dict[tuple[str, str, int], int] = {}
@@ -215,15 +224,27 @@ class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
     ) -> KVBatchMeta:
         """See :meth:`~dataplane.interfaces.DataPlaneClient.put_samples`."""
         check_put(partition_id, sample_ids, fields, tags)
+        stored = None if fields is None or not sample_ids else self._storable(partition_id, fields)
 
         async def call() -> Any:
             self._client()
+            if not sample_ids:
+                return None
             return await self._tq.async_kv_batch_put(
-                keys=sample_ids, partition_id=partition_id, fields=fields, tags=tags
+                keys=sample_ids, partition_id=partition_id, fields=stored, tags=tags
             )
 
         storage = fields is not None
-        put = self._call_tq("put_samples", call, DataPlaneWriteError, partition_id=partition_id, storage=storage)
+        try:
+            put = self._call_tq("put_samples", call, DataPlaneWriteError, partition_id=partition_id, storage=storage)
+        except DataPlaneBadRequest as error:
+            if isinstance(error.__cause__, TypeError | AttributeError | pickle.PicklingError):
+                raise UnstorableValueError(
+                    f"a field or tag cannot be stored: {error}", operation=error.operation, partition_id=partition_id
+                ) from error.__cause__
+            raise
+        if put is None:
+            return KVBatchMeta(partition_id, None, [], [], tags=[])
         self._written.add(partition_id)
         return KVBatchMeta(
             partition_id, None, list(sample_ids), list(put.fields or ()), tags=[dict(tag) for tag in put.tags]
@@ -238,7 +259,7 @@ class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
         if sample_ids is None:
             check_partition("clear_samples", partition_id)
         else:
-            check_keys("clear_samples", partition_id, sample_ids, may_be_empty=True)
+            check_keys("clear_samples", partition_id, sample_ids)
 
         async def call() -> None:
             self._client()
@@ -248,6 +269,10 @@ class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
 
         self._call_tq("clear_samples", call, DataPlaneClearError, partition_id=partition_id, storage=True)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        rules, default_rules = self._rules
+        return partial(type(self), bootstrap=False, rules=rules, default_rules=default_rules), (self._cfg,)
+
     def close(self) -> None:
         """Release this client's own resources, idempotently. Ends TransferQueue only if this client started it.
 
@@ -256,6 +281,12 @@ class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
         """
         at_least_s = _END_TIMEOUT_S if self._attachment.started else MIN_CLOSE_S
         self._close(lambda: session.release(self._tq, self._attachment), max(self._timeout_s, at_least_s))
+
+    def _storable(self, partition_id: str, fields: TensorDict) -> TensorDict:
+        from dataplane.adapters.rows import promoted, storable
+
+        stored = storable(partition_id, fields)
+        return stored if self._attachment.backend == SIMPLE_STORAGE else promoted(stored)
 
     def _attach(self, conf: dict[str, Any] | None) -> session.Attachment:
         handover = session.Handover()
@@ -308,7 +339,7 @@ class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
             return None
         keys = await client.async_kv_retrieve_keys(global_indexes=batch.global_indexes, partition_id=partition_id)
         tags = [dict(tag) for tag in batch.custom_meta]
-        return KVBatchMeta(partition_id, task_name, list(keys), list(fields), tags=tags)
+        return claimed_batch(partition_id, task_name, list(keys), fields, tags)
 
     def _read(
         self, operation: str, sample_ids: list[str], partition_id: str, select_fields: list[str] | None
@@ -317,9 +348,12 @@ class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
         check_fields(operation, partition_id, "select_fields", select_fields)
         assert select_fields is not None
         fields = select_fields
+        from dataplane.adapters.rows import demoted, empty, repacked
 
         async def call() -> Any:
             self._client()
+            if not sample_ids:
+                return empty()
             data = await self._tq.async_kv_batch_get(keys=sample_ids, partition_id=partition_id, select_fields=fields)
             missing = [name for name in fields if name not in data.keys()]  # noqa: SIM118
             # TransferQueue leaves out unknown keys and fields without an error.
@@ -328,11 +362,13 @@ class TQDataPlaneClient(MetadataCalls, DataPlaneClient):
             return data
 
         try:
-            return self._call_tq(operation, call, DataPlaneReadError, partition_id=partition_id, storage=True)
+            data = self._call_tq(operation, call, DataPlaneReadError, partition_id=partition_id, storage=True)
         except DataPlaneBadRequest as error:
             if error.__cause__ is not None:  # TransferQueue's message names neither key nor field
                 error.args = (f"{error} (keys {sample_ids[:5]!r}, fields {fields!r}, partition {partition_id!r})",)
             raise
+        data = repacked(data)
+        return data if self._attachment.backend == SIMPLE_STORAGE else demoted(data)
 
     async def _explain_short_read(self, keys: list[str], partition_id: str, missing: list[str]) -> DataPlaneError:
         rows = await self._list_rows(partition_id)
