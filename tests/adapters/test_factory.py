@@ -7,14 +7,18 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dataplane import DataPlaneBadRequest, DataPlaneUnavailable, build_data_plane_client
 from dataplane.adapters.noop import NoOpDataPlaneClient
+from dataplane.adapters.transfer_queue import TQDataPlaneClient
 from dataplane.adapters.transfer_queue.config import check_no_master_runs, tq_conf
+from dataplane.adapters.transfer_queue.session import Attachment
 from dataplane.config import portable
+from dataplane.interfaces import TagRules
 
 ON = {"enabled": True}
 
@@ -199,3 +203,33 @@ def test_what_travels_with_a_client_pickles_everywhere() -> None:
     kept = portable(cfg)
     assert kept == {"enabled": True, "simple": {"storage_capacity": 1}}
     assert pickle.loads(pickle.dumps(kept)) == kept
+
+
+def test_the_copy_has_the_configuration_and_the_rules_and_never_bootstraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[bool] = []
+
+    def attach(self: TQDataPlaneClient, conf: dict[str, Any] | None) -> Attachment:
+        starts.append(conf is not None)
+        return Attachment(SimpleNamespace(_loop=None), "controller", "tcp://127.0.0.1:1")
+
+    monkeypatch.setattr(TQDataPlaneClient, "_attach", attach)
+    monkeypatch.setattr(TQDataPlaneClient, "_watch", lambda *arguments: None)
+    monkeypatch.setattr("dataplane.adapters.transfer_queue.attached.import_tq", lambda: ModuleType("transfer_queue"))
+    rules = {"p": TagRules("recovery", 2)}
+    cfg = {**ON, "timeout_s": 20.0, "observability": {"enabled": True, "callback": lambda event: None}}
+    client = TQDataPlaneClient(cfg, rules=rules, default_rules=TagRules("nemo-rl"))
+    copy = pickle.loads(pickle.dumps(client))
+    assert starts == [True]
+    assert copy._attachment.controller_id == "controller"
+    assert copy._attachment is copy._attachment
+    assert starts == [True, False]
+    assert copy._made_with == ({"enabled": True, "timeout_s": 20.0}, rules, TagRules("nemo-rl"))
+
+
+def test_a_copy_that_was_never_used_closes_without_attaching(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataplane.adapters.transfer_queue.attached.import_tq", lambda: ModuleType("transfer_queue"))
+    copy = TQDataPlaneClient(ON, bootstrap=None)
+    copy.close()
+    with pytest.raises(DataPlaneUnavailable, match="closed") as caught:
+        copy.ping()
+    assert caught.value.operation == "ping"

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from dataplane.adapters.arguments import check_partition
 from dataplane.adapters.checkpoints import check_unused, checkpoint_file, checkpoint_folder, json_metadata
-from dataplane.adapters.transfer_queue import session
-from dataplane.adapters.transfer_queue.reader import MetadataCalls
+from dataplane.adapters.transfer_queue.attached import AttachedCalls
 from dataplane.errors import DataPlaneBadRequest, DataPlaneReadError, DataPlaneWriteError
 
 __all__ = ["SIMPLE_STORAGE", "CheckpointCalls"]
@@ -20,10 +19,8 @@ SIMPLE_STORAGE: Final = "SimpleStorage"
 _TIMEOUT_S: Final = 600.0
 
 
-class CheckpointCalls(MetadataCalls):
-    """The calls that save and restore, on the attachment of the client."""
-
-    _attachment: session.Attachment
+class CheckpointCalls(AttachedCalls):
+    """The calls that save and restore."""
 
     def list_sample_ids(self, partition_id: str) -> list[str]:
         """See :meth:`~dataplane.interfaces.DataPlaneClient.list_sample_ids`."""

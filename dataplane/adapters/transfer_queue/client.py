@@ -9,7 +9,6 @@ import logging
 import pickle
 import time
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dataplane.adapters.arguments import (
@@ -23,11 +22,9 @@ from dataplane.adapters.arguments import (
     check_tasks,
     claimed_batch,
 )
-from dataplane.adapters.transfer_queue import session
 from dataplane.adapters.transfer_queue.checkpoints import SIMPLE_STORAGE, CheckpointCalls
-from dataplane.adapters.transfer_queue.config import DEFAULT_POLL_INTERVAL_S, DEFAULT_TIMEOUT_S, seconds, tq_conf
-from dataplane.adapters.transfer_queue.reader import MIN_CLOSE_S, TransferQueueMetadataReader, import_tq
-from dataplane.config import portable
+from dataplane.adapters.transfer_queue.config import DEFAULT_POLL_INTERVAL_S, seconds
+from dataplane.adapters.transfer_queue.reader import TransferQueueMetadataReader
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneClearError,
@@ -35,10 +32,8 @@ from dataplane.errors import (
     DataPlaneNotReady,
     DataPlaneReadError,
     DataPlaneTimeout,
-    DataPlaneUnavailable,
     DataPlaneWriteError,
 )
-from dataplane.errors.translation import ATTACH
 from dataplane.interfaces import DEFAULT_TAG_RULES, DataPlaneClient, KVBatchMeta, TagRules
 
 if TYPE_CHECKING:
@@ -82,13 +77,15 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
     Where a short deadline would do harm, a minimum applies: 300 s to start TransferQueue, 60 s to end it, 600 s for a
     checkpoint, 5 s to close sockets. A claim polls until its own *timeout_s*, each request within the deadline.
 
-    It pickles, for a Ray actor: the copy attaches where it arrives, with the same configuration and rules, and starts
-    nothing. ``dp_rank`` is passed to the controller's sampler. TransferQueue has no ``num_samples``,
-    ``grpo_group_size`` and ``enums``, so they have no effect.
+    It pickles, for a Ray actor: the copy attaches where it arrives, with its first call, and starts nothing. It has the
+    same configuration and rules.
+
+    ``dp_rank`` is passed to the controller's sampler. TransferQueue has no ``num_samples``, ``grpo_group_size`` and
+    ``enums``, so they have no effect.
 
     Args:
         cfg: See :class:`~dataplane.interfaces.DataPlaneConfig`. What concerns the storage is for a start.
-        bootstrap: Start TransferQueue when none runs.
+        bootstrap: Start TransferQueue when none runs; False only attaches, None attaches with the first call.
         rules: How the tags of a partition are read, by partition name.
         default_rules: The same for partitions that *rules* does not name.
 
@@ -103,27 +100,16 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
         self,
         cfg: Mapping[str, Any],
         *,
-        bootstrap: bool = True,
+        bootstrap: bool | None = True,
         rules: Mapping[str, TagRules] | None = None,
         default_rules: TagRules = DEFAULT_TAG_RULES,
     ) -> None:
-        conf = tq_conf(cfg)
-        self._cfg = portable(cfg)
-        for key in ("controller_address", "ack_timeout_ms"):
-            if cfg.get(key) is not None:
-                _log.warning("%s has no effect: the controller is found through Ray, timeout_s is the deadline", key)
-        timeout_s = seconds(cfg, "timeout_s", DEFAULT_TIMEOUT_S)
+        super().__init__(cfg, bootstrap=bootstrap, rules=rules, default_rules=default_rules)
         self._poll_interval_s = seconds(cfg, "claim_meta_poll_interval_s", DEFAULT_POLL_INTERVAL_S)
-        super().__init__(import_tq(), timeout_s=timeout_s, rules=rules, default_rules=default_rules)
-        self._rules = (dict(rules or {}), default_rules)
         self._registered_fields: dict[str, set[str]] = {}
         self._written: set[str] = set()
         self._claims: dict[tuple[str, str, int], int] = {}
-        self._attachment = self._attach(conf if bootstrap else None)
-        self._warns_of_claims = not self._attachment.polling
-        self._watch(
-            self._attachment.client._loop, self._attachment.controller_address, self._attachment.storage_addresses
-        )
+        self._has_claimed = False
 
     def register_partition(
         self,
@@ -162,13 +148,13 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
         """See :meth:`~dataplane.interfaces.DataPlaneClient.claim_meta`."""
         check_claim(partition_id, task_name, required_fields, batch_size, timeout_s)
         sampling = self._sampling_config(partition_id, task_name, dp_rank)
-        if self._warns_of_claims:
-            self._warns_of_claims = False
+        if not self._has_claimed and not self._attachment.polling:
             _log.warning(
                 "the controller at %s is not in polling mode: each request of a claim that finds too few samples makes "
                 "its only thread wait, up to 5 s; start TransferQueue with controller.polling_mode=true",
                 self._attachment.controller_address,
             )
+        self._has_claimed = True
 
         async def call() -> KVBatchMeta | None:
             return await self._claim(partition_id, task_name, required_fields, batch_size, sampling)
@@ -269,48 +255,11 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
 
         self._call_tq("clear_samples", call, DataPlaneClearError, partition_id=partition_id, storage=True)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        rules, default_rules = self._rules
-        return partial(type(self), bootstrap=False, rules=rules, default_rules=default_rules), (self._cfg,)
-
-    def close(self) -> None:
-        """Release this client's own resources, idempotently. Ends TransferQueue only if this client started it.
-
-        Raises:
-            DataPlaneTimeout: It takes longer than its deadline, and continues in the background.
-        """
-        at_least_s = _END_TIMEOUT_S if self._attachment.started else MIN_CLOSE_S
-        self._close(lambda: session.release(self._tq, self._attachment), max(self._timeout_s, at_least_s))
-
     def _storable(self, partition_id: str, fields: TensorDict) -> TensorDict:
         from dataplane.adapters.rows import promoted, storable
 
         stored = storable(partition_id, fields)
         return stored if self._attachment.backend == SIMPLE_STORAGE else promoted(stored)
-
-    def _attach(self, conf: dict[str, Any] | None) -> session.Attachment:
-        handover = session.Handover()
-        timeout_s = self._timeout_s if conf is None else max(self._timeout_s, _START_TIMEOUT_S)
-
-        def call() -> session.Attachment:
-            if conf is None:
-                return handover.offer(self._tq, session.attach(self._tq, timeout_s))
-            return handover.offer(self._tq, session.start(self._tq, conf, self._timeout_s, timeout_s))
-
-        try:
-            # The look-up has the same deadline and a better error message, so this one ends a second later.
-            attachment: session.Attachment = self._call_tq(ATTACH, call, DataPlaneUnavailable, timeout_s=timeout_s + 1)
-        except DataPlaneError:
-            handover.abandon()
-            raise
-        return attachment
-
-    def _client(self) -> Any:
-        if self._tq.interface._TQ_CLIENT is not self._attachment.client:
-            raise DataPlaneUnavailable(
-                "this process attached to another controller since, or detached: close this client and make a new one"
-            )
-        return self._attachment.client
 
     async def _list_rows(self, partition_id: str) -> dict[str, Any]:
         self._client()
