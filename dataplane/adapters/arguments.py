@@ -24,7 +24,7 @@ __all__ = [
 
 
 class UnknownSampleError(DataPlaneBadRequest, KeyError):
-    """A key or partition that was never written or has been cleared. Also a KeyError, like a dict's."""
+    """A key, field or partition that was never written or has been cleared. Also a KeyError, like a dict's."""
 
 
 class UnstorableValueError(DataPlaneBadRequest, TypeError):

@@ -35,7 +35,6 @@ from dataplane.adapters.checkpoints import (
     json_metadata,
 )
 from dataplane.errors import (
-    DataPlaneBadRequest,
     DataPlaneNotReady,
     DataPlaneReadError,
     DataPlaneTimeout,
@@ -315,7 +314,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
             for name in select_fields:
                 missing = [key for key in sample_ids if name not in partition.rows[key].values]
                 if missing and name not in partition.fields:
-                    raise DataPlaneBadRequest(
+                    raise UnknownSampleError(
                         f"no such field in partition {partition_id!r}: {name!r}",
                         operation=operation,
                         partition_id=partition_id,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dataplane.adapters.transfer_queue import TQDataPlaneClient, session
-from dataplane.errors import DataPlaneError, DataPlaneReadError
+from dataplane.errors import DataPlaneError, DataPlaneReadError, error_type
 from dataplane.errors.translation import ATTACH, ROWS, Row, _row
 from tests.adapters.lookup import wait_until_no_controller
 from tests.contract.rows import rows
@@ -153,7 +153,7 @@ _REPLACED = (
 def _check(caught: DataPlaneError, row: Row) -> None:
     assert caught.__cause__ is not None
     assert _row(caught.__cause__, caught.operation or "") is row
-    assert type(caught) is (row.error or DataPlaneReadError)
+    assert error_type(caught) == (row.error or DataPlaneReadError).__name__
 
 
 @pytest.mark.parametrize("name", _REAL)

@@ -36,8 +36,10 @@ def test_claimed_data_is_read_through_the_batch(client: DataPlaneClient) -> None
 
 
 def test_the_lengths_of_claimed_samples_come_from_their_tags(client: DataPlaneClient) -> None:
-    client.put_samples(["a", "b", "c"], "p", rows(3), [{"input_lengths": 7}, {}, {"n": 1}])
-    assert client.claim_meta("p", "train", ["tokens"], 2).sequence_lengths == [7, 0]
+    client.put_samples(["a", "b"], "p", rows(2), [{"input_lengths": 7}, {}])
+    batch = client.claim_meta("p", "train", ["tokens"], 2)
+    assert dict(zip(batch.sample_ids, batch.sequence_lengths or [], strict=True)) == {"a": 7, "b": 0}
+    client.put_samples(["c"], "p", rows(1), [{"n": 1}])
     assert client.claim_meta("p", "train", ["tokens"], 1).sequence_lengths is None
 
 

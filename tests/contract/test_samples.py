@@ -137,20 +137,24 @@ def test_one_unknown_key_fails_the_read_and_is_named(client: DataPlaneClient) ->
     client.put_samples(["a", "b"], "p", rows(2))
     with pytest.raises(DataPlaneBadRequest, match="lost-key") as caught:
         client.get_samples(["a", "lost-key", "b"], "p", ["tokens"])
+    assert isinstance(caught.value, KeyError)
     assert (caught.value.operation, caught.value.partition_id) == ("get_samples", "p")
 
 
 @pytest.mark.parametrize("partition_id", ["p", "nowhere"])
 def test_only_unknown_keys_fail_the_read_and_are_named(client: DataPlaneClient, partition_id: str) -> None:
     client.put_samples(["a"], "p", rows(1))
-    with pytest.raises(DataPlaneBadRequest, match="lost-key"):
+    with pytest.raises(DataPlaneBadRequest, match="lost-key") as caught:
         client.get_samples(["lost-key"], partition_id, ["tokens"])
+    assert isinstance(caught.value, KeyError)
+    assert (caught.value.operation, caught.value.partition_id) == ("get_samples", partition_id)
 
 
 def test_an_unknown_field_fails_the_read_and_is_named(client: DataPlaneClient) -> None:
     client.put_samples(["a"], "p", rows(1))
-    with pytest.raises(DataPlaneBadRequest, match="misspelt"):
+    with pytest.raises(DataPlaneBadRequest, match="misspelt") as caught:
         client.get_samples(["a"], "p", ["tokens", "misspelt"])
+    assert isinstance(caught.value, KeyError)
 
 
 def test_a_registered_field_that_nobody_wrote_is_not_ready(client: DataPlaneClient) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dataplane.adapters.arguments import (
+    UnknownSampleError,
     UnstorableValueError,
     check_claim,
     check_fields,
@@ -223,12 +224,12 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
         storage = fields is not None
         try:
             put = self._call_tq("put_samples", call, DataPlaneWriteError, partition_id=partition_id, storage=storage)
-        except DataPlaneBadRequest as error:
-            if isinstance(error.__cause__, TypeError | AttributeError | pickle.PicklingError):
-                raise UnstorableValueError(
-                    f"a field or tag cannot be stored: {error}", operation=error.operation, partition_id=partition_id
-                ) from error.__cause__
-            raise
+        except DataPlaneError as error:
+            if not _does_not_pickle(error.__cause__):
+                raise
+            raise UnstorableValueError(
+                f"a field or tag cannot be stored: {error}", operation="put_samples", partition_id=partition_id
+            ) from error.__cause__
         if put is None:
             return KVBatchMeta(partition_id, None, [], [], tags=[])
         self._written.add(partition_id)
@@ -313,9 +314,12 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
         try:
             data = self._call_tq(operation, call, DataPlaneReadError, partition_id=partition_id, storage=True)
         except DataPlaneBadRequest as error:
-            if error.__cause__ is not None:  # TransferQueue's message names neither key nor field
-                error.args = (f"{error} (keys {sample_ids[:5]!r}, fields {fields!r}, partition {partition_id!r})",)
-            raise
+            if error.__cause__ is None:
+                raise
+            # TransferQueue's message names neither key nor field.
+            kind = UnknownSampleError if "were not found" in str(error) else DataPlaneBadRequest
+            message = f"{error} (keys {sample_ids[:5]!r}, fields {fields!r}, partition {partition_id!r})"
+            raise kind(message, operation=operation, partition_id=partition_id) from error.__cause__
         data = repacked(data)
         return data if self._attachment.backend == SIMPLE_STORAGE else demoted(data)
 
@@ -323,7 +327,7 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
         rows = await self._list_rows(partition_id)
         unknown = [key for key in keys if key not in rows]
         if unknown:
-            return DataPlaneBadRequest(
+            return UnknownSampleError(
                 f"no such key in partition {partition_id!r}: {unknown[:5]!r} ({len(unknown)} of {len(keys)})"
             )
         for name in missing:
@@ -331,7 +335,7 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
                 data_fields=[name], partition_id=partition_id
             )
             if produced is None and self._knows_of_no_field(partition_id, name):
-                return DataPlaneBadRequest(f"no such field in partition {partition_id!r}: {name!r}")
+                return UnknownSampleError(f"no such field in partition {partition_id!r}: {name!r}")
         if missing:
             return DataPlaneNotReady(f"fields not produced for all of {len(keys)} keys: {missing!r}")
         return DataPlaneReadError(f"fewer rows came back than the {len(keys)} asked for: {keys[:5]!r}")
@@ -339,3 +343,12 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
     def _knows_of_no_field(self, partition_id: str, name: str) -> bool:
         registered = self._registered_fields.get(partition_id)
         return partition_id in self._written if registered is None else name not in registered
+
+
+def _does_not_pickle(error: BaseException | None) -> bool:
+    """Whether *error* or one of its causes says so: TransferQueue wraps it like a failure of its own."""
+    while error is not None:
+        if isinstance(error, TypeError | AttributeError | pickle.PicklingError) and "pickle" in str(error).lower():
+            return True
+        error = error.__cause__
+    return False
