@@ -26,7 +26,7 @@ ON = {"enabled": True}
 @pytest.mark.parametrize("cfg", [None, {}, {"enabled": False}, {"enabled": None}, {"impl": "transfer_queue"}], ids=repr)
 def test_who_has_no_data_plane_is_sent_to_the_legacy_trainer(cfg: dict[str, Any] | None) -> None:
     with pytest.raises(ValueError, match=r"disabled.*legacy trainer") as caught:
-        build_data_plane_client(cfg)
+        build_data_plane_client(cfg, bootstrap=False)
     assert isinstance(caught.value, DataPlaneBadRequest)
     assert caught.value.operation == "build_data_plane_client"
 
@@ -67,7 +67,7 @@ def test_who_has_no_data_plane_is_sent_to_the_legacy_trainer(cfg: dict[str, Any]
 def test_a_wrong_key_or_value_is_named(cfg: dict[str, Any], said: str, impl: str) -> None:
     enabled = {} if "enable" in cfg else ON
     with pytest.raises(ValueError, match=said) as caught:
-        build_data_plane_client({"impl": impl, **enabled, **cfg}, allow_noop=True)
+        build_data_plane_client({"impl": impl, **enabled, **cfg}, bootstrap=False, allow_noop=True)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
