@@ -70,10 +70,23 @@ def pack(values: Sequence[Any]) -> Any:
 def repacked(data: TensorDict) -> TensorDict:
     """Return what TransferQueue read with its columns packed like :func:`pack`: it nests rows of equal shape, too."""
     packed = {
-        name: pack(leaf.unbind()) if isinstance(leaf, torch.Tensor) and leaf.is_nested else leaf
+        name: _dense_if_equal(leaf) if isinstance(leaf, torch.Tensor) and leaf.is_nested else leaf
         for name, leaf in _leaves(data)
     }
     return TensorDict(packed, batch_size=data.batch_size)
+
+
+def _dense_if_equal(nested: torch.Tensor) -> torch.Tensor:
+    if nested.layout is torch.jagged and nested.lengths() is None and nested._ragged_idx == 1:
+        # Its rows stand one after the other in one tensor; to unbind it takes longer than TransferQueue's whole read.
+        values, offsets = nested._values, nested.offsets()
+        rows = len(offsets) - 1
+        length = len(values) // rows
+        if not torch.equal(offsets, torch.arange(rows + 1, device=offsets.device) * length):
+            return nested
+        return values.reshape(rows, length, *values.shape[1:])
+    values = nested.unbind()
+    return torch.stack(values) if len({value.shape for value in values}) == 1 else nested
 
 
 def promoted(fields: TensorDict) -> TensorDict:

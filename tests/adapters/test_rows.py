@@ -24,6 +24,30 @@ def test_what_transfer_queue_nests_is_dense_again_and_the_rest_stays() -> None:
     assert (data.batch_size, list(data["text"])) == (torch.Size([2]), ["a", "b"])
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided], ids=str)
+@pytest.mark.parametrize(
+    "shapes",
+    [[(2, 3)] * 4, [(1,)], [(0, 2)] * 2, [(2, 3), (4, 3)], [(1,), (3,), (2,)], [(2,), (2,), (3,), (1,)]],
+    ids=str,
+)
+def test_columns_are_dense_exactly_when_their_rows_are_equal(
+    shapes: list[tuple[int, ...]], layout: torch.layout
+) -> None:
+    values = [torch.rand(shape) for shape in shapes]
+    nested = torch.nested.as_nested_tensor(values, layout=layout)
+    column = repacked(TensorDict({"column": nested}, batch_size=[len(values)]))["column"]
+    assert column.is_nested is (len(set(shapes)) > 1)
+    assert all(torch.equal(row, value) for row, value in zip(column.unbind(), values, strict=True))
+
+
+def test_a_column_that_is_ragged_in_another_dimension_is_compared_row_by_row() -> None:
+    nested = torch.nested.as_nested_tensor([torch.rand(2, 3), torch.rand(2, 3)], layout=torch.jagged).transpose(1, 2)
+    column = repacked(TensorDict({"column": nested}, batch_size=[2]))["column"]
+    assert not column.is_nested
+    assert torch.equal(column[1], nested.unbind()[1])
+
+
 def test_tensors_that_no_nested_tensor_holds_are_stacked_like_objects() -> None:
     packed = pack([torch.tensor(1), torch.arange(2)])
     assert isinstance(packed, NonTensorStack)

@@ -24,6 +24,7 @@ MAKES_OR_ENDS = {
     "_create",
     "_end",
     "build_data_plane_client",
+    "AttachedCalls",
     "TQDataPlaneClient",
 }
 
