@@ -14,7 +14,7 @@ import pytest
 
 from dataplane import DataPlaneBadRequest, DataPlaneUnavailable, build_data_plane_client
 from dataplane.adapters.noop import NoOpDataPlaneClient
-from dataplane.adapters.transfer_queue import TQDataPlaneClient
+from dataplane.adapters.transfer_queue import TQDataPlaneClient, session
 from dataplane.adapters.transfer_queue.config import check_no_master_runs, tq_conf
 from dataplane.adapters.transfer_queue.session import Attachment
 from dataplane.config import portable
@@ -198,6 +198,15 @@ def test_no_master_of_this_machine_is_ended(tmp_path: Path) -> None:
     check_no_master_runs(own, tmp_path)
 
 
+def test_a_start_asks_for_such_a_master_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(conf: dict[str, Any]) -> None:
+        raise DataPlaneUnavailable(conf["backend"]["storage_backend"])
+
+    monkeypatch.setattr(session, "check_no_master_runs", refuse)
+    with pytest.raises(DataPlaneUnavailable, match="MooncakeStore"):
+        session._create(ModuleType("transfer_queue"), tq_conf({"backend": "mooncake_cpu"}), 1.0)
+
+
 def test_what_travels_with_a_client_pickles_everywhere() -> None:
     cfg = {**ON, "simple": _Model(storage_capacity=1), "observability": {"enabled": True, "callback": lambda event: 1}}
     kept = portable(cfg)
@@ -233,3 +242,13 @@ def test_a_copy_that_was_never_used_closes_without_attaching(monkeypatch: pytest
     with pytest.raises(DataPlaneUnavailable, match="closed") as caught:
         copy.ping()
     assert caught.value.operation == "ping"
+
+
+@pytest.mark.parametrize("key", ["controller_address", "ack_timeout_ms"])
+def test_a_key_without_effect_is_warned_of(
+    key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dataplane.adapters.transfer_queue.attached.import_tq", lambda: ModuleType("transfer_queue"))
+    value = {"controller_address": "10.0.0.1:5", "ack_timeout_ms": 5}[key]
+    TQDataPlaneClient({**ON, key: value}, bootstrap=None)
+    assert [f"{key} has no effect" in record.getMessage() for record in caplog.records] == [True]

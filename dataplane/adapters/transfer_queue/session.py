@@ -226,9 +226,9 @@ def _describe(client: Any, config: Any) -> Attachment:
 
 
 def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachment:
+    check_no_master_runs(conf)
     from omegaconf import OmegaConf
 
-    check_no_master_runs(conf)
     with _making:
         _forget_dead(tq)
         try:
