@@ -219,7 +219,7 @@ def _connected(cluster: TQCluster) -> Iterator[Any]:
     from dataplane.factory import build_data_plane_client
 
     ray.init(address=cluster.ray_address, log_to_driver=False, configure_logging=False)
-    client = build_data_plane_client({"claim_meta_poll_interval_s": 0.005}, bootstrap=False)
+    client = build_data_plane_client({"enabled": True, "claim_meta_poll_interval_s": 0.005}, bootstrap=False)
     try:
         yield client
     finally:

@@ -210,7 +210,7 @@ def report_tq(added_us: float, puts: int) -> bool:
     meters, tracers = sdk()
     with TQCluster() as cluster:
         ray.init(address=cluster.ray_address, log_to_driver=False, configure_logging=False)
-        bare = build_data_plane_client({}, bootstrap=False)
+        bare = build_data_plane_client({"enabled": True}, bootstrap=False)
         wrapped = MetricsDataPlaneClient(bare, meter_provider=meters, tracer_provider=tracers)
         samples = _take_turns(bare, wrapped, puts, 1)
         bare.close()

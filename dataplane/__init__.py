@@ -1,7 +1,9 @@
 """The typed client API of the data plane: see :mod:`dataplane.interfaces`.
 
-Importing this package loads neither Ray, torch nor TransferQueue.
+Importing this package loads neither Ray, torch, TransferQueue nor OpenTelemetry.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from dataplane.discovery.publish import publish_endpoint
 from dataplane.errors import (
@@ -16,13 +18,26 @@ from dataplane.errors import (
 )
 from dataplane.factory import build_data_plane_client
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
-from dataplane.interfaces import DataPlaneClient, KVBatchMeta, MetadataReader
+from dataplane.interfaces import (
+    DataPlaneClient,
+    DataPlaneConfig,
+    KVBatchMeta,
+    MetadataReader,
+    MooncakeCpuConfig,
+    ObservabilityConfig,
+    SimpleStorageConfig,
+)
+from dataplane.layout import materialize
+
+if TYPE_CHECKING:
+    from dataplane.observability import MetricsDataPlaneClient, log_event
 
 __all__ = [
     "DataPlaneBadRequest",
     "DataPlaneCapabilities",
     "DataPlaneClearError",
     "DataPlaneClient",
+    "DataPlaneConfig",
     "DataPlaneError",
     "DataPlaneGroupMeta",
     "DataPlaneNotReady",
@@ -32,6 +47,27 @@ __all__ = [
     "DataPlaneWriteError",
     "KVBatchMeta",
     "MetadataReader",
+    "MetricsDataPlaneClient",
+    "MooncakeCpuConfig",
+    "ObservabilityConfig",
+    "SimpleStorageConfig",
     "build_data_plane_client",
+    "log_event",
+    "materialize",
     "publish_endpoint",
 ]
+
+_LAZY = frozenset({"MetricsDataPlaneClient", "log_event"})
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs OpenTelemetry when it is first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dataplane import observability
+
+    return getattr(observability, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | _LAZY)

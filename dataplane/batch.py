@@ -38,7 +38,7 @@ class KVBatchMeta:
         for name, column in (("tags", self.tags), ("sequence_lengths", self.sequence_lengths)):
             if column is not None and len(column) != len(self.sample_ids):
                 raise ValueError(
-                    f"KVBatchMeta: {len(column)} {name} for {len(self.sample_ids)} sample_ids; give one per sample"
+                    f"KVBatchMeta: {len(column)} {name} do not align 1:1 with {len(self.sample_ids)} sample_ids"
                 )
 
     @property
@@ -73,7 +73,7 @@ class KVBatchMeta:
         batches = (self, *others)
         partitions = {batch.partition_id for batch in batches}
         if len(partitions) > 1:
-            raise ValueError(f"KVBatchMeta.concat: batches of different partitions {sorted(partitions)}")
+            raise ValueError(f"KVBatchMeta.concat: the partition_ids must match, not be {sorted(partitions)}")
         lengths: list[int] | None = []
         tags: list[dict[str, Any]] | None = []
         for batch in batches:

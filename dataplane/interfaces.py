@@ -10,9 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dataplane.batch import KVBatchMeta
+from dataplane.config import DataPlaneConfig, MooncakeCpuConfig, ObservabilityConfig, SimpleStorageConfig
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneClearError,
@@ -37,6 +39,7 @@ __all__ = [
     "DataPlaneCapabilities",
     "DataPlaneClearError",
     "DataPlaneClient",
+    "DataPlaneConfig",
     "DataPlaneError",
     "DataPlaneGroupMeta",
     "DataPlaneNotReady",
@@ -46,6 +49,9 @@ __all__ = [
     "DataPlaneWriteError",
     "KVBatchMeta",
     "MetadataReader",
+    "MooncakeCpuConfig",
+    "ObservabilityConfig",
+    "SimpleStorageConfig",
     "TagRules",
 ]
 
@@ -140,7 +146,8 @@ class DataPlaneClient(ABC):
         """Claim *batch_size* samples that have all *required_fields* and advance the task's cursor.
 
         Returns:
-            The claimed batch; an empty one when *blocking* is False and not enough is ready.
+            The claimed batch; an empty one when *blocking* is False and not enough is ready. Its ``sequence_lengths``
+            are the tags ``input_lengths``.
 
         Raises:
             DataPlaneTimeout: Not enough became ready within *timeout_s* seconds.
@@ -153,6 +160,9 @@ class DataPlaneClient(ABC):
         Args:
             meta: What :meth:`claim_meta` returned.
             select_fields: Fields to read; None reads ``meta.fields``, never all fields of the partition.
+
+        Returns:
+            See :meth:`get_samples`.
 
         Raises:
             DataPlaneBadRequest: No field is selected, or a key or field is unknown.
@@ -180,19 +190,25 @@ class DataPlaneClient(ABC):
         """Write fields, tags or both of samples; missing samples are created, given tags are merged.
 
         Args:
-            sample_ids: One unique key per sample.
+            sample_ids: One unique key per sample. Without any, nothing is written.
             partition_id: Partition to write to; created when missing.
-            fields: A TensorDict of batch size ``[len(sample_ids)]``.
+            fields: A TensorDict of batch size ``[len(sample_ids)]``. A leaf is a tensor, a NonTensorStack or a NumPy
+                array with one object per sample.
             tags: One dict per sample.
 
         Raises:
-            DataPlaneBadRequest: Neither fields nor tags, or lengths that differ.
+            DataPlaneBadRequest: Neither fields nor tags, or lengths that differ. Also a TypeError when a leaf or a tag
+                cannot be stored.
             DataPlaneWriteError: Storage refused the data. Its keys may stay listed as uncommitted.
         """
 
     @abstractmethod
     def get_samples(self, sample_ids: list[str], partition_id: str, select_fields: list[str]) -> TensorDict:
         """Read *select_fields* of samples by key, rows in the order of *sample_ids*.
+
+        Returns:
+            One column per field: rows of equal shape dense, ragged ones nested, objects as a NonTensorStack. Without
+            *sample_ids* it has neither rows nor columns.
 
         Raises:
             DataPlaneBadRequest: No field is selected, or a key or field is unknown.
@@ -206,6 +222,37 @@ class DataPlaneClient(ABC):
         """Remove samples with their data; None removes all of the partition. Unknown keys are ignored."""
 
     # Recovery and control.
+
+    def list_sample_ids(self, partition_id: str) -> list[str]:
+        """Return the keys of a partition, sorted; an unknown one has none. Reads no data, advances no cursor."""
+        with _reported_as("list_sample_ids"):
+            return sorted(key for group in self.list_metadata(partition_id) for key in group.keys)
+
+    def save_checkpoint(self, checkpoint_dir: str | Path, *, metadata: dict[str, Any] | None = None) -> None:
+        """Save all rows, tags and cursors in a folder. Save one checkpoint at a time, and clear nothing meanwhile.
+
+        Args:
+            checkpoint_dir: The folder, created when missing. Every node of the cluster must see it at this path.
+            metadata: What :meth:`load_checkpoint` will return; JSON must be able to hold it.
+
+        Raises:
+            DataPlaneBadRequest: *metadata* is not JSON, or this data plane saves no rows.
+            DataPlaneWriteError: The checkpoint cannot be written.
+        """
+        raise DataPlaneBadRequest("this data plane has no checkpoints", operation="save_checkpoint")
+
+    def load_checkpoint(self, checkpoint_dir: str | Path) -> dict[str, Any]:
+        """Replace all data by that of a checkpoint. Load before any client reads, writes or claims.
+
+        Returns:
+            The metadata that the checkpoint was saved with.
+
+        Raises:
+            DataPlaneBadRequest: There is no checkpoint in the folder, it does not fit this data plane, or this client
+                has read, written or claimed already.
+            DataPlaneReadError: The checkpoint cannot be read.
+        """
+        raise DataPlaneBadRequest("this data plane has no checkpoints", operation="load_checkpoint")
 
     @abstractmethod
     def ping(self, timeout_s: float | None = None) -> float:
@@ -234,9 +281,9 @@ class DataPlaneClient(ABC):
         with _reported_as("evict"):
             self.clear_samples(keys, partition_id)
 
+    @abstractmethod
     def get_capabilities(self) -> DataPlaneCapabilities:
         """See :meth:`MetadataReader.get_capabilities`."""
-        return DataPlaneCapabilities()
 
     @abstractmethod
     def close(self) -> None:

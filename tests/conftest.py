@@ -112,6 +112,7 @@ def tq_client(cluster: TQCluster, ray_connected: None) -> Iterator[DataPlaneClie
     """A client in this process, attached to ``cluster``, with deadlines of 5 s."""
     from dataplane.factory import build_data_plane_client
 
-    client = build_data_plane_client({"timeout_s": 5.0, "claim_meta_poll_interval_s": 0.02}, bootstrap=False)
+    cfg = {"enabled": True, "timeout_s": 5.0, "claim_meta_poll_interval_s": 0.02}
+    client = build_data_plane_client(cfg, bootstrap=False)
     yield client
     client.close()

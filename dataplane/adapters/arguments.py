@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dataplane.batch import KVBatchMeta
 from dataplane.errors import DataPlaneBadRequest
 
 __all__ = [
+    "UnknownSampleError",
+    "UnstorableValueError",
     "check_claim",
     "check_fields",
     "check_keys",
@@ -16,7 +19,16 @@ __all__ = [
     "check_registration",
     "check_tasks",
     "check_wait",
+    "claimed_batch",
 ]
+
+
+class UnknownSampleError(DataPlaneBadRequest, KeyError):
+    """A key, field or partition that was never written or has been cleared. Also a KeyError, like a dict's."""
+
+
+class UnstorableValueError(DataPlaneBadRequest, TypeError):
+    """A field or tag whose values cannot be stored. Also a TypeError, like that of pickle."""
 
 
 def check_partition(operation: str, partition_id: object) -> None:
@@ -25,7 +37,7 @@ def check_partition(operation: str, partition_id: object) -> None:
         raise DataPlaneBadRequest(f"partition_id must be a str, not {type(partition_id).__name__}", operation=operation)
 
 
-def check_keys(operation: str, partition_id: str, sample_ids: object, *, may_be_empty: bool = False) -> None:
+def check_keys(operation: str, partition_id: str, sample_ids: object) -> None:
     """Raise DataPlaneBadRequest unless *sample_ids* is a list of strings."""
     check_partition(operation, partition_id)
     if not isinstance(sample_ids, list):
@@ -33,8 +45,6 @@ def check_keys(operation: str, partition_id: str, sample_ids: object, *, may_be_
     for index, key in enumerate(sample_ids):
         if not isinstance(key, str):
             raise _bad(operation, partition_id, f"sample_ids[{index}] must be a str, not {type(key).__name__}")
-    if not sample_ids and not may_be_empty:
-        raise _bad(operation, partition_id, "sample_ids is empty")
 
 
 def check_fields(operation: str, partition_id: str, name: str, fields: object) -> None:
@@ -53,7 +63,7 @@ def check_put(partition_id: str, sample_ids: object, fields: object, tags: objec
     if len(set(sample_ids)) != len(sample_ids):
         twice = next(key for key in sample_ids if sample_ids.count(key) > 1)
         raise _bad(operation, partition_id, f"sample_ids names {twice!r} more than once")
-    if fields is None and tags is None:
+    if fields is None and tags is None and sample_ids:
         raise _bad(operation, partition_id, "give fields, tags or both")
     if fields is not None:
         batch_size = getattr(fields, "batch_size", None)
@@ -81,6 +91,15 @@ def check_claim(
         raise _bad(operation, partition_id, f"task_name must be a str, not {type(task_name).__name__}")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise _bad(operation, partition_id, f"batch_size must be a positive int, not {batch_size!r:.80}")
+
+
+def claimed_batch(
+    partition_id: str, task_name: str, keys: list[str], fields: list[str], tags: list[dict[str, Any]]
+) -> KVBatchMeta:
+    """Return a claimed batch. Its ``sequence_lengths`` are the tags ``input_lengths``, 0 for a row without it."""
+    lengths = [tag.get("input_lengths") for tag in tags]
+    known = [length if type(length) is int else 0 for length in lengths]
+    return KVBatchMeta(partition_id, task_name, keys, list(fields), known if any(known) else None, tags=tags)
 
 
 def check_registration(partition_id: str, fields: object, consumer_tasks: object) -> None:

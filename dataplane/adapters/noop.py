@@ -6,13 +6,18 @@ It needs torch and tensordict only to write or read rows with fields.
 from __future__ import annotations
 
 import copy
+import json
+import pickle
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from dataplane.adapters.arguments import (
+    UnknownSampleError,
+    UnstorableValueError,
     check_claim,
     check_fields,
     check_keys,
@@ -20,8 +25,22 @@ from dataplane.adapters.arguments import (
     check_put,
     check_registration,
     check_tasks,
+    claimed_batch,
 )
-from dataplane.errors import DataPlaneBadRequest, DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
+from dataplane.adapters.checkpoints import (
+    DATA_OPERATIONS,
+    check_unused,
+    checkpoint_file,
+    checkpoint_folder,
+    json_metadata,
+)
+from dataplane.errors import (
+    DataPlaneNotReady,
+    DataPlaneReadError,
+    DataPlaneTimeout,
+    DataPlaneUnavailable,
+    DataPlaneWriteError,
+)
 from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
 from dataplane.interfaces import DataPlaneClient, KVBatchMeta
@@ -29,11 +48,9 @@ from dataplane.interfaces import DataPlaneClient, KVBatchMeta
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-__all__ = ["NoOpDataPlaneClient", "UnknownSampleError"]
+__all__ = ["NoOpDataPlaneClient"]
 
-
-class UnknownSampleError(DataPlaneBadRequest, KeyError):
-    """A key or partition that was never written or has been cleared. Also a KeyError, like a dict's."""
+_CHECKPOINT: Final = "noop_checkpoint.pkl"
 
 
 @dataclass
@@ -66,6 +83,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
         self._grouper = Grouper(rules, default_rules)
         self._partitions: dict[str, _Partition] = {}
         self._closed = False
+        self._used = False
         # Guards all state above. Notified when rows may have become ready and when the client closes.
         self._changed = threading.Condition()
 
@@ -109,7 +127,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
                     partition = self._partitions[partition_id]
                     partition.consumed.setdefault(task_name, set()).update(keys)
                     tags = [copy.deepcopy(partition.rows[key].tag) for key in keys]
-                    return KVBatchMeta(partition_id, task_name, keys, list(required_fields), tags=tags)
+                    return claimed_batch(partition_id, task_name, keys, required_fields, tags)
                 if not blocking:
                     return KVBatchMeta(partition_id, task_name, [], list(required_fields), tags=[])
                 wait_s = min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)
@@ -146,11 +164,15 @@ class NoOpDataPlaneClient(DataPlaneClient):
         with self._changed:
             self._check_open("put_samples", partition_id)
             check_put(partition_id, sample_ids, fields, tags)
+            if not sample_ids:
+                return KVBatchMeta(partition_id, None, [], [], tags=[])
             try:
-                columns = {} if fields is None else {name: _to_rows(fields.get(name)) for name in fields.keys()}  # noqa: SIM118
+                columns = {} if fields is None else _to_columns(partition_id, fields)
                 new_tags = copy.deepcopy(tags)
+            except UnstorableValueError:
+                raise
             except Exception as error:  # the values' own code may raise anything
-                raise DataPlaneBadRequest(
+                raise UnstorableValueError(
                     f"fields or tags cannot be copied: {type(error).__name__}: {error}",
                     operation="put_samples",
                     partition_id=partition_id,
@@ -177,7 +199,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
         with self._changed:
             self._check_open("clear_samples", partition_id)
             if sample_ids is not None:
-                check_keys("clear_samples", partition_id, sample_ids, may_be_empty=True)
+                check_keys("clear_samples", partition_id, sample_ids)
             check_partition("clear_samples", partition_id)
             partition = self._partitions.get(partition_id)
             if partition is None:
@@ -209,6 +231,42 @@ class NoOpDataPlaneClient(DataPlaneClient):
             tags = {key: copy.deepcopy(row.tag) for key, row in partition.rows.items()}
         return self._grouper.group_rows(partition_id, tags)
 
+    def list_sample_ids(self, partition_id: str) -> list[str]:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.list_sample_ids`."""
+        with self._changed:
+            self._check_open("list_sample_ids", partition_id)
+            check_partition("list_sample_ids", partition_id)
+            return sorted(self._partitions.get(partition_id, _Partition()).rows)
+
+    def save_checkpoint(self, checkpoint_dir: str | Path, *, metadata: dict[str, Any] | None = None) -> None:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.save_checkpoint`."""
+        operation = "save_checkpoint"
+        with self._changed:
+            self._check_open(operation, None)
+            folder, described = checkpoint_folder(operation, checkpoint_dir), json_metadata(metadata)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                temporary = folder / f"{_CHECKPOINT}.tmp"
+                temporary.write_bytes(pickle.dumps((described, self._partitions)))
+                temporary.replace(folder / _CHECKPOINT)
+            except Exception as error:  # the values' own code may raise anything
+                raise DataPlaneWriteError(f"no checkpoint in {folder}: {error}", operation=operation) from error
+
+    def load_checkpoint(self, checkpoint_dir: str | Path) -> dict[str, Any]:
+        """See :meth:`~dataplane.interfaces.DataPlaneClient.load_checkpoint`."""
+        operation = "load_checkpoint"
+        with self._changed:
+            self._check_open(operation, None)
+            check_unused(self._used)
+            file = checkpoint_file(checkpoint_dir, _CHECKPOINT)
+            try:
+                described, self._partitions = pickle.loads(file.read_bytes())  # noqa: S301 - the caller's own file
+                metadata: dict[str, Any] = json.loads(described)
+            except Exception as error:  # a damaged pickle may raise anything
+                raise DataPlaneReadError(f"{file} cannot be read: {error}", operation=operation) from error
+            self._changed.notify_all()
+            return metadata
+
     def get_capabilities(self) -> DataPlaneCapabilities:
         """See :meth:`~dataplane.interfaces.MetadataReader.get_capabilities`."""
         return DataPlaneCapabilities(supports_atomic_batch_put=True, supports_verified_clear=True)
@@ -223,6 +281,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
     def _check_open(self, operation: str, partition_id: str | None) -> None:
         if self._closed:
             raise DataPlaneUnavailable("this client is closed", operation=operation, partition_id=partition_id)
+        self._used = self._used or operation in DATA_OPERATIONS
 
     def _ready_keys(self, partition_id: str, task_name: str, required_fields: list[str]) -> list[str]:
         partition = self._partitions.get(partition_id)
@@ -240,6 +299,10 @@ class NoOpDataPlaneClient(DataPlaneClient):
             check_keys(operation, partition_id, sample_ids)
             check_fields(operation, partition_id, "select_fields", select_fields)
             assert select_fields is not None
+            from dataplane.adapters.rows import empty
+
+            if not sample_ids:
+                return empty()
             partition = self._partitions.get(partition_id, _Partition())
             unknown = [key for key in sample_ids if key not in partition.rows]
             if unknown:
@@ -251,7 +314,7 @@ class NoOpDataPlaneClient(DataPlaneClient):
             for name in select_fields:
                 missing = [key for key in sample_ids if name not in partition.rows[key].values]
                 if missing and name not in partition.fields:
-                    raise DataPlaneBadRequest(
+                    raise UnknownSampleError(
                         f"no such field in partition {partition_id!r}: {name!r}",
                         operation=operation,
                         partition_id=partition_id,
@@ -266,28 +329,29 @@ class NoOpDataPlaneClient(DataPlaneClient):
             return _to_tensordict(columns, len(sample_ids))
 
 
-def _to_rows(column: Any) -> list[Any]:
-    """Split a TensorDict's column into copies of its rows: tensors, or the objects of a non-tensor column."""
+def _to_columns(partition_id: str, fields: TensorDict) -> dict[str, list[Any]]:
+    """Split fields into copies of their rows: tensors, or the objects of a non-tensor field."""
     import torch
 
-    if isinstance(column, torch.Tensor):
-        return [row.clone() for row in column.unbind(0)]
-    return [copy.deepcopy(value) for value in column.tolist()]
+    from dataplane.adapters.rows import storable
+
+    columns: dict[str, list[Any]] = {}
+    checked = storable(partition_id, fields)
+    for name in checked.keys():  # noqa: SIM118
+        leaf = checked.get(name)
+        is_tensor = isinstance(leaf, torch.Tensor)
+        columns[name] = [row.clone() for row in leaf.unbind(0)] if is_tensor else copy.deepcopy(leaf.tolist())
+    return columns
 
 
 def _to_tensordict(columns: Mapping[str, list[Any]], rows: int) -> TensorDict:
-    """Pack rows like TransferQueue: scalars dense, other tensors nested, even if their shapes agree."""
     import torch
-    from tensordict import NonTensorStack, TensorDict
+    from tensordict import TensorDict
 
-    packed: dict[str, Any] = {}
-    for name, values in columns.items():
-        if not all(isinstance(value, torch.Tensor) for value in values):
-            packed[name] = NonTensorStack(*copy.deepcopy(values))
-        elif all(value.dim() == 0 for value in values):
-            packed[name] = torch.stack(values)
-        elif len({value.shape[1:] for value in values}) == 1:
-            packed[name] = torch.nested.as_nested_tensor(values, layout=torch.jagged)
-        else:
-            packed[name] = torch.nested.as_nested_tensor(values, layout=torch.strided)
-    return TensorDict(packed, batch_size=[rows])
+    from dataplane.adapters.rows import pack
+
+    copies = {
+        name: [value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value) for value in values]
+        for name, values in columns.items()
+    }
+    return TensorDict({name: pack(values) for name, values in copies.items()}, batch_size=[rows])

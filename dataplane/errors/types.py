@@ -73,12 +73,12 @@ class DataPlaneClearError(DataPlaneError):
     """A clear, pop or evict failed."""
 
 
-class DataPlaneNotReady(DataPlaneError):
+class DataPlaneNotReady(DataPlaneError, KeyError):
     """The data was announced but is not produced yet, or its write failed and left only its key."""
 
 
-class DataPlaneBadRequest(DataPlaneError):
-    """The caller's keys, fields, partition or arguments are wrong; a retry gives the same error."""
+class DataPlaneBadRequest(DataPlaneError, ValueError):
+    """The caller's keys, fields, partition, arguments or configuration are wrong; a retry gives the same error."""
 
 
 OTHER_ERROR_TYPE = "_OTHER"

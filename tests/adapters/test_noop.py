@@ -72,7 +72,7 @@ def test_tag_only_use_needs_neither_torch_nor_ray() -> None:
     source = """
 import sys
 from dataplane.factory import build_data_plane_client
-client = build_data_plane_client({"impl": "noop"})
+client = build_data_plane_client({"enabled": True, "impl": "noop"}, allow_noop=True)
 client.put_samples(["a"], "p", tags=[{"weight_version": 1}])
 assert client.depth("p") == 1
 client.pop(["a"], "p")

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from dataplane import build_data_plane_client
-from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, TransferQueueMetadataReader
+from dataplane.adapters.transfer_queue import TQDataPlaneClient, TransferQueueMetadataReader
 from dataplane.errors import DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.interfaces import DataPlaneClient
 from tests.adapters.lookup import wait_until_no_actor, wait_until_no_controller
 from tests.contract.rows import rows
 from tests.support.cluster import TQCluster, frozen
 
-_CFG = {"timeout_s": 5.0}
+_CFG = {"enabled": True, "timeout_s": 5.0}
 
 
 @pytest.fixture
@@ -189,13 +189,13 @@ def test_closing_from_two_threads_gives_one_use_back(
 ) -> None:
     first, second = _attach(), _attach()
     both_are_closing = threading.Barrier(2)
-    close_calls = TransferQueueDataPlaneClient._close_calls
+    close_calls = TQDataPlaneClient._close_calls
 
-    def close_together(self: TransferQueueDataPlaneClient) -> Any:
+    def close_together(self: TQDataPlaneClient) -> Any:
         both_are_closing.wait(timeout=10)
         return close_calls(self)
 
-    monkeypatch.setattr(TransferQueueDataPlaneClient, "_close_calls", close_together)
+    monkeypatch.setattr(TQDataPlaneClient, "_close_calls", close_together)
     closers = [threading.Thread(target=first.close) for _ in range(2)]
     for closer in closers:
         closer.start()
@@ -210,7 +210,7 @@ def test_without_ray_an_attach_starts_none() -> None:
     source = """
 from dataplane import DataPlaneUnavailable, build_data_plane_client
 try:
-    build_data_plane_client({}, bootstrap=False)
+    build_data_plane_client({"enabled": True}, bootstrap=False)
 except DataPlaneUnavailable as error:
     import ray
     print(error, ray.is_initialized())
@@ -225,4 +225,4 @@ except DataPlaneUnavailable as error:
 def test_without_transfer_queue_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transfer_queue", None)
     with pytest.raises(DataPlaneUnavailable, match="pip install"):
-        TransferQueueDataPlaneClient({}, bootstrap=False)
+        TQDataPlaneClient({}, bootstrap=False)

@@ -15,7 +15,7 @@ from tests.contract.rows import rows
 @pytest.fixture
 def consumer(tq_client: DataPlaneClient) -> Iterator[DataPlaneClient]:
     """A second client that does not share the first one's registrations, like one in another process."""
-    client = build_data_plane_client({"timeout_s": 5.0}, bootstrap=False)
+    client = build_data_plane_client({"enabled": True, "timeout_s": 5.0}, bootstrap=False)
     yield client
     client.close()
 

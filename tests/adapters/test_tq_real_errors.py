@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, session
-from dataplane.errors import DataPlaneError, DataPlaneReadError
+from dataplane.adapters.transfer_queue import TQDataPlaneClient, session
+from dataplane.errors import DataPlaneError, DataPlaneReadError, error_type
 from dataplane.errors.translation import ATTACH, ROWS, Row, _row
 from tests.adapters.lookup import wait_until_no_controller
 from tests.contract.rows import rows
 from tests.support.cluster import TQCluster, frozen
 
-Provoke = Callable[[TQCluster, TransferQueueDataPlaneClient], Any]
+Provoke = Callable[[TQCluster, TQDataPlaneClient], Any]
 
 
 def _row_of(phrase: str, type_name: str = "", operation: str | None = None) -> Row:
@@ -28,17 +28,17 @@ def _row_of(phrase: str, type_name: str = "", operation: str | None = None) -> R
     return row
 
 
-def _call(client: TransferQueueDataPlaneClient, operation: str, fn: Callable[[], Any]) -> Any:
+def _call(client: TQDataPlaneClient, operation: str, fn: Callable[[], Any]) -> Any:
     return client._call_tq(operation, fn, DataPlaneReadError, timeout_s=20.0)
 
 
-def _produced(client: TransferQueueDataPlaneClient) -> Any:
+def _produced(client: TQDataPlaneClient) -> Any:
     """Write a row and return TransferQueue's own description of it."""
     client.put_samples(["a"], "p", rows(1))
     return client._client().kv_retrieve_meta(keys=["a"], partition_id="p")
 
 
-def _handshake(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _handshake(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     import ray
 
     handle = ray.get_actor("TransferQueueController", namespace="transfer_queue")
@@ -51,23 +51,23 @@ def _handshake(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
         client._tq.interface._TQ_CLIENT = client._attachment.client
 
 
-def _impossible_lookup(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _impossible_lookup(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     import ray
 
     return _call(client, ATTACH, lambda: ray.get_actor("", namespace="transfer_queue"))
 
 
-def _frozen_controller(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _frozen_controller(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     with frozen(cluster.controller.pid):
         return _call(client, ATTACH, lambda: session.attach(client._tq, 0.5))
 
 
-def _closed_underneath(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _closed_underneath(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     client._client().close()
     return client.ping()
 
 
-def _forgotten(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _forgotten(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     client._tq.interface._TQ_CLIENT = None
     try:
         return _call(client, "ping", client._tq.get_client)
@@ -75,13 +75,13 @@ def _forgotten(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
         client._tq.interface._TQ_CLIENT = client._attachment.client
 
 
-def _lost_data(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _lost_data(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     meta = _produced(client)
     _call(client, "clear_samples", lambda: client._client().storage_manager.clear_data(meta))
     return client.get_samples(["a"], "p", ["tokens"])
 
 
-def _storage_refuses_a_read(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _storage_refuses_a_read(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     manager = client._client().storage_manager
     unit = next(iter(manager.storage_unit_infos))
     return _call(
@@ -91,28 +91,28 @@ def _storage_refuses_a_read(cluster: TQCluster, client: TransferQueueDataPlaneCl
     )
 
 
-def _capacity(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _capacity(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     from tests.conftest import SHARED_CAPACITY
 
     count = SHARED_CAPACITY + 2
     return client.put_samples([f"k{i}" for i in range(count)], "p", rows(count))
 
 
-def _clear(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _clear(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     return _call(client, "clear_samples", lambda: client._client().async_clear_samples(metadata=None))
 
 
-def _not_produced(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _not_produced(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     client.put_samples(["a"], "p", tags=[{}])
     return client.get_samples(["a"], "p", ["tokens"])
 
 
-def _undecodable(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _undecodable(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     message = client._tq.utils.zmq_utils.ZMQMessage
     return _call(client, "ping", lambda: message.deserialize([b"\xc1 no message"]))
 
 
-def _unknown_key(cluster: TQCluster, client: TransferQueueDataPlaneClient) -> Any:
+def _unknown_key(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     return client.get_samples(["nobody"], "p", ["tokens"])
 
 
@@ -153,11 +153,11 @@ _REPLACED = (
 def _check(caught: DataPlaneError, row: Row) -> None:
     assert caught.__cause__ is not None
     assert _row(caught.__cause__, caught.operation or "") is row
-    assert type(caught) is (row.error or DataPlaneReadError)
+    assert error_type(caught) == (row.error or DataPlaneReadError).__name__
 
 
 @pytest.mark.parametrize("name", _REAL)
-def test_a_real_fault_has_its_row(name: str, cluster: TQCluster, tq_client: TransferQueueDataPlaneClient) -> None:
+def test_a_real_fault_has_its_row(name: str, cluster: TQCluster, tq_client: TQDataPlaneClient) -> None:
     row, provoke = _REAL[name]
     with pytest.raises(DataPlaneError) as caught:
         provoke(cluster, tq_client)
@@ -169,7 +169,7 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_dead_actor_a_missing_one_and_one_that_is_not_polling(
-    cluster: TQCluster, tq_client: TransferQueueDataPlaneClient, caplog: pytest.LogCaptureFixture
+    cluster: TQCluster, tq_client: TQDataPlaneClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     import ray
 
@@ -185,7 +185,7 @@ def test_a_dead_actor_a_missing_one_and_one_that_is_not_polling(
     _check(caught.value, missing)
 
     cluster.start_tq(polling_mode=False)
-    client = TransferQueueDataPlaneClient({"timeout_s": 20.0}, bootstrap=False)
+    client = TQDataPlaneClient({"timeout_s": 20.0}, bootstrap=False)
     client.put_samples(["a", "b"], "p", rows(2))
     assert _warnings(caplog) == []
     claims = [client.claim_meta("p", "train", ["tokens"], 1, blocking=False).size for _ in range(3)]

@@ -35,6 +35,14 @@ def test_claimed_data_is_read_through_the_batch(client: DataPlaneClient) -> None
     assert list(client.get_data(batch, ["reward"]).keys()) == ["reward"]
 
 
+def test_the_lengths_of_claimed_samples_come_from_their_tags(client: DataPlaneClient) -> None:
+    client.put_samples(["a", "b"], "p", rows(2), [{"input_lengths": 7}, {}])
+    batch = client.claim_meta("p", "train", ["tokens"], 2)
+    assert dict(zip(batch.sample_ids, batch.sequence_lengths or [], strict=True)) == {"a": 7, "b": 0}
+    client.put_samples(["c"], "p", rows(1), [{"n": 1}])
+    assert client.claim_meta("p", "train", ["tokens"], 1).sequence_lengths is None
+
+
 @pytest.mark.parametrize("fields", [None, []])
 def test_a_batch_without_fields_reads_nothing_by_default(client: DataPlaneClient, fields: list[str] | None) -> None:
     client.put_samples(["a"], "p", rows(1))

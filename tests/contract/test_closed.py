@@ -17,6 +17,8 @@ _CALLS: dict[str, Callable[[DataPlaneClient], Any]] = {
     "check_consumption_status": lambda c: c.check_consumption_status("p", ["t"]),
     "put_samples": lambda c: c.put_samples(["a"], "p", tags=[{}]),
     "get_samples": lambda c: c.get_samples(["a"], "p", ["f"]),
+    "list_sample_ids": lambda c: c.list_sample_ids("p"),
+    "save_checkpoint": lambda c: c.save_checkpoint("/nowhere/checkpoint"),
     "clear_samples": lambda c: c.clear_samples(["a"], "p"),
     "ping": lambda c: c.ping(),
     "list_partitions": lambda c: c.list_partitions(),
@@ -34,6 +36,15 @@ def test_every_call_after_close_is_unavailable(client: DataPlaneClient) -> None:
         with pytest.raises(DataPlaneUnavailable) as caught:
             call(client)
         assert caught.value.operation == operation
+
+
+@pytest.mark.parametrize("keys", [[], ["a"]])
+def test_no_call_is_too_small_to_be_refused(client: DataPlaneClient, keys: list[str]) -> None:
+    client.close()
+    with pytest.raises(DataPlaneUnavailable):
+        client.put_samples(keys, "p", tags=[{} for _ in keys])
+    with pytest.raises(DataPlaneUnavailable):
+        client.get_samples(keys, "p", ["f"])
 
 
 def test_capabilities_outlive_the_connection(client: DataPlaneClient) -> None:

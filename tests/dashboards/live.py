@@ -200,7 +200,7 @@ class Job:
                     self._stale.clear()
                     self._let_go()
                 if self._client is None:
-                    inner = build_data_plane_client({"timeout_s": 2.0}, bootstrap=False)
+                    inner = build_data_plane_client({"enabled": True, "timeout_s": 2.0}, bootstrap=False)
                     self._client = MetricsDataPlaneClient(inner, meter_provider=self._provider)
                 self._work(self._client)
         self._let_go()

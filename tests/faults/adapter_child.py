@@ -11,7 +11,7 @@ import json
 import os
 import sys
 
-from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
+from dataplane.adapters.transfer_queue import TQDataPlaneClient
 from tests.faults.adapter_calls import CALLS, load, outcome_of, outcomes_of
 
 
@@ -19,16 +19,14 @@ def main() -> None:
     import ray
 
     ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
-    client = TransferQueueDataPlaneClient({"timeout_s": 30.0}, bootstrap=False)
+    client = TQDataPlaneClient({"timeout_s": 30.0}, bootstrap=False)
     load(client)
     client._timeout_s = 0.5
     print("attached", flush=True)
     sys.stdin.readline()
     outcomes = outcomes_of(client, tuple(CALLS))
     outcomes["close"] = outcome_of(client.close, "close")
-    outcomes["attach"] = outcome_of(
-        lambda: TransferQueueDataPlaneClient({"timeout_s": 30.0}, bootstrap=False), "attach"
-    )
+    outcomes["attach"] = outcome_of(lambda: TQDataPlaneClient({"timeout_s": 30.0}, bootstrap=False), "attach")
     print(json.dumps({name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()}), flush=True)
     os._exit(0)
 

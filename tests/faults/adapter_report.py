@@ -31,7 +31,7 @@ _HEAD: Final = """\
 
 # Reliability: the client
 
-The result of each call of `TransferQueueDataPlaneClient` under each fault, and its duration. Calls that the fault
+The result of each call of `TQDataPlaneClient` under each fault, and its duration. Calls that the fault
 affects had a deadline (`timeout_s`) of 0.3 s, or of 0.5 s if Ray is gone. All others had 60 s and succeeded (ok). The
 error names are those of `dataplane.errors` without `DataPlane`. No call raised another error. The error of a call that
 changes something says "outcome unknown", unless the call was refused immediately. `attach` builds a new client.

@@ -15,7 +15,7 @@ import ray
 import torch
 from tensordict import TensorDict
 
-from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
+from dataplane.adapters.transfer_queue import TQDataPlaneClient
 from dataplane.errors import DataPlaneError
 from dataplane.interfaces import DataPlaneClient
 
@@ -42,7 +42,7 @@ def main() -> None:
     rounds = number = 0
     while True:
         try:
-            client = TransferQueueDataPlaneClient(cfg, bootstrap=False)
+            client = TQDataPlaneClient(cfg, bootstrap=False)
             try:
                 client.register_partition(PARTITION, ["tokens"], _GROUP, ["train"])
                 while True:

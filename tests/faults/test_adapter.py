@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient, TransferQueueMetadataReader
+from dataplane.adapters.transfer_queue import TQDataPlaneClient, TransferQueueMetadataReader
 from tests.faults.adapter_calls import CALLS, METADATA, STORAGE, Outcome, load, outcome_of, outcomes_of
 from tests.faults.adapter_report import FAULTS, write_calls
 from tests.support.cluster import TQCluster, frozen, kill
@@ -37,7 +37,7 @@ _ATTACH_AGAIN = "attach again when TransferQueue runs"
 
 
 @pytest.fixture
-def client(cluster: TQCluster, ray_connected: None) -> Iterator[TransferQueueDataPlaneClient]:
+def client(cluster: TQCluster, ray_connected: None) -> Iterator[TQDataPlaneClient]:
     """A client of the cluster, with rows in it."""
     made = _attach()
     load(made)
@@ -56,8 +56,8 @@ def record(request: pytest.FixtureRequest) -> Callable[[str, Mapping[str, Outcom
     return write
 
 
-def _attach(timeout_s: float = _LONG_S) -> TransferQueueDataPlaneClient:
-    return TransferQueueDataPlaneClient({"timeout_s": timeout_s}, bootstrap=False)
+def _attach(timeout_s: float = _LONG_S) -> TQDataPlaneClient:
+    return TQDataPlaneClient({"timeout_s": timeout_s}, bootstrap=False)
 
 
 def _attach_and_close(timeout_s: float = _LONG_S) -> Outcome:
@@ -88,14 +88,14 @@ def _check_unknown_outcomes(outcomes: Mapping[str, Outcome], failing: tuple[str,
     ]
 
 
-def _check_recovery(client: TransferQueueDataPlaneClient) -> None:
+def _check_recovery(client: TQDataPlaneClient) -> None:
     """Assert that the same client works again."""
     client._timeout_s = _LONG_S
     load(client)
     _check(_calls(client), (), "ok")
 
 
-def test_a_stopped_controller(cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder) -> None:
+def test_a_stopped_controller(cluster: TQCluster, client: TQDataPlaneClient, record: _Recorder) -> None:
     reader = TransferQueueMetadataReader(cluster.controller.address, timeout_s=_SHORT_S)
     failing = METADATA + STORAGE
     with frozen(cluster.controller.pid):
@@ -115,7 +115,7 @@ def test_a_stopped_controller(cluster: TQCluster, client: TransferQueueDataPlane
     record("controller stopped", outcomes | {"attach": attached, "close": closed["client"]})
 
 
-def test_a_stopped_storage_unit(cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder) -> None:
+def test_a_stopped_storage_unit(cluster: TQCluster, client: TQDataPlaneClient, record: _Recorder) -> None:
     with frozen(cluster.storage_units[1].pid):
         outcomes = _calls(client, STORAGE)
         attached = _attach_and_close()
@@ -130,7 +130,7 @@ def test_a_stopped_storage_unit(cluster: TQCluster, client: TransferQueueDataPla
     record("storage unit stopped", outcomes | {"attach": attached, "close": closed})
 
 
-def test_a_closed_client(cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder) -> None:
+def test_a_closed_client(cluster: TQCluster, client: TQDataPlaneClient, record: _Recorder) -> None:
     client.close()
     failing = METADATA + STORAGE
     outcomes = _calls(client, failing)
@@ -140,9 +140,7 @@ def test_a_closed_client(cluster: TQCluster, client: TransferQueueDataPlaneClien
     record("client closed", outcomes | ends)
 
 
-def test_storage_units_that_are_killed(
-    cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder
-) -> None:
+def test_storage_units_that_are_killed(cluster: TQCluster, client: TQDataPlaneClient, record: _Recorder) -> None:
     first, second = cluster.storage_units
     for unit, fault in ((second, "storage unit killed"), (first, "all storage killed")):
         kill(unit.pid)
@@ -162,7 +160,7 @@ def test_storage_units_that_are_killed(
 
 
 def test_a_controller_that_is_killed_and_one_that_replaces_it(
-    cluster: TQCluster, client: TransferQueueDataPlaneClient, record: _Recorder
+    cluster: TQCluster, client: TQDataPlaneClient, record: _Recorder
 ) -> None:
     reader = TransferQueueMetadataReader(cluster.controller.address, timeout_s=_SHORT_S)
     gone = _CONTROLLER_GONE.format(address=cluster.controller.address)

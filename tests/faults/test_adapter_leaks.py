@@ -16,7 +16,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from dataplane.adapters.transfer_queue import TransferQueueDataPlaneClient
+from dataplane.adapters.transfer_queue import TQDataPlaneClient
 from dataplane.adapters.transfer_queue import calls as _tq_calls
 from dataplane.adapters.transfer_queue.calls import BoundedThreads, TransferQueueCalls
 from dataplane.errors import DataPlaneError, DataPlaneReadError
@@ -94,8 +94,8 @@ def check_nothing_is_left(request: pytest.FixtureRequest) -> _Check:
 
 
 @pytest.fixture
-def client(cluster: TQCluster, ray_connected: None) -> Iterator[TransferQueueDataPlaneClient]:
-    made = TransferQueueDataPlaneClient({"timeout_s": 60.0}, bootstrap=False)
+def client(cluster: TQCluster, ray_connected: None) -> Iterator[TQDataPlaneClient]:
+    made = TQDataPlaneClient({"timeout_s": 60.0}, bootstrap=False)
     load(made)
     yield made
     made.close()
@@ -111,7 +111,7 @@ def test_a_thousand_calls_that_time_out(
     operations: tuple[str, ...],
     timeout_s: float,
     cluster: TQCluster,
-    client: TransferQueueDataPlaneClient,
+    client: TQDataPlaneClient,
     check_nothing_is_left: _Check,
 ) -> None:
     pids = [cluster.controller.pid] if stopped == "controller" else [unit.pid for unit in cluster.storage_units]
@@ -132,9 +132,9 @@ def test_a_thousand_attaches_that_time_out(
     with frozen(cluster.controller.pid):
         check_nothing_is_left(
             "attaches, controller stopped",
-            [lambda: TransferQueueDataPlaneClient({"timeout_s": 0.02}, bootstrap=False)],
+            [lambda: TQDataPlaneClient({"timeout_s": 0.02}, bootstrap=False)],
         )
-    TransferQueueDataPlaneClient({"timeout_s": 60.0}, bootstrap=False).close()
+    TQDataPlaneClient({"timeout_s": 60.0}, bootstrap=False).close()
 
 
 def test_a_thousand_plain_calls_that_hang(monkeypatch: pytest.MonkeyPatch, check_nothing_is_left: _Check) -> None:

@@ -24,7 +24,8 @@ MAKES_OR_ENDS = {
     "_create",
     "_end",
     "build_data_plane_client",
-    "TransferQueueDataPlaneClient",
+    "AttachedCalls",
+    "TQDataPlaneClient",
 }
 
 Definition = tuple[str, str]
@@ -92,7 +93,7 @@ def test_what_reads_is_reached_and_what_makes_or_ends_is_not() -> None:
     assert not MAKES_OR_ENDS & {name for module, name in _reached() if module.startswith("dataplane")}
     adapter = "dataplane.adapters.transfer_queue"
     defined = {name for module in ("session", "client") for name in _scope(f"{adapter}.{module}")}
-    assert {"start", "attach", "release", "_create", "_end", "TransferQueueDataPlaneClient"} <= defined
+    assert {"start", "attach", "release", "_create", "_end", "TQDataPlaneClient"} <= defined
 
 
 def test_the_look_up_connects_to_a_named_ray_alone() -> None:

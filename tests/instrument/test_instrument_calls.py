@@ -26,8 +26,11 @@ RESULTS: dict[str, Any] = {
 }
 
 
+_NOT_OBSERVED = {"list_sample_ids", "save_checkpoint", "load_checkpoint"}
+
+
 def test_every_operation_of_the_interface_is_covered() -> None:
-    public = {name for name in vars(DataPlaneClient) if not name.startswith("_")}
+    public = {name for name in vars(DataPlaneClient) if not name.startswith("_")} - _NOT_OBSERVED
     assert public == set(CALLS) == set(CLIENT_OPERATIONS)
 
 

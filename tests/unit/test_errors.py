@@ -9,21 +9,19 @@ import pytest
 
 import dataplane
 from dataplane import errors
+from dataplane.adapters.arguments import UnknownSampleError, UnstorableValueError
 from dataplane.errors import (
     ERROR_TYPES,
     OTHER_ERROR_TYPE,
     DataPlaneBadRequest,
     DataPlaneError,
+    DataPlaneNotReady,
     DataPlaneReadError,
     DataPlaneTimeout,
     error_type,
 )
 
 CLASSES = [getattr(errors, name) for name in ERROR_TYPES]
-
-
-class MissingKey(DataPlaneBadRequest, KeyError):
-    """An error class as an adapter may define it."""
 
 
 def test_the_list_of_error_types_is_complete() -> None:
@@ -38,11 +36,22 @@ def test_one_except_catches_all(cls: type[DataPlaneError]) -> None:
     assert issubclass(cls, RuntimeError)
 
 
-def test_a_timeout_is_one_for_the_standard_library_too() -> None:
-    assert issubclass(DataPlaneTimeout, TimeoutError)
+@pytest.mark.parametrize(
+    ("cls", "builtin"),
+    [
+        (DataPlaneTimeout, TimeoutError),
+        (DataPlaneBadRequest, ValueError),
+        (DataPlaneNotReady, KeyError),
+        (UnknownSampleError, KeyError),
+        (UnstorableValueError, TypeError),
+    ],
+)
+def test_what_callers_of_the_old_interface_catch(cls: type[DataPlaneError], builtin: type[Exception]) -> None:
+    with pytest.raises(builtin, match=r"^it broke$"):
+        raise cls("it broke")
 
 
-@pytest.mark.parametrize("cls", [*CLASSES, MissingKey])
+@pytest.mark.parametrize("cls", [*CLASSES, UnknownSampleError, UnstorableValueError])
 def test_every_error_survives_pickling_and_copying(cls: type[DataPlaneError]) -> None:
     error = cls("it broke: 'x'\nbadly", operation="put_samples", partition_id="train")
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
@@ -51,7 +60,7 @@ def test_every_error_survives_pickling_and_copying(cls: type[DataPlaneError]) ->
         assert (twin.operation, twin.partition_id) == ("put_samples", "train")
 
 
-@pytest.mark.parametrize("cls", [*CLASSES, MissingKey])
+@pytest.mark.parametrize("cls", [*CLASSES, UnknownSampleError, UnstorableValueError])
 def test_an_error_needs_no_details(cls: type[DataPlaneError]) -> None:
     error = pickle.loads(pickle.dumps(cls()))
     assert (str(error), error.operation, error.partition_id) == ("", None, None)
@@ -70,7 +79,7 @@ def test_the_error_type_is_the_name_of_the_class(cls: type[DataPlaneError]) -> N
 
 
 def test_the_error_type_of_a_subclass_is_the_nearest_class_of_the_tree() -> None:
-    assert error_type(MissingKey("x")) == "DataPlaneBadRequest"
+    assert error_type(UnknownSampleError("x")) == error_type(UnstorableValueError("x")) == "DataPlaneBadRequest"
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), TimeoutError(), KeyboardInterrupt()])

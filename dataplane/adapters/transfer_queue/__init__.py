@@ -3,7 +3,7 @@
 Importing this package is cheap. Creating an object of its classes imports ``transfer_queue``, Ray and torch.
 """
 
-from dataplane.adapters.transfer_queue.client import TransferQueueDataPlaneClient
+from dataplane.adapters.transfer_queue.client import TQDataPlaneClient
 from dataplane.adapters.transfer_queue.reader import TransferQueueMetadataReader
 
-__all__ = ["TransferQueueDataPlaneClient", "TransferQueueMetadataReader"]
+__all__ = ["TQDataPlaneClient", "TransferQueueMetadataReader"]

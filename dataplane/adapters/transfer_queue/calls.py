@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
-from dataplane.adapters.transfer_queue.config import check_seconds
+from dataplane.adapters.checkpoints import DATA_OPERATIONS
+from dataplane.config import check_seconds
 from dataplane.errors import DataPlaneBadRequest, DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.errors.translation import ATTACH, error_class, unwrap
 from dataplane.net.probe import ConnectionProbe
@@ -35,7 +36,9 @@ _VERDICTS_TOTAL_S = 2.0
 # The longest deadline: the standard library's waits overflow far beyond it.
 _LONGEST_S = 10 * 86400.0
 
-_MUTATIONS: Final = frozenset({"register_partition", "claim_meta", "put_samples", "clear_samples"})
+_MUTATIONS: Final = frozenset(
+    {"register_partition", "claim_meta", "put_samples", "clear_samples", "save_checkpoint", "load_checkpoint"}
+)
 
 
 class BoundedThreads:
@@ -100,6 +103,7 @@ class TransferQueueCalls:
         self._timeout_s = check_seconds("timeout_s", timeout_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._used = False
         self._lock = threading.Lock()
         self._in_flight: set[concurrent.futures.Future[Any]] = set()
         self._controller_probe: ConnectionProbe | None = None
@@ -135,6 +139,7 @@ class TransferQueueCalls:
             storage: Whether the call also needs the storage units, so that they may cause a missing answer.
         """
         deadline_s = min(self._timeout_s if timeout_s is None else timeout_s, _LONGEST_S)
+        self._used = self._used or operation in DATA_OPERATIONS
         try:
             if self._closed:
                 raise DataPlaneUnavailable("this client is closed: make a new one")

@@ -6,11 +6,14 @@ Importing this module is cheap. Creating an object of its classes imports ``tran
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dataplane.adapters.arguments import (
+    UnknownSampleError,
+    UnstorableValueError,
     check_claim,
     check_fields,
     check_keys,
@@ -18,10 +21,11 @@ from dataplane.adapters.arguments import (
     check_put,
     check_registration,
     check_tasks,
+    claimed_batch,
 )
-from dataplane.adapters.transfer_queue import session
-from dataplane.adapters.transfer_queue.config import DEFAULT_POLL_INTERVAL_S, DEFAULT_TIMEOUT_S, seconds, tq_conf
-from dataplane.adapters.transfer_queue.reader import MIN_CLOSE_S, MetadataCalls, TransferQueueMetadataReader, import_tq
+from dataplane.adapters.transfer_queue.checkpoints import SIMPLE_STORAGE, CheckpointCalls
+from dataplane.adapters.transfer_queue.config import DEFAULT_POLL_INTERVAL_S, seconds
+from dataplane.adapters.transfer_queue.reader import TransferQueueMetadataReader
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneClearError,
@@ -29,16 +33,14 @@ from dataplane.errors import (
     DataPlaneNotReady,
     DataPlaneReadError,
     DataPlaneTimeout,
-    DataPlaneUnavailable,
     DataPlaneWriteError,
 )
-from dataplane.errors.translation import ATTACH
 from dataplane.interfaces import DEFAULT_TAG_RULES, DataPlaneClient, KVBatchMeta, TagRules
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
 
-__all__ = ["TransferQueueDataPlaneClient", "TransferQueueMetadataReader"]
+__all__ = ["TQDataPlaneClient", "TransferQueueMetadataReader"]
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ _END_TIMEOUT_S = 60.0
 _MIN_CLAIM_REQUEST_S = 1.0
 
 
-class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
+class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
     """A client of the TransferQueue that runs in this process's Ray cluster.
 
     With ``bootstrap=True`` it starts TransferQueue when none runs (and Ray when the process has none), and its
@@ -73,18 +75,18 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
     Every call has a deadline, ``timeout_s`` in *cfg*, also the attach and :meth:`close`. After it the call is
     cancelled, and its socket and thread are released. Then the client takes up to 3.5 s to find out whether the silent
     peer is gone (DataPlaneUnavailable, which names the remedy) or hangs (DataPlaneTimeout; the client stays usable).
-    Where a short deadline would do harm, a minimum applies: 300 s to start TransferQueue, 60 s to end it, 5 s to close
-    sockets. A claim polls until its own *timeout_s*, each request within the deadline.
+    Where a short deadline would do harm, a minimum applies: 300 s to start TransferQueue, 60 s to end it, 600 s for a
+    checkpoint, 5 s to close sockets. A claim polls until its own *timeout_s*, each request within the deadline.
 
-    Rows are returned as TransferQueue packs them: scalars dense, other tensors nested, even if their shapes agree.
+    It pickles, for a Ray actor: the copy attaches where it arrives, with its first call, and starts nothing. It has the
+    same configuration and rules.
+
     ``dp_rank`` is passed to the controller's sampler. TransferQueue has no ``num_samples``, ``grpo_group_size`` and
     ``enums``, so they have no effect.
 
     Args:
-        cfg: ``backend``, ``storage_capacity`` (rows, None for no limit), ``num_storage_units``,
-            ``claim_meta_poll_interval_s``, ``timeout_s`` (deadline of each call in seconds, default 30),
-            ``global_segment_size`` and ``local_buffer_size`` (bytes, mooncake only).
-        bootstrap: Start TransferQueue when none runs.
+        cfg: See :class:`~dataplane.interfaces.DataPlaneConfig`. What concerns the storage is for a start.
+        bootstrap: Start TransferQueue when none runs; False only attaches, None attaches with the first call.
         rules: How the tags of a partition are read, by partition name.
         default_rules: The same for partitions that *rules* does not name.
 
@@ -99,22 +101,16 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         self,
         cfg: Mapping[str, Any],
         *,
-        bootstrap: bool = True,
+        bootstrap: bool | None = True,
         rules: Mapping[str, TagRules] | None = None,
         default_rules: TagRules = DEFAULT_TAG_RULES,
     ) -> None:
-        conf = tq_conf(cfg)
-        timeout_s = seconds(cfg, "timeout_s", DEFAULT_TIMEOUT_S)
+        super().__init__(cfg, bootstrap=bootstrap, rules=rules, default_rules=default_rules)
         self._poll_interval_s = seconds(cfg, "claim_meta_poll_interval_s", DEFAULT_POLL_INTERVAL_S)
-        super().__init__(import_tq(), timeout_s=timeout_s, rules=rules, default_rules=default_rules)
         self._registered_fields: dict[str, set[str]] = {}
         self._written: set[str] = set()
         self._claims: dict[tuple[str, str, int], int] = {}
-        self._attachment = self._attach(conf if bootstrap else None)
-        self._warns_of_claims = not self._attachment.polling
-        self._watch(
-            self._attachment.client._loop, self._attachment.controller_address, self._attachment.storage_addresses
-        )
+        self._has_claimed = False
 
     def register_partition(
         self,
@@ -153,13 +149,13 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         """See :meth:`~dataplane.interfaces.DataPlaneClient.claim_meta`."""
         check_claim(partition_id, task_name, required_fields, batch_size, timeout_s)
         sampling = self._sampling_config(partition_id, task_name, dp_rank)
-        if self._warns_of_claims:
-            self._warns_of_claims = False
+        if not self._has_claimed and not self._attachment.polling:
             _log.warning(
                 "the controller at %s is not in polling mode: each request of a claim that finds too few samples makes "
                 "its only thread wait, up to 5 s; start TransferQueue with controller.polling_mode=true",
                 self._attachment.controller_address,
             )
+        self._has_claimed = True
 
         async def call() -> KVBatchMeta | None:
             return await self._claim(partition_id, task_name, required_fields, batch_size, sampling)
@@ -215,15 +211,27 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
     ) -> KVBatchMeta:
         """See :meth:`~dataplane.interfaces.DataPlaneClient.put_samples`."""
         check_put(partition_id, sample_ids, fields, tags)
+        stored = None if fields is None or not sample_ids else self._storable(partition_id, fields)
 
         async def call() -> Any:
             self._client()
+            if not sample_ids:
+                return None
             return await self._tq.async_kv_batch_put(
-                keys=sample_ids, partition_id=partition_id, fields=fields, tags=tags
+                keys=sample_ids, partition_id=partition_id, fields=stored, tags=tags
             )
 
         storage = fields is not None
-        put = self._call_tq("put_samples", call, DataPlaneWriteError, partition_id=partition_id, storage=storage)
+        try:
+            put = self._call_tq("put_samples", call, DataPlaneWriteError, partition_id=partition_id, storage=storage)
+        except DataPlaneError as error:
+            if not _does_not_pickle(error.__cause__):
+                raise
+            raise UnstorableValueError(
+                f"a field or tag cannot be stored: {error}", operation="put_samples", partition_id=partition_id
+            ) from error.__cause__
+        if put is None:
+            return KVBatchMeta(partition_id, None, [], [], tags=[])
         self._written.add(partition_id)
         return KVBatchMeta(
             partition_id, None, list(sample_ids), list(put.fields or ()), tags=[dict(tag) for tag in put.tags]
@@ -238,7 +246,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         if sample_ids is None:
             check_partition("clear_samples", partition_id)
         else:
-            check_keys("clear_samples", partition_id, sample_ids, may_be_empty=True)
+            check_keys("clear_samples", partition_id, sample_ids)
 
         async def call() -> None:
             self._client()
@@ -248,38 +256,11 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
 
         self._call_tq("clear_samples", call, DataPlaneClearError, partition_id=partition_id, storage=True)
 
-    def close(self) -> None:
-        """Release this client's own resources, idempotently. Ends TransferQueue only if this client started it.
+    def _storable(self, partition_id: str, fields: TensorDict) -> TensorDict:
+        from dataplane.adapters.rows import promoted, storable
 
-        Raises:
-            DataPlaneTimeout: It takes longer than its deadline, and continues in the background.
-        """
-        at_least_s = _END_TIMEOUT_S if self._attachment.started else MIN_CLOSE_S
-        self._close(lambda: session.release(self._tq, self._attachment), max(self._timeout_s, at_least_s))
-
-    def _attach(self, conf: dict[str, Any] | None) -> session.Attachment:
-        handover = session.Handover()
-        timeout_s = self._timeout_s if conf is None else max(self._timeout_s, _START_TIMEOUT_S)
-
-        def call() -> session.Attachment:
-            if conf is None:
-                return handover.offer(self._tq, session.attach(self._tq, timeout_s))
-            return handover.offer(self._tq, session.start(self._tq, conf, self._timeout_s, timeout_s))
-
-        try:
-            # The look-up has the same deadline and a better error message, so this one ends a second later.
-            attachment: session.Attachment = self._call_tq(ATTACH, call, DataPlaneUnavailable, timeout_s=timeout_s + 1)
-        except DataPlaneError:
-            handover.abandon()
-            raise
-        return attachment
-
-    def _client(self) -> Any:
-        if self._tq.interface._TQ_CLIENT is not self._attachment.client:
-            raise DataPlaneUnavailable(
-                "this process attached to another controller since, or detached: close this client and make a new one"
-            )
-        return self._attachment.client
+        stored = storable(partition_id, fields)
+        return stored if self._attachment.backend == SIMPLE_STORAGE else promoted(stored)
 
     async def _list_rows(self, partition_id: str) -> dict[str, Any]:
         self._client()
@@ -308,7 +289,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             return None
         keys = await client.async_kv_retrieve_keys(global_indexes=batch.global_indexes, partition_id=partition_id)
         tags = [dict(tag) for tag in batch.custom_meta]
-        return KVBatchMeta(partition_id, task_name, list(keys), list(fields), tags=tags)
+        return claimed_batch(partition_id, task_name, list(keys), fields, tags)
 
     def _read(
         self, operation: str, sample_ids: list[str], partition_id: str, select_fields: list[str] | None
@@ -317,9 +298,12 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
         check_fields(operation, partition_id, "select_fields", select_fields)
         assert select_fields is not None
         fields = select_fields
+        from dataplane.adapters.rows import demoted, empty, repacked
 
         async def call() -> Any:
             self._client()
+            if not sample_ids:
+                return empty()
             data = await self._tq.async_kv_batch_get(keys=sample_ids, partition_id=partition_id, select_fields=fields)
             missing = [name for name in fields if name not in data.keys()]  # noqa: SIM118
             # TransferQueue leaves out unknown keys and fields without an error.
@@ -328,17 +312,22 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
             return data
 
         try:
-            return self._call_tq(operation, call, DataPlaneReadError, partition_id=partition_id, storage=True)
+            data = self._call_tq(operation, call, DataPlaneReadError, partition_id=partition_id, storage=True)
         except DataPlaneBadRequest as error:
-            if error.__cause__ is not None:  # TransferQueue's message names neither key nor field
-                error.args = (f"{error} (keys {sample_ids[:5]!r}, fields {fields!r}, partition {partition_id!r})",)
-            raise
+            if error.__cause__ is None:
+                raise
+            # TransferQueue's message names neither key nor field.
+            kind = UnknownSampleError if "were not found" in str(error) else DataPlaneBadRequest
+            message = f"{error} (keys {sample_ids[:5]!r}, fields {fields!r}, partition {partition_id!r})"
+            raise kind(message, operation=operation, partition_id=partition_id) from error.__cause__
+        data = repacked(data)
+        return data if self._attachment.backend == SIMPLE_STORAGE else demoted(data)
 
     async def _explain_short_read(self, keys: list[str], partition_id: str, missing: list[str]) -> DataPlaneError:
         rows = await self._list_rows(partition_id)
         unknown = [key for key in keys if key not in rows]
         if unknown:
-            return DataPlaneBadRequest(
+            return UnknownSampleError(
                 f"no such key in partition {partition_id!r}: {unknown[:5]!r} ({len(unknown)} of {len(keys)})"
             )
         for name in missing:
@@ -346,7 +335,7 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
                 data_fields=[name], partition_id=partition_id
             )
             if produced is None and self._knows_of_no_field(partition_id, name):
-                return DataPlaneBadRequest(f"no such field in partition {partition_id!r}: {name!r}")
+                return UnknownSampleError(f"no such field in partition {partition_id!r}: {name!r}")
         if missing:
             return DataPlaneNotReady(f"fields not produced for all of {len(keys)} keys: {missing!r}")
         return DataPlaneReadError(f"fewer rows came back than the {len(keys)} asked for: {keys[:5]!r}")
@@ -354,3 +343,12 @@ class TransferQueueDataPlaneClient(MetadataCalls, DataPlaneClient):
     def _knows_of_no_field(self, partition_id: str, name: str) -> bool:
         registered = self._registered_fields.get(partition_id)
         return partition_id in self._written if registered is None else name not in registered
+
+
+def _does_not_pickle(error: BaseException | None) -> bool:
+    """Whether *error* or one of its causes says so: TransferQueue wraps it like a failure of its own."""
+    while error is not None:
+        if isinstance(error, TypeError | AttributeError | pickle.PicklingError) and "pickle" in str(error).lower():
+            return True
+        error = error.__cause__
+    return False

@@ -1,61 +1,70 @@
-"""The client's configuration mapping, read and checked."""
+"""From the client's configuration to TransferQueue's."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["BACKENDS", "DEFAULT_POLL_INTERVAL_S", "DEFAULT_TIMEOUT_S", "check_seconds", "seconds", "tq_conf"]
+from dataplane.config import check_config, storage_options
+from dataplane.errors import DataPlaneUnavailable
 
-BACKENDS: Final = ("simple", "mooncake_cpu")
+__all__ = ["DEFAULT_POLL_INTERVAL_S", "DEFAULT_TIMEOUT_S", "check_no_master_runs", "seconds", "tq_conf"]
 
 DEFAULT_TIMEOUT_S: Final = 30.0
 DEFAULT_POLL_INTERVAL_S: Final = 0.5
+
+_MOONCAKE: Final = "MooncakeStore"
+_MASTER: Final = "mooncake_master"
 
 
 def tq_conf(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration for ``transfer_queue.init``. Values that *cfg* leaves out keep TransferQueue's default.
 
-    ``mooncake_cpu`` is passed on but not tested: it needs Mooncake's packages and servers.
-
     Raises:
-        ValueError: A value is wrong; the message names its key.
+        ValueError: A key is unknown or a value is wrong; the message names the key.
     """
-    backend = cfg.get("backend", "simple")
+    check_config(cfg)
+    backend = cfg.get("backend") or "simple"
+    options = storage_options(cfg, backend)
     if backend == "simple":
-        options = {
-            "total_storage_size": _count(cfg, "storage_capacity"),
-            "num_data_storage_units": _count(cfg, "num_storage_units"),
-        }
-        name = "SimpleStorage"
-    elif backend == "mooncake_cpu":
-        options = {key: _count(cfg, key) for key in ("global_segment_size", "local_buffer_size")}
-        name = "MooncakeStore"
+        names = {"storage_capacity": "total_storage_size", "num_storage_units": "num_data_storage_units"}
+        storage, options = "SimpleStorage", {names[key]: value for key, value in options.items()}
     else:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+        storage = _MOONCAKE
+        is_there = not options.keys().isdisjoint(("metadata_server", "master_server_address"))
+        options = {"auto_init": not is_there, **options}
     return {
         # In polling mode a claim never makes the controller's only thread wait.
         "controller": {"polling_mode": True},
-        "backend": {"storage_backend": name, name: {key: value for key, value in options.items() if value is not None}},
+        "backend": {"storage_backend": storage, storage: options},
     }
 
 
-def _count(cfg: Mapping[str, Any], key: str) -> int | None:
-    value = cfg.get(key)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"{key} must be a positive integer or absent, not {value!r}")
-    return value
-
-
 def seconds(cfg: Mapping[str, Any], key: str, default: float) -> float:
-    """Return ``cfg[key]``, or *default* when it is absent; ValueError unless it is a positive, finite number."""
+    """Return ``cfg[key]`` of a checked *cfg*, or *default* when it is absent."""
     value = cfg.get(key)
-    return default if value is None else check_seconds(key, value)
+    return default if value is None else float(value)
 
 
-def check_seconds(key: str, value: object) -> float:
-    """Return *value*; ValueError, which names *key*, unless it is a positive, finite number."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ValueError(f"{key} must be a positive number of seconds, not {value!r}")
-    return float(value)
+def check_no_master_runs(conf: Mapping[str, Any], processes: Path = Path("/proc")) -> None:
+    """Raise DataPlaneUnavailable if TransferQueue, started with *conf*, would end a Mooncake master of this machine.
+
+    To start a master of its own, it first ends every process of the machine with that name in its command line:
+    another job's, too.
+    """
+    if not conf["backend"].get(_MOONCAKE, {}).get("auto_init"):
+        return
+    for folder in processes.iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        if _MASTER.encode() in command:
+            raise DataPlaneUnavailable(
+                f"process {folder.name} of this machine has {_MASTER} in its command line, and TransferQueue would end "
+                "it to start its own: give the address of the master to use as mooncake_cpu.master_server_address and "
+                "metadata_server"
+            )

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
+from dataplane.adapters.transfer_queue.config import check_no_master_runs
 from dataplane.discovery.actor import ask_controller, find_controller
 from dataplane.errors import DataPlaneNotReady
 
@@ -49,6 +50,7 @@ class Attachment:
         owned: This package made the client. Otherwise other code in this process did, and must close it.
         started: This attachment started the controller and the storage, so it ends them.
         polling: The controller answers a claim at once; otherwise its only thread waits for enough samples.
+        backend: TransferQueue's name of its storage, for example ``SimpleStorage``.
     """
 
     client: Any
@@ -58,6 +60,7 @@ class Attachment:
     owned: bool = True
     started: bool = False
     polling: bool = True
+    backend: str = "SimpleStorage"
 
 
 # Locked while a client is made, which may take until a cluster has started.
@@ -215,13 +218,15 @@ def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
 
 def _describe(client: Any, config: Any) -> Attachment:
     info = config.controller.zmq_info
-    backend = config.backend[config.backend.storage_backend] or {}
-    units = {unit.id: unit.to_addr("put_get_socket") for unit in dict(backend.get("zmq_info") or {}).values()}
+    backend = config.backend.storage_backend
+    options = config.backend[backend] or {}
+    units = {unit.id: unit.to_addr("put_get_socket") for unit in dict(options.get("zmq_info") or {}).values()}
     polling = bool(config.controller.polling_mode)
-    return Attachment(client, info.id, info.to_addr("request_handle_socket"), units, polling=polling)
+    return Attachment(client, info.id, info.to_addr("request_handle_socket"), units, polling=polling, backend=backend)
 
 
 def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachment:
+    check_no_master_runs(conf)
     from omegaconf import OmegaConf
 
     with _making:

@@ -98,7 +98,7 @@ from dataplane.factory import build_data_plane_client  # noqa: E402
 from dataplane.observability import MetricsDataPlaneClient  # noqa: E402
 
 wrapped = MetricsDataPlaneClient(
-    build_data_plane_client({"claim_meta_poll_interval_s": 0.02}, bootstrap=False),
+    build_data_plane_client({"enabled": True, "claim_meta_poll_interval_s": 0.02}, bootstrap=False),
     meter_provider=meters,
     tracer_provider=tracers,
 )

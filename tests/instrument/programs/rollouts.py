@@ -23,7 +23,7 @@ exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
 tracers = TracerProvider(shutdown_on_exit=False)
 tracers.add_span_processor(SimpleSpanProcessor(exporter))
 client = MetricsDataPlaneClient(
-    build_data_plane_client({"claim_meta_poll_interval_s": 0.02}, bootstrap=False),
+    build_data_plane_client({"enabled": True, "claim_meta_poll_interval_s": 0.02}, bootstrap=False),
     meter_provider=MeterProvider(metric_readers=[reader], shutdown_on_exit=False),
     tracer_provider=tracers,
     propagate=sys.argv[2] == "produce",

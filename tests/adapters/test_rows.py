@@ -1,0 +1,83 @@
+"""How rows are packed when they are read, also from backends that treat scalars in their own way."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tensordict import NonTensorStack, TensorDict
+
+from dataplane.adapters.rows import demoted, pack, promoted, repacked, storable
+
+jagged = torch.nested.as_nested_tensor([torch.arange(1), torch.arange(1)], layout=torch.jagged)
+
+
+def test_what_transfer_queue_nests_is_dense_again_and_the_rest_stays() -> None:
+    ragged = torch.nested.as_nested_tensor([torch.arange(2), torch.arange(3)], layout=torch.jagged)
+    read = TensorDict(
+        {"equal": jagged, "ragged": ragged, "scalar": torch.tensor([1.0, 2.0]), "text": NonTensorStack("a", "b")},
+        batch_size=[2],
+    )
+    data = repacked(read)
+    assert torch.equal(data["equal"], torch.tensor([[0], [0]]))
+    assert data["ragged"].is_nested
+    assert torch.equal(data["scalar"], torch.tensor([1.0, 2.0]))
+    assert (data.batch_size, list(data["text"])) == (torch.Size([2]), ["a", "b"])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided], ids=str)
+@pytest.mark.parametrize(
+    "shapes",
+    [[(2, 3)] * 4, [(1,)], [(0, 2)] * 2, [(2, 3), (4, 3)], [(1,), (3,), (2,)], [(2,), (2,), (3,), (1,)]],
+    ids=str,
+)
+def test_columns_are_dense_exactly_when_their_rows_are_equal(
+    shapes: list[tuple[int, ...]], layout: torch.layout
+) -> None:
+    values = [torch.rand(shape) for shape in shapes]
+    nested = torch.nested.as_nested_tensor(values, layout=layout)
+    column = repacked(TensorDict({"column": nested}, batch_size=[len(values)]))["column"]
+    assert column.is_nested is (len(set(shapes)) > 1)
+    assert all(torch.equal(row, value) for row, value in zip(column.unbind(), values, strict=True))
+
+
+def test_a_column_that_is_ragged_in_another_dimension_is_compared_row_by_row() -> None:
+    nested = torch.nested.as_nested_tensor([torch.rand(2, 3), torch.rand(2, 3)], layout=torch.jagged).transpose(1, 2)
+    column = repacked(TensorDict({"column": nested}, batch_size=[2]))["column"]
+    assert not column.is_nested
+    assert torch.equal(column[1], nested.unbind()[1])
+
+
+def test_tensors_that_no_nested_tensor_holds_are_stacked_like_objects() -> None:
+    packed = pack([torch.tensor(1), torch.arange(2)])
+    assert isinstance(packed, NonTensorStack)
+    assert [torch.as_tensor(value).tolist() for value in packed.tolist()] == [1, [0, 1]]
+
+
+def test_rows_without_elements_are_dense_too() -> None:
+    assert pack([torch.zeros(0, 2), torch.zeros(0, 2)]).shape == (2, 0, 2)
+
+
+def test_a_scalar_keeps_its_shape_and_a_row_of_one_keeps_its_own() -> None:
+    fields = TensorDict(
+        {"scalar": torch.tensor([1.0, 2.0]), "one": torch.ones(2, 1), "ones": torch.ones(2, 1, 1), "jagged": jagged},
+        batch_size=[2],
+    )
+    sent = promoted(fields)
+    assert min(leaf.dim() for leaf in (sent["scalar"], sent["one"], sent["jagged"])) == 2
+    read = demoted(repacked(sent))
+    assert {name: tuple(read[name].shape) for name in ("scalar", "one", "ones", "jagged")} == {
+        "scalar": (2,),
+        "one": (2, 1),
+        "ones": (2, 1, 1),
+        "jagged": (2, 1),
+    }
+    assert read["scalar"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "leaf", [torch.arange(2), jagged, NonTensorStack("a", "b")], ids=lambda leaf: type(leaf).__name__
+)
+def test_what_can_be_stored_as_it_is_is_not_copied(leaf: object) -> None:
+    fields = TensorDict({"leaf": leaf}, batch_size=[2])
+    assert storable("p", fields) is fields
