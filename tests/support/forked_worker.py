@@ -23,7 +23,12 @@ from typing import Any
 
 _SOCKET = "TEST_CLUSTER_WORKER_SOCKET"
 _LARGEST_REQUEST = 2**20
-_DEFAULT_RUNTIME_ENV: dict[str, Any] = {"command_prefix": [], "env_vars": {}, "override_worker_entrypoint": None, "java_jars": []}
+_DEFAULT_RUNTIME_ENV: dict[str, Any] = {
+    "command_prefix": [],
+    "env_vars": {},
+    "override_worker_entrypoint": None,
+    "java_jars": [],
+}
 
 
 def serve(path: str) -> None:
