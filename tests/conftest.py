@@ -20,6 +20,7 @@ _FIRST: Final = (
     "tests/faults/test_processes.py",
     "tests/faults/test_ray.py",
     "tests/faults/",
+    "tests/end_to_end/test_recovery_chaos.py",
     "tests/discovery/",
     "tests/demo/",
     "tests/dashboards/test_stack.py",
