@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +33,14 @@ CAPACITY = 16
 # Far above the deadlines of the calls, on any machine: a controller that does not train by then hangs.
 HANG_S = 180.0
 CONFIG = {"enabled": True, "impl": "transfer_queue", "backend": "simple", "timeout_s": 5.0}
+
+
+ROOT = Path(__file__).parents[2]
+CONTROLLER_PID = """
+import os
+handle = ray.get_actor("TransferQueueController", namespace="transfer_queue")
+result = ray.get(handle.__ray_call__.remote(lambda _: os.getpid()))
+"""
 
 
 class Ended(Exception):
@@ -170,3 +182,30 @@ def test_it_never_trains_twice_never_hangs_and_counts_its_permits(
     assert len(controller.in_use) >= plan["kill"] + plan["loss"]
     assert all(0 <= counted <= CAPACITY for counted, _ in controller.in_use)
     assert set(controller.losses) == {"DataPlaneUnavailable", "DataPlaneTimeout"}
+
+
+def test_the_program_starts_a_data_plane_again_when_its_own_is_killed(ray_alone: TQCluster, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "examples.single_controller", "--ray-address", ray_alone.ray_address]
+    log = tmp_path / "log"
+
+    def trained() -> int:
+        return log.read_text().count("trained on 4 groups")
+
+    with log.open("w") as output:
+        program = subprocess.Popen(
+            [*command, "--steps", "25"], cwd=ROOT, env={**os.environ, **ray_alone.env}, stdout=output, stderr=output
+        )
+    try:
+        wait_until(lambda: program.poll() is not None or trained() >= 3, "training", HANG_S)
+        kill(ray_alone.run(CONTROLLER_PID))
+        status = program.wait(HANG_S)
+    finally:
+        program.kill()
+        program.wait()
+    said = log.read_text()
+    assert status == 0, said
+    assert said.count(" attached: ") == 2, said
+    assert "dispatch pauses" in said
+    assert "version 25," in said.splitlines()[-1]
+    with pytest.raises(RuntimeError, match="Failed to look up actor"):
+        ray_alone.run(CONTROLLER_PID)
