@@ -4,6 +4,7 @@ DURATION ?=
 DEMO_ARGS ?=
 TESTS ?= tests
 FAULTS ?= tests/faults
+SEED ?= 1
 PYTHONS ?= 3.10 3.11 3.12 3.13
 # The tests wait more than they compute, so three workers keep two cores busy. All tests of a file run on one worker.
 # tests/conftest.py sets the order of the files.
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults soak fuzz check format docs screenshots bench audit dist clean tools
+.PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults chaos soak fuzz check format docs screenshots bench audit dist clean tools
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +65,9 @@ faults: $(INSTALLED) tools ## Run the fault matrix and write docs/reliability.md
 	$(BIN)/python -m pytest $(PARALLEL) --all-loads --fault-records build/faults $(FAULTS)
 	$(BIN)/python -m tests.faults.report build/faults > build/reliability.md
 	mv build/reliability.md docs/reliability.md
+
+chaos: $(INSTALLED) ## Kill and stop parts of a real TransferQueue 35 times under the example's controller; SEED=2 draws other moments.
+	$(BIN)/python -m pytest -s --all-incidents --chaos-seed $(SEED) tests/end_to_end/test_recovery_chaos.py
 
 soak: $(INSTALLED) ## Run the soak test, days of a training run in 10 minutes; DURATION=60 ends it after 60 s.
 	$(BIN)/python -m tests.soak.soak $(if $(DURATION),--duration $(DURATION))

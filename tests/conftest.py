@@ -20,6 +20,7 @@ _FIRST: Final = (
     "tests/faults/test_processes.py",
     "tests/faults/test_ray.py",
     "tests/faults/",
+    "tests/end_to_end/test_recovery_chaos.py",
     "tests/discovery/",
     "tests/demo/",
     "tests/dashboards/test_stack.py",
@@ -52,6 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fault matrix")
     group.addoption("--all-loads", action="store_true", help="run each fault under every load, not under one")
     group.addoption("--fault-records", metavar="DIR", help="write down what each row of the fault matrix saw")
+    group = parser.getgroup("recovery")
+    group.addoption("--all-incidents", action="store_true", help="chaos with 35 incidents, not with 6")
+    group.addoption("--chaos-seed", type=int, default=1, help="what happens in the chaos, and when (default: 1)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any, Final
 from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
 from dataplane.factory import build_data_plane_client
 from dataplane.observability import MetricsDataPlaneClient
+from dataplane.recovery import wait_until_available
 
 __all__ = ["CLIENT_CONFIG", "STORAGE_UNITS", "ReattachingClient", "attach"]
 
@@ -26,8 +28,6 @@ CLIENT_CONFIG: Final[Mapping[str, Any]] = {
     "timeout_s": 5.0,
 }
 
-_RETRY_S = 0.5
-
 
 def attach(*, propagate: bool) -> MetricsDataPlaneClient:
     """Return an instrumented client of the TransferQueue in this process's Ray. Creates no TransferQueue.
@@ -39,6 +39,10 @@ def attach(*, propagate: bool) -> MetricsDataPlaneClient:
         DataPlaneError: There is nothing to attach to, or it does not answer.
     """
     return MetricsDataPlaneClient(build_data_plane_client(CLIENT_CONFIG, bootstrap=False), propagate=propagate)
+
+
+class _Stopped(Exception):
+    """The loop ends while it waits for the data plane."""
 
 
 class ReattachingClient:
@@ -67,24 +71,26 @@ class ReattachingClient:
         self._client: MetricsDataPlaneClient | None = None
 
     def client(self) -> MetricsDataPlaneClient | None:
-        """Return the client. Attaches again if needed and waits for the data plane; None once *stop* is set."""
-        waiting = False
-        while not self._stop.is_set():
-            if self._client is not None:
-                return self._client
-            try:
-                self._client = self._make()
-            except DataPlaneError as error:
-                self.errors[error_type(error)] += 1
-                if not waiting:
-                    self._logger.warning("waiting for the data plane: %s: %s", error_type(error), error)
-                waiting = True
-                self._stop.wait(_RETRY_S)
-                continue
-            self.attachments += 1
-            self.attached.set()
-            self._logger.info("attached%s", " again" if self.attachments > 1 else "")
-        return None
+        """Return the client. Attaches again if needed and waits for the data plane; None once *stop* is set.
+
+        Raises:
+            ValueError: The configuration is wrong. Also DataPlaneBadRequest.
+        """
+        if self._client is None and not self._stop.is_set():
+            with contextlib.suppress(_Stopped):
+                self._client = wait_until_available(self._make, math.inf, self._waiting, sleep=self._pause)
+                self.attachments += 1
+                self.attached.set()
+                self._logger.info("attached%s", " again" if self.attachments > 1 else "")
+        return None if self._stop.is_set() else self._client
+
+    def _waiting(self, error: DataPlaneError, waited_s: float) -> None:
+        self.errors[error_type(error)] += 1
+        self._logger.warning("waiting for the data plane since %.1f s: %s: %s", waited_s, error_type(error), error)
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise _Stopped
 
     def failed(self, error: DataPlaneError) -> bool:
         """Count and log a call's error. Return whether the connection is lost, with all work in flight."""

@@ -9,12 +9,12 @@ from opentelemetry import trace
 
 from dataplane.groups import DataPlaneGroupMeta
 from dataplane.observability import MetricsDataPlaneClient
+from dataplane.recovery import select, stale
 from exporter.demo.actor import Actor, TelemetrySetUp
 from exporter.demo.instruments import ProcessTelemetry
 from exporter.demo.protocol import Options
 from exporter.demo.rollout import FIELDS
 from exporter.demo.scenarios import HEALTHY_VERSIONS
-from exporter.demo.window import choose
 
 if TYPE_CHECKING:
     from tensordict import TensorDict
@@ -64,20 +64,18 @@ class Trainer(Actor):
             return
         weights_arrive = self.scenario.weights_arrive or not broken
         partition = self.writer.partition
-        choice = choose(
-            client.list_metadata(partition),
-            weight_version=self._weight_version,
-            max_lag=MAX_LAG if weights_arrive else self._weight_version,
-            batch_groups=self._batch_groups,
-        )
-        if choice.evict:
-            client.evict([key for group in choice.evict for key in group.keys], partition)
-            self._evicted += len(choice.evict)
-        if not choice.train:
+        max_lag = MAX_LAG if weights_arrive else self._weight_version
+        groups = client.list_metadata(partition)
+        evicted = stale(groups, self._weight_version, max_lag)
+        if evicted:
+            client.evict([key for group in evicted for key in group.keys], partition)
+            self._evicted += len(evicted)
+        batch = select(groups, self._weight_version, max_lag, self._batch_groups)
+        if len(batch) < self._batch_groups:
             self.stopping.wait(_LOOK_AGAIN_S)
             return
         with self._tracer.start_as_current_span("train step", attributes={"weight_version": self._weight_version}):
-            self._train(client, choice.train)
+            self._train(client, batch)
         self._weight_version += 1
         self._publish(client)
         for rollout in self._rollouts:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from dataplane import recovery
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.errors import DataPlaneBadRequest, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.observability import MetricsDataPlaneClient
-from exporter.demo import reattaching as module
 from exporter.demo.reattaching import ReattachingClient
 
 LOGGER = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ LOGGER = logging.getLogger(__name__)
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_RETRY_S", 0.001)
+    monkeypatch.setattr(recovery, "FIRST_PAUSE_S", 0.001)
 
 
 class Attach:
@@ -76,3 +76,21 @@ def test_it_gives_up_when_told_to_stop() -> None:
     stop = threading.Event()
     stop.set()
     assert ReattachingClient(Attach(), stop, LOGGER).client() is None
+
+
+def test_it_stops_while_it_waits() -> None:
+    stop = threading.Event()
+
+    def make() -> MetricsDataPlaneClient:
+        stop.set()
+        raise DataPlaneUnavailable("none")
+
+    connection = ReattachingClient(make, stop, LOGGER)
+    assert connection.client() is None
+    assert connection.errors == {"DataPlaneUnavailable": 1}
+    assert not connection.attached.is_set()
+
+
+def test_a_wrong_configuration_is_not_waited_for() -> None:
+    with pytest.raises(DataPlaneBadRequest):
+        ReattachingClient(Attach(DataPlaneBadRequest("wrong")), threading.Event(), LOGGER).client()
