@@ -62,6 +62,7 @@ class Driver:
     ) -> dict[str, Any]:
         from omegaconf import OmegaConf
 
+        _free_names()  # init() would attach to what a test's own program has left
         conf = {
             "controller": {"polling_mode": polling_mode, "sampler": sampler},
             "metrics": {"enabled": metrics},
@@ -114,7 +115,7 @@ class Driver:
         for handle in handles:
             if handle is not None:
                 ray.kill(handle)
-        _wait_until_name_is_free()
+        _free_names()
 
     def put(
         self, partition_id: str, keys: list[str], tags: list[dict[str, Any]] | None, fields: list[str] | None
@@ -152,12 +153,13 @@ def _tokens(rows: int) -> torch.Tensor:
     return torch.arange(rows * 4).reshape(rows, 4)
 
 
-def _wait_until_name_is_free(timeout_s: float = 30.0) -> None:
+def _free_names(timeout_s: float = 30.0) -> None:
+    """Kill TransferQueue's actors, whoever started them, and return when their names are free."""
     deadline = time.monotonic() + timeout_s
     names = [(_NAME, _NAMESPACE)] + [(f"TransferQueueStorageUnit#{index}", None) for index in range(16)]
     while names:
         try:
-            ray.get_actor(names[0][0], namespace=names[0][1])
+            ray.kill(ray.get_actor(names[0][0], namespace=names[0][1]))
         except ValueError:
             names.pop(0)
             continue
