@@ -39,11 +39,12 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 class _Observed:
     """A method of the wrapper. It exists when the wrapped object has it, and takes that method's own parameters."""
 
-    def __init__(self, declared: Callable[..., Any]) -> None:
-        self.operation = OPERATIONS[declared.__name__]
-        self.__name__ = declared.__name__
-        self.__doc__ = declared.__doc__
-        self.__wrapped__ = declared
+    def __init__(self, name: str, declared: Callable[..., Any] | None = None) -> None:
+        self.operation = OPERATIONS[name]
+        self.__name__ = name
+        if declared is not None:
+            self.__doc__ = declared.__doc__
+            self.__wrapped__ = declared
 
     def __get__(self, client: MetricsDataPlaneClient | None, owner: type | None = None) -> Callable[..., Any]:
         if client is None:
@@ -59,7 +60,7 @@ class _Observed:
 
 
 def _observed(declared: _Method) -> _Method:
-    return cast(_Method, _Observed(declared))
+    return cast(_Method, _Observed(declared.__name__, declared))
 
 
 class MetricsDataPlaneClient(DataPlaneClient):
@@ -78,14 +79,18 @@ class MetricsDataPlaneClient(DataPlaneClient):
     Args:
         inner: The client to observe.
         on_event: Called after each call, in the caller's thread, with a dict of ``op`` (register, claim_meta,
-            get_data, check_consumption_status, put, get, clear, ping, list_partitions, list_metadata, depth, pop,
-            evict, get_capabilities, close), ``partition_id`` (a string, or None where the call has none),
-            ``n_keys``, ``n_bytes``, ``wall_ms``, ``status`` (``ok``, ``error`` or ``timeout``) and ``error_type``
-            (None when it is ok). An exception that it raises is logged once and counted.
+            get_data, check_consumption_status, put, get, clear, ping, list_partitions, list_metadata, list_sample_ids,
+            depth, pop, evict, save_checkpoint, load_checkpoint, get_capabilities, close), ``partition_id`` (a string,
+            or None where the call has none), ``n_keys``, ``n_bytes``, ``wall_ms``, ``status`` (``ok``, ``error``,
+            ``timeout`` or ``cancelled``) and ``error_type`` (None unless it is an error or a timeout). An exception
+            that it raises is logged once and counted.
         meter_provider: Where the metrics go instead of the global provider.
         tracer_provider: Where the spans go instead of the global provider.
         propagate: Whether a put adds its span as a ``traceparent`` to a copy of each tag, so that the spans of
-            whoever claims, reads, pops or evicts those keys link to it, in this process or another.
+            whoever claims, reads or clears those keys link to it, in this process or another. A put that tells no
+            version of keys that this client knows leaves their producer's span in place.
+        spans: Whether calls make spans. False where another instrumentation, such as a framework's own, makes one for
+            each of them. None for the environment variable ``TQ_EXPORTER_SPANS``, else yes.
     """
 
     def __init__(
@@ -96,10 +101,16 @@ class MetricsDataPlaneClient(DataPlaneClient):
         meter_provider: MeterProvider | None = None,
         tracer_provider: TracerProvider | None = None,
         propagate: bool = False,
+        spans: bool | None = None,
     ) -> None:
         self._inner = inner
         self._recorder = CallRecorder(
-            on_event, meter_provider=meter_provider, tracer_provider=tracer_provider, propagate=propagate
+            on_event,
+            meter_provider=meter_provider,
+            tracer_provider=tracer_provider,
+            propagate=propagate,
+            spans=spans,
+            inner=inner,
         )
 
     register_partition = _observed(DataPlaneClient.register_partition)
@@ -112,9 +123,12 @@ class MetricsDataPlaneClient(DataPlaneClient):
     ping = _observed(DataPlaneClient.ping)
     list_partitions = _observed(DataPlaneClient.list_partitions)
     list_metadata = _observed(DataPlaneClient.list_metadata)
+    list_sample_ids: Any = _Observed("list_sample_ids")
     depth = _observed(DataPlaneClient.depth)
     pop = _observed(DataPlaneClient.pop)
     evict = _observed(DataPlaneClient.evict)
+    save_checkpoint: Any = _Observed("save_checkpoint")
+    load_checkpoint: Any = _Observed("load_checkpoint")
     get_capabilities = _observed(DataPlaneClient.get_capabilities)
     close = _observed(DataPlaneClient.close)
 
@@ -203,7 +217,8 @@ class MetricsDataPlaneClient(DataPlaneClient):
 
     def __reduce__(self) -> tuple[Any, ...]:
         recorder = self._recorder
-        return partial(type(self), propagate=recorder.propagate), (self._inner, recorder.on_event)
+        rebuild = partial(type(self), propagate=recorder.propagate, spans=recorder.spans)
+        return rebuild, (self._inner, recorder.on_event)
 
 
 async def _finish(recorder: CallRecorder, call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
