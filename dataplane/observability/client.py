@@ -26,6 +26,7 @@ from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, Data
 from dataplane.observability.call import Call, Event
 from dataplane.observability.effects import trainer_version
 from dataplane.observability.recorder import CallRecorder, Observer
+from dataplane.observability.steps import step_metrics
 from dataplane.observability.tally import Cell, cell_summary
 from dataplane.operations import OPERATIONS, Operation
 from dataplane.tags import MAX_EXACT_INT
@@ -160,7 +161,19 @@ class MetricsDataPlaneClient(DataPlaneClient):
         self.put_samples([PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[tag])
         trainer_version.published = version
 
-    def snapshot(self) -> dict[str, Any]:
+    def get_step_metrics(self, step_time_s: float) -> dict[str, float]:
+        """Return what the data plane cost this process since the last call of this method, as a flat dict for a logger.
+
+        See :mod:`dataplane.observability.steps` for the series, and for the same over all workers.
+
+        Args:
+            step_time_s: How long the step took, in seconds.
+        """
+        now = self.snapshot(reset_step_window=True)
+        before, self._recorder.step_before = self._recorder.step_before, now
+        return step_metrics(now, before, step_time_s)
+
+    def snapshot(self, reset_step_window: bool = False) -> dict[str, Any]:
         """Return what this client has counted since it was made, as plain values.
 
         ``bytes_outstanding``, ``peak_bytes_outstanding`` and ``n_keys_outstanding`` are what *this process* put
@@ -168,15 +181,26 @@ class MetricsDataPlaneClient(DataPlaneClient):
         occupancy as soon as another process puts or clears. About the newest 100,000 keys are kept.
 
         ``total_ops`` counts all calls, ``total_keys`` and ``total_bytes`` what successful ones wrote, read and
-        cleared. ``ops`` has the same per operation with its errors by type and its durations as counts per
-        bucket (the last one is everything above the last bound).
+        cleared. ``ops`` has the same per operation with its errors by type, its longest call and its durations as
+        counts per bucket (the last one is everything above the last bound). All but the longest calls can be added over
+        processes: :func:`~dataplane.observability.merge_snapshots`.
+
+        Args:
+            reset_step_window: Whether ``step_max_ms`` of the next snapshot begins anew.
         """
         recorder = self._recorder
         by_event: dict[str, list[Cell]] = {}
+        moved = {"write": 0, "read": 0}
         for cell in (*recorder.tally.cells(), *recorder.nested_tally.cells()):
             if cell.count:
                 by_event.setdefault(cell.operation.event, []).append(cell)
+            if cell.operation.direction in moved:
+                moved[cell.operation.direction] += cell.bytes
         ops = {event: cell_summary(cells) for event, cells in by_event.items()}
+        if reset_step_window:
+            for cells in by_event.values():
+                for cell in cells:
+                    cell.end_step()
         errors: dict[str, int] = {}
         for op in ops.values():
             for error_type, count in op["errors"].items():
@@ -186,6 +210,9 @@ class MetricsDataPlaneClient(DataPlaneClient):
             "total_errors": sum(errors.values()),
             "total_keys": sum(op["keys"] for op in ops.values()),
             "total_bytes": sum(op["bytes"] for op in ops.values()),
+            "total_wall_ms": sum(op["wall_ms"] for op in ops.values()),
+            "bytes_written": moved["write"],
+            "bytes_read": moved["read"],
             "errors_by_type": errors,
             **recorder.memory.outstanding.figures(),
             "outstanding_scope": "this process",
@@ -233,7 +260,7 @@ async def _finish(recorder: CallRecorder, call: Call, coroutine: Coroutine[Any, 
 
 
 def log_event(event: Event) -> None:
-    """An ``on_event`` that writes one log line per call: at DEBUG when it went well, else at WARNING."""
-    level = logging.DEBUG if event["status"] == "ok" else logging.WARNING
+    """An ``on_event`` that writes one log line per call: at WARNING when it failed, else at DEBUG."""
+    level = logging.DEBUG if event["error_type"] is None else logging.WARNING
     if _logger.isEnabledFor(level):
         _logger.log(level, "data plane call %s", " ".join(f"{key}={value}" for key, value in event.items()))

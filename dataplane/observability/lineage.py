@@ -354,7 +354,7 @@ class Lineage:
     def _each(self, partition: str, keys: Sequence[Any]) -> list[Origin | None]:
         """Return the origin of each key, None where it was never seen."""
         young, old = self._young.get(partition), self._old.get(partition)
-        origins = [None] * len(keys) if young is None else young.each(keys)
+        origins: list[Origin | None] = [None] * len(keys) if young is None else young.each(keys)
         if old is not None and None in origins:
             origins = [now or before for now, before in zip(origins, old.each(keys), strict=True)]
         return origins

@@ -58,6 +58,7 @@ class CallRecorder:
         tally: The counts of its calls.
         nested_tally: The counts of its calls that another client's observed call makes. They are in this client's
             snapshot; the metrics count the outer call instead.
+        step_before: The snapshot at the end of the last training step.
 
     Args:
         on_event: Called with one event per call.
@@ -99,6 +100,7 @@ class CallRecorder:
         self.tally = Tally(self.instruments.labels)
         self.tally.take_lags = self.memory.lineage.take_lags
         self.nested_tally = Tally(self.instruments.labels)
+        self.step_before: dict[str, Any] = {}
         self.instruments.feed(self, self.tally)
         if broken is not None:
             self._failed(broken)
@@ -204,6 +206,7 @@ class CallRecorder:
         self.tally.reset()
         self.nested_tally.reset()
         self.memory.reset()
+        self.step_before = {}
 
     def _attach(self, call: Call, span: Span) -> None:
         # Only a span that is recorded is made current: any other changes nothing for the spans inside of it.

@@ -25,7 +25,8 @@ def server_attributes(inner: object) -> dict[str, str | int]:
     else:
         client = getattr(sys.modules.get("transfer_queue.interface"), "_TQ_CLIENT", None)
     info = getattr(client, "_controller", None)
-    address, port = getattr(info, "ip", None), (getattr(info, "ports", None) or {}).get(_SOCKET)
+    address: Any = getattr(info, "ip", None)
+    port: Any = (getattr(info, "ports", None) or {}).get(_SOCKET)
     if type(address) is not str or not str(port).isdecimal():
         return {}
     return {SERVER_ADDRESS: address.strip("[]"), SERVER_PORT: int(port)}

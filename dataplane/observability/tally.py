@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 from dataplane.labels import MAX_PARTITIONS, OTHER_PARTITION
@@ -22,6 +23,7 @@ from dataplane.semconv import (
 __all__ = ["Cell", "PartitionLabels", "Tally", "cell_summary", "partition_name"]
 
 _MAX_NAME = 128
+_FIT = ("calls", "bytes", "ms", "bytes_bytes", "bytes_ms", "ms_ms")
 _BOUNDS_NS = tuple(round(bound * 1e9) for bound in CLIENT_OPERATION_DURATION.boundaries)
 
 
@@ -66,7 +68,11 @@ class PartitionLabels:
 
 
 class Cell:
-    """The calls of one operation on one partition with one outcome."""
+    """The calls of one operation on one partition with one outcome.
+
+    ``fit`` has what a line through bytes and milliseconds needs, over the calls that moved bytes: their number, and the
+    sums of bytes, milliseconds, bytes squared, bytes times milliseconds, and milliseconds squared.
+    """
 
     __slots__ = (
         "attributes",
@@ -74,10 +80,13 @@ class Cell:
         "bytes",
         "cancelled",
         "error_type",
+        "fit",
         "keys",
         "label",
         "lag_attributes",
         "lock",
+        "longest",
+        "longest_of_step",
         "misses",
         "nanoseconds",
         "operation",
@@ -92,6 +101,8 @@ class Cell:
         self.error_type = error_type
         self.lock = threading.Lock()
         self.keys = self.bytes = self.nanoseconds = self.misses = self.cancelled = 0
+        self.longest = self.longest_of_step = 0
+        self.fit = (0, 0.0, 0.0, 0.0, 0.0, 0.0)
         self.buckets = [0] * (len(_BOUNDS_NS) + 1)
         attributes = {MESSAGING_SYSTEM: TRANSFER_QUEUE, MESSAGING_OPERATION_NAME: operation.name}
         self.lag_attributes = {"operation": operation.name}
@@ -115,7 +126,12 @@ class Cell:
             self.buckets[bucket] += 1
             self.nanoseconds += nanoseconds
             self.keys += keys
-            self.bytes += n_bytes
+            self.longest_of_step = max(self.longest_of_step, nanoseconds)
+            if n_bytes:
+                self.bytes += n_bytes
+                n, x, y, xx, xy, yy = self.fit
+                size, ms = float(n_bytes), nanoseconds / 1e6
+                self.fit = n + 1, x + size, y + ms, xx + size * size, xy + size * ms, yy + ms * ms
         finally:
             self.lock.release()
 
@@ -129,6 +145,11 @@ class Cell:
         with self.lock:
             self.cancelled += 1
 
+    def end_step(self) -> None:
+        """Begin to look for the longest call anew."""
+        with self.lock:
+            self.longest, self.longest_of_step = max(self.longest, self.longest_of_step), 0
+
     @property
     def count(self) -> int:
         """How many calls were counted."""
@@ -141,6 +162,8 @@ class Cell:
         self.bytes += other.bytes
         self.misses += other.misses
         self.cancelled += other.cancelled
+        self.longest = max(self.longest, other.longest, other.longest_of_step)
+        self.fit = _sums(self.fit, other.fit)
         self.buckets = [mine + its for mine, its in zip(self.buckets, other.buckets, strict=True)]
 
 
@@ -208,6 +231,10 @@ class Tally:
         self._observer_failures += other.observer_failures
 
 
+def _sums(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
 def cell_summary(cells: list[Cell]) -> dict[str, Any]:
     """Return the sums of *cells* of one operation as a snapshot shows them."""
     errors: dict[str, int] = {}
@@ -221,6 +248,9 @@ def cell_summary(cells: list[Cell]) -> dict[str, Any]:
         "keys": sum(cell.keys for cell in cells if cell.error_type is None),
         "bytes": sum(cell.bytes for cell in cells if cell.error_type is None),
         "wall_ms": sum(cell.nanoseconds for cell in cells) / 1e6,
+        "max_ms": max(max(cell.longest, cell.longest_of_step) for cell in cells) / 1e6,
+        "step_max_ms": max(cell.longest_of_step for cell in cells) / 1e6,
+        "fit": dict(zip(_FIT, reduce(_sums, (cell.fit for cell in cells)), strict=True)),
         "duration": {
             "bounds_s": list(CLIENT_OPERATION_DURATION.boundaries),
             "counts": [sum(column) for column in zip(*(cell.buckets for cell in cells), strict=True)],

@@ -123,7 +123,7 @@ def test_a_later_put_without_a_version_leaves_the_producers_span(telemetry: Tele
     client.put_samples(["a", "b"], "train", fields)
     client.put_samples(["a", "c"], "train", fields)
     client.put_samples(["a", "b"], "train", fields, [{"status": "done"}, {"status": "done"}])
-    sent = [call[1][3] if len(call[1]) > 3 else call[2].get("tags") for call in inner.calls]
+    sent: list[Any] = [call[1][3] if len(call[1]) > 3 else call[2].get("tags") for call in inner.calls]
     assert [TRACEPARENT in tag for tag in sent[0]] == [True, True]
     assert sent[1] is None
     assert [TRACEPARENT in tag for tag in sent[2]] == [False, True]
