@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from functools import reduce
 from typing import Any
 
 from dataplane.labels import MAX_PARTITIONS, OTHER_PARTITION
@@ -102,7 +101,7 @@ class Cell:
         self.lock = threading.Lock()
         self.keys = self.bytes = self.nanoseconds = self.misses = self.cancelled = 0
         self.longest = self.longest_of_step = 0
-        self.fit = (0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        self.fit: tuple[float, ...] = (0, 0.0, 0.0, 0.0, 0.0, 0.0)
         self.buckets = [0] * (len(_BOUNDS_NS) + 1)
         attributes = {MESSAGING_SYSTEM: TRANSFER_QUEUE, MESSAGING_OPERATION_NAME: operation.name}
         self.lag_attributes = {"operation": operation.name}
@@ -163,7 +162,7 @@ class Cell:
         self.misses += other.misses
         self.cancelled += other.cancelled
         self.longest = max(self.longest, other.longest, other.longest_of_step)
-        self.fit = _sums(self.fit, other.fit)
+        self.fit = tuple(a + b for a, b in zip(self.fit, other.fit, strict=True))
         self.buckets = [mine + its for mine, its in zip(self.buckets, other.buckets, strict=True)]
 
 
@@ -231,10 +230,6 @@ class Tally:
         self._observer_failures += other.observer_failures
 
 
-def _sums(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(a + b for a, b in zip(one, other, strict=True))
-
-
 def cell_summary(cells: list[Cell]) -> dict[str, Any]:
     """Return the sums of *cells* of one operation as a snapshot shows them."""
     errors: dict[str, int] = {}
@@ -250,7 +245,7 @@ def cell_summary(cells: list[Cell]) -> dict[str, Any]:
         "wall_ms": sum(cell.nanoseconds for cell in cells) / 1e6,
         "max_ms": max(max(cell.longest, cell.longest_of_step) for cell in cells) / 1e6,
         "step_max_ms": max(cell.longest_of_step for cell in cells) / 1e6,
-        "fit": dict(zip(_FIT, reduce(_sums, (cell.fit for cell in cells)), strict=True)),
+        "fit": dict(zip(_FIT, map(sum, zip(*(cell.fit for cell in cells), strict=True)), strict=True)),
         "duration": {
             "bounds_s": list(CLIENT_OPERATION_DURATION.boundaries),
             "counts": [sum(column) for column in zip(*(cell.buckets for cell in cells), strict=True)],
