@@ -11,7 +11,7 @@ from dataplane.observability.lineage import KEY_TYPES, Lineage, linkable
 from dataplane.observability.outstanding import Outstanding
 from dataplane.observability.payload import count_bytes, count_keys
 from dataplane.observability.tally import partition_name
-from dataplane.observability.trace_context import contexts_of, tells_version, versions_of
+from dataplane.observability.trace_context import contexts_of, versions_of
 from dataplane.operations import Effect, keys_of, tags_of
 
 __all__ = ["EFFECTS", "Memory", "TrainerVersion", "trainer_version"]
@@ -63,17 +63,14 @@ def _wrote(call: Call, result: object, memory: Memory) -> None:
             if name != RESERVED_PARTITION:
                 memory.outstanding.put(name, keys, call.n_bytes)
             if call.metered or call.span is not None:
-                _remember_written(call, keys, result, memory)
-
-
-def _remember_written(call: Call, keys: tuple[Any, ...], result: object, memory: Memory) -> None:
-    where = call.operation.tags
-    tags = None if where is None else where.of(call.args, call.kwargs)
-    if where is not None and not tells_version(tags):
-        told: Any = None  # the rows may have a version, but this is not their producer's put
-    else:  # of the result's own copies, where there are any: a caller is less likely to change them
-        told = tags_of(result) or tags
-    memory.lineage.wrote(call.name or "", keys, told, None if call.span is None else call.span.get_span_context())
+                copies, where = tags_of(result), operation.tags
+                memory.lineage.wrote(
+                    name,
+                    keys,
+                    copies if where is None else where.of(args, call.kwargs),
+                    None if call.span is None else call.span.get_span_context(),
+                    copies,
+                )
 
 
 def _claimed(call: Call, result: object, memory: Memory) -> None:

@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanContext
 
 from dataplane.observability.batches import BatchIndex
 from dataplane.observability.tally import Cell
-from dataplane.observability.trace_context import contexts_of, versions_of
+from dataplane.observability.trace_context import contexts_of, tells_version, versions_of
 
 __all__ = ["KEY_TYPES", "LIMIT", "MAX_LINKS", "Lags", "Lineage", "Origin", "linkable"]
 
@@ -82,6 +82,7 @@ class _Written(NamedTuple):
     partition: str
     keys: tuple[Any, ...]
     tags: Any
+    copies: Sequence[Any]
     context: SpanContext | None
 
 
@@ -118,13 +119,20 @@ class Lineage:
         self._newest: int | None = None
         self._lags: Lags = {}
 
-    def wrote(self, partition: str, keys: tuple[Any, ...], tags: object, context: SpanContext | None) -> None:
+    def wrote(
+        self,
+        partition: str,
+        keys: tuple[Any, ...],
+        tags: object,
+        context: SpanContext | None,
+        copies: Sequence[Any] = (),
+    ) -> None:
         """Note that a put wrote *keys* (of :data:`KEY_TYPES`) with *tags* in the span *context*.
 
         The tags are kept and read when something is first looked up. A change of them in place before that changes what
-        is remembered.
+        is remembered, so the put's own *copies* are better, where there are any.
         """
-        self._note(_Written(partition, keys, tags if type(tags) is list else None, context), len(keys), writes=True)
+        self._note(_Written(partition, keys, tags, copies, context), len(keys), writes=True)
 
     def listed(
         self,
@@ -268,7 +276,10 @@ class Lineage:
                     note.cell.missed(len(note.keys))
 
     def _read_tags(self, note: Any) -> None:
-        versions: Sequence[int | None] = versions_of(note.tags) if note.tags else (None,)
+        versions: Sequence[int | None] = (None,)
+        # Rows of which the put tells no version may have one, but then it is not their producer's put.
+        if type(note.tags) is list and tells_version(note.tags):
+            versions = versions_of(note.copies or note.tags)
         self._learn(note.partition, note.keys, _origins(versions, (note.context,), None))
 
     def _consume(self, note: _Consumed) -> None:

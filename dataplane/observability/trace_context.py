@@ -91,6 +91,5 @@ def stamp(tags: object, text: str) -> object:
 
 
 def tells_version(tags: object) -> bool:
-    """Return whether the first of *tags* has a weight version, as the producer's own put does."""
-    first = tags[0] if type(tags) is list and tags else tags
-    return _tagged_version(first) is not None
+    """Return whether any of *tags* has a weight version, as its producer's own put has."""
+    return any(_tagged_version(tag) is not None for tag in (tags if type(tags) is list else (tags,)))
