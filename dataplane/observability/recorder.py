@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
-from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, StatusCode, TracerProvider
 
@@ -127,8 +126,18 @@ class CallRecorder:
                 call.name = partition_name(partition)
                 cell = tally.success(operation, call.name)
             call.cell = cell
+            if not row_tags.watching and context is not None and operation.effect in ("read", "clear"):
+                row_tags.watch()
             if context is not None and not nested:
-                self._start(call, cell, context)
+                call.metered = self.instruments.live()
+                call.context = context  # OpenTelemetry would look it up again for each of its own calls
+                span = self.tracer.start_span(cell.span_name, context, cell.span_kind, cell.span_attributes)
+                if span.is_recording():
+                    call.span = span
+                    call.context = None
+                    span.set_attributes(server_attributes(self._inner))
+                if self.propagate and operation.effect == "write" and span.get_span_context().is_valid:
+                    self._write_traceparent(call, span)
         except Exception as error:
             self._failed(error)
         call.token = current.set(call)  # as :meth:`enter` does
@@ -136,21 +145,6 @@ class CallRecorder:
             self._attach(call, call.span)
         call.started = perf_counter_ns()
         return call
-
-    def _start(self, call: Call, cell: Cell, context: Context) -> None:
-        """Find out what is wanted of *call*, and start its span."""
-        effect = call.operation.effect
-        call.metered = self.instruments.live()
-        call.context = context  # OpenTelemetry would look it up again for each of its own calls
-        if not row_tags.watching and effect in ("read", "clear"):
-            row_tags.watch()
-        span = self.tracer.start_span(cell.span_name, context, cell.span_kind, cell.span_attributes)
-        if span.is_recording():
-            call.span = span
-            call.context = None
-            span.set_attributes(server_attributes(self._inner))
-        if self.propagate and effect == "write" and span.get_span_context().is_valid:
-            self._write_traceparent(call, span)
 
     def enter(self, call: Call) -> None:
         """Make *call* the one that the current thread or task is inside of, and its span the current one."""
@@ -235,8 +229,15 @@ class CallRecorder:
                 call.span.end()
             except Exception as error:
                 self._failed(error)
-        if call.token is not None:
-            self.leave(call)
+        try:  # as :meth:`leave` does
+            if call.token is not None:
+                current.reset(call.token)
+            if call.scope is not None:
+                otel_context.detach(call.scope)
+        except ValueError:
+            pass
+        except Exception as error:
+            self._failed(error)
         if self.on_event is not None:
             try:
                 self.on_event(call.event(elapsed, kind, cancelled=cancelled))
