@@ -38,6 +38,7 @@ class Call:
         all_keys: Whether the call names no keys and so means all of them.
         n_keys: How many keys the call names or its result has.
         n_bytes: How many bytes of tensors the call moves.
+        given_tags: The tags as the caller gave them, when the call is made with others.
         row_tags: What the rows of the keys say of themselves, when somebody has fetched it inside of the call.
         cell: Where the call is counted when it succeeds, None when telemetry failed before that was known.
         span: The call's span when it is recorded, else None.
@@ -58,6 +59,7 @@ class Call:
     all_keys: bool = False
     n_keys: int = 0
     n_bytes: int = 0
+    given_tags: object = None
     row_tags: Sequence[Any] = ()
     cell: Cell | None = None
     span: Span | None = None

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from dataplane.interfaces import RESERVED_PARTITION
 from dataplane.observability.call import Call
-from dataplane.observability.lineage import KEY_TYPES, Lineage, linkable
+from dataplane.observability.lineage import KEY_TYPES, Lineage
+from dataplane.observability.origins import linkable
 from dataplane.observability.outstanding import Outstanding
 from dataplane.observability.payload import count_bytes, count_keys
 from dataplane.observability.tally import partition_name
@@ -67,7 +68,7 @@ def _wrote(call: Call, result: object, memory: Memory) -> None:
                 memory.lineage.wrote(
                     name,
                     keys,
-                    copies if where is None else where.of(args, call.kwargs),
+                    copies if where is None else call.given_tags or where.of(args, call.kwargs),
                     None if call.span is None else call.span.get_span_context(),
                     copies,
                 )

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import SpanContext
 
 from dataplane.observability.batches import BatchIndex
+from dataplane.observability.origins import BLANK, Origin, origins_of
 from dataplane.observability.tally import Cell
 from dataplane.observability.trace_context import contexts_of, tells_version, versions_of
 
-__all__ = ["KEY_TYPES", "LIMIT", "MAX_LINKS", "Lags", "Lineage", "Origin", "linkable"]
+__all__ = ["KEY_TYPES", "LIMIT", "Lags", "Lineage"]
 
 KEY_TYPES: Final = (str, int)
 """The types of keys that are remembered: a key of another type could hold data. The first key of a call decides."""
@@ -27,50 +28,9 @@ KEY_TYPES: Final = (str, int)
 LIMIT: Final = 10_000
 """How many keys are remembered."""
 
-MAX_LINKS: Final = 32
-"""How many distinct producers one span links to."""
-
 Lags = dict[Cell, dict[int, int]]
 """By the cell of the call: how often each lag was measured."""
 
-
-class Origin:
-    """Where some keys came from; one object per batch and version, compared by identity.
-
-    Attributes:
-        version: The weight version, None when unknown.
-        context: The producer's span, None when unknown.
-        seen: The trainer's version when the keys were last read, claimed or listed here, None before.
-    """
-
-    __slots__ = ("context", "seen", "version")
-
-    def __init__(self, version: int | None, context: SpanContext | None, seen: int | None = None) -> None:
-        self.version = version
-        self.context = context
-        self.seen = seen
-
-    @property
-    def blank(self) -> bool:
-        """Whether neither is known: its keys count as unknown."""
-        return self.version is None and self.context is None
-
-    def over(self, before: Origin) -> Origin:
-        """Return this newer origin, with what it does not tell taken from *before*.
-
-        A put without a version adds fields to rows of another producer, so it tells nothing new of what is known.
-        """
-        if self.blank or (self.version is None and not before.blank and self.seen is None):
-            return before
-        version = before.version if self.version is None else self.version
-        if version != before.version:  # another row under the same key
-            return Origin(version, self.context, self.seen)
-        if self.context is None and self.seen is None:
-            return before
-        return Origin(version, self.context or before.context, before.seen if self.seen is None else self.seen)
-
-
-_BLANK: Final = Origin(None, None)
 
 # One origin for all keys, or one per key.
 _Origins = Sequence[Origin]
@@ -155,7 +115,7 @@ class Lineage:
             reference: The trainer's version now.
         """
         if keys and type(keys[0]) in KEY_TYPES:
-            self._tell(partition, keys, _origins(versions, contexts, reference))
+            self._tell(partition, keys, origins_of(versions, contexts, reference))
 
     def list_groups(self, partition: str, groups: Sequence[Any], reference: int | None) -> None:
         """Note what a listing says of the newest keys: the groups at its end."""
@@ -209,7 +169,7 @@ class Lineage:
         if type(keys[0]) not in KEY_TYPES:
             cell.missed(len(keys))
             return
-        origins = _origins(versions_of(tags), contexts_of(tags), None) if len(tags) == len(keys) else None
+        origins = origins_of(versions_of(tags), contexts_of(tags), None) if len(tags) == len(keys) else None
         self._note(_Consumed(partition, tuple(keys), origins, cell, reference, departs), len(keys))
 
     def find(self, partition: str, keys: Sequence[Any]) -> list[Origin]:
@@ -289,7 +249,7 @@ class Lineage:
         # Rows of which the put tells no version may have one, but then it is not their producer's put.
         if type(tags) is list and tells_version(tags):
             versions = versions_of(copies or tags)
-        self._learn(partition, keys, _origins(versions, (context,), None))
+        self._learn(partition, keys, origins_of(versions, (context,), None))
 
     def _consume(self, note: _Consumed) -> None:
         reference = note.reference
@@ -326,16 +286,16 @@ class Lineage:
         young = self._young.get(partition)
         origin = None if young is None else young.whole(keys)
         if origin is not None:
-            return (set(), len(keys)) if origin is _BLANK else ({origin}, 0)
+            return (set(), len(keys)) if origin is BLANK else ({origin}, 0)
         origins = self._each(partition, keys)
         found = set(origins)
-        if None not in found and _BLANK not in found:
+        if None not in found and BLANK not in found:
             return found, 0  # type: ignore[return-value]
-        misses = sum(origin is None or origin is _BLANK for origin in origins)
+        misses = sum(origin is None or origin is BLANK for origin in origins)
         if mark and None in found:
             unseen = tuple(key for key, origin in zip(keys, origins, strict=True) if origin is None)
-            self._store(partition, unseen, [_BLANK])
-        return {origin for origin in found if origin is not None and origin is not _BLANK}, misses
+            self._store(partition, unseen, [BLANK])
+        return {origin for origin in found if origin is not None and origin is not BLANK}, misses
 
     def _learn(self, partition: str, keys: tuple[Any, ...], origins: _Origins) -> set[Origin]:
         """Note the *origins* of *keys* in the index, and return what is known of them now."""
@@ -353,10 +313,10 @@ class Lineage:
         if known is not None:
             one = one.over(known)
         if one.blank:
-            one = _BLANK
+            one = BLANK
         if one is not known:
             self._store(partition, keys, [one])
-        return set() if one is _BLANK else {one}
+        return set() if one is BLANK else {one}
 
     def _merge(self, partition: str, keys: tuple[Any, ...], origins: _Origins) -> set[Origin]:
         merged: dict[tuple[int, int], Origin] = {}
@@ -366,10 +326,10 @@ class Lineage:
             pair = id(known), id(now)
             if pair not in merged:
                 origin = now if known is None else now.over(known)
-                merged[pair] = _BLANK if origin.blank else origin
+                merged[pair] = BLANK if origin.blank else origin
             fresh.append(merged[pair])
         self._store(partition, keys, fresh)
-        return set(merged.values()) - {_BLANK}
+        return set(merged.values()) - {BLANK}
 
     def _each(self, partition: str, keys: Sequence[Any]) -> list[Origin | None]:
         """Return the origin of each key, None where it was never seen."""
@@ -397,34 +357,3 @@ class Lineage:
 
 def _newest(*versions: int | None) -> int | None:
     return max((version for version in versions if version is not None), default=None)
-
-
-def _origins(versions: Sequence[int | None], contexts: Sequence[SpanContext | None], seen: int | None) -> list[Origin]:
-    if len(versions) == 1 and len(contexts) == 1:
-        return [Origin(versions[0], contexts[0], seen)]
-    size = max(len(versions), len(contexts))
-    pairs = zip(
-        versions if len(versions) == size else list(versions) * size,
-        contexts if len(contexts) == size else list(contexts) * size,
-        strict=True,
-    )
-    shared: dict[tuple[int | None, int], Origin] = {}  # a SpanContext cannot be hashed
-    origins = []
-    for version, context in pairs:
-        origin = shared.get((version, id(context)))
-        if origin is None:
-            origin = shared[version, id(context)] = Origin(version, context, seen)
-        origins.append(origin)
-    return origins
-
-
-def linkable(origins: Iterable[Origin]) -> list[SpanContext]:
-    """Return the distinct producers' spans that were recorded: a link to any other leads nowhere."""
-    spans: dict[tuple[int, int], SpanContext] = {}
-    for origin in origins:
-        context = origin.context
-        if context is not None and context.trace_flags.sampled:
-            spans[context.trace_id, context.span_id] = context
-            if len(spans) == MAX_LINKS:
-                break
-    return list(spans.values())

@@ -267,6 +267,7 @@ class CallRecorder:
             if type(after) is list and type(tags) is list and len(after) == len(unknown):
                 after = [mine if new else its for new, mine, its in zip(unknown, after, tags, strict=True)]
         if after is not tags:
+            call.given_tags = tags
             call.args, call.kwargs = where.replace(call.args, call.kwargs, after)
 
     def _failed(self, error: BaseException) -> None:

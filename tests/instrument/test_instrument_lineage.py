@@ -15,7 +15,8 @@ from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.interfaces import KVBatchMeta
 from dataplane.observability import MetricsDataPlaneClient
 from dataplane.observability.effects import trainer_version
-from dataplane.observability.lineage import MAX_LINKS, Lineage
+from dataplane.observability.lineage import Lineage
+from dataplane.observability.origins import MAX_LINKS
 from dataplane.observability.trace_context import TRACEPARENT, contexts_of, traceparent, versions_of
 from tests.instrument.conftest import Telemetry
 from tests.instrument.scripted import ScriptedClient
