@@ -42,11 +42,11 @@ Times = dict[str, list[float]]
 """Microseconds per call of each variant, one for each round."""
 
 BARS = {
-    ("put", "with SDK"): 2.0,
+    ("put", "with SDK"): 2.2,
     ("put", "without SDK"): 0.4,
-    ("get", "with SDK"): 2.0,
+    ("get", "with SDK"): 2.2,
     ("get", "without SDK"): 0.3,
-    ("clear", "with SDK"): 1.85,
+    ("clear", "with SDK"): 2.0,
     ("clear", "without SDK"): 0.35,
     ("ping", "with SDK"): 1.4,
     ("ping", "without SDK"): 0.2,
