@@ -24,6 +24,7 @@ from dataplane.semconv import (
 __all__ = [
     "CLIENT_METRICS",
     "CLIENT_OPERATIONS",
+    "CONSUMING_OPERATIONS",
     "ERROR_TYPE_VALUES",
     "Kind",
     "Metric",
@@ -36,6 +37,11 @@ ERROR_TYPE_VALUES: Final = (*ERROR_TYPES, OTHER_ERROR_TYPE)
 
 CLIENT_OPERATIONS: Final = tuple(OPERATIONS)
 """The closed value set of the client's operations: the names of its public methods."""
+
+CONSUMING_OPERATIONS: Final = tuple(
+    operation.name for operation in OPERATIONS.values() if operation.effect in ("claim", "read", "clear")
+)
+"""The operations that use keys which somebody produced, so that they have a lag."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +114,9 @@ CLIENT_CONSUMED_LAG = Metric(
     "dataplane.client.consumed.lag",
     "histogram",
     "{version}",
-    "Lag of the keys that were claimed, popped or evicted: weight versions behind the trainer. One sample per "
-    "version and call.",
-    {"operation": ("claim_meta", "pop", "evict"), "partition": None},
+    "Lag of the keys that were claimed, read or cleared: weight versions behind the trainer, for cleared keys behind "
+    "its version when they were last seen. One sample per version and call.",
+    {"operation": CONSUMING_OPERATIONS, "partition": None},
     LAG_BOUNDS,
     "client",
 )
@@ -120,7 +126,7 @@ CLIENT_LINEAGE_MISSES = Metric(
     "counter",
     "{key}",
     "Keys whose producer and weight version are unknown to this process. They have no span link and no lag.",
-    {"operation": ("get_data", "get_samples", "pop", "evict"), "partition": None},
+    {"operation": CONSUMING_OPERATIONS, "partition": None},
     source="client",
 )
 CLIENT_OBSERVER_FAILURES = Metric(

@@ -12,7 +12,7 @@ from dataplane.errors import DataPlaneClearError, DataPlaneError, DataPlaneReadE
 
 __all__ = ["OPERATIONS", "Argument", "Effect", "Operation", "keys_of", "partition_of", "tags_of"]
 
-Effect = Literal["write", "claim", "read", "clear", "list"]
+Effect = Literal["write", "claim", "read", "clear", "list", "name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Operation:
     Attributes:
         name: The method's name: the value of ``messaging.operation.name`` and ``operation``.
         event: Its short name in events and in a snapshot.
-        effect: What a call does to keys: ``write``, ``claim``, ``read`` (with their data), ``clear`` or ``list``
-            them; None when it concerns none.
+        effect: What a call does to keys: ``write``, ``claim``, ``read`` (with their data), ``clear``, ``list`` (with
+            their tags) or ``name`` them; None when it concerns none.
         default_error: The class of a failure that the translation table does not know.
         partition: The parameter that names the partition.
         keys: The parameter that names the keys.
@@ -62,7 +62,6 @@ class Operation:
         fields: The parameter that is written.
         tags: The parameter with one tag per key.
         one_tag: Whether that is the tag of the only key instead.
-        consumes: Whether keys leave the queue for good, consumed or given up.
     """
 
     name: str
@@ -75,7 +74,6 @@ class Operation:
     fields: Argument | None = None
     tags: Argument | None = None
     one_tag: bool = False
-    consumes: bool = False
 
     @property
     def span_kind(self) -> SpanKind:
@@ -115,9 +113,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         Operation("ping", "ping"),
         Operation("list_partitions", "list_partitions", None, DataPlaneReadError),
         Operation("list_metadata", "list_metadata", "list", DataPlaneReadError, _FIRST_PARTITION),
+        Operation("list_sample_ids", "list_sample_ids", "name", DataPlaneReadError, _FIRST_PARTITION),
         Operation("depth", "depth", None, DataPlaneReadError, _FIRST_PARTITION),
-        Operation("pop", "pop", "clear", DataPlaneClearError, _SECOND_PARTITION, _KEYS, consumes=True),
-        Operation("evict", "evict", "clear", DataPlaneClearError, _SECOND_PARTITION, _KEYS, consumes=True),
+        Operation("pop", "pop", "clear", DataPlaneClearError, _SECOND_PARTITION, _KEYS),
+        Operation("evict", "evict", "clear", DataPlaneClearError, _SECOND_PARTITION, _KEYS),
+        Operation("save_checkpoint", "save_checkpoint"),
+        Operation("load_checkpoint", "load_checkpoint"),
         Operation("get_capabilities", "get_capabilities"),
         Operation("close", "close"),
     )

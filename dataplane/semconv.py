@@ -17,6 +17,7 @@ from opentelemetry.semconv._incubating.attributes.messaging_attributes import (
 )
 from opentelemetry.semconv._incubating.metrics.messaging_metrics import MESSAGING_CLIENT_OPERATION_DURATION
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 from opentelemetry.semconv.schemas import Schemas
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "MESSAGING_OPERATION_TYPE",
     "MESSAGING_SYSTEM",
     "SCHEMA_URL",
+    "SERVER_ADDRESS",
+    "SERVER_PORT",
     "TRANSFER_QUEUE",
 ]
 

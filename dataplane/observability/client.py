@@ -26,6 +26,7 @@ from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, Data
 from dataplane.observability.call import Call, Event
 from dataplane.observability.effects import trainer_version
 from dataplane.observability.recorder import CallRecorder, Observer
+from dataplane.observability.steps import step_metrics
 from dataplane.observability.tally import Cell, cell_summary
 from dataplane.operations import OPERATIONS, Operation
 from dataplane.tags import MAX_EXACT_INT
@@ -39,11 +40,12 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 class _Observed:
     """A method of the wrapper. It exists when the wrapped object has it, and takes that method's own parameters."""
 
-    def __init__(self, declared: Callable[..., Any]) -> None:
-        self.operation = OPERATIONS[declared.__name__]
-        self.__name__ = declared.__name__
-        self.__doc__ = declared.__doc__
-        self.__wrapped__ = declared
+    def __init__(self, name: str, declared: Callable[..., Any] | None = None) -> None:
+        self.operation = OPERATIONS[name]
+        self.__name__ = name
+        if declared is not None:
+            self.__doc__ = declared.__doc__
+            self.__wrapped__ = declared
 
     def __get__(self, client: MetricsDataPlaneClient | None, owner: type | None = None) -> Callable[..., Any]:
         if client is None:
@@ -59,7 +61,7 @@ class _Observed:
 
 
 def _observed(declared: _Method) -> _Method:
-    return cast(_Method, _Observed(declared))
+    return cast(_Method, _Observed(declared.__name__, declared))
 
 
 class MetricsDataPlaneClient(DataPlaneClient):
@@ -78,14 +80,18 @@ class MetricsDataPlaneClient(DataPlaneClient):
     Args:
         inner: The client to observe.
         on_event: Called after each call, in the caller's thread, with a dict of ``op`` (register, claim_meta,
-            get_data, check_consumption_status, put, get, clear, ping, list_partitions, list_metadata, depth, pop,
-            evict, get_capabilities, close), ``partition_id`` (a string, or None where the call has none),
-            ``n_keys``, ``n_bytes``, ``wall_ms``, ``status`` (``ok``, ``error`` or ``timeout``) and ``error_type``
-            (None when it is ok). An exception that it raises is logged once and counted.
+            get_data, check_consumption_status, put, get, clear, ping, list_partitions, list_metadata, list_sample_ids,
+            depth, pop, evict, save_checkpoint, load_checkpoint, get_capabilities, close), ``partition_id`` (a string,
+            or None where the call has none), ``n_keys``, ``n_bytes``, ``wall_ms``, ``status`` (``ok``, ``error``,
+            ``timeout`` or ``cancelled``) and ``error_type`` (None unless it is an error or a timeout). An exception
+            that it raises is logged once and counted.
         meter_provider: Where the metrics go instead of the global provider.
         tracer_provider: Where the spans go instead of the global provider.
         propagate: Whether a put adds its span as a ``traceparent`` to a copy of each tag, so that the spans of
-            whoever claims, reads, pops or evicts those keys link to it, in this process or another.
+            whoever claims, reads or clears those keys link to it, in this process or another. A put that tells no
+            version of keys that this client knows leaves their producer's span in place.
+        spans: Whether calls make spans. False where another instrumentation, such as a framework's own, makes one for
+            each of them. None for the environment variable ``TQ_EXPORTER_SPANS``, else yes.
     """
 
     def __init__(
@@ -96,10 +102,16 @@ class MetricsDataPlaneClient(DataPlaneClient):
         meter_provider: MeterProvider | None = None,
         tracer_provider: TracerProvider | None = None,
         propagate: bool = False,
+        spans: bool | None = None,
     ) -> None:
         self._inner = inner
         self._recorder = CallRecorder(
-            on_event, meter_provider=meter_provider, tracer_provider=tracer_provider, propagate=propagate
+            on_event,
+            meter_provider=meter_provider,
+            tracer_provider=tracer_provider,
+            propagate=propagate,
+            spans=spans,
+            inner=inner,
         )
 
     register_partition = _observed(DataPlaneClient.register_partition)
@@ -112,9 +124,12 @@ class MetricsDataPlaneClient(DataPlaneClient):
     ping = _observed(DataPlaneClient.ping)
     list_partitions = _observed(DataPlaneClient.list_partitions)
     list_metadata = _observed(DataPlaneClient.list_metadata)
+    list_sample_ids: Any = _Observed("list_sample_ids")
     depth = _observed(DataPlaneClient.depth)
     pop = _observed(DataPlaneClient.pop)
     evict = _observed(DataPlaneClient.evict)
+    save_checkpoint: Any = _Observed("save_checkpoint")
+    load_checkpoint: Any = _Observed("load_checkpoint")
     get_capabilities = _observed(DataPlaneClient.get_capabilities)
     close = _observed(DataPlaneClient.close)
 
@@ -146,7 +161,19 @@ class MetricsDataPlaneClient(DataPlaneClient):
         self.put_samples([PUBLISHED_VERSION_KEY], RESERVED_PARTITION, tags=[tag])
         trainer_version.published = version
 
-    def snapshot(self) -> dict[str, Any]:
+    def get_step_metrics(self, step_time_s: float) -> dict[str, float]:
+        """Return what the data plane cost this process since the last call of this method, as a flat dict for a logger.
+
+        See :mod:`dataplane.observability.steps` for the series, and for the same over all workers.
+
+        Args:
+            step_time_s: How long the step took, in seconds.
+        """
+        now = self.snapshot(reset_step_window=True)
+        before, self._recorder.step_before = self._recorder.step_before, now
+        return step_metrics(now, before, step_time_s)
+
+    def snapshot(self, reset_step_window: bool = False) -> dict[str, Any]:
         """Return what this client has counted since it was made, as plain values.
 
         ``bytes_outstanding``, ``peak_bytes_outstanding`` and ``n_keys_outstanding`` are what *this process* put
@@ -154,15 +181,26 @@ class MetricsDataPlaneClient(DataPlaneClient):
         occupancy as soon as another process puts or clears. About the newest 100,000 keys are kept.
 
         ``total_ops`` counts all calls, ``total_keys`` and ``total_bytes`` what successful ones wrote, read and
-        cleared. ``ops`` has the same per operation with its errors by type and its durations as counts per
-        bucket (the last one is everything above the last bound).
+        cleared. ``ops`` has the same per operation with its errors by type, its longest call and its durations as
+        counts per bucket (the last one is everything above the last bound). All but the longest calls can be added over
+        processes: :func:`~dataplane.observability.merge_snapshots`.
+
+        Args:
+            reset_step_window: Whether ``step_max_ms`` of the next snapshot begins anew.
         """
         recorder = self._recorder
         by_event: dict[str, list[Cell]] = {}
+        moved = {"write": 0, "read": 0}
         for cell in (*recorder.tally.cells(), *recorder.nested_tally.cells()):
             if cell.count:
                 by_event.setdefault(cell.operation.event, []).append(cell)
+            if cell.operation.direction in moved:
+                moved[cell.operation.direction] += cell.bytes
         ops = {event: cell_summary(cells) for event, cells in by_event.items()}
+        if reset_step_window:
+            for cells in by_event.values():
+                for cell in cells:
+                    cell.end_step()
         errors: dict[str, int] = {}
         for op in ops.values():
             for error_type, count in op["errors"].items():
@@ -172,6 +210,9 @@ class MetricsDataPlaneClient(DataPlaneClient):
             "total_errors": sum(errors.values()),
             "total_keys": sum(op["keys"] for op in ops.values()),
             "total_bytes": sum(op["bytes"] for op in ops.values()),
+            "total_wall_ms": sum(op["wall_ms"] for op in ops.values()),
+            "bytes_written": moved["write"],
+            "bytes_read": moved["read"],
             "errors_by_type": errors,
             **recorder.memory.outstanding.figures(),
             "outstanding_scope": "this process",
@@ -203,7 +244,8 @@ class MetricsDataPlaneClient(DataPlaneClient):
 
     def __reduce__(self) -> tuple[Any, ...]:
         recorder = self._recorder
-        return partial(type(self), propagate=recorder.propagate), (self._inner, recorder.on_event)
+        rebuild = partial(type(self), propagate=recorder.propagate, spans=recorder.spans)
+        return rebuild, (self._inner, recorder.on_event)
 
 
 async def _finish(recorder: CallRecorder, call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -218,7 +260,7 @@ async def _finish(recorder: CallRecorder, call: Call, coroutine: Coroutine[Any, 
 
 
 def log_event(event: Event) -> None:
-    """An ``on_event`` that writes one log line per call: at DEBUG when it went well, else at WARNING."""
-    level = logging.DEBUG if event["status"] == "ok" else logging.WARNING
+    """An ``on_event`` that writes one log line per call: at WARNING when it failed, else at DEBUG."""
+    level = logging.DEBUG if event["error_type"] is None else logging.WARNING
     if _logger.isEnabledFor(level):
         _logger.log(level, "data plane call %s", " ".join(f"{key}={value}" for key, value in event.items()))

@@ -1,20 +1,21 @@
 """The OpenTelemetry instruments, one set per meter provider, shared by all clients of the process.
 
-A call only adds to a cell: observable counters read the cells when a reader collects. Durations and lags are recorded
-in the SDK at each call, since a histogram cannot be observed.
+A call only adds to a cell: observable counters read the cells when a reader collects. Durations are recorded in the SDK
+at each call, since a histogram cannot be observed; lags when a reader collects, since most need a look-up first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, MeterProvider, NoOpMeterProvider, Observation
+from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, NoOpMeterProvider, Observation
 from opentelemetry.metrics import _internal as _metrics_api
 
 from dataplane.metrics import (
@@ -67,6 +68,7 @@ class Instruments:
         self._gone: deque[Tally] = deque()
         self._lock = threading.Lock()
         self._retired = Tally(self.labels)
+        self._lags: list[Mapping[Cell, Mapping[int, int]]] = []
         self._live = not isinstance(meter_provider, NoOpMeterProvider)
         meter = metrics.get_meter(SCOPE, scope_version() or "", meter_provider, SCHEMA_URL)
         self.duration = meter.create_histogram(
@@ -75,7 +77,7 @@ class Instruments:
             CLIENT_OPERATION_DURATION.description,
             explicit_bucket_boundaries_advisory=CLIENT_OPERATION_DURATION.boundaries,
         )
-        self.lag = meter.create_histogram(
+        self._lag = meter.create_histogram(
             CLIENT_CONSUMED_LAG.name,
             CLIENT_CONSUMED_LAG.unit,
             CLIENT_CONSUMED_LAG.description,
@@ -110,9 +112,12 @@ class Instruments:
     def reset(self) -> None:
         """Start from nothing in a forked child: the parent goes on counting what it counted."""
         self._lock = threading.Lock()
+        self._lags = []
         self.labels.reset()
         for tally in (self._retired, *self._tallies):
             tally.reset()
+        for histogram in (self.duration, self._lag):
+            _forget(histogram)
 
     def _cells(self) -> list[Cell]:
         return [cell for tally in self._current() for cell in tally.cells()]
@@ -123,6 +128,7 @@ class Instruments:
                 tally = self._gone.popleft()
                 if tally in self._tallies:
                     self._tallies.remove(tally)
+                    self._lags.append(tally.take_lags())
                     self._retired.merge(tally)
             return [self._retired, *self._tallies]
 
@@ -142,6 +148,7 @@ class Instruments:
         return _moved((cell, cell.bytes) for cell in self._cells() if cell.operation.effect in ("write", "read"))
 
     def _misses(self) -> Iterator[Observation]:
+        self._record_lags()
         sums: dict[tuple[str, str | None], int] = {}
         for cell in self._cells():
             if cell.misses:
@@ -150,8 +157,31 @@ class Instruments:
         for (operation, label), total in sums.items():
             yield Observation(total, _attributes(operation, label, {}))
 
+    def _record_lags(self) -> None:
+        lags = [tally.take_lags() for tally in self._current()]
+        with self._lock:
+            lags, self._lags = [*self._lags, *lags], []
+        for by_cell in lags:
+            for cell, counts in by_cell.items():
+                for lag, count in counts.items():
+                    for _ in range(count):
+                        self._lag.record(lag, cell.lag_attributes)
+
     def _observer_failures(self) -> Iterator[Observation]:
         yield Observation(sum(tally.observer_failures for tally in self._current()))
+
+
+def _forget(histogram: Histogram) -> None:
+    """Forget what a forked child has inherited in *histogram*: it would report its parent's calls as its own.
+
+    OpenTelemetry has no means to do this, so this uses names of the SDK that are private. Where they are others, the
+    child's histograms start with the parent's counts.
+    """
+    with contextlib.suppress(Exception):
+        instrument: Any = getattr(histogram, "_real_instrument", None) or histogram  # the API's proxy before an SDK
+        for storage in instrument._measurement_consumer._reader_storages.values():
+            storage._lock = threading.RLock()  # another thread of the parent may have held it
+            storage._instrument_view_instrument_matches.pop(instrument, None)
 
 
 def _moved(amounts: Iterable[tuple[Cell, int]]) -> Iterator[Observation]:

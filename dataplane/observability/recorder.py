@@ -10,19 +10,21 @@ import contextlib
 import logging
 import os
 import weakref
+from asyncio import CancelledError
 from collections.abc import Callable
-from contextvars import ContextVar
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, StatusCode, TracerProvider
 
+from dataplane.environment import SPANS_VARIABLE, switch
 from dataplane.errors import OTHER_ERROR_TYPE, DataPlaneError, error_type
 from dataplane.errors.translation import error_class
-from dataplane.observability.call import Call, Event
+from dataplane.observability import row_tags
+from dataplane.observability.call import Call, Event, current
 from dataplane.observability.effects import EFFECTS, Memory
 from dataplane.observability.instruments import (
     SCOPE,
@@ -32,25 +34,19 @@ from dataplane.observability.instruments import (
     scope_version,
     sdk_configured,
 )
+from dataplane.observability.server import server_attributes
 from dataplane.observability.tally import Cell, Tally, partition_name
-from dataplane.observability.trace_context import stamp, traceparent
+from dataplane.observability.trace_context import stamp, tells_version, traceparent
 from dataplane.operations import Operation
 from dataplane.semconv import ERROR_TYPE, MESSAGING_BATCH_MESSAGE_COUNT, SCHEMA_URL
 
-__all__ = ["CallRecorder", "Observer", "inside_a_call"]
+__all__ = ["CallRecorder", "Observer"]
 
 Observer = Callable[[Event], object]
 
+_SUPPRESSED: Final = otel_context._SUPPRESS_INSTRUMENTATION_KEY
+
 _logger = logging.getLogger("dataplane.observability")
-
-# The call that this thread or task is inside of. A call made by an observed call is part of it.
-_current: ContextVar[Call | None] = ContextVar("dataplane_call", default=None)
-
-
-def inside_a_call() -> bool:
-    """Return whether this thread or task is inside of an observed call."""
-    outer = _current.get()
-    return outer is not None and outer.active
 
 
 class CallRecorder:
@@ -61,12 +57,15 @@ class CallRecorder:
         tally: The counts of its calls.
         nested_tally: The counts of its calls that another client's observed call makes. They are in this client's
             snapshot; the metrics count the outer call instead.
+        step_before: The snapshot at the end of the last training step.
 
     Args:
         on_event: Called with one event per call.
         meter_provider: Where metrics go, None for the global provider.
         tracer_provider: Where spans go, None for the global provider.
         propagate: Whether a put writes its span into the tags.
+        spans: Whether calls make spans, None for the environment variable ``TQ_EXPORTER_SPANS``, else yes.
+        inner: The client that is observed, None for TransferQueue's functions.
     """
 
     def __init__(
@@ -76,9 +75,13 @@ class CallRecorder:
         meter_provider: MeterProvider | None = None,
         tracer_provider: TracerProvider | None = None,
         propagate: bool = False,
+        spans: bool | None = None,
+        inner: object = None,
     ) -> None:
         self.on_event = on_event
         self.propagate = propagate
+        self.spans = spans
+        self._inner = inner
         self._own_providers = meter_provider is not None or tracer_provider is not None
         broken: Exception | None = None
         try:
@@ -87,12 +90,16 @@ class CallRecorder:
             broken, self.instruments = error, Instruments(metrics.NoOpMeterProvider())
         self.record_duration = self.instruments.duration.record
         try:
+            if not (switch(SPANS_VARIABLE, default=True) if spans is None else spans):
+                tracer_provider = trace.NoOpTracerProvider()
             self.tracer = trace.get_tracer(SCOPE, scope_version(), tracer_provider, SCHEMA_URL)
         except Exception as error:
             broken, self.tracer = error, trace.NoOpTracer()
-        self.memory = Memory(self.instruments.lag)
+        self.memory = Memory()
         self.tally = Tally(self.instruments.labels)
+        self.tally.take_lags = self.memory.lineage.take_lags
         self.nested_tally = Tally(self.instruments.labels)
+        self.step_before: dict[str, Any] = {}
         self.instruments.feed(self, self.tally)
         if broken is not None:
             self._failed(broken)
@@ -103,9 +110,15 @@ class CallRecorder:
         call = Call(operation, args, kwargs)
         try:
             partition = call.read_arguments()
-            outer = _current.get()
-            call.nested = outer is not None and outer.active
-            tally = self.nested_tally if call.nested else self.tally
+            outer = current.get()
+            nested = outer is not None and outer.active
+            context = None
+            if not nested and (self._own_providers or sdk_configured()):
+                context = otel_context.get_current()
+                # An instrumentation around this one may say that it covers everything inside of it.
+                nested = context.get(_SUPPRESSED) is True
+            call.nested = nested
+            tally = self.nested_tally if nested else self.tally
             cell = tally.seen[operation.name].get(partition) if partition is None or type(partition) is str else None
             if cell is not None:
                 call.name = partition
@@ -113,16 +126,21 @@ class CallRecorder:
                 call.name = partition_name(partition)
                 cell = tally.success(operation, call.name)
             call.cell = cell
-            if not call.nested and (self._own_providers or sdk_configured()):
+            if not row_tags.watching and context is not None and operation.effect in ("read", "clear"):
+                row_tags.watch()
+            if context is not None and not nested:
                 call.metered = self.instruments.live()
-                span = self.tracer.start_span(cell.span_name, None, cell.span_kind, cell.span_attributes)
+                call.context = context  # OpenTelemetry would look it up again for each of its own calls
+                span = self.tracer.start_span(cell.span_name, context, cell.span_kind, cell.span_attributes)
                 if span.is_recording():
                     call.span = span
+                    call.context = None
+                    span.set_attributes(server_attributes(self._inner))
                 if self.propagate and operation.effect == "write" and span.get_span_context().is_valid:
-                    _write_traceparent(call, span)
+                    self._write_traceparent(call, span)
         except Exception as error:
             self._failed(error)
-        call.token = _current.set(call)  # as :meth:`enter` does
+        call.token = current.set(call)  # as :meth:`enter` does
         if call.span is not None:
             self._attach(call, call.span)
         call.started = perf_counter_ns()
@@ -130,7 +148,7 @@ class CallRecorder:
 
     def enter(self, call: Call) -> None:
         """Make *call* the one that the current thread or task is inside of, and its span the current one."""
-        call.token = _current.set(call)
+        call.token = current.set(call)
         if call.span is not None:
             self._attach(call, call.span)
 
@@ -138,11 +156,13 @@ class CallRecorder:
         """Detach *call* from the current context; the inverse of :meth:`enter`."""
         try:
             if call.token is not None:
-                _current.reset(call.token)
+                current.reset(call.token)
                 call.token = None
             if call.scope is not None:
                 otel_context.detach(call.scope)
                 call.scope = None
+        except ValueError:  # a coroutine that is closed in another context than it ran in, as when its loop is gone
+            pass
         except Exception as error:
             self._failed(error)
 
@@ -160,6 +180,9 @@ class CallRecorder:
     def fail(self, call: Call, error: BaseException) -> None:
         """Record that *call* raised *error*."""
         elapsed = perf_counter_ns() - call.started
+        if isinstance(error, CancelledError | GeneratorExit):  # the caller has changed its mind, nothing is wrong
+            self._end(call, elapsed, call.cell, None, cancelled=True)
+            return
         kind = OTHER_ERROR_TYPE
         try:
             kind = _error_kind(error, call.operation)
@@ -177,6 +200,7 @@ class CallRecorder:
         self.tally.reset()
         self.nested_tally.reset()
         self.memory.reset()
+        self.step_before = {}
 
     def _attach(self, call: Call, span: Span) -> None:
         # Only a span that is recorded is made current: any other changes nothing for the spans inside of it.
@@ -185,34 +209,66 @@ class CallRecorder:
         except Exception as error:
             self._failed(error)
 
-    def _end(self, call: Call, elapsed: int, cell: Cell | None, kind: str | None) -> None:
+    def _end(self, call: Call, elapsed: int, cell: Cell | None, kind: str | None, *, cancelled: bool = False) -> None:
         call.active = False
         if cell is not None:
-            cell.add(elapsed, call.n_keys, call.n_bytes, call.misses)
+            if cancelled:
+                cell.add(elapsed, 0, 0)
+                cell.cancel()
+            else:
+                cell.add(elapsed, call.n_keys, call.n_bytes)
             if call.metered:
                 try:
-                    self.record_duration(elapsed / 1e9, cell.attributes)
+                    self.record_duration(elapsed / 1e9, cell.attributes, call.context)
                 except Exception as error:
                     self._failed(error)
         if call.span is not None:
             try:
-                if call.operation.direction is not None:
+                if call.operation.effect is not None:
                     call.span.set_attribute(MESSAGING_BATCH_MESSAGE_COUNT, call.n_keys)
                 call.span.end()
             except Exception as error:
                 self._failed(error)
         try:  # as :meth:`leave` does
             if call.token is not None:
-                _current.reset(call.token)
+                current.reset(call.token)
             if call.scope is not None:
                 otel_context.detach(call.scope)
+        except ValueError:
+            pass
         except Exception as error:
             self._failed(error)
         if self.on_event is not None:
             try:
-                self.on_event(call.event(elapsed, kind))
+                self.on_event(call.event(elapsed, kind, cancelled=cancelled))
             except Exception as error:
                 self._failed(error)
+
+    def _write_traceparent(self, call: Call, span: Span) -> None:
+        """Add *span* to the tags of a put, except to rows that are known and of which the put tells no version.
+
+        Such a put adds fields to the rows of another producer, whose span stays.
+        """
+        operation, keys = call.operation, call.keys
+        where = operation.tags
+        if where is None:
+            return
+        tags = where.of(call.args, call.kwargs)
+        if tags is None:
+            fields = operation.fields
+            if fields is None or fields.of(call.args, call.kwargs) is None:
+                return  # a put of nothing, which the client refuses: with our tags it would be a write
+            tags = {} if operation.one_tag else [{} for _ in range(call.n_keys)]
+        after = stamp(tags, traceparent(span))
+        if keys and not tells_version(tags):
+            unknown = self.memory.lineage.unknown(call.name or "", keys)
+            if not any(unknown):
+                return
+            if type(after) is list and type(tags) is list and len(after) == len(unknown):
+                after = [mine if new else its for new, mine, its in zip(unknown, after, tags, strict=True)]
+        if after is not tags:
+            call.given_tags = tags
+            call.args, call.kwargs = where.replace(call.args, call.kwargs, after)
 
     def _failed(self, error: BaseException) -> None:
         """Note that telemetry itself failed: the first time in the log, always in the count."""
@@ -222,20 +278,6 @@ class CallRecorder:
                     "Observing a data plane call failed; calls go on. Further failures are only counted.",
                     exc_info=error,
                 )
-
-
-def _write_traceparent(call: Call, span: Span) -> None:
-    operation = call.operation
-    tags = operation.tags
-    if tags is None:
-        return
-    before = tags.of(call.args, call.kwargs)
-    fields = operation.fields
-    if before is None and (fields is None or fields.of(call.args, call.kwargs) is None):
-        return  # a put of nothing, which the client refuses: with our tags it would be a write
-    after = stamp(before, 0 if operation.one_tag else call.n_keys, traceparent(span))
-    if after is not before:
-        call.args, call.kwargs = tags.replace(call.args, call.kwargs, after)
 
 
 def _error_kind(error: BaseException, operation: Operation) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -13,7 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from dataplane.tags import to_int
 
-__all__ = ["TRACEPARENT", "contexts_of", "stamp", "traceparent", "versions_of"]
+__all__ = ["TRACEPARENT", "contexts_of", "stamp", "tells_version", "traceparent", "versions_of"]
 
 TRACEPARENT: Final = "traceparent"
 """The tag that carries a producer's span across the queue, in W3C Trace Context's text form."""
@@ -22,6 +23,7 @@ _propagator = TraceContextTextMapPropagator()
 
 
 _get_version = itemgetter("weight_version")
+_get_traceparent = itemgetter(TRACEPARENT)
 
 
 def versions_of(tags: Sequence[Any]) -> list[int | None]:
@@ -37,13 +39,23 @@ def versions_of(tags: Sequence[Any]) -> list[int | None]:
 
 def _tagged_version(tag: Any) -> int | None:
     """Return the version as the tag conventions define it: NeMo RL's tag, else the oldest step of a verl trajectory."""
-    if not isinstance(tag, Mapping):
+    if type(tag) is not dict and not isinstance(tag, Mapping):
         return None
     return to_int(tag.get("weight_version", tag.get("min_global_steps")))
 
 
 def contexts_of(tags: Sequence[Any]) -> list[SpanContext | None]:
     """Return the producer's span of each tag, or a single one when all tags agree."""
+    try:
+        distinct = set(map(_get_traceparent, tags))
+    except (KeyError, TypeError):  # the first row without one ends it, as it does in a run that propagates nothing
+        with contextlib.suppress(TypeError):
+            if not any(TRACEPARENT in tag for tag in tags):
+                return [None]
+    else:
+        if len(distinct) == 1:
+            text = distinct.pop()
+            return [_parse(text) if type(text) is str else None]
     values = [tag.get(TRACEPARENT) if isinstance(tag, Mapping) else None for tag in tags]
     texts = [value if type(value) is str else None for value in values]
     parsed = {text: None if text is None else _parse(text) for text in set(texts)}
@@ -57,21 +69,27 @@ def _parse(text: str) -> SpanContext | None:
 
 
 def traceparent(span: trace.Span) -> str:
-    """Return *span*, whose context is valid, in W3C Trace Context's text form."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier, trace.set_span_in_context(span, Context()))
-    return carrier[TRACEPARENT]
+    """Return *span*, whose context is valid, in W3C Trace Context's text form, as the propagator writes it."""
+    context = span.get_span_context()
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-def stamp(tags: object, n_keys: int, text: str) -> object:
-    """Return copies of *tags* that carry *text* as their ``traceparent``; *n_keys* new tags where there are none.
+def stamp(tags: object, text: str) -> object:
+    """Return copies of *tags* that carry *text* as their ``traceparent``.
 
     What is neither a dict nor a list of dicts comes back as it is: the client itself refuses it.
     """
-    if tags is None and n_keys:
-        return [{TRACEPARENT: text} for _ in range(n_keys)]
     if isinstance(tags, dict):
         return {**tags, TRACEPARENT: text}
     if type(tags) is not list:
         return tags
-    return [{**tag, TRACEPARENT: text} if isinstance(tag, dict) else tag for tag in tags]
+    carried = {TRACEPARENT: text}
+    try:
+        return [tag | carried for tag in tags]
+    except TypeError:
+        return [tag | carried if isinstance(tag, dict) else tag for tag in tags]
+
+
+def tells_version(tags: object) -> bool:
+    """Return whether any of *tags* has a weight version, as its producer's own put has."""
+    return any(_tagged_version(tag) is not None for tag in (tags if type(tags) is list else (tags,)))

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from dataplane import conventions
+from dataplane.environment import CLIENT_VARIABLES
 from dataplane.partitions import check_pattern
 from exporter.config.conventions import read_conventions
 from exporter.config.documents import Document, as_mapping, read_document, reject_key
@@ -46,13 +47,15 @@ def read_flags(flags: Mapping[str, object]) -> dict[str, Given]:
 def read_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     """Return the settings in ``TQ_EXPORTER_*``; an empty value counts as unset.
 
+    The variables of the instrumentation, which runs in other programs, are ignored.
+
     Raises:
         ConfigError: A variable with our prefix is unknown or its value cannot be used.
     """
     known = {setting.env: setting for setting in SETTINGS}
     ours = {name: value for name, value in sorted(environ.items()) if name.startswith(ENV_PREFIX) and value != ""}
     for name in ours.keys() - known.keys():
-        if name == CONFIG_ENV or _SERVICE_LINK.search(name):
+        if name == CONFIG_ENV or name in CLIENT_VARIABLES or _SERVICE_LINK.search(name):
             del ours[name]
     return _read_names(known, ours)
 

@@ -22,7 +22,7 @@ SHORT = {
 
 TABLE = {
     "harm": r"^64 keys resident.*^ +off 1 .*^ +off 2 .*^ +exporter .*^ +back to back ",
-    "instrument": r"^put with SDK .*^ping without SDK .*^8 threads, .*^a put on TransferQueue: ",
+    "instrument": r"^put with SDK .*^clear without SDK .*^propagate .*^8 threads, .*^a put on TransferQueue: ",
     "poll": r"^ +keys group tags .*^ +64 +16 recovery .*^ +64 +16 verl .*^ +64 +16 nemo-rl ",
     "scrape": r"^few_keys_p50_ms .*^p99_ratio .*^series_constant +1 .*^rss_growth_mb ",
 }

@@ -49,9 +49,12 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "ping": (),
     "list_partitions": (),
     "list_metadata": ("train",),
+    "list_sample_ids": ("train",),
     "depth": ("train",),
     "pop": (["a", "b"], "train"),
     "evict": (["a", "b"], "train"),
+    "save_checkpoint": ("/checkpoints/step_1",),
+    "load_checkpoint": ("/checkpoints/step_1",),
     "get_capabilities": (),
     "close": (),
 }

@@ -27,7 +27,7 @@ def programs(tmp_path: Path) -> Path:
     for name, source in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.DOTALL):
         (tmp_path / name).write_text(source)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "collector.py", "prometheus.py", "plain.py", "observe.py", "driver.py", "nemo.py", "events.py",
+        "collector.py", "prometheus.py", "plain.py", "observe.py", "driver.py", "nemo.py", "steps.py", "events.py",
     }  # fmt: skip
     return tmp_path
 
@@ -73,6 +73,20 @@ def _metric_names(received: Received) -> set[str]:
 
 def test_events_and_snapshot(programs: Path) -> None:
     assert _run(programs, "import events") == "1\n"
+
+
+def test_step_metrics_of_one_process_and_of_all(programs: Path) -> None:
+    output = _run(
+        programs,
+        """
+        import events, steps
+        print(sorted(steps.of_this_process(events.client, 2.0)))
+        metrics, merged = steps.of_all_workers([events.client.snapshot()] * 2, {}, 2.0)
+        print(metrics["now/n_processes"], merged["total_ops"])
+        """,
+    )
+    assert "'step/frac_of_step'" in output
+    assert output.endswith("2 2\n")
 
 
 def test_prometheus_scrapes_the_process(programs: Path) -> None:
@@ -198,6 +212,6 @@ def test_a_nemo_rl_client_is_wrapped_in_the_driver(programs: Path, receiver: Rec
 def test_the_table_of_operations_is_the_instrumentors() -> None:
     from dataplane.observability.instrumentor import _FUNCTIONS, _METHODS
 
-    rows = dict(re.findall(r"^\| (`kv_put`.*|`kv_\w+`.*|client `\w+`) \| `(\w+)` \|$", PAGE, re.MULTILINE))
+    rows = dict(re.findall(r"^\| ((?:client )?`\w+`[^|]*) \| `(\w+)` \|$", PAGE, re.MULTILINE))
     said = {name: operation for names, operation in rows.items() for name in re.findall(r"`(\w+)`", names)}
     assert said == {name: operation.name for name, operation in {**_FUNCTIONS, **_METHODS}.items()}

@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 import torch
+from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from tensordict import TensorDict
 
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.interfaces import KVBatchMeta
 from dataplane.observability import MetricsDataPlaneClient
-from dataplane.observability.lineage import MAX_LINKS, Lineage
-from dataplane.observability.trace_context import TRACEPARENT, versions_of
+from dataplane.observability.effects import trainer_version
+from dataplane.observability.lineage import Lineage
+from dataplane.observability.origins import MAX_LINKS
+from dataplane.observability.trace_context import TRACEPARENT, contexts_of, traceparent, versions_of
 from tests.instrument.conftest import Telemetry
 from tests.instrument.scripted import ScriptedClient
 
@@ -112,6 +116,37 @@ def test_tags_are_found_however_they_are_passed(style: str, telemetry: Telemetry
     assert set(tag) == {TRACEPARENT}
 
 
+def test_a_later_put_without_a_version_leaves_the_producers_span(telemetry: Telemetry) -> None:
+    inner = ScriptedClient()
+    client: Any = telemetry.wrap(inner, propagate=True)
+    fields = TensorDict({"x": torch.zeros(2, 1)}, batch_size=[2])
+    client.put_samples(["a", "b"], "train", None, [{"weight_version": 1}, {"weight_version": 1}])
+    client.put_samples(["a", "b"], "train", fields)
+    client.put_samples(["a", "c"], "train", fields)
+    client.put_samples(["a", "b"], "train", fields, [{"status": "done"}, {"status": "done"}])
+    sent: list[Any] = [call[1][3] if len(call[1]) > 3 else call[2].get("tags") for call in inner.calls]
+    assert [TRACEPARENT in tag for tag in sent[0]] == [True, True]
+    assert sent[1] is None
+    assert [TRACEPARENT in tag for tag in sent[2]] == [False, True]
+    assert sent[3] == [{"status": "done"}, {"status": "done"}]
+
+
+def test_who_has_only_read_rows_leaves_their_producers_span(telemetry: Telemetry, noop: NoOpDataPlaneClient) -> None:
+    _put(telemetry.wrap(noop, propagate=True), ["a"], 3)
+    trainer = telemetry.wrap(noop, propagate=True)
+    trainer.get_samples(["a"], "train", ["x"])
+    _put(trainer, ["a"])
+    telemetry.wrap(noop).claim_meta("train", "t", ["x"], 1)
+    assert _linked(telemetry, "claim_meta train") == {_put_ids(telemetry)[0]}
+
+
+def test_the_text_of_a_span_is_what_the_propagator_writes(telemetry: Telemetry) -> None:
+    span = telemetry.tracers.get_tracer("test").start_span("x")
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
+    assert traceparent(span) == carrier[TRACEPARENT]
+
+
 def test_nothing_is_propagated_unless_asked(telemetry: Telemetry) -> None:
     inner = ScriptedClient()
     tags = [{"weight_version": 1}]
@@ -184,11 +219,53 @@ def test_a_version_newer_than_the_trainers_is_no_negative_lag(telemetry: Telemet
     assert _lag(telemetry, "pop") == (1, 0)
 
 
-def test_a_clear_is_no_consumption(telemetry: Telemetry, noop: NoOpDataPlaneClient) -> None:
+def test_reads_and_clears_have_a_lag_as_claims_have(telemetry: Telemetry, noop: NoOpDataPlaneClient) -> None:
     client = telemetry.wrap(noop)
     _put(client, ["a"], 3)
+    client.publish_weight_version(5)
+    client.get_samples(["a"], "train", ["x"])
+    client.get_data(KVBatchMeta("train", None, ["a"], ["x"]))
     client.clear_samples(["a"], "train")
-    assert telemetry.points("dataplane.client.consumed.lag") == {}
+    assert [_lag(telemetry, name) for name in ("get_samples", "get_data", "clear_samples")] == [(1, 2)] * 3
+    (put,) = _put_ids(telemetry)[:1]
+    for name in ("get_samples", "get_data", "clear_samples"):
+        assert _linked(telemetry, f"{name} train") == {put}, name
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+@pytest.mark.parametrize("departure", ["clear_samples", "pop", "evict"])
+def test_the_lag_at_departure_counts_from_the_version_when_the_keys_were_last_seen(
+    departure: str, sampler: Sampler
+) -> None:
+    telemetry = Telemetry(sampler)
+    client = telemetry.wrap(ScriptedClient())
+    client.put_samples(["a", "b"], "train", None, [{"weight_version": 3}] * 2)
+    trainer_version.published = 5
+    client.get_samples(["a", "b"], "train", ["x"])
+    trainer_version.published = 6  # the step that was made of them
+    getattr(client, departure)(["a", "b"], "train")
+    assert _lag(telemetry, departure) == (1, 2)
+
+
+def test_a_key_that_comes_back_with_another_version_was_not_seen_yet(telemetry: Telemetry) -> None:
+    client = telemetry.wrap(ScriptedClient())
+    trainer_version.published = 5
+    client.put_samples(["a"], "train", None, [{"weight_version": 5}])
+    client.get_samples(["a"], "train", ["x"])
+    client.clear_samples(["a"], "train")
+    client.put_samples(["a"], "train", None, [{"weight_version": 6}])
+    trainer_version.published = 8
+    client.clear_samples(["a"], "train")
+    assert _lag(telemetry, "clear_samples") == (2, 0 + 2)
+
+
+def test_lags_are_measured_although_the_client_is_gone_when_a_reader_collects(telemetry: Telemetry) -> None:
+    client = telemetry.wrap(ScriptedClient())
+    client.put_samples(["a"], "train", None, [{"weight_version": 5}])
+    client.get_samples(["a", "b"], "train", ["x"])
+    del client
+    assert _lag(telemetry, "get_samples") == (1, 0)
+    assert telemetry.value("dataplane.client.lineage.misses", operation="get_samples", partition="train") == 1
 
 
 def test_an_unknown_key_is_a_counted_miss_and_causes_no_call(telemetry: Telemetry) -> None:
@@ -210,12 +287,12 @@ def test_a_key_is_known_in_its_own_partition_only(telemetry: Telemetry, noop: No
 def test_who_adds_fields_or_lists_does_not_hide_what_was_known(telemetry: Telemetry, noop: NoOpDataPlaneClient) -> None:
     client = telemetry.wrap(noop)
     _put(client, ["a_g0"], 3)
-    _put(client, ["a_g0"])  # another field without a version: new producer, same version
+    _put(client, ["a_g0"])  # another field without a version: same producer, same version
     client.list_metadata("train")  # the version without a span
     client.publish_weight_version(5)
     client.pop(["a_g0"], "train")
     assert _lag(telemetry, "pop") == (1, 2)
-    assert _linked(telemetry, "pop train") == {_put_ids(telemetry)[1]}
+    assert _linked(telemetry, "pop train") == {_put_ids(telemetry)[0]}
 
 
 @pytest.mark.parametrize(
@@ -235,6 +312,16 @@ def test_versions_of_tags(tags: list[Any], versions: list[int | None]) -> None:
     assert versions_of(tags) == versions
 
 
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [([{}, {}], [0]), ([{"traceparent": 1}, {}], [1, 0]), ([{}, None, {"traceparent": 1}], [0, 0, 1])],
+)
+def test_contexts_of_tags(tags: list[Any], spans: list[int]) -> None:
+    text = "00-" + "0" * 31 + "1-" + "0" * 15 + "1-01"
+    given = [{TRACEPARENT: text} if tag and TRACEPARENT in tag else tag for tag in tags]
+    assert [0 if context is None else context.span_id for context in contexts_of(given)] == spans
+
+
 # What is kept.
 
 
@@ -245,27 +332,26 @@ def test_the_newest_keys_are_remembered_and_no_more_than_the_limit() -> None:
         lineage.wrote("train", keys, [{"weight_version": i}] * 10, None)
         if i % 7 == 0:
             lineage.find("train", keys)
-    kept = sum(lineage.find("train", [f"k{i}_{j}"])[1] == 0 for i in range(50) for j in range(10))
+    kept = sum(lineage.find("train", [f"k{i}_{j}"]) != [] for i in range(50) for j in range(10))
     assert 50 <= kept <= 110
-    assert lineage.find("train", ["k49_0"])[1] == 0
-    assert lineage.find("train", ["k0_0"]) == ([], 1)
+    assert lineage.find("train", ["k49_0"]) != []
+    assert lineage.find("train", ["k0_0"]) == []
 
 
 def test_a_batch_larger_than_the_memory_keeps_its_end() -> None:
     lineage = Lineage(limit=100)
     keys = [f"k{i}" for i in range(1000)]
-    lineage.remember("train", keys, list(range(1000)), [None])
-    origins, misses = lineage.find("train", ["k999"])
-    assert ([origin.version for origin in origins], misses) == ([999], 0)
-    assert lineage.find("train", ["k0"]) == ([], 1)
+    lineage.listed("train", keys, list(range(1000)), [None], None)
+    assert [origin.version for origin in lineage.find("train", ["k999"])] == [999]
+    assert lineage.find("train", ["k0"]) == []
 
 
 def test_keys_that_hold_data_are_not_kept(telemetry: Telemetry) -> None:
     client = telemetry.wrap(ScriptedClient())
     client.put_samples([torch.zeros(2)], "train", None, [{"weight_version": 1}])
     memory = client._recorder.memory
-    assert not memory.lineage._told
-    assert not memory.outstanding._puts
+    assert not memory.lineage._notes
+    assert not memory.outstanding._notes
 
 
 # Misses.

@@ -95,6 +95,8 @@ def test_a_client_with_providers_of_its_own_pickles(telemetry: Telemetry) -> Non
 def test_a_forked_child_counts_its_own_calls_even_when_a_lock_was_held(telemetry: Telemetry) -> None:
     client = telemetry.wrap(ScriptedClient(put_samples=KVBatchMeta("train", None, ["a"])))
     client.put_samples(["a"], "train", None, [{"weight_version": 3}])
+    client.get_samples(["a"], "train", ["x"])
+    telemetry.points("dataplane.client.consumed.lag")
     recorder = client._recorder
     cell = recorder.tally.success(next(iter(recorder.tally.cells())).operation, "train")
     locks = [
@@ -118,7 +120,10 @@ def test_a_forked_child_counts_its_own_calls_even_when_a_lock_was_held(telemetry
             snapshot = client.snapshot()
             values = (first, snapshot["total_ops"], snapshot["n_keys_outstanding"])
             counted = sum(telemetry.points("dataplane.client.keys").values())
-            os.write(write, repr((*values, counted)).encode())
+            points = telemetry.points("messaging.client.operation.duration")
+            durations = {dict(key)["messaging.operation.name"]: point.count for key, point in points.items()}
+            lags = len(telemetry.points("dataplane.client.consumed.lag"))
+            os.write(write, repr((*values, counted, durations, lags)).encode())
         finally:
             os._exit(0)
     os.close(write)
@@ -127,5 +132,8 @@ def test_a_forked_child_counts_its_own_calls_even_when_a_lock_was_held(telemetry
     with os.fdopen(read) as pipe:
         told = pipe.read()
     os.waitpid(child, 0)
-    assert told == "(0, 2, 1, 2)"
-    assert client.snapshot()["total_ops"] == 1
+    assert told == repr((0, 2, 1, 2, {"put_samples": 1, "pop": 1}, 0))
+    assert client.snapshot()["total_ops"] == 2
+    points = telemetry.points("messaging.client.operation.duration")
+    assert sum(point.count for point in points.values()) == 2
+    assert len(telemetry.points("dataplane.client.consumed.lag")) == 1

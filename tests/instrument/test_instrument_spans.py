@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from opentelemetry import trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from dataplane.errors import DataPlaneClearError
+from dataplane.groups import DataPlaneGroupMeta
 from tests.instrument.conftest import Telemetry
 from tests.instrument.scripted import BATCH, CALLS, ScriptedClient
 
@@ -94,3 +98,31 @@ def test_a_span_that_is_not_sampled_changes_no_metric() -> None:
     client.put_samples(["a", "b"], "train")
     assert telemetry.spans == []
     assert telemetry.value("dataplane.client.keys", operation="put_samples", partition="train", direction="write") == 2
+
+
+def test_a_listing_says_how_many_keys_it_has(telemetry: Telemetry) -> None:
+    groups = [DataPlaneGroupMeta("train", "g", ["a", "b"], 1), DataPlaneGroupMeta("train", "h", ["c"], 1)]
+    client: Any = telemetry.wrap(ScriptedClient(list_metadata=groups, list_sample_ids=["a", "b", "c"]))
+    client.list_metadata("train")
+    client.list_sample_ids("train")
+    for name in ("list_metadata train", "list_sample_ids train"):
+        assert (telemetry.span(name).attributes or {})["messaging.batch.message_count"] == 3
+
+
+def test_spans_may_be_left_to_another_instrumentation(telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry.wrap(ScriptedClient(), spans=False).ping()
+    monkeypatch.setenv("TQ_EXPORTER_SPANS", "false")
+    telemetry.wrap(ScriptedClient()).ping()
+    assert telemetry.spans == []
+    assert [point.count for point in telemetry.points("messaging.client.operation.duration").values()] == [2]
+    telemetry.wrap(ScriptedClient(), spans=True).ping()
+    assert len(telemetry.spans) == 1
+
+
+def test_inside_of_an_instrumentation_that_covers_it_a_call_is_silent(telemetry: Telemetry) -> None:
+    client = telemetry.wrap(ScriptedClient())
+    with suppress_instrumentation():
+        client.ping()
+    assert telemetry.spans == []
+    assert telemetry.points("messaging.client.operation.duration") == {}
+    assert client.snapshot()["ops"]["ping"]["count"] == 1

@@ -57,6 +57,8 @@ def test_a_rollout_is_one_story_over_two_processes(cluster: TQCluster) -> None:
     ]
     assert {lag["operation"]: (lag["count"], lag["sum"]) for lag in consumer["lags"]} == {
         "claim_meta": (1, 3),
+        "get_data": (1, 3),
+        "get_samples": (1, 1),
         "pop": (1, 3),
         "evict": (1, 1),
     }
@@ -80,14 +82,17 @@ def test_the_public_api_is_observed_as_the_wrapper_observes(public_api: dict[str
         "kv_batch_get": [("get_samples p", 3, None, 1)],
         "kv_batch_get of one": [("get_samples p", 1, None, 1)],
         "kv_batch_get_by_meta": [("get_data p", 3, None, 1)],
-        "kv_list": [("list_metadata p", None, None, 0)],
+        "kv_list": [("list_metadata p", 4, None, 0)],
         "error": [("get_samples p", 1, "DataPlaneBadRequest", 0)],
         "get_meta": [("claim_meta p", 2, None, 2)],
         "get_data": [("get_data p", 2, None, 2)],
         "put": [("put_samples q", 2, None, 0)],
-        "clear_samples": [("clear_samples p", 2, None, 0)],
-        "kv_clear": [("clear_samples p", 3, None, 0)],
-        "async": [("put_samples p", 2, None, 0), ("list_metadata p", None, None, 0)],
+        "clear_samples": [("clear_samples p", 2, None, 2)],
+        "kv_clear": [("clear_samples p", 3, None, 1)],
+        "async": [("put_samples p", 2, None, 0), ("list_metadata p", 2, None, 0)],
+        "metadata": [("list_metadata p", 2, None, 0), ("list_sample_ids p", 2, None, 0)],
+        "streaming data loader": [("claim_meta p", 2, None, 1), ("get_data p", 2, None, 1)],
+        "checkpoint": [("save_checkpoint", None, None, 0), ("load_checkpoint", None, None, 0)],
         "under the wrapper": [
             ("put_samples w", 1, None, 0),
             ("claim_meta w", 1, None, 1),
@@ -95,14 +100,22 @@ def test_the_public_api_is_observed_as_the_wrapper_observes(public_api: dict[str
             ("pop w", 1, None, 1),
         ],
         "uninstrumented": [],
-        "instrumented again": [("list_metadata p", None, None, 0)],
+        "instrumented again": [("list_metadata p", 2, None, 0)],
     }
+    assert all(span["served"] for spans in public_api.values() if isinstance(spans, list) for span in spans)
     assert public_api["loaded_by_instrument"] is False
     assert public_api["still a coroutine function"] is True
     assert public_api["restored"] is True
     assert public_api["keys"]["put_samples w"] == public_api["keys"]["pop w"] == 1
     assert public_api["keys"]["put_samples p"] == 1 + 3 + 2
     assert public_api["duration points"] > 0
+
+
+def test_functions_travel_to_ray_actors_and_tasks(cluster: TQCluster) -> None:
+    launcher = Path(sys.executable).with_name("opentelemetry-instrument")
+    quiet = ["--traces_exporter=none", "--metrics_exporter=none", "--logs_exporter=none"]
+    output = _run(cluster, [str(launcher), *quiet, sys.executable, str(PROGRAMS / "actor.py")])
+    assert output.splitlines()[-2:] == ["True [['a'], ['a']]", "['a']"]
 
 
 def test_opentelemetry_instrument_prints_the_spans_of_a_program_that_knows_nothing_of_us(cluster: TQCluster) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from dataplane import conventions
 from dataplane.conventions import ConventionTags, GroupFrom, TagNamed, TagWith
+from dataplane.environment import CLIENT_VARIABLES
 from dataplane.partitions import check_pattern
 from exporter.config import (
     SETTINGS,
@@ -105,6 +106,11 @@ def test_what_kubernetes_adds_for_a_service_of_our_name_is_ignored() -> None:
         "TQ_EXPORTER_PORT_9464_TCP_ADDR": "10.0.0.1",
     }
     assert load({}, env) == Config()
+
+
+@pytest.mark.parametrize("variable", sorted(CLIENT_VARIABLES))
+def test_the_variables_of_the_instrumentation_are_ignored(variable: str) -> None:
+    assert load({}, {variable: "true"}) == Config()
 
 
 def test_an_unknown_flag_is_an_error() -> None:

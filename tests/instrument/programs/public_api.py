@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import json
 import sys
+import tempfile
 from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -41,6 +42,7 @@ def step(name: str) -> None:
             "keys": (span.attributes or {}).get("messaging.batch.message_count"),
             "error": (span.attributes or {}).get("error.type"),
             "links": len(span.links),
+            "served": isinstance((span.attributes or {}).get("server.port"), int),
         }
         for span in exporter.get_finished_spans()
     ]
@@ -92,6 +94,25 @@ async def asynchronously() -> None:
 
 client._run_coroutine(asynchronously())
 step("async")
+retrieved = client.kv_retrieve_meta(["x1", "x2"], "p")
+client.kv_retrieve_keys(retrieved.global_indexes, "p")
+step("metadata")
+dataset = tq.StreamingDataset(
+    config=ray.get(tq.interface._TQ_CONTROLLER.get_config.remote()),
+    batch_size=2,
+    micro_batch_size=2,
+    data_fields=["x"],
+    partition_id="p",
+    task_name="stream",
+    dp_rank=0,
+)
+next(iter(tq.StreamingDataLoader(dataset)))
+dataset._tq_client.close()
+step("streaming data loader")
+with tempfile.TemporaryDirectory() as directory:
+    tq.save_checkpoint(f"{directory}/checkpoint")
+    tq.load_checkpoint(f"{directory}/checkpoint")
+step("checkpoint")
 steps["still a coroutine function"] = inspect.iscoroutinefunction(tq.async_kv_batch_put)
 
 from dataplane.factory import build_data_plane_client  # noqa: E402
