@@ -14,6 +14,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# The tests start hundreds of processes: each would compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults chaos soak fuzz check format docs screenshots bench audit dist clean tools
 
