@@ -76,7 +76,7 @@ def test_where_no_checkpoint_is(client: DataPlaneClient, tmp_path: Path) -> None
             client.load_checkpoint(folder)
 
 
-@pytest.mark.parametrize("metadata", [{"x": object()}, ["step"], {"x": float}], ids=str)
+@pytest.mark.parametrize("metadata", [{"x": object()}, ["step"], {"x": float}], ids=["object", "list", "class"])
 def test_metadata_is_json(client: DataPlaneClient, metadata: Any, tmp_path: Path) -> None:
     with pytest.raises(DataPlaneBadRequest, match="metadata is not JSON") as caught:
         client.save_checkpoint(tmp_path / "checkpoint", metadata=metadata)
