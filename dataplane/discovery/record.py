@@ -5,6 +5,7 @@ Written by the training side or by a look-up, read by the exporter; the same sch
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 import time
@@ -140,14 +141,18 @@ def endpoint_of(actor_id: str, server: Any, conf: Any) -> Endpoint:
             for index, name in enumerate(sorted(units, key=_rank))
         ),
         metrics_endpoint=(conf.get("metrics") or {}).get("endpoint"),
-        versions={
-            # The controller does not say its own versions. Ray accepts only a driver with the same Ray and Python.
-            "transfer_queue": metadata.version("TransferQueue"),
-            "ray": metadata.version("ray"),
-            "python": platform.python_version(),
-        },
+        # The controller does not say its own versions. Ray accepts only a driver with the same Ray and Python.
+        versions={**_installed("TransferQueue", "ray"), "python": platform.python_version()},
         written_at=time.time(),
     )
+
+
+def _installed(*distributions: str) -> dict[str, str]:
+    versions = {}
+    for name in distributions:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions["transfer_queue" if name == "TransferQueue" else name] = metadata.version(name)
+    return versions
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -28,6 +28,7 @@ from dataplane.errors import (
     DataPlaneUnavailable,
     error_type,
 )
+from exporter.discovery import stand_ins
 from exporter.discovery.ray_driver import NoRayError, connect, discovery_error, import_needed, one_line
 from exporter.model.results import Absent
 
@@ -78,7 +79,21 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
         ray = connect(address)
     except NoRayError as error:
         return Absent(ended=False, detail=str(error))
-    import_needed("transfer_queue")  # the actor's class is unpickled with it
+    manager = ray._private.worker.global_worker.function_actor_manager
+    if stand_ins.install(manager):
+        try:
+            return _ask(ray, previous, until)
+        except (ray.exceptions.RaySystemError, AttributeError, LookupError, TypeError):
+            traceback.print_exc()  # a TransferQueue that the stand-ins do not know
+        stand_ins.remove(manager)
+    import_needed("transfer_queue")
+    try:
+        return _ask(ray, previous, until)
+    except ray.exceptions.RaySystemError as error:
+        raise discovery_error(DataPlaneUnavailable, f"asking the controller actor failed: {one_line(error)}") from error
+
+
+def _ask(ray: Any, previous: str | None, until: float) -> Endpoint | Absent:
     try:
         controller = find_controller()
     except ValueError:
@@ -91,6 +106,8 @@ def _look(address: str, previous: str | None, until: float) -> Endpoint | Absent
         raise discovery_error(DataPlaneTimeout, "the controller actor gave no answer in time") from error
     except ray.exceptions.RayActorError:
         return _absent(actor_id)
+    except ray.exceptions.RaySystemError:  # as when an answer cannot be unpickled
+        raise
     except ray.exceptions.RayError as error:
         raise discovery_error(DataPlaneUnavailable, f"asking the controller actor failed: {one_line(error)}") from error
     return endpoint_of(actor_id, server, conf)

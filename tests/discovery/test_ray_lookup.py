@@ -71,6 +71,15 @@ def test_the_running_controller_is_found_with_all_it_says(cluster: TQCluster) ->
     assert before <= endpoint.written_at <= time.time()
 
 
+def test_it_imports_neither_torch_nor_transfer_queue(
+    cluster: TQCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("torch", "transfer_queue"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert find(cluster).controller_id == cluster.controller.id
+
+
 def test_no_limit_has_no_capacity_and_metrics_are_found(cluster: TQCluster) -> None:
     cluster.restart_tq(capacity=None, metrics=True)
     endpoint = find(cluster)
