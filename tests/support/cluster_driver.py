@@ -62,7 +62,7 @@ class Driver:
     ) -> dict[str, Any]:
         from omegaconf import OmegaConf
 
-        _free_names()  # init() would attach to what a test's own program has left
+        self.stop_tq()  # init() would attach to what a test's own program has left
         conf = {
             "controller": {"polling_mode": polling_mode, "sampler": sampler},
             "metrics": {"enabled": metrics},
