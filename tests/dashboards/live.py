@@ -218,6 +218,7 @@ class Job:
         client.publish_weight_version(self.version, groups_per_step=1)
         if self.foreign is not None:
             client.get_samples([self.foreign], "foreign", ["tokens"])
+            client.clear_samples([uuid4().hex], "foreign")  # nobody has put it, so its origin is unknown
         if self.failing:
             unfinished = [found for found in client.list_metadata("train") if found.state == "uncommitted"]
             if len(unfinished) >= 10:  # each lives for two seconds, so that polls see it

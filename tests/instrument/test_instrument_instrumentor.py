@@ -23,7 +23,8 @@ from tests.instrument.fake_transfer_queue import fake_transfer_queue
 
 
 @pytest.fixture
-def tq() -> Iterator[Any]:
+def tq(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(row_tags, "watching", False)  # an earlier test may have the real one watched
     with fake_transfer_queue() as package:
         yield package
         TransferQueueInstrumentor().uninstrument()
