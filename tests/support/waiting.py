@@ -14,8 +14,8 @@ _LOOKING_SHARE = 4
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     """Wait for *condition*; fail with *what* when it does not come true in time.
 
-    It is looked at often at first, then ten times a second; and never for more than a fifth of the time, since a look may
-    be a scrape, which takes the CPU that the process under test needs.
+    It is looked at often at first, then ten times a second, and never for more than a fifth of the time: a look may be
+    a scrape, which takes the CPU that the process under test needs.
     """
     deadline = time.monotonic() + timeout_s
     pause_s = 0.005
