@@ -95,10 +95,16 @@ class Checker:
         raise QueryError(f"cannot check {type(node).__name__}")
 
     def _selected(self, selector: Any) -> frozenset[str]:
+        matchers = selector.matchers.matchers
+        if selector.name is None:
+            [pattern] = [matcher.value for matcher in matchers if matcher.name == "__name__"]
+            if not any(re.fullmatch(pattern, name) for name in self._series):
+                raise QueryError(f"there is no metric {pattern}")
+            return TARGET_LABELS
         declared = self._series.get(selector.name)
         if declared is None:
             raise QueryError(f"there is no metric {selector.name}")
-        for matcher in selector.matchers.matchers:
+        for matcher in matchers:
             if matcher.name in TARGET_LABELS:
                 continue
             if matcher.name not in declared:
@@ -125,15 +131,28 @@ class Checker:
         left, right = self._labels(node.lhs), self._labels(node.rhs)
         modifier = node.modifier
         matching = modifier.matching if modifier is not None else None
-        if matching is not None and matching.labels:
-            for side in (left, right):
-                if unknown := frozenset(matching.labels) - side:
-                    raise QueryError(f"{node.op} matches on {', '.join(sorted(unknown))}, which one side lacks")
+        named = frozenset(matching.labels) if matching is not None else frozenset[str]()
+        by_name = matching is not None and matching.type == promql.LabelModifierType.Include
+        if not left or not right:
+            return left or right
+        if by_name:
+            if unknown := named - (left & right):
+                raise QueryError(f"{node.op} matches on {', '.join(sorted(unknown))}, which one side lacks")
+        else:
+            if unknown := named - (left | right):
+                raise QueryError(f"{node.op} ignores {', '.join(sorted(unknown))}, which both sides lack")
+            if unmatched := (left ^ right) - named:
+                raise QueryError(f"{node.op} matches on {', '.join(sorted(unmatched))}, which one side lacks")
         if str(node.op) == "or":
             return left | right
-        if not left:
-            return right
-        return left | frozenset(modifier.group_labels if modifier is not None and modifier.group_labels else ())
+        if str(node.op) in ("and", "unless"):
+            return left
+        extra = frozenset(modifier.group_labels or ()) if modifier is not None else frozenset[str]()
+        if modifier is not None and modifier.card == promql.VectorMatchCardinality.OneToMany:
+            return right | extra
+        if extra or (modifier is not None and modifier.card == promql.VectorMatchCardinality.ManyToOne):
+            return left | extra
+        return named if by_name else left - named
 
 
 def _collect(node: Any, found: set[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dashboards.foreign import TARGET_LABELS
 from dashboards.promql import Checker
 from exporter.shipped import rules
 from exporter.shipped.thresholds import PREFIX, THRESHOLDS, render_rules
@@ -109,15 +110,18 @@ def test_every_recorded_series_and_threshold_is_used() -> None:
 
 @pytest.mark.parametrize("name", [name for name, alert in ALERTS.items() if "tq:threshold:" in alert["expr"]])
 def test_no_alert_compares_with_a_number_of_its_own(name: str) -> None:
-    """Only 0 and 1 may be literal, as states or counts of nothing. Every other number must be a threshold."""
+    """Only 0, 1 and the number of thresholds may be literal. Every other number must be a threshold."""
     numbers = re.findall(r"(?:[<>=]=?|\*)\s*([\d.]+)", ALERTS[name]["expr"])
-    assert set(numbers) <= {"0", "1"}
+    assert set(numbers) <= {"0", "1", str(len(THRESHOLDS))}
 
 
-def test_exporters_that_share_a_prometheus_stay_apart() -> None:
+def test_what_tells_targets_apart_stays_on_every_series_and_alert() -> None:
+    """Also the labels that are not ours: routes by namespace and two clusters in one Prometheus need them."""
     for name, expression in rules.recorded().items():
         if not name.startswith(PREFIX):
-            assert {"job", "instance", "run"} <= CHECKER.labels(expression), name
+            assert CHECKER.labels(expression) >= TARGET_LABELS, name
+            assert not re.search(r"\b(by|on) \(", expression), name
     for name, alert in ALERTS.items():
+        assert not re.search(r"\b(by|on) \(", alert["expr"]), name
         if name != "TQExporterThresholdsMissing":
-            assert {"job", "instance", "run"} <= CHECKER.labels(alert["expr"]), name
+            assert CHECKER.labels(alert["expr"]) >= TARGET_LABELS, name
