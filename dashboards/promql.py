@@ -39,6 +39,8 @@ class Checker:
             self._series[name] = dict.fromkeys(labels)
         for metric in METRICS:
             declared = {prometheus_label(label): values for label, values in metric.attributes.items()}
+            # A scrape renames a label that the target has too.
+            declared |= {f"exported_{label}": None for label in TARGET_LABELS & declared.keys()}
             name = prometheus_name(metric)
             if metric.kind == "histogram":
                 for suffix, extra in _HISTOGRAM_PARTS.items():
@@ -46,6 +48,8 @@ class Checker:
             else:
                 self._series[name] = declared
         for name, expression in (recorded or {}).items():
+            if name in self.metrics(expression):  # it reads its own last value, which has the labels of its first value
+                self._series[name] = dict.fromkeys(self._labels(_first(promql.parse(expression))) - TARGET_LABELS)
             labels = self.labels(expression)
             self._series[name] = dict.fromkeys(labels - TARGET_LABELS)
 
@@ -120,11 +124,14 @@ class Checker:
 
     def _aggregated(self, node: Any) -> frozenset[str]:
         labels = self._labels(node.expr)
+        keeps_labels = str(node.op) in ("topk", "bottomk")
         if node.modifier is None:
-            return frozenset() if node.op not in ("topk", "bottomk") else labels
+            return labels if keeps_labels else frozenset()
         named = frozenset(node.modifier.labels)
         if unknown := named - labels:
             raise QueryError(f"{node.op} groups by {', '.join(sorted(unknown))}, which its operand lacks")
+        if keeps_labels:
+            return labels
         return named if node.modifier.type == promql.AggModifierType.By else labels - named
 
     def _combined(self, node: Any) -> frozenset[str]:
@@ -153,6 +160,13 @@ class Checker:
         if extra or (modifier is not None and modifier.card == promql.VectorMatchCardinality.ManyToOne):
             return left | extra
         return named if by_name else left - named
+
+
+def _first(node: Any) -> Any:
+    """Return the first alternative of an ``or``."""
+    while isinstance(node, promql.BinaryExpr) and str(node.op) == "or":
+        node = node.lhs
+    return node
 
 
 def _collect(node: Any, found: set[str]) -> None:

@@ -70,9 +70,19 @@ THRESHOLDS: Final = (
         "age of the oldest ready or taken group while no group departs; set it above your longest step",
     ),
     Threshold(
+        "waiting_seconds",
+        300.0,
+        "time with too few ready groups and none completed, for a warning; set it above your longest rollout",
+    ),
+    Threshold(
+        "starved_seconds",
+        600.0,
+        "the same for a page, which comes 10 minutes later; set it above your longest rollout",
+    ),
+    Threshold(
         "starved_groups_per_second",
         0.0,
-        "completed groups per second at or below which too few ready groups mean a starved trainer",
+        "completed groups per second, over 3 minutes, at or below which generation counts as stopped",
     ),
     Threshold(
         "starved_slow_ratio",

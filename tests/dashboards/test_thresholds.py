@@ -48,5 +48,23 @@ def test_alerts_work_with_the_thresholds_of_two_clusters(tmp_path: Path) -> None
     run(tmp_path, ["recording.yaml", "alerts.yaml"], series, promql_expr_test=[check])
 
 
+def test_long_rollouts_need_only_a_threshold(tmp_path: Path) -> None:
+    chosen = {"starved_seconds": 1800, "waiting_seconds": 1500}
+    series = {f"{PREFIX}{threshold.name}": f"{threshold.default:g}+0x120" for threshold in THRESHOLDS}
+    series |= {f"{PREFIX}{name}": f"{value}+0x120" for name, value in chosen.items()}
+    labels = 'job="tq-exporter", instance="a:9464"'
+    series[f'dataplane_partition_info{{{labels}, partition="train", role="train"}}'] = "1+0x120"
+    series[f'dataplane_partition_depth{{{labels}, partition="train"}}'] = "0+0x120"
+    for event in ("arrived", "completed"):
+        series[f'dataplane_groups_{event}_total{{{labels}, role="train"}}'] = "0+5x20 100+0x100"  # until 10m
+    query = 'max by (alertname) (ALERTS{alertname=~"DataPlaneTrainer.+", alertstate="firing"})'
+    waiting, starved = (
+        {"labels": f'{{alertname="DataPlaneTrainer{name}"}}', "value": 1} for name in ("Waiting", "Starved")
+    )
+    expected = {"34m": [], "42m": [waiting], "56m": [waiting, starved]}
+    checks = [{"expr": query, "eval_time": at, "exp_samples": samples} for at, samples in expected.items()]
+    run(tmp_path, ["recording.yaml", "alerts.yaml"], series, promql_expr_test=checks)
+
+
 def test_the_alert_knows_how_many_there_are() -> None:
     assert f"!= {len(THRESHOLDS)}\n" in rules.alerts()["TQExporterThresholdsMissing"]["expr"]
