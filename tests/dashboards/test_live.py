@@ -45,7 +45,6 @@ THRESHOLDS = {
 
 SCENARIO_OF_ALERT = {
     "DataPlaneLost": "unavailable",
-    "DataPlaneUnavailable": "unavailable",
     "DataPlaneClientUnavailable": "unavailable",
     "DataPlaneTimeouts": "silent",
     "DataPlaneClientTimeouts": "silent",
@@ -81,6 +80,7 @@ ALERTS_NOT_HERE = {
     "DataPlaneUnreachable",
     "DataPlaneTaskStalled",
     "DataPlaneTaskStarved",
+    "DataPlaneUnavailable",
     "DataPlaneGroupsGivenUp",
     "DataPlaneStorageUnitFlapping",
     "DataPlaneFullRepeatedly",
@@ -252,13 +252,13 @@ def test_every_query_returns_data_in_the_scenario_that_it_is_meant_for(
 
             kill(cluster.controller.pid)
             watch.expect("unavailable")
-            wait_until(lambda: ("firing", "DataPlaneUnavailable") in monitoring.received, "the page", WITHIN_S)
+            wait_until(lambda: ("firing", "DataPlaneLost") in monitoring.received, "the page", WITHIN_S)
 
             cluster.restart_tq()
             write_record(record, cluster)
             job.renew()
             watch.expect("recovered")
-            wait_until(lambda: ("resolved", "DataPlaneUnavailable") in monitoring.received, "the all-clear", WITHIN_S)
+            wait_until(lambda: ("resolved", "DataPlaneLost") in monitoring.received, "the all-clear", WITHIN_S)
 
             kill(cluster.storage_units[0].pid)
             watch.expect("storage unit gone")
