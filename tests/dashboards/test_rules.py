@@ -17,7 +17,8 @@ from exporter.shipped import rules
 from exporter.shipped.thresholds import PREFIX, THRESHOLDS, render_rules
 
 FOLDER = Path(rules.__file__).parent
-UNIT_TESTS = sorted((Path(__file__).parents[2] / "dashboards" / "tests").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+UNIT_TESTS = sorted((ROOT / "dashboards" / "tests").glob("*.yaml"))
 ALERTS = rules.alerts()
 CHECKER = Checker(rules.recorded())
 SITUATIONS = ("fires", "just below", "restart", "job not started", "job ended", "absent target")
@@ -86,6 +87,17 @@ def test_a_test_that_says_fires_sees_it_fire() -> None:
             assert not any(expected), test["name"]
 
 
+# It is about no exporter.
+NO_PAGE = {"TQExporterThresholdsMissing": {"page"}}
+
+
+def documentation() -> str:
+    """Return the URL of the project's documentation, which pyproject.toml has."""
+    found = re.search(r'^Documentation = "(https://.+/)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
 @pytest.mark.parametrize("name", ALERTS)
 def test_every_alert_says_what_it_must(name: str) -> None:
     alert = ALERTS[name]
@@ -93,9 +105,10 @@ def test_every_alert_says_what_it_must(name: str) -> None:
     assert alert["for"]
     assert alert["labels"] == {"severity": alert["labels"]["severity"]}
     assert alert["labels"]["severity"] in ("critical", "warning", "info")
-    assert set(notes) == {"summary", "description", "runbook_url", "conventions"}
+    assert set(notes) == {"summary", "description", "runbook_url", "conventions"} | {"page"} - NO_PAGE.get(name, set())
     assert "$value" in notes["description"]
-    assert notes["runbook_url"] == f"docs/runbooks/{name}.md"
+    assert notes["runbook_url"] == f"{documentation()}runbooks/{name}.md"
+    assert ("partition=" in notes.get("page", "")) == ("$labels.partition" in notes["summary"])
     assert re.match(r"any\b|(recovery|nemo-rl|verl)\b", notes["conventions"])
 
 
