@@ -111,8 +111,7 @@ def relabelled(monitor: dict[str, Any], labels: dict[str, str]) -> dict[str, str
         source = ";".join(labels.get(name, "") for name in rule.get("sourceLabels", []))
         found = re.fullmatch(rule.get("regex", "(.*)"), source)
         if found is not None:
-            value = re.sub(r"\$(\d)", lambda number, found=found: found[int(number[1])], rule["replacement"])
-            labels = {**labels, rule["targetLabel"]: value}
+            labels = {**labels, rule["targetLabel"]: found.expand(rule["replacement"].replace("$", "\\"))}
     return {name: value for name, value in labels.items() if not name.startswith("__")}
 
 
