@@ -9,8 +9,8 @@ from typing import Final
 
 __all__ = ["PROMETHEUS", "TARGET_LABELS", "TRANSFER_QUEUE"]
 
-TARGET_LABELS: Final = frozenset({"job", "instance", "run"})
-"""Labels that a scrape configuration puts on every series; ``run`` is the one that our docs recommend."""
+TARGET_LABELS: Final = frozenset({"cluster", "instance", "job", "namespace", "run"})
+"""Labels of a target, which every series has. ``run`` is the one that our docs recommend; many setups add others."""
 
 PROMETHEUS: Final = {
     "up": frozenset[str](),

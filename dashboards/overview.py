@@ -46,8 +46,8 @@ def _now() -> list[Builder]:
                 Query(
                     """max(
                       ((tq:train_ready:groups{@} >= bool tq:train_needed:groups{@})
-                        + on (job, instance, run) (tq:train_taken:groups{@} > bool 0) > bool 0)
-                      * on (job, instance, run) (tq:train_departures:increase15m{@} == bool 0)
+                        + (tq:train_taken:groups{@} > bool 0) > bool 0)
+                      * (tq:train_departures:increase15m{@} == bool 0)
                     )""",
                     "",
                 )
@@ -64,9 +64,9 @@ def _now() -> list[Builder]:
                 Query(
                     """max(
                       (tq:train_ready:groups{@} < bool tq:train_needed:groups{@})
-                      * on (job, instance, run) (tq:train_taken:groups{@} <= bool 0)
-                      * on (job, instance, run) (
-                        tq:train_completions:rate10m{@} <= bool scalar(tq:threshold:starved_groups_per_second)
+                      * (tq:train_taken:groups{@} <= bool 0)
+                      * (
+                        tq:train_completions:rate10m{@} <= bool scalar(max(tq:threshold:starved_groups_per_second))
                       )
                     )""",
                     "",

@@ -39,6 +39,8 @@ class Checker:
             self._series[name] = dict.fromkeys(labels)
         for metric in METRICS:
             declared = {prometheus_label(label): values for label, values in metric.attributes.items()}
+            # A scrape renames a label that the target has too.
+            declared |= {f"exported_{label}": None for label in TARGET_LABELS & declared.keys()}
             name = prometheus_name(metric)
             if metric.kind == "histogram":
                 for suffix, extra in _HISTOGRAM_PARTS.items():
@@ -46,6 +48,8 @@ class Checker:
             else:
                 self._series[name] = declared
         for name, expression in (recorded or {}).items():
+            if name in self.metrics(expression):  # it reads its own last value, which has the labels of its first value
+                self._series[name] = dict.fromkeys(self._labels(_first(promql.parse(expression))) - TARGET_LABELS)
             labels = self.labels(expression)
             self._series[name] = dict.fromkeys(labels - TARGET_LABELS)
 
@@ -95,10 +99,16 @@ class Checker:
         raise QueryError(f"cannot check {type(node).__name__}")
 
     def _selected(self, selector: Any) -> frozenset[str]:
+        matchers = selector.matchers.matchers
+        if selector.name is None:
+            [pattern] = [matcher.value for matcher in matchers if matcher.name == "__name__"]
+            if not any(re.fullmatch(pattern, name) for name in self._series):
+                raise QueryError(f"there is no metric {pattern}")
+            return TARGET_LABELS
         declared = self._series.get(selector.name)
         if declared is None:
             raise QueryError(f"there is no metric {selector.name}")
-        for matcher in selector.matchers.matchers:
+        for matcher in matchers:
             if matcher.name in TARGET_LABELS:
                 continue
             if matcher.name not in declared:
@@ -114,26 +124,49 @@ class Checker:
 
     def _aggregated(self, node: Any) -> frozenset[str]:
         labels = self._labels(node.expr)
+        keeps_labels = str(node.op) in ("topk", "bottomk")
         if node.modifier is None:
-            return frozenset() if node.op not in ("topk", "bottomk") else labels
+            return labels if keeps_labels else frozenset()
         named = frozenset(node.modifier.labels)
         if unknown := named - labels:
             raise QueryError(f"{node.op} groups by {', '.join(sorted(unknown))}, which its operand lacks")
+        if keeps_labels:
+            return labels
         return named if node.modifier.type == promql.AggModifierType.By else labels - named
 
     def _combined(self, node: Any) -> frozenset[str]:
         left, right = self._labels(node.lhs), self._labels(node.rhs)
         modifier = node.modifier
         matching = modifier.matching if modifier is not None else None
-        if matching is not None and matching.labels:
-            for side in (left, right):
-                if unknown := frozenset(matching.labels) - side:
-                    raise QueryError(f"{node.op} matches on {', '.join(sorted(unknown))}, which one side lacks")
+        named = frozenset(matching.labels) if matching is not None else frozenset[str]()
+        by_name = matching is not None and matching.type == promql.LabelModifierType.Include
+        if not left or not right:
+            return left or right
+        if by_name:
+            if unknown := named - (left & right):
+                raise QueryError(f"{node.op} matches on {', '.join(sorted(unknown))}, which one side lacks")
+        else:
+            if unknown := named - (left | right):
+                raise QueryError(f"{node.op} ignores {', '.join(sorted(unknown))}, which both sides lack")
+            if unmatched := (left ^ right) - named:
+                raise QueryError(f"{node.op} matches on {', '.join(sorted(unmatched))}, which one side lacks")
         if str(node.op) == "or":
             return left | right
-        if not left:
-            return right
-        return left | frozenset(modifier.group_labels if modifier is not None and modifier.group_labels else ())
+        if str(node.op) in ("and", "unless"):
+            return left
+        extra = frozenset(modifier.group_labels or ()) if modifier is not None else frozenset[str]()
+        if modifier is not None and modifier.card == promql.VectorMatchCardinality.OneToMany:
+            return right | extra
+        if extra or (modifier is not None and modifier.card == promql.VectorMatchCardinality.ManyToOne):
+            return left | extra
+        return named if by_name else left - named
+
+
+def _first(node: Any) -> Any:
+    """Return the first alternative of an ``or``."""
+    while isinstance(node, promql.BinaryExpr) and str(node.op) == "or":
+        node = node.lhs
+    return node
 
 
 def _collect(node: Any, found: set[str]) -> None:

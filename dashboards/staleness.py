@@ -194,7 +194,7 @@ def _contents() -> list[Builder]:
             "Partitions",
             "What each partition is for, the tag convention of its rows, and whether it can be read. no: it has no "
             "figures, and flow is not judged if it trains; runbook DataPlanePartitionUnreadable.",
-            "dataplane_partition_readable{@p} * on (job, instance, run, partition) group_left (role, convention) "
+            "dataplane_partition_readable{@p} * ignoring (reason, role, convention) group_left (role, convention) "
             "dataplane_partition_info{@p}",
             columns=("instance", "partition", "role", "convention", "reason"),
             width=16,

@@ -17,7 +17,7 @@ __all__ = ["FILES", "alerts", "read", "recorded", "rules", "write"]
 FILES: Final = (FILE, "recording.yaml", "alerts.yaml")
 """The rule files, each after those whose series it uses."""
 
-_RUNBOOKS: Final = "docs/runbooks/"
+_RUNBOOKS: Final = re.compile(r"(?<= runbook_url: )\S+/(?=\w+\.md$)", re.MULTILINE)
 
 
 def read(name: str) -> str:
@@ -46,7 +46,7 @@ def write(folder: Path, values: Mapping[str, float] | None = None, runbooks: str
     Args:
         folder: Created if missing.
         values: Thresholds other than the defaults, by name.
-        runbooks: URL of the folder of runbooks; None leaves the path within the repository.
+        runbooks: URL of the folder of runbooks; None for that of the project's documentation.
 
     Raises:
         OSError: The folder or a file cannot be written.
@@ -55,9 +55,7 @@ def write(folder: Path, values: Mapping[str, float] | None = None, runbooks: str
     texts = {name: read(name) for name in FILES} | {FILE: render_rules(values)}
     if runbooks is not None:
         base = runbooks.rstrip("/") + "/"
-        texts["alerts.yaml"] = re.sub(
-            f"(runbook_url: ){_RUNBOOKS}", lambda found: found[1] + base, texts["alerts.yaml"]
-        )
+        texts["alerts.yaml"] = _RUNBOOKS.sub(lambda _: base, texts["alerts.yaml"])
     route = resources.files("exporter.shipped") / "alertmanager" / "alertmanager.yaml"
     texts["alertmanager.yaml"] = route.read_text(encoding="utf-8")
     paths = []

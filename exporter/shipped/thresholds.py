@@ -62,6 +62,14 @@ THRESHOLDS: Final = (
     Threshold("timeout_fast_ratio", 0.2, "ratio of calls that fail with DataPlaneTimeout, over 5 and 2 minutes", 1.0),
     Threshold("timeout_slow_ratio", 0.05, "the same over 1 hour and 5 minutes", 1.0),
     Threshold("client_failures", 3.0, "failed client calls in an hour; with fewer, the error ratio is ignored"),
+    Threshold(
+        "client_write_failed_ratio",
+        0.5,
+        "ratio of puts that fail with any other error, over 5 minutes",
+        1.0,
+    ),
+    Threshold("client_failed_ratio", 0.5, "ratio of a process's calls since its start that fail, in a crash loop", 1.0),
+    Threshold("client_crashes", 3.0, "starts and ends in 15 minutes of processes that fail, in a crash loop"),
     Threshold("ping_slo_seconds", 0.25, "longest ping within the objective; keep it equal to the exporter's ping.slo"),
     Threshold("ping_slo_objective", 0.9, "ratio of pings that must be that fast, over 10 minutes", 1.0),
     Threshold(
@@ -70,9 +78,19 @@ THRESHOLDS: Final = (
         "age of the oldest ready or taken group while no group departs; set it above your longest step",
     ),
     Threshold(
+        "waiting_seconds",
+        300.0,
+        "time with too few ready groups and none completed, for a warning; set it above your longest rollout",
+    ),
+    Threshold(
+        "starved_seconds",
+        600.0,
+        "the same for a page, which comes 10 minutes later; set it above your longest rollout",
+    ),
+    Threshold(
         "starved_groups_per_second",
         0.0,
-        "completed groups per second at or below which too few ready groups mean a starved trainer",
+        "completed groups per second, over 3 minutes, at or below which generation counts as stopped",
     ),
     Threshold(
         "starved_slow_ratio",
@@ -81,6 +99,7 @@ THRESHOLDS: Final = (
         1.0,
     ),
     Threshold("given_up_groups", 1.0, "groups that failed or were given up in 15 minutes while none was completed"),
+    Threshold("given_up_ratio", 0.3, "failed and unfinished groups divided by all that leave, over 30 minutes", 1.0),
     Threshold("uncommitted_age_seconds", 3600.0, "age of an uncommitted group; set it above your longest generation"),
     Threshold("incomplete_age_seconds", 1800.0, "age of a committed group with missing keys"),
     Threshold("orphaned_groups", 0.0, "groups that stay taken although the trainer's version has moved on"),
@@ -97,6 +116,12 @@ THRESHOLDS: Final = (
         "time until a storage unit is full, at the growth rate of the last 30 minutes",
     ),
     Threshold("storage_full_above_ratio", 0.5, "storage utilization below which the forecast is ignored", 1.0),
+    Threshold("storage_full_time_ratio", 0.1, "share of 30 minutes in which a unit is nearly full, several times", 1.0),
+    Threshold("storage_down_ratio", 0.1, "share of 30 minutes in which a unit does not answer, several times", 1.0),
+    Threshold(
+        "storage_changes", 4.0, "how often a unit comes, goes, fills up or is emptied in 30 minutes: several times"
+    ),
+    Threshold("unlisted_ratio", 0.1, "keys that no partition lists divided by all keys in storage", 1.0),
     Threshold("restarts_per_hour", 3.0, "new controllers in an hour"),
     Threshold("metadata_failed_ratio", 0.5, "ratio of metadata polls that fail, over 10 minutes", 1.0),
     Threshold("controller_busy_ratio", 0.02, "share of its time that the controller spends on the exporter", 1.0),

@@ -73,7 +73,7 @@ class Telemetry:
         metrics_target, traces_target = targets
         interval_s = push_interval_s(config.otlp, environ)
         check_variables(filter(None, targets), environ)
-        resource, scope = build_resource(build, config.run), build_scope(build)
+        resource, scope = build_resource(build, config.run, config.listen), build_scope(build)
         merged = MergedMetrics(resource, scope, lambda: render(snapshot(), build))
         self._clock = clock or SystemClock()
         self._export_log = ExportLog()

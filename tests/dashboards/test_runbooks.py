@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.promql import Checker
+from dataplane import errors
 from exporter.catalogue.metrics import METRICS, prometheus_name
 from exporter.shipped import rules
 from exporter.shipped.thresholds import THRESHOLDS
@@ -49,9 +50,15 @@ def test_its_query_names_what_there_is(name: str) -> None:
 def test_what_it_names_exists(name: str) -> None:
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
     for other in re.findall(r"\b(?:DataPlane|TQExporter)[A-Z]\w+\b", text):
-        assert other in ALERTS or other in ("DataPlaneNotReady", "DataPlaneWriteError", "DataPlaneTimeout"), other
+        assert other in ALERTS or hasattr(errors, other), other
     for threshold in re.findall(r"--set (\w+)=", text):
         assert threshold in {each.name for each in THRESHOLDS}
     for series in re.findall(r"`((?:dataplane|tq_exporter)_\w+(?:\{[^`]*\})?)`", text):
         histogram = any(series == prometheus_name(metric) for metric in METRICS if metric.kind == "histogram")
         CHECKER.labels(f"{series}_count" if histogram else series)
+
+
+def test_the_table_of_the_dashboards_page_has_every_alert() -> None:
+    text = (FOLDER.parent / "dashboards.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| (\w+) \|", text, re.MULTILINE)
+    assert listed == [(name, name, alert["labels"]["severity"]) for name, alert in ALERTS.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -98,6 +99,48 @@ def test_conventions_and_patterns_reach_the_exporter_as_they_are_written(
     committed = config.conventions["mine"].committed
     assert committed is not None
     assert list(map(repr, committed.values)) == ["'done'", "True", "1", "'1'"]
+
+
+def relabelled(monitor: dict[str, Any], labels: dict[str, str]) -> dict[str, str]:
+    """Return the labels of a target after the relabelings of a monitor."""
+    [endpoint] = monitor["spec"].get("endpoints") or monitor["spec"]["podMetricsEndpoints"]
+    for rule in endpoint["relabelings"]:
+        if rule.get("action") == "labeldrop":
+            labels = {name: value for name, value in labels.items() if not re.fullmatch(rule["regex"], name)}
+            continue
+        source = ";".join(labels.get(name, "") for name in rule.get("sourceLabels", []))
+        found = re.fullmatch(rule.get("regex", "(.*)"), source)
+        if found is not None:
+            labels = {**labels, rule["targetLabel"]: found.expand(rule["replacement"].replace("$", "\\"))}
+    return {name: value for name, value in labels.items() if not name.startswith("__")}
+
+
+def test_a_new_pod_has_the_labels_of_the_old_one(installed: dict[str, Stage]) -> None:
+    def seen(monitor: dict[str, Any], number: int) -> dict[str, str]:
+        return relabelled(
+            monitor,
+            {
+                "instance": f"10.0.0.{number}:9464",
+                "pod": f"exporter-{number}",
+                "namespace": "training",
+                "__meta_kubernetes_pod_label_ray_io_cluster": "blue",
+            },
+        )
+
+    for name, kind in (("full", "ServiceMonitor"), ("file", "PodMonitor"), ("sidecar", "PodMonitor")):
+        monitor, service = installed[name].find(kind), installed[name].find("Service")
+        metadata = service["metadata"]
+        address = f"{metadata['name']}.{metadata['namespace']}.svc:{service['spec']['ports'][0]['port']}"
+        if name == "sidecar":
+            address = f"blue-head-svc.{metadata['namespace']}.svc:9464"
+        own = {"ray_cluster": "a"} if name == "full" else {}
+        assert seen(monitor, 1) == seen(monitor, 2) == {"instance": address, "namespace": "training"} | own
+
+
+def test_a_new_pod_goes_on_with_the_series_that_it_pushes(installed: dict[str, Stage]) -> None:
+    for name in ("default", "full"):
+        spec = installed[name].find("Deployment")["spec"]["template"]["spec"]
+        assert spec["hostname"] == installed[name].find("Deployment")["metadata"]["name"]
 
 
 def test_what_each_mode_makes(installed: dict[str, Stage]) -> None:

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_cla
 
 from exporter.catalogue.metrics import EXPORTER_METRICS, prometheus_name
 from exporter.config import Config
+from exporter.config.addresses import Listen
 from exporter.model.snapshot import Snapshot
 from exporter.telemetry import Telemetry
 from tests.support.snapshots import ODD_NAME, TAKEN, empty_snapshot, partition, rich_snapshot
@@ -196,6 +197,28 @@ def test_the_standard_variables_describe_the_target(monkeypatch: pytest.MonkeyPa
     assert 'run="from-env"' in text
     with telemetry(Config(run="configured")) as built:
         assert 'run="configured"' in built.scrape(None)[0].decode()
+
+
+@pytest.mark.parametrize(
+    ("host", "instance"),
+    [
+        ("10.0.0.7", "10.0.0.7:9464"),
+        ("::", "head-0:9464"),
+        ("0.0.0.0", "head-0:9464"),
+        ("127.0.0.1", "head-0:9464"),
+        ("localhost", "head-0:9464"),
+        ("fd00::7", "[fd00::7]:9464"),
+        ("head.example", "head.example:9464"),
+    ],
+)
+def test_a_restart_keeps_the_instance(monkeypatch: pytest.MonkeyPatch, host: str, instance: str) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "head-0")
+    for _ in range(2):
+        with telemetry(Config(listen=Listen(host))) as built:
+            assert f'service_instance_id="{instance}"' in built.scrape(None)[0].decode()
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=mine")
+    with telemetry(Config(listen=Listen(host))) as built:
+        assert 'service_instance_id="mine"' in built.scrape(None)[0].decode()
 
 
 def test_a_disabled_sdk_still_exposes_what_follows_from_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,8 +204,9 @@ httpHeaders:
 {{- end }}
 {{- end }}
 
-{{/* Common part of the endpoint of a ServiceMonitor and a PodMonitor. */}}
+{{/* Common part of the endpoint of a ServiceMonitor and a PodMonitor: `monitor`, and the chart as `root`. */}}
 {{- define "tq-exporter.endpoint" -}}
+{{- with .monitor -}}
 path: /metrics
 interval: {{ .interval }}
 scrapeTimeout: {{ .scrapeTimeout }}
@@ -220,12 +221,25 @@ tlsConfig:
 basicAuth:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .relabelings }}
 relabelings:
+  # A new pod is the same exporter: alerts go on, and keep their page.
+  {{- if eq $.root.Values.mode "sidecar" }}
+  - sourceLabels: [__meta_kubernetes_pod_label_ray_io_cluster]
+    regex: (.+)
+    targetLabel: instance
+    replacement: $1-head-svc.{{ $.root.Release.Namespace }}.svc:9464
+  {{- else }}
+  - targetLabel: instance
+    replacement: {{ include "tq-exporter.fullname" $.root }}.{{ $.root.Release.Namespace }}.svc:{{ $.root.Values.service.port }}
+  {{- end }}
+  - action: labeldrop
+    regex: pod
+  {{- with .relabelings }}
   {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- end }}
 {{- with .metricRelabelings }}
 metricRelabelings:
   {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 {{- end }}
