@@ -28,7 +28,7 @@ from exporter.telemetry import Telemetry
 from exporter.terminal.state_line import state_line
 from exporter.web import Guard, WebServer
 
-__all__ = ["SHUTDOWN_S", "poll_once", "run", "watch"]
+__all__ = ["SHUTDOWN_S", "limits_of", "poll_once", "run", "watch"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         )
         host, port = web.listen()  # first: when the port is in use, nothing else has started
         try:
-            telemetry, poller = _assemble(config, clock, Judge(history, _limits(config)))
+            telemetry, poller = _assemble(config, clock, Judge(history, limits_of(config)))
         except BaseException:
             web.stop()
             raise
@@ -101,7 +101,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
 def poll_once(config: Config) -> Snapshot:
     """Poll every source once, without serving anything, and return the snapshot."""
     clock = SystemClock()
-    telemetry, poller = _assemble(config, clock, Judge(History(clock), _limits(config)))
+    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits_of(config)))
     try:
         return poller.poll_once()
     finally:
@@ -115,7 +115,7 @@ def watch(config: Config, seconds: float) -> Snapshot:
     Who watches for less than two minutes does not wait a whole one to call a counter quiet.
     """
     clock = SystemClock()
-    limits = replace(_limits(config), quiet_s=min(Limits().quiet_s, seconds / 2))
+    limits = replace(limits_of(config), quiet_s=min(Limits().quiet_s, seconds / 2))
     telemetry, poller = _assemble(config, clock, Judge(History(clock), limits))
     stop = threading.Event()
     try:
@@ -132,8 +132,10 @@ def watch(config: Config, seconds: float) -> Snapshot:
         telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
 
 
-def _limits(config: Config) -> Limits:
-    return Limits(ping_slo_s=config.ping.slo)
+def limits_of(config: Config) -> Limits:
+    """Return what the conditions are judged by."""
+    given = {name: getattr(config.thresholds, name) for name in config.thresholds.__struct_fields__}
+    return Limits(ping_slo_s=config.ping.slo, thresholds={**Limits().thresholds, **given})
 
 
 def _assemble(config: Config, clock: Clock, judge: Judge) -> tuple[Telemetry, Poller]:
