@@ -112,10 +112,10 @@ def watch(config: Config, seconds: float) -> Snapshot:
     """Poll for *seconds* from the first full round on, without serving anything, and return the last snapshot.
 
     The snapshot's flow is what happened meanwhile. Without a first round, the snapshot after *seconds* is returned.
-    Who watches for less than two minutes does not wait a whole one to call a counter quiet.
+    Who watches for less than 80 seconds does not wait a whole minute to call a counter quiet.
     """
     clock = SystemClock()
-    limits = replace(limits_of(config), quiet_s=min(Limits().quiet_s, seconds / 2))
+    limits = replace(limits_of(config), quiet_s=min(Limits().quiet_s, 0.75 * seconds))
     telemetry, poller = _assemble(config, clock, Judge(History(clock), limits))
     stop = threading.Event()
     try:

@@ -88,8 +88,8 @@ class Scene:
 
     @property
     def unwatched(self) -> bool:
-        """Whether this is a single look, which shows no flow."""
-        return len(self.past.recent.at) < 2
+        """Whether the partitions that train were seen at most once, which shows no flow."""
+        return sum(self.past.recent.known) < 2
 
     def limit(self, name: str) -> float:
         """Return a threshold."""

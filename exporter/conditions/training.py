@@ -87,7 +87,8 @@ def task_behind(scene: Scene) -> Verdict:
     if not scene.snapshot.up or not scene.snapshot.samples:
         return None
     waiting = [one for one in scene.snapshot.samples if one.task is not None and one.waiting]
-    if not scene.unwatched or not waiting:
+    pings = [one for one in scene.past.recent.columns.get("ping", ()) if one is not None]
+    if len(pings) > 1 or not waiting:
         return CLEAR
     one = waiting[0]
     said = f"{count(one.waiting or 0)} samples of {quoted(one.partition)} wait for the task {quoted(one.task or '')}"
@@ -210,7 +211,7 @@ def flows(scene: Scene) -> Verdict:
         if pulse is None:
             return None
         if pulse.last is None or scene.now - pulse.last > scene.patience(pulse):
-            return CLEAR
+            return None if pulse.usual is None else CLEAR
         evidence[f"{name}_ago_seconds"] = scene.now - pulse.last
     return Finding("groups flow through generation, queue and training", evidence)
 

@@ -113,13 +113,16 @@ class Past:
         return [value for value in self.hour.columns.get(column, ()) if value is not None]
 
     def slope(self, column: str, seconds: float) -> float | None:
-        """Return the mean growth per second of a column in the last *seconds*, None while it cannot be told."""
+        """Return the mean growth per second of a column in the last *seconds*.
+
+        None while less than a third of that time is known: what fills up at first may not go on to do so.
+        """
         points = [
             (at, value)
             for at, value in zip(self.hour.at, self.hour.columns.get(column, ()), strict=False)
             if value is not None and at >= self.hour.at[-1] - seconds
         ]
-        if len(points) < _LEAST_GROWTHS:
+        if len(points) < _LEAST_GROWTHS or points[-1][0] - points[0][0] < seconds / 3:
             return None
         return statistics.linear_regression(*zip(*points, strict=True)).slope
 

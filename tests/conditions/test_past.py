@@ -49,6 +49,7 @@ def test_what_fell_and_what_grows() -> None:
     assert past.last_fall("column") == Fall(1024, 5, 2)
     assert Past(hour=window(1, 2, 3, 4)).slope("column", 60) == pytest.approx(0.1)
     assert Past(hour=window(1, 2, 3)).slope("column", 60) is None
+    assert Past(hour=window(1, 2, 3, 4)).slope("column", 100) is None
     assert past.change("column", 1000) == 1
     assert past.change("column", 990) == -1, "the coarse window goes back as far as it can"
 

@@ -58,6 +58,12 @@ def test_without_both_flows_it_does_not_say_that_all_is_well(served: Served, ope
     assert text(page, "#verdict") == "TransferQueue answers; groups have not both come and gone within the usual time."
 
 
+def test_it_says_so_while_nobody_knows_what_is_usual(served: Served, open_page: Open) -> None:
+    show(served, NOT_STUCK, replace(FLOWS, holds=None))
+    said = "TransferQueue answers; groups have not come and gone often enough to tell whether they flow."
+    assert text(open_page(served.url), "#verdict") == said
+
+
 def test_a_critical_condition_is_the_headline_and_causes_come_first(served: Served, open_page: Open) -> None:
     show(served, STALLED, FULL, STALE, replace(FLOWS, holds=False))
     page = open_page(served.url)

@@ -208,7 +208,8 @@ function quietSentence(live) {
   if (model.isHeld(live, "DataPlaneFlows")) return "Groups flow through generation, queue and training.";
   const train = live.role_flows.find((one) => one.role === "train");
   if (!train.arrived && !Object.values(train.departed).some(Boolean)) return "TransferQueue answers; no group has come or gone since the exporter started.";
-  return "TransferQueue answers; groups have not both come and gone within the usual time.";
+  if (model.isKnown(live, "DataPlaneFlows")) return "TransferQueue answers; groups have not both come and gone within the usual time.";
+  return "TransferQueue answers; groups have not come and gone often enough to tell whether they flow.";
 }
 
 // The live region announces changes of state, not of figures.

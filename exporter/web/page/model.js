@@ -214,6 +214,8 @@ export const heldConditions = (snapshot) => snapshot.conditions.filter((one) => 
 
 export const isHeld = (snapshot, name) => snapshot.conditions.some((one) => one.name === name && one.holds);
 
+export const isKnown = (snapshot, name) => snapshot.conditions.some((one) => one.name === name && one.holds !== null);
+
 export const TONES = { critical: "bad", warning: "warn", notice: "ok", ok: "ok" };
 
 const SEVERITIES = ["critical", "warning", "notice"];
