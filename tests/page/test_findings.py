@@ -104,7 +104,7 @@ def test_a_storage_unit_that_does_not_answer_keeps_its_row(served: Served, open_
         StorageState(1, "u1", error_type="DataPlaneTimeout", last_answer=LastAnswer(at, 100, 63, 1024)),
     )
     served.show(replace(running(), taken_at=time.time(), storage=units, conditions=(SILENT,)))
-    page = open_page(served.url)
+    page = open_page(served.url, timezone_id="UTC")
     assert text(page, "#state") == "Degraded"
     (_, row) = cells(page, "storage")
     shown = time.strftime("%H:%M:%S", time.gmtime(at))
@@ -129,12 +129,13 @@ def test_what_was_last_known_stays_dated_when_the_data_plane_is_gone(served: Ser
             partitions=(),
             statuses=(),
             storage=(),
+            unlisted_keys=None,
             sources=sources,
             conditions=(),
             last_known=last,
         )
     )
-    page = open_page(served.url)
+    page = open_page(served.url, timezone_id="UTC")
     assert text(page, "#state") == "Lost"
     assert text(page, "#ready") == UNKNOWN
     assert [row[4] for row in cells(page, "partitions")] == [str(part.groups["ready"]) for part in parts]

@@ -213,11 +213,11 @@ function quietSentence(live) {
 }
 
 // The live region announces changes of state, not of figures.
-function announce(connected, plane, state, sentence, first) {
-  const now = connected ? `${state} ${plane === "found" ? (first?.name ?? "") : ""}` : "away";
+function announce(connected, plane, shown, sentence, first) {
+  const now = connected ? `${shown} ${plane === "found" ? (first?.name ?? "") : ""}` : "away";
   if (state.said === now) return;
   state.said = now;
-  text(byId("announcer"), connected ? `${model.STATES[state].word}. ${sentence}` : `This exporter does not answer: ${state.problem}.`);
+  text(byId("announcer"), connected ? `${model.STATES[shown].word}. ${sentence}` : `This exporter does not answer: ${state.problem}.`);
 }
 
 function drawTimeline(history, now) {
