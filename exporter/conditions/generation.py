@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from exporter.conditions.base import CLEAR, Finding, Scene, Verdict, rule
 from exporter.conditions.tasks import judge_tasks
@@ -34,8 +34,8 @@ _STARVED_S: Final = 600.0
 def no_group_completed(scene: Scene) -> Verdict:
     """Groups arrive, and as many are given up as are in progress, and none is completed."""
     found = _failing(scene)
-    if not isinstance(found, tuple):
-        return found
+    if not found:
+        return None if found is None else CLEAR
     completed, given_up = found
     return Finding(
         f"groups arrive and none has been completed for {span(completed.quiet_for)}: {count(given_up)} failed or were "
@@ -144,15 +144,16 @@ def uncommitted_leaking(scene: Scene) -> Verdict:
     return _old(scene, "uncommitted", scene.limit("uncommitted_age_seconds"))
 
 
-def _failing(scene: Scene) -> tuple[Pulse, float] | bool | None:
-    """Return the pulse of completions and how many groups were given up while none was completed."""
+def _failing(scene: Scene) -> tuple[Pulse, float] | Literal[False] | None:
+    """Return the pulse of completions and how many groups were given up, :data:`CLEAR` if generation does not fail."""
     arrived, completed = scene.pulse("arrived"), scene.pulse("completed")
     if arrived is None or completed is None:
         return None
     since = completed.quiet_since
     given_up = scene.past.change("given_up", since) + max(scene.past.change("failed", since), 0.0)
     many = given_up >= max(_unfinished(scene), scene.limit("given_up_groups") + 1)
-    return (completed, given_up) if scene.quiet(completed) and not scene.quiet(arrived) and many else CLEAR
+    failing = scene.quiet(completed) and not scene.quiet(arrived) and many
+    return (completed, given_up) if failing else CLEAR
 
 
 def _starved(scene: Scene, *, severe: bool) -> Verdict:

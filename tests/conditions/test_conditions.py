@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dataplane.groups import GroupState
 from exporter.conditions import CONDITIONS
 from exporter.conditions.base import Rule, Scene
 from exporter.model.occupancy import nothing
@@ -27,7 +28,7 @@ from exporter.model.storage import LastAnswer, StorageState
 from exporter.model.tasks import PartitionSamples
 
 NOW = 1_900_000_000.0
-ZERO = {"ready": 0, "incomplete": 0, "uncommitted": 0, "failed": 0, "taken": 0}
+ZERO: dict[GroupState, int] = {"ready": 0, "incomplete": 0, "uncommitted": 0, "failed": 0, "taken": 0}
 RULES = {rule.name: rule for rule in CONDITIONS}
 
 Case = Callable[[], Scene]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dataplane.discovery.record import Endpoint
-from exporter.conditions import Limits
+from exporter.conditions import CONDITIONS, Limits
 from exporter.model.snapshot import OldestGroup, PartitionStatus
 from exporter.model.storage import StorageState
 from tests.conditions.run import Run, flow
@@ -313,7 +313,7 @@ def test_a_defect_in_one_judgement_is_unknown_and_ends_nothing(
     def broken(scene: object) -> None:
         raise ZeroDivisionError
 
-    rules = [replace(one, check=broken) if one.name == "DataPlaneLost" else one for one in judge.CONDITIONS]
+    rules = [replace(one, check=broken) if one.name == "DataPlaneLost" else one for one in CONDITIONS]
     monkeypatch.setattr(judge, "CONDITIONS", tuple(rules))
     run.last(10)
     assert run.condition("DataPlaneLost").holds is None

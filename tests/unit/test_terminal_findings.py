@@ -16,7 +16,7 @@ from exporter.model.storage import LastAnswer, StorageState
 from exporter.terminal.table import print_snapshot
 
 AT = 1_900_000_000.0
-REMEDY = {"remedy": "Do it.", "runbook": "docs/runbooks/x.md"}
+REMEDY: dict[str, Any] = {"remedy": "Do it.", "runbook": "docs/runbooks/x.md"}
 
 CRITICAL = Condition("Full", "queue", "critical", True, degrades=True, since=AT, text="storage is full", **REMEDY)
 WARNING = Condition("Old", "training", "warning", True, since=AT, text="groups are stale", **REMEDY)

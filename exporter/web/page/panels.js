@@ -28,7 +28,7 @@ export class Panels {
     this.partitions = this.partitionTable();
     this.sources = new Table(byId("sources"), { caption: "Polls", keyOf: (one) => one.source, columns: this.sourceColumns() });
     this.tasks = new Table(byId("tasks"), { caption: "Samples and tasks", scroll: true, keyOf: (one) => JSON.stringify([one.partition, one.task]), columns: taskColumns() });
-    this.storage = new Table(byId("storage"), { caption: "Storage units", keyOf: (one) => String(one.index), columns: storageColumns(() => this.now) });
+    this.storage = new Table(byId("storage"), { caption: "Storage units", scroll: true, keyOf: (one) => String(one.index), columns: storageColumns(() => this.now) });
     this.errors = new Table(byId("errors"), {
       caption: "Errors by operation and type",
       keyOf: (one) => `${one.operation} ${one.error_type}`,
