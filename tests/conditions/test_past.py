@@ -44,6 +44,15 @@ def test_growth_is_not_seen_across_a_gap_in_the_samples() -> None:
     assert pulse.last is None
 
 
+@pytest.mark.parametrize(("listed_s_ago", "quiet_s"), [(0, 30), (20, 10), (60, 0)])
+def test_time_since_the_last_listing_is_not_quiet(listed_s_ago: float, quiet_s: float) -> None:
+    seen = window(1, 2, 2, 2, 2)
+    columns = {**seen.columns, "listed": [*seen.columns["listed"][:-1], listed_s_ago]}
+    pulse = Past(Samples(seen.at, seen.known, columns)).pulse("column")
+    assert pulse is not None
+    assert pulse.quiet_for == quiet_s
+
+
 def test_what_fell_and_what_grows() -> None:
     past = Past(window(3, 4), window(5, 2, 3, 4, every_s=24))
     assert past.last_fall("column") == Fall(1024, 5, 2)
