@@ -139,6 +139,10 @@ class Job:
         self._start_controller()
         return self._play(self._controllers[-1].sender, partitions)
 
+    def stop_storage_unit(self, index: int) -> None:
+        """Let a storage unit answer no more. Nothing can be shown afterwards."""
+        self._units[index].router.close()
+
     def loads_checkpoint(self, partitions: Mapping[str, Rows]) -> Exposition:
         """Let the same controller answer under the id of its checkpoint, whose *partitions* it shows."""
         return self._play("TQ_CONTROLLER_of_the_checkpoint", partitions)
