@@ -12,7 +12,8 @@ from exporter.model.snapshot import PartitionState
 
 __all__ = [
     "arrivals_quiet",
-    "generation_quiet",
+    "trainer_waiting",
+    "groups_given_up",
     "incomplete_orphaned",
     "no_group_completed",
     "step_incomplete",
@@ -21,6 +22,8 @@ __all__ = [
     "uncommitted_leaking",
 ]
 
+_GIVEN_UP_S: Final = 1800.0
+_GIVEN_UP_RATIO: Final = 0.3
 _STARVED_S: Final = 600.0
 """The time over which the alert of the same name looks."""
 
@@ -46,6 +49,27 @@ def no_group_completed(scene: Scene) -> Verdict:
 
 
 @rule(
+    "DataPlaneGroupsGivenUp",
+    "generation",
+    "warning",
+    runbook="DataPlaneNoGroupCompleted",
+    remedy="Read the generators' log: what was generated for these groups is wasted.",
+)
+def groups_given_up(scene: Scene) -> Verdict:
+    """Groups are completed, and many that left within half an hour had failed or were never complete."""
+    if scene.pulse("departed") is None:
+        return None
+    given_up, left, completed = (
+        scene.past.change(column, scene.now - _GIVEN_UP_S) for column in ("given_up", "departed", "completed")
+    )
+    many = given_up > scene.limit("given_up_groups") and given_up > _GIVEN_UP_RATIO * left and left >= 2 * scene.needed
+    if not many or not completed:
+        return CLEAR
+    said = f"{count(given_up)} of the {count(left)} groups that left within 30 min had failed or were never complete"
+    return Finding(said, {"given_up": given_up, "departed": left, "completed": completed})
+
+
+@rule(
     "DataPlaneTrainerStarved",
     "generation",
     "critical",
@@ -57,13 +81,13 @@ def trainer_starved(scene: Scene) -> Verdict:
 
 
 @rule(
-    "DataPlaneGenerationQuiet",
+    "DataPlaneTrainerWaiting",
     "generation",
     "warning",
     runbook="DataPlaneTrainerStarved",
     remedy="Look at the groups that are unfinished: the trainer waits for them.",
 )
-def generation_quiet(scene: Scene) -> Verdict:
+def trainer_waiting(scene: Scene) -> Verdict:
     """The trainer lacks groups, and none has been completed for longer than usual."""
     return _starved(scene, severe=False)
 

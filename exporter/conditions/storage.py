@@ -9,9 +9,22 @@ from exporter.conditions.base import CLEAR, Finding, Scene, Verdict, any_of, rul
 from exporter.conditions.words import clock, count, percent, span
 from exporter.model.storage import StorageState
 
-__all__ = ["full", "full_soon", "near_capacity", "unit_lost", "unit_silent"]
+__all__ = [
+    "full",
+    "full_repeatedly",
+    "full_soon",
+    "leaking",
+    "near_capacity",
+    "unit_flapping",
+    "unit_lost",
+    "unit_silent",
+]
 
 _TREND_S: Final = 1800.0
+_LEAK_S: Final = 1200.0
+_LEAK_RATIO: Final = 0.1
+_OFTEN: Final = 0.1
+_SEVERAL: Final = 4
 
 
 @rule(
@@ -83,6 +96,63 @@ def full_soon(scene: Scene) -> Verdict:
     return Finding(
         f"storage is {percent(fill)} full, and at its growth will be full in {span(left)}",
         {"used_ratio": fill, "full_in_seconds": left},
+    )
+
+
+@rule(
+    "DataPlaneStorageUnitFlapping",
+    "queue",
+    "warning",
+    runbook="DataPlaneStorageUnitSilent",
+    remedy="Look whether the unit's node swaps, or the network to it loses packets.",
+)
+def unit_flapping(scene: Scene) -> Verdict:
+    """Again and again within half an hour a storage unit did not answer."""
+    return _again(scene, "down", 0, "a storage unit did not answer")
+
+
+@rule(
+    "DataPlaneFullRepeatedly",
+    "queue",
+    "warning",
+    runbook="DataPlaneNearCapacity",
+    remedy="Slow down generation, or give the storage more room: puts fail whenever it is full.",
+)
+def full_repeatedly(scene: Scene) -> Verdict:
+    """Again and again within half an hour a storage unit was nearly full."""
+    return _again(scene, "fill", scene.limit("storage_used_ratio"), "a storage unit was nearly full")
+
+
+@rule(
+    "DataPlaneStorageLeaking",
+    "queue",
+    "warning",
+    runbook="DataPlaneNearCapacity",
+    remedy="Find the writer whose puts or clears fail half-way: nothing can read or clear what it leaves behind.",
+)
+def leaking(scene: Scene) -> Verdict:
+    """Keys that no partition lists become more for an hour."""
+    units, unlisted = _units(scene), scene.snapshot.unlisted_keys
+    lowest = scene.past.lowest("unlisted", _LEAK_S, 3)
+    if units is None or unlisted is None or lowest is None:
+        return None
+    held = sum(unit.keys or 0 for unit in units)
+    without_keys = any(status.reason == "not_listable" for status in scene.snapshot.statuses)
+    if without_keys or unlisted <= _LEAK_RATIO * held or not lowest[0] < lowest[1] < lowest[2]:
+        return CLEAR
+    said = f"{count(unlisted)} of {count(held)} keys in storage are in no partition, and they become more"
+    return Finding(said, {"unlisted": unlisted, "keys": held})
+
+
+def _again(scene: Scene, column: str, limit: float, text: str) -> Verdict:
+    seen = scene.past.above(column, limit, _TREND_S) if scene.snapshot.up else None
+    if seen is None:
+        return None
+    share, changes = seen
+    if share <= _OFTEN or changes < _SEVERAL:
+        return CLEAR
+    return Finding(
+        f"{text} in {percent(share)} of the last 30 min, several times", {"ratio": share, "changes": changes}
     )
 
 

@@ -87,9 +87,9 @@ JUDGED_COLUMNS: Final = (
 )
 """Those of them that conditions are judged by."""
 
-PLANE_COLUMNS: Final = ("ping", "generation", "fill")
-"""The columns of the data plane as a whole: seconds of the last ping, controllers seen, and how full the fullest
-storage unit is, 0..1."""
+PLANE_COLUMNS: Final = ("ping", "generation", "fill", "down", "unlisted")
+"""The columns of the data plane as a whole: seconds of the last ping, controllers seen, how full the fullest storage
+unit is, 0..1, how many units do not answer, and the keys that no partition lists."""
 
 MAX_BYTES: Final = 2 * 2**20
 """Upper bound of a history's memory: arrays, names, the log of polls and its last JSON. A test measures it."""
@@ -178,7 +178,9 @@ class History:
             state = _STATES.index(plane_state(snapshot))
             ping = next((one.duration for one in snapshot.sources if one.source == "ping" and one.up), None)
             fills = [unit.keys / unit.capacity for unit in snapshot.storage if unit.capacity and unit.keys is not None]
-            plane = (ping, snapshot.generation, max(fills, default=None) if snapshot.up else None)
+            down = sum(not unit.up for unit in snapshot.storage) if snapshot.storage else None
+            held = (max(fills, default=None), down, snapshot.unlisted_keys) if snapshot.up else (None,) * 3
+            plane = (ping, snapshot.generation, *held)
             for window in due:
                 window.add(now, snapshot.taken_at, state, plane, rows)
 

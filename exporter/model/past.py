@@ -126,6 +126,38 @@ class Past:
             return None
         return statistics.linear_regression(*zip(*points, strict=True)).slope
 
+    def above(self, column: str, limit: float, seconds: float) -> tuple[float, int] | None:
+        """Return in which share of the last *seconds* a column was above *limit*, and how often that changed.
+
+        None while nothing is known of that time.
+        """
+        known = [value > limit for value in self._last(column, seconds)]
+        if not known:
+            return None
+        return sum(known) / len(known), sum(before != after for before, after in itertools.pairwise(known))
+
+    def lowest(self, column: str, seconds: float, parts: int) -> list[float] | None:
+        """Return the lowest value of a column in each of the last *parts* times *seconds*, oldest first.
+
+        None while one of them is not known.
+        """
+        found: list[float] = []
+        for index in range(parts, 0, -1):
+            values = self._last(column, seconds * index, seconds * (index - 1))
+            if not values:
+                return None
+            found.append(min(values))
+        return found
+
+    def _last(self, column: str, seconds: float, until: float = 0.0) -> list[float]:
+        """Return a column's known values in the coarse window, from *seconds* to *until* seconds ago."""
+        hour = self.hour
+        return [
+            value
+            for at, value in zip(hour.at, hour.columns.get(column, ()), strict=False)
+            if value is not None and until <= hour.at[-1] - at < seconds
+        ]
+
     def _pulse(self, column: str) -> Pulse | None:
         recent = self.recent
         age = recent.columns["listed"][-1] if recent.at else None

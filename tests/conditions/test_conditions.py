@@ -47,7 +47,8 @@ def past(seconds: float = 1800.0, *, known: bool = True, **columns: Sequence[tup
 
     names = ("arrived", "completed", "departed", "given_up", "failed", "reference_version", "staleness_max")
     values: dict[str, list[float | None]] = {
-        name: [value(columns.get(name, ()), age) for age in ages] for name in (*names, "generation", "fill", "ping")
+        name: [value(columns.get(name, ()), age) for age in ages]
+        for name in (*names, "generation", "fill", "ping", "down", "unlisted")
     }
     values["listed"] = [0.0 if known else None] * len(ages)
     window = Samples([NOW - age for age in ages], [known] * len(ages), values)
@@ -177,6 +178,26 @@ CASES: dict[str, tuple[Scene, Scene, Scene | None]] = {
         replace(units(unit(80)), past=past(fill=[(1800.0 - 180 * n, 0.79 + 0.001 * n) for n in range(11)])),
         replace(units(unit(80)), past=Past()),
     ),
+    "DataPlaneStorageUnitFlapping": (
+        replace(units(unit(1)), past=past(down=[(1800, 0), (900, 1), (600, 0), (300, 1), (200, 0)])),
+        replace(units(unit(1)), past=past(down=[(1800, 0), (900, 1), (600, 0), (300, 1)])),
+        replace(units(unit(1)), past=Past()),
+    ),
+    "DataPlaneFullRepeatedly": (
+        replace(units(unit(1)), past=past(fill=[(1800, 0), (900, 0.95), (600, 0), (300, 0.95), (200, 0)])),
+        replace(units(unit(1)), past=past(fill=[(1800, 0), (900, 0.9), (600, 0), (300, 0.9), (200, 0)])),
+        replace(units(unit(1)), past=Past()),
+    ),
+    "DataPlaneStorageLeaking": (
+        scene(past(3600, unlisted=[(3600, 3), (2410, 5), (1210, 9)]), storage=(unit(90),), unlisted_keys=10),
+        scene(past(3600, unlisted=[(3600, 3), (2410, 5), (1210, 9)]), storage=(unit(90),), unlisted_keys=9),
+        scene(past(2000, unlisted=[(3600, 3), (1100, 9)]), storage=(unit(90),), unlisted_keys=10),
+    ),
+    "DataPlaneGroupsGivenUp": (
+        scene(past(departed=[(900, 10)], given_up=[(900, 4)], completed=[(900, 6)])),
+        scene(past(departed=[(900, 10)], given_up=[(900, 3)], completed=[(900, 6)])),
+        hidden(past(departed=[(900, 10)], given_up=[(900, 4)], completed=[(900, 6)], known=False)),
+    ),
     "DataPlaneMetadataFailing": (
         source("failing", "no", statuses=(), partitions=(), total=None),
         source("failing", "no"),
@@ -212,7 +233,7 @@ CASES: dict[str, tuple[Scene, Scene, Scene | None]] = {
         queue(past(completed=QUIET_600)),
         hidden(past(completed=QUIET_610, known=False)),
     ),
-    "DataPlaneGenerationQuiet": (
+    "DataPlaneTrainerWaiting": (
         queue(past(completed=QUIET_310)),
         queue(past(completed=QUIET_300)),
         hidden(past(completed=QUIET_310, known=False)),

@@ -52,7 +52,7 @@ def test_leftovers_of_validation_do_not_hide_a_starved_trainer(run: Run) -> None
     run.last(120)
     assert run.found() == [
         (
-            "DataPlaneGenerationQuiet",
+            "DataPlaneTrainerWaiting",
             "no group is ready, and none has been completed for 2 min 20 s; no group is unfinished",
         )
     ]
@@ -102,13 +102,13 @@ def test_fewer_groups_than_a_step_takes_are_a_starved_trainer(run: Run) -> None:
     run.last(120)
     assert run.found() == [
         (
-            "DataPlaneGenerationQuiet",
+            "DataPlaneTrainerWaiting",
             "the trainer waits for 3 more groups, 13 of 16 are ready, and none has been completed for 2 min 20 s; "
             f"3 unfinished, the oldest: “u\\x1b17” since 22:14:00 UTC (3 min 20 s), “{'x' * 47}…” since 22:14:50 UTC "
             "(2 min 30 s), and 1 more",
         )
     ]
-    assert run.condition("DataPlaneGenerationQuiet").groups == ("u\x1b17", "x" * 90)
+    assert run.condition("DataPlaneTrainerWaiting").groups == ("u\x1b17", "x" * 90)
     run.unfinished = ()
     ((_, text),) = run.found()
     assert text.endswith("; 3 unfinished")
@@ -131,7 +131,7 @@ def test_a_batch_that_is_being_trained_starves_nobody(run: Run) -> None:
 def test_orphaned_groups_are_no_work_in_progress(run: Run) -> None:
     run.orphaned = run.groups["taken"] = 5
     run.last(120)
-    assert [name for name, _ in run.found()] == ["DataPlaneGenerationQuiet", "DataPlaneGroupsOrphaned"]
+    assert [name for name, _ in run.found()] == ["DataPlaneTrainerWaiting", "DataPlaneGroupsOrphaned"]
 
 
 def test_groups_that_all_fail(run: Run) -> None:
@@ -223,7 +223,7 @@ def test_nothing_is_judged_while_a_partition_that_trains_cannot_be_read(run: Run
         "DataPlaneQueueStalled",
         "DataPlaneTrainingQuiet",
         "DataPlaneTrainerStarved",
-        "DataPlaneGenerationQuiet",
+        "DataPlaneTrainerWaiting",
         "DataPlaneNoGroupCompleted",
         "DataPlaneWeightVersionStuck",
         "DataPlaneStalenessAboveWindow",
@@ -253,7 +253,7 @@ def test_validation_that_cannot_be_read_leaves_training_judged(run: Run) -> None
     assert run.found()[1:] == [
         ("DataPlanePartitionUnreadable", "partition “val” cannot be read (timed out; never listed)")
     ]
-    assert run.found()[0][0] == "DataPlaneGenerationQuiet"
+    assert run.found()[0][0] == "DataPlaneTrainerWaiting"
 
 
 def test_one_look_shows_no_flow_and_says_what_is_missing(run: Run) -> None:

@@ -67,7 +67,7 @@ def test_the_history_gives_the_columns_that_are_judged() -> None:
     run = Run()
     run.more["storage"] = (StorageState(0, "u0", capacity=10, keys=4), StorageState(1, "u1", capacity=10, keys=9))
     run.more["sources"] = (SourceState("ping", "ok", True, duration=0.5),)
-    run.more["generation"] = 2
+    run.more |= {"generation": 2, "unlisted_keys": 12}
     flow(run, 2)
     past = run.history.past()
     assert past.recent.columns.keys() == {*JUDGED_COLUMNS, *PLANE_COLUMNS}
@@ -75,6 +75,8 @@ def test_the_history_gives_the_columns_that_are_judged() -> None:
         "ping": 0.5,
         "generation": 2,
         "fill": 0.9,
+        "down": 0,
+        "unlisted": 12,
     }
     assert past.recent.columns["departed"][-1] == 8
     assert past.recent.known == [True] * 20
