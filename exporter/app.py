@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType, MappingProxyType
 
 from dataplane.discovery.record import Endpoint
 from dataplane.net.addresses import join_host_port
 from exporter.clock import Clock, SystemClock
+from exporter.conditions import Judge, Limits
 from exporter.config import Config, ConfigError
 from exporter.discovery import build_discovery
 from exporter.logs import set_level
@@ -26,7 +28,7 @@ from exporter.telemetry import Telemetry
 from exporter.terminal.state_line import state_line
 from exporter.web import Guard, WebServer
 
-__all__ = ["SHUTDOWN_S", "poll_once", "run", "watch"]
+__all__ = ["SHUTDOWN_S", "limits_of", "poll_once", "run", "watch"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         )
         host, port = web.listen()  # first: when the port is in use, nothing else has started
         try:
-            telemetry, poller = _assemble(config, clock, history.observe)
+            telemetry, poller = _assemble(config, clock, Judge(history, limits_of(config)))
         except BaseException:
             web.stop()
             raise
@@ -98,7 +100,8 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
 
 def poll_once(config: Config) -> Snapshot:
     """Poll every source once, without serving anything, and return the snapshot."""
-    telemetry, poller = _assemble(config, SystemClock(), lambda snapshot: None)
+    clock = SystemClock()
+    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits_of(config)))
     try:
         return poller.poll_once()
     finally:
@@ -109,8 +112,11 @@ def watch(config: Config, seconds: float) -> Snapshot:
     """Poll for *seconds* from the first full round on, without serving anything, and return the last snapshot.
 
     The snapshot's flow is what happened meanwhile. Without a first round, the snapshot after *seconds* is returned.
+    Who watches for less than 80 seconds does not wait a whole minute to call a counter quiet.
     """
-    telemetry, poller = _assemble(config, SystemClock(), lambda snapshot: None)
+    clock = SystemClock()
+    limits = replace(limits_of(config), quiet_s=min(Limits().quiet_s, 0.75 * seconds))
+    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits))
     stop = threading.Event()
     try:
         with _signals_set(stop):
@@ -126,7 +132,13 @@ def watch(config: Config, seconds: float) -> Snapshot:
         telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
 
 
-def _assemble(config: Config, clock: Clock, observe: Callable[[Snapshot], None]) -> tuple[Telemetry, Poller]:
+def limits_of(config: Config) -> Limits:
+    """Return what the conditions are judged by."""
+    given = {name: getattr(config.thresholds, name) for name in config.thresholds.__struct_fields__}
+    return Limits(ping_slo_s=config.ping.slo, thresholds={**Limits().thresholds, **given})
+
+
+def _assemble(config: Config, clock: Clock, judge: Judge) -> tuple[Telemetry, Poller]:
     telemetry = Telemetry(config, lambda: poller.snapshot, clock=clock)
 
     def bind(endpoint: Endpoint) -> Target:
@@ -140,7 +152,7 @@ def _assemble(config: Config, clock: Clock, observe: Callable[[Snapshot], None])
         recorder=telemetry.recorder,
         tracer=telemetry.tracer,
         clock=clock,
-        observe=observe,
+        judge=judge.judge,
     )
     return telemetry, poller
 

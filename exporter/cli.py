@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 failed on the way (``once``: TransferQueue did not answer), 2 wrong arguments or
-        configuration.
+        configuration, 3 (``once``) TransferQueue answered, and a critical condition holds.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = _build_parser(arguments)
@@ -109,7 +109,8 @@ def _once(options: argparse.Namespace) -> int:
 
         print_snapshot(snapshot, watched_s=watched_s)
     if snapshot.up:
-        return 0
+        serious = ("critical", "warning") if options.strict else ("critical",)
+        return 3 if any(one.severity in serious for one in snapshot.held) else 0
     reasons = [f"{source.source}: {source.detail}" for source in snapshot.sources if source.detail]
     why = "; ".join(reasons) or f"discovery: {snapshot.discovery.replace('_', ' ')}"
     return _fail(f"TransferQueue did not answer: {why}", 1)
@@ -253,7 +254,12 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
 
     run = add("run", _run, "poll TransferQueue and serve its metrics until SIGTERM", "run --listen 0.0.0.0:9464")
     _add_settings(run)
-    once = add("once", _once, "poll once and print the snapshot; exit code 1 without an answer", "once --json")
+    once = add(
+        "once",
+        _once,
+        "poll once and print the snapshot; exit code 1 without an answer, 3 while a critical condition holds",
+        "once --json",
+    )
     once.add_argument("--json", action="store_true", help="print the snapshot as JSON instead of a table")
     once.add_argument(
         "--watch",
@@ -261,6 +267,7 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
         metavar="DURATION",
         help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile",
     )
+    once.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")
     _add_settings(once)
     check = add(
         "check-config",

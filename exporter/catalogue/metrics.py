@@ -13,6 +13,8 @@ from typing import Final
 from dataplane.groups import GROUP_STATES
 from dataplane.metrics import CLIENT_METRICS, ERROR_TYPE_VALUES, Metric
 from dataplane.semconv import ERROR_TYPE
+from exporter.conditions import CONDITIONS
+from exporter.model.condition import SEVERITIES, STAGES
 from exporter.model.snapshot import (
     DISCOVERY_STATES,
     LAG_BOUNDS,
@@ -90,6 +92,14 @@ DISCOVERY_STATE = Metric(
     "is there and cannot be used yet), unreachable (its address is known, and it has not answered a ping yet), found, "
     "lost (a controller was found and is gone), ended (the controller was stopped on purpose).",
     {"state": DISCOVERY_STATES},
+)
+CONDITION = Metric(
+    "dataplane.condition",
+    "gauge",
+    "",
+    "1 while the condition holds, 0 while it does not. Absent while that is unknown: nothing answers, or a partition "
+    "that it needs cannot be read. The conditions are those of the live page and of /api/v1/conditions.",
+    {"condition": tuple(rule.name for rule in CONDITIONS), "stage": STAGES, "severity": SEVERITIES},
 )
 PING_DURATION = Metric(
     "dataplane.ping.duration",

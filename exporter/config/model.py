@@ -28,6 +28,7 @@ __all__ = [
     "Ping",
     "Reader",
     "Storage",
+    "Thresholds",
     "TqMetrics",
     "Traces",
     "Web",
@@ -57,6 +58,7 @@ Count = Annotated[int, Meta(ge=1)]
 Interval = Annotated[Duration, Meta(ge=0.1, le=86400)]
 Timeout = Annotated[Duration, Meta(ge=0.01, le=3600)]
 DiscoveryTimeout = Annotated[Duration, Meta(ge=1, le=600)]
+Limit = Annotated[float, Meta(ge=0, le=1e9)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 
 
@@ -148,6 +150,22 @@ class Partition(msgspec.Struct, frozen=True):
     task: Text | None = None
 
 
+class Thresholds(msgspec.Struct, frozen=True):
+    """What the conditions are judged by, where a run decides it. The alerts have thresholds of the same names.
+
+    Attributes:
+        staleness_versions: Largest acceptable lag.
+        stalled_seconds: Time without a departure after which a trainer that has groups is stuck.
+        uncommitted_age_seconds: Age at which an uncommitted group has been left behind.
+        incomplete_age_seconds: Age at which an incomplete group has been left behind.
+    """
+
+    staleness_versions: Limit = 4.0
+    stalled_seconds: Limit = 900.0
+    uncommitted_age_seconds: Limit = 3600.0
+    incomplete_age_seconds: Limit = 1800.0
+
+
 class Otlp(msgspec.Struct, frozen=True):
     """OTLP push. The standard ``OTEL_*`` variables decide whatever is None.
 
@@ -212,6 +230,7 @@ class Config(msgspec.Struct, frozen=True):
         default_convention: The tag convention of every partition without one of its own.
         max_partitions: Partitions beyond this number are summed as ``other``.
         weight_versions: How many weight versions of a partition are counted one by one, 0..16.
+        thresholds: What the conditions are judged by.
         otlp: OTLP push.
         traces: Traces over OTLP.
         web: Access over HTTP, and the live page.
@@ -231,6 +250,7 @@ class Config(msgspec.Struct, frozen=True):
     default_convention: Text = AUTO
     max_partitions: Annotated[int, Meta(ge=1, le=1000)] = MAX_PARTITIONS
     weight_versions: Annotated[int, Meta(ge=0, le=16)] = 16
+    thresholds: Thresholds = Thresholds()
     otlp: Otlp = Otlp()
     traces: Traces = Traces()
     web: Web = Web()

@@ -98,7 +98,8 @@ def line(snapshot: Snapshot | None) -> str:
     """Return *snapshot* as one line."""
     if snapshot is None:
         return _MUTE
-    parts = ["up" if snapshot.up else f"DOWN ({snapshot.discovery})", f"restarts {_restarts(snapshot)}"]
+    state = "degraded" if snapshot.degraded else "up" if snapshot.up else f"DOWN ({snapshot.discovery})"
+    parts = [state, f"restarts {_restarts(snapshot)}"]
     for partition in snapshot.partitions:
         groups = ", ".join(f"{partition.groups[state]} {state}" for state in GROUP_STATES)
         version, lag = (

@@ -19,6 +19,7 @@ import msgspec
 
 from dataplane.groups import GROUP_STATES, GroupState
 from exporter.clock import Clock
+from exporter.model.past import Past, Samples, TaskProgress
 from exporter.model.snapshot import (
     DISCOVERY_STATES,
     DiscoveryState,
@@ -29,7 +30,18 @@ from exporter.model.snapshot import (
     Snapshot,
 )
 
-__all__ = ["COLUMNS", "MAX_BYTES", "MAX_SERIES", "SAMPLES", "WINDOWS", "History", "PlaneState", "plane_state"]
+__all__ = [
+    "COLUMNS",
+    "JUDGED_COLUMNS",
+    "MAX_BYTES",
+    "MAX_SERIES",
+    "PLANE_COLUMNS",
+    "SAMPLES",
+    "WINDOWS",
+    "History",
+    "PlaneState",
+    "plane_state",
+]
 
 PlaneState = DiscoveryState | Literal["silent"]
 """State of the data plane: the discovery state, except that ``silent`` means found but not answering."""
@@ -62,6 +74,22 @@ COLUMNS: Final = (
 """The columns of a series. ``arrived`` to ``lost`` count since the exporter started, and change only with a listing;
 ``given_up`` counts the groups that departed without ever being complete: uncommitted, incomplete or failed. ``listed``
 is how many seconds old the newest listing was at the sample."""
+
+JUDGED_COLUMNS: Final = (
+    "failed",
+    "arrived",
+    "completed",
+    "departed",
+    "given_up",
+    "staleness_max",
+    "reference_version",
+    "listed",
+)
+"""Those of them that conditions are judged by."""
+
+PLANE_COLUMNS: Final = ("ping", "generation", "fill", "down", "unlisted")
+"""The columns of the data plane as a whole: seconds of the last ping, controllers seen, how full the fullest storage
+unit is, 0..1, how many units do not answer, and the keys that no partition lists."""
 
 MAX_BYTES: Final = 2 * 2**20
 """Upper bound of a history's memory: arrays, names, the log of polls and its last JSON. A test measures it."""
@@ -128,6 +156,9 @@ class History:
         self._last_success: dict[str, float] = {}
         self._revision = 0
         self._encoded: dict[str, tuple[int, bytes]] = {}
+        self._tasks: dict[str, TaskProgress] = {}
+        self._hour: tuple[int, Samples] = (-1, Samples())
+        self._past: tuple[int, Past] = (-1, Past())
 
     def observe(self, snapshot: Snapshot) -> None:
         """Record *snapshot*. Cheap unless a sample is due, so call it with every snapshot."""
@@ -135,6 +166,7 @@ class History:
         with self._lock:
             self._note_change(snapshot)
             self._note_polls(snapshot)
+            self._note_tasks(snapshot)
             due = [window for window in self._windows.values() if window.is_due(now)]
             if not due:
                 return
@@ -145,8 +177,25 @@ class History:
             rows = self._rows(snapshot)
             state = _STATES.index(plane_state(snapshot))
             ping = next((one.duration for one in snapshot.sources if one.source == "ping" and one.up), None)
+            fills = [unit.keys / unit.capacity for unit in snapshot.storage if unit.capacity and unit.keys is not None]
+            down = sum(not unit.up for unit in snapshot.storage) if snapshot.storage else None
+            held = (max(fills, default=None), down, snapshot.unlisted_keys) if snapshot.up else (None,) * 3
+            plane = (ping, snapshot.generation, *held)
             for window in due:
-                window.add(now, snapshot.taken_at, state, ping, rows)
+                window.add(now, snapshot.taken_at, state, plane, rows)
+
+    def past(self) -> Past:
+        """Return what is judged: :data:`JUDGED_COLUMNS` of the partitions that train, and :data:`PLANE_COLUMNS`."""
+        with self._lock:
+            revision, past = self._past
+            if revision != self._revision:
+                hour = self._windows["hour"]
+                if self._hour[0] != hour.added:
+                    self._hour = hour.added, hour.samples()
+                since = self._changes[-1].at if self._changes else None
+                past = Past(self._windows["recent"].samples(), self._hour[1], since, dict(self._tasks))
+                self._past = self._revision, past
+            return past
 
     def encode(self, window: str) -> bytes:
         """Return a window as JSON.
@@ -175,7 +224,7 @@ class History:
             "samples": SAMPLES,
             "at": window.times(order),
             "state": [_STATES[int(window.state[index])] for index in order],
-            "ping": _take(window.ping, order),
+            "ping": _take(window.plane[0], order),
             "total": window.series(_TOTAL, order),
             "trained": window.series(_TRAINED, order),
             "partitions": [
@@ -225,6 +274,26 @@ class History:
         for incident in reversed(fresh):
             self._note_failure(incident)
 
+    def _note_tasks(self, snapshot: Snapshot) -> None:
+        """Note since when the task that judges a partition has consumed nothing, and since when nothing was added."""
+        ratios = {(one.partition, one.task): one.consumed_ratio for one in snapshot.tasks}
+        found: dict[str, TaskProgress] = {}
+        for one in snapshot.samples[:MAX_SERIES]:
+            ratio = ratios.get((one.partition, one.task or ""))
+            if ratio is None:
+                continue
+            now, known = snapshot.taken_at, self._tasks.get(one.partition)
+            consumed = round(ratio * one.samples)
+            found[one.partition] = TaskProgress(
+                consumed,
+                one.samples,
+                known.consumed_since if known is not None and known.consumed == consumed else now,
+                known.samples_since if known is not None and known.samples == one.samples else now,
+            )
+        if found != self._tasks:
+            self._tasks = found
+            self._revision += 1
+
     def _note_failure(self, incident: Incident) -> None:
         """Keep a failure. A repetition of its source's last one only raises its count and pushes no other one out."""
         detail = incident.detail[:_MAX_TEXT]
@@ -247,30 +316,38 @@ class _Window:
     def __init__(self, every_s: float) -> None:
         self.every_s = every_s
         self.state = array("b", bytes(SAMPLES))
-        self.ping = _blank()
+        self.plane = [_blank() for _ in PLANE_COLUMNS]
+        self.added = 0
         self._monotonic = _blank()
         self._columns = [[_blank() for _ in COLUMNS] for _ in range(MAX_SERIES + 2)]
-        self._added = 0
         self._due = -math.inf
         self._last_time = 0.0
 
     def is_due(self, now: float) -> bool:
         return now >= self._due
 
-    def add(self, now: float, time: float, state: int, ping: float | None, rows: Mapping[int, Sequence[float]]) -> None:
+    def add(
+        self,
+        now: float,
+        time: float,
+        state: int,
+        plane: Sequence[float | None],
+        rows: Mapping[int, Sequence[float]],
+    ) -> None:
         # On a grid, so that samples do not drift apart. After a pause the grid starts anew.
         on_grid = self._due + self.every_s
         self._due = on_grid if on_grid > now else now + self.every_s
-        index = self._added % SAMPLES
-        self._added += 1
+        index = self.added % SAMPLES
+        self.added += 1
         self._last_time = time
         self._monotonic[index] = now
         self.state[index] = state
-        self.ping[index] = _UNKNOWN if ping is None else ping
+        for column, value in zip(self.plane, plane, strict=True):
+            column[index] = _UNKNOWN if value is None else value
         unknown = (_UNKNOWN,) * len(COLUMNS)
         for slot, columns in enumerate(self._columns):
-            for column, value in zip(columns, rows.get(slot, unknown), strict=True):
-                column[index] = value
+            for column, figure in zip(columns, rows.get(slot, unknown), strict=True):
+                column[index] = figure
 
     def clear(self, slot: int) -> None:
         """Clear a slot, which belongs to another partition from now on."""
@@ -278,12 +355,21 @@ class _Window:
 
     def order(self) -> list[int]:
         """Return the indices of the samples, oldest first."""
-        return [number % SAMPLES for number in range(max(self._added - SAMPLES, 0), self._added)]
+        return [number % SAMPLES for number in range(max(self.added - SAMPLES, 0), self.added)]
 
     def times(self, order: Iterable[int]) -> list[float]:
         """Return the samples' times by the present wall clock, so that setting the clock does not reorder the past."""
-        last = self._monotonic[(self._added - 1) % SAMPLES]
+        last = self._monotonic[(self.added - 1) % SAMPLES]
         return [round(self._last_time - (last - self._monotonic[index]), 3) for index in order]
+
+    def samples(self) -> Samples:
+        order = self.order()
+        columns = {name: _take(self._columns[_TRAINED][COLUMNS.index(name)], order) for name in JUDGED_COLUMNS}
+        listed = columns["listed"]
+        found = _STATES.index("found")
+        known = [self.state[index] == found and listed[at] is not None for at, index in enumerate(order)]
+        plane = {name: _take(column, order) for name, column in zip(PLANE_COLUMNS, self.plane, strict=True)}
+        return Samples(self.times(order) if order else [], known, {**columns, **plane})
 
     def series(self, slot: int, order: Sequence[int]) -> dict[str, list[float | None]]:
         return {name: _take(column, order) for name, column in zip(COLUMNS, self._columns[slot], strict=True)}

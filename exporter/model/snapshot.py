@@ -15,6 +15,7 @@ from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneCapabilities, GroupState
 from dataplane.labels import LAG_BOUNDS, MIXED_CONVENTIONS, OTHER_PARTITION
 from dataplane.partitions import ROLES, Role
+from exporter.model.condition import SEVERITIES, Condition
 from exporter.model.histogram import Histogram
 from exporter.model.storage import StorageState
 from exporter.model.tasks import ControllerState, PartitionSamples, TaskState
@@ -35,10 +36,12 @@ __all__ = [
     "SOURCE_REASONS",
     "UNREADABLE_REASONS",
     "Basis",
+    "Condition",
     "DiscoveryState",
     "ErrorCount",
     "Histogram",
     "Incident",
+    "LastKnown",
     "OldestGroup",
     "PartitionFlow",
     "PartitionState",
@@ -51,6 +54,7 @@ __all__ = [
     "SourceState",
     "StorageState",
     "UnreadableReason",
+    "encode_conditions",
     "encode_snapshot",
 ]
 
@@ -276,6 +280,23 @@ class ErrorCount:
 
 
 @dataclass(frozen=True, slots=True)
+class LastKnown:
+    """What was known when the data plane last answered. For display only.
+
+    Attributes:
+        at: When that was, seconds since the epoch.
+        partitions: See :attr:`Snapshot.partitions`.
+        statuses: See :attr:`Snapshot.statuses`.
+        storage: See :attr:`Snapshot.storage`.
+    """
+
+    at: float
+    partitions: tuple[PartitionState, ...] = ()
+    statuses: tuple[PartitionStatus, ...] = ()
+    storage: tuple[StorageState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything the outputs need.
 
@@ -311,6 +332,8 @@ class Snapshot:
             the first metadata poll.
         incidents: The last failures, newest first.
         errors: Failures by operation and type, most frequent first.
+        conditions: Every condition, causes before what follows from them; empty while nothing was judged.
+        last_known: What was last known, None while the data plane answers.
     """
 
     taken_at: float
@@ -341,11 +364,40 @@ class Snapshot:
     controller_busy_ratio: float | None = None
     incidents: tuple[Incident, ...] = ()
     errors: tuple[ErrorCount, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    last_known: LastKnown | None = None
+
+    @property
+    def held(self) -> tuple[Condition, ...]:
+        """The conditions that hold, except the one that says that all is well."""
+        return tuple(one for one in self.conditions if one.holds and one.severity != "ok")
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the controller answers, and a part of the data plane, or what runs on it, does not work."""
+        return self.up and any(one.degrades for one in self.held)
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Return *snapshot* as one line of JSON."""
     return msgspec.json.encode(snapshot, enc_hook=_to_builtin)
+
+
+def encode_conditions(snapshot: Snapshot) -> bytes:
+    """Return the conditions of *snapshot* as one line of JSON: ``conditions``, and of which snapshot they are.
+
+    ``severity`` is the worst of those that hold, ``ok`` when none does.
+    """
+    worst = max((one.severity for one in snapshot.held), key=SEVERITIES.index, default="ok")
+    fields = {
+        "taken_at": snapshot.taken_at,
+        "discovery": snapshot.discovery,
+        "up": snapshot.up,
+        "degraded": snapshot.degraded,
+        "severity": worst,
+        "conditions": snapshot.conditions,
+    }
+    return msgspec.json.encode(fields, enc_hook=_to_builtin)
 
 
 def _to_builtin(value: object) -> object:

@@ -15,7 +15,7 @@ from exporter.model.recorder import Recorder
 from exporter.model.results import Failed, MetadataPoll, Result
 from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, Snapshot
 from exporter.model.source_health import ControllerTime, SourceHealth
-from exporter.model.storage import StorageState, Unlisted
+from exporter.model.storage import LastAnswers, StorageState, Unlisted
 from exporter.model.tasks import Tasks
 
 __all__ = ["State"]
@@ -67,6 +67,7 @@ class State:
         self.tasks = Tasks(clock, max_partitions=max_partitions, settings=by_name)
         self._clock = clock
         self._started_at = clock.time()
+        self._last_answers = LastAnswers()
         self._sender_id: str | None = None
         self._looked = False
         self._ready = False
@@ -95,6 +96,10 @@ class State:
         """Note that a look-up has ended. Readiness waits for the first one."""
         self._looked = True
 
+    def storage_polled(self, units: Sequence[StorageState]) -> None:
+        """Note what the storage units answered."""
+        self.storage = self._last_answers.note(units, self._clock.time())
+
     def begin_generation(self) -> None:
         """Begin with a new controller: count the last one's groups as lost, and forget its data."""
         self.lifecycle.begin_generation()
@@ -110,6 +115,7 @@ class State:
         self.controller_time.interval = None
         self.partitions.forget_listings()
         self.storage = ()
+        self._last_answers.forget()
         self.unlisted.forget()
         self.tasks.forget()
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["OTHER_OPERATION", "STORAGE_OPERATIONS", "StorageRequests", "StorageState", "Unlisted"]
+__all__ = [
+    "OTHER_OPERATION",
+    "STORAGE_OPERATIONS",
+    "LastAnswer",
+    "LastAnswers",
+    "StorageRequests",
+    "StorageState",
+    "Unlisted",
+]
 
 OTHER_OPERATION: Final = "other"
 STORAGE_OPERATIONS: Final = (
@@ -38,6 +47,16 @@ class StorageRequests:
 
 
 @dataclass(frozen=True, slots=True)
+class LastAnswer:
+    """What a storage unit reported when it last answered, and when that was, seconds since the epoch."""
+
+    at: float
+    capacity: int | None = None
+    keys: int | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StorageState:
     """One storage unit at the last poll. A figure that it does not report is None; one that is down has none.
 
@@ -56,6 +75,7 @@ class StorageState:
         ssd_fallbacks: Values that stayed in memory because they could not be written to SSD.
         accept_queue_peak_ratio: Highest use of the accept queue of its socket, None while TransferQueue's probe is off.
         socket_drops: Connections that the socket dropped since the probe started.
+        last_answer: Of one that is down, its last figures, None when it has never answered. For display only.
     """
 
     index: int
@@ -71,11 +91,31 @@ class StorageState:
     ssd_fallbacks: int | None = None
     accept_queue_peak_ratio: float | None = None
     socket_drops: int | None = None
+    last_answer: LastAnswer | None = None
 
     @property
     def up(self) -> bool:
         """Whether it answered."""
         return self.error_type is None
+
+
+class LastAnswers:
+    """The last figures of each storage unit, so that one that stops to answer does not take them along."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, LastAnswer] = {}
+
+    def note(self, units: Iterable[StorageState], time: float) -> tuple[StorageState, ...]:
+        """Return *units*, as polled at *time*, with the last figures of those that are down."""
+        units = tuple(units)
+        for unit in units:
+            if unit.up:
+                self._known[unit.unit_id] = LastAnswer(time, unit.capacity, unit.keys, unit.memory_bytes)
+        return tuple(unit if unit.up else replace(unit, last_answer=self._known.get(unit.unit_id)) for unit in units)
+
+    def forget(self) -> None:
+        """Forget everything: another controller is polled, which has units of its own."""
+        self._known.clear()
 
 
 class Unlisted:

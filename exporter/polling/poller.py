@@ -60,7 +60,7 @@ class Poller:
         recorder: Counts events with a fixed label set.
         tracer: Makes the spans of look-ups.
         clock: The clock.
-        observe: Called with every snapshot, under the poller's lock, so it must be quick.
+        judge: Completes every snapshot before it is published, under the poller's lock, so it must be quick.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Poller:
         recorder: Recorder,
         tracer: Tracer,
         clock: Clock,
-        observe: Callable[[Snapshot], None] = lambda snapshot: None,
+        judge: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
     ) -> None:
         self._clock = clock
-        self._observe = observe
+        self._judge = judge
         self._state = State(
             recorder,
             clock,
@@ -191,8 +191,7 @@ class Poller:
             self._state.recorder.skipped(source.name)
 
     def _publish(self) -> None:
-        self._snapshot = self._state.snapshot()
-        self._observe(self._snapshot)
+        self._snapshot = self._judge(self._state.snapshot())
 
     # Results
 

@@ -172,6 +172,8 @@ def _data_plane(sheet: Sheet, snapshot: Snapshot) -> None:
     sheet.add(catalogue.UP, snapshot.up)
     for state in DISCOVERY_STATES:
         sheet.add(catalogue.DISCOVERY_STATE, snapshot.discovery == state, state=state)
+    for one in snapshot.conditions:
+        sheet.add(catalogue.CONDITION, one.holds, condition=one.name, stage=one.stage, severity=one.severity)
     endpoint = snapshot.endpoint
     if endpoint is not None:
         sheet.add(

@@ -25,6 +25,7 @@ def state_line(snapshot: Snapshot, *, alive: bool) -> str:
         f"controllers seen: {snapshot.generation}",
         f"partitions: {len(snapshot.statuses)}, {unread} cannot be read",
         "keys: unknown" if total is None else f"keys: {total.keys}, ready groups: {total.depth}",
+        "conditions: " + (", ".join(one.name for one in snapshot.held) or "none"),
         "sources: " + ", ".join(f"{source.source} {source.reason}" for source in snapshot.sources),
         f"errors: {sum(error.count for error in snapshot.errors)}",
         f"polling: {'runs' if alive else 'stands still'}, threads: {threading.active_count()}, "

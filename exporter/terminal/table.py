@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dataplane.groups import GROUP_STATES
+from exporter.conditions.words import clock
 from exporter.model.snapshot import (
     ALL_PARTITIONS,
     LAG_BUCKETS,
@@ -19,7 +20,7 @@ from exporter.model.snapshot import (
     SourceState,
     StorageState,
 )
-from exporter.terminal.findings import clock, findings
+from exporter.terminal.findings import findings
 
 __all__ = ["print_snapshot", "render_snapshot"]
 
@@ -45,10 +46,10 @@ def render_snapshot(snapshot: Snapshot, *, watched_s: float | None = None) -> Re
 
     Args:
         snapshot: What to show.
-        watched_s: For how many seconds the data plane was watched before, to show and judge what happened meanwhile;
-            None for a single poll, which shows no flow.
+        watched_s: For how many seconds the data plane was watched before, to show what happened meanwhile; None for a
+            single poll, which shows no flow.
     """
-    parts: list[RenderableType] = [_headline(snapshot)]
+    parts: list[RenderableType] = [_headline(snapshot), *findings(snapshot)]
     if snapshot.up:
         shown = list(snapshot.partitions)
         if len(shown) > 1 and snapshot.total is not None:
@@ -58,7 +59,6 @@ def render_snapshot(snapshot: Snapshot, *, watched_s: float | None = None) -> Re
             parts.append(_lags(shown))
         if watched_s is not None:
             parts.append(_flow(snapshot.role_flows, watched_s))
-        parts += [Text(f"! {finding}", style="yellow") for finding in findings(snapshot, watched_s)]
     if snapshot.samples:
         parts.append(_tasks(snapshot))
     if snapshot.storage:
@@ -70,7 +70,8 @@ def render_snapshot(snapshot: Snapshot, *, watched_s: float | None = None) -> Re
 def _headline(snapshot: Snapshot) -> Text:
     line = Text()
     line.append("TransferQueue ", style="bold")
-    line.append("up" if snapshot.up else "down", style="bold green" if snapshot.up else "bold red")
+    state, style = ("degraded", "bold red") if snapshot.degraded else ("up", "bold green")
+    line.append(*((state, style) if snapshot.up else ("down", "bold red")))
     endpoint = snapshot.endpoint
     if snapshot.discovery != "found":
         line.append(f" ({snapshot.discovery.replace('_', ' ')})")
@@ -139,14 +140,18 @@ def _share(ratio: float | None) -> str:
 
 
 def _storage(units: Iterable[StorageState]) -> Table:
-    table = _table("Storage units", "unit", "state", "keys", "capacity", "memory")
+    table = _table("Storage units", "unit", "state", "keys", "capacity", "memory", "no answer since")
     for unit in units:
+        last = unit.last_answer
+        said = unit if last is None else last  # what it last reported, dated
         table.add_row(
             Text(f"{unit.index} {unit.unit_id}"),
             Text(_UNIT_STATES.get(unit.error_type, "failing"), style="green" if unit.up else "red"),
-            _number(unit.keys),
-            _UNKNOWN if not unit.up else "-" if unit.capacity is None else str(unit.capacity),
-            _size(unit.memory_bytes),
+            _number(said.keys),
+            (_UNKNOWN if last is None and not unit.up else "-") if said.capacity is None else str(said.capacity),
+            _size(said.memory_bytes),
+            "" if unit.up else "the start" if last is None else clock(last.at),
+            style="" if unit.up else "dim",
         )
     return table
 

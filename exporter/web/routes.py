@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from exporter.catalogue.docs import render_markdown
 from exporter.model.history import WINDOWS, History
-from exporter.model.snapshot import Snapshot, encode_snapshot
+from exporter.model.snapshot import Snapshot, encode_conditions, encode_snapshot
 from exporter.web.assets import ASSETS, PAGE_HEADERS
 from exporter.web.replies import compressed, plain
 from exporter.web.service_discovery import encode_targets
@@ -35,6 +35,7 @@ _INDEX: Final = b"""<!doctype html>
 <h1>TransferQueue exporter</h1>
 <ul>
 <li><a href="metrics">Metrics</a></li>
+<li><a href="api/v1/conditions">Conditions as JSON</a></li>
 <li><a href="api/v1/snapshot">Snapshot as JSON</a></li>
 <li><a href="sd">Targets for Prometheus</a></li>
 <li><a href="healthz">Health</a>: the exporter's own loop is alive</li>
@@ -93,6 +94,7 @@ def make_router(
         "/metrics": metrics,
         "/metrics/": metrics,
         "/sd": targets,
+        "/api/v1/conditions": lambda _: _typed(encode_conditions(snapshot()), _JSON),
         "/api/v1/snapshot": lambda _: _typed(encode_snapshot(snapshot()), _JSON),
     }
     if page:

@@ -51,7 +51,7 @@ class ListenError(OSError):
 
 
 class WebServer:
-    """Serves ``/metrics``, ``/healthz``, ``/readyz``, ``/api/v1/snapshot`` and ``/``.
+    """Serves ``/metrics``, ``/healthz``, ``/readyz``, ``/api/v1/snapshot``, ``/api/v1/conditions`` and ``/``.
 
     Args:
         listen: Where to listen; port 0 takes any free one.

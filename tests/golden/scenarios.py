@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataplane.discovery.record import Endpoint
+from exporter.conditions import Judge
 from exporter.config import Config, Otlp
+from exporter.model.history import History
 from exporter.model.snapshot import Snapshot, SourceState
 from exporter.telemetry import InstrumentRecorder, Telemetry
 from exporter.version import Build
@@ -137,7 +139,8 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
 
 def expose(name: str, accept: str | None = None) -> str:
     """Return the exposition of a scenario, without ``target_info``, which names the machine's software."""
-    snapshot, record = SCENARIOS[name]()
+    seen, record = SCENARIOS[name]()
+    snapshot = Judge(History(StoppedClock())).judge(seen)
     telemetry = Telemetry(
         Config(run="grpo-7b", otlp=Otlp()),
         lambda: snapshot,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from exporter.clock import SystemClock
 from exporter.config import Listen
+from exporter.model.condition import Condition
 from exporter.model.history import History
 from exporter.model.snapshot import PartitionFlow, PartitionState, Snapshot
 from exporter.web import WebServer
@@ -19,11 +20,14 @@ from tests.support.waiting import wait_until
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-__all__ = ["UNKNOWN", "Served", "cells", "many", "number", "running", "text", "wait_for_text"]
+__all__ = ["FLOWS", "UNKNOWN", "Served", "cells", "many", "number", "running", "text", "wait_for_text"]
 
 
 UNKNOWN = "\u2013"
 """The page's text for an unknown figure."""
+
+FLOWS = Condition("DataPlaneFlows", "training", "ok", True, text="groups flow")
+"""What the exporter says when groups come and go as usual."""
 
 
 class Served:
@@ -78,7 +82,7 @@ class Served:
 
 @cache  # the same failure in all of them
 def running() -> Snapshot:
-    """Return ``rich_snapshot`` with present times: everything is known and current."""
+    """Return ``rich_snapshot`` with present times: everything is known and current, and groups flow."""
     then = rich_snapshot()
     late = time.time() - then.taken_at
 
@@ -88,6 +92,7 @@ def running() -> Snapshot:
 
     return replace(
         then,
+        conditions=(FLOWS,),
         taken_at=then.taken_at + late,
         started_at=then.started_at + late,
         partitions=tuple(moved(part) for part in then.partitions),

@@ -90,9 +90,9 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     assert [row[1] for row in cells(page, "sources")] == ["ok", "ok", "stretched", "failing", "ok"]
     assert cells(page, "sources")[2][4] == "12.5 s"
     assert cells(page, "storage") == [
-        ["0", "ok", "2,500", "10,000", "25 %", "942 MiB"],
-        ["1", "ok", "2,400", UNKNOWN, UNKNOWN, UNKNOWN],  # a figure that a unit does not report is unknown, not 0
-        ["2", "silent", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN],
+        ["0", "ok", "2,500", "10,000", "25 %", "942 MiB", ""],
+        ["1", "ok", "2,400", UNKNOWN, UNKNOWN, UNKNOWN, ""],  # a figure that a unit does not report is unknown, not 0
+        ["2", "silent", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, "the start"],
     ]
     assert cells(page, "tasks") == [
         ["stream", "200", "all", UNKNOWN, "75 %", ""],
@@ -104,7 +104,7 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     assert text(page, "#storage-note").endswith("12 keys that no partition lists")
     assert cells(page, "errors") == [["ping", "DataPlaneTimeout", "3"]]
     assert cells(page, "failures")[0][1:] == ["storage_metrics", "DataPlaneTimeout", "unit 1 is silent", "1"]
-    for link in ("metrics", "api/v1/snapshot", "docs/metrics", "sd", "healthz", "readyz"):
+    for link in ("metrics", "api/v1/snapshot", "api/v1/conditions", "docs/metrics", "sd", "healthz", "readyz"):
         assert page.locator(f'nav a[href="{link}"]').count() == 1
         urllib.request.urlopen(served.url + link, timeout=20).close()
 
@@ -212,34 +212,15 @@ def test_a_partition_that_cannot_be_read_is_shown_with_its_reason(served: Served
     assert rows["val"][2] == "held back, since it failed before"
     assert rows["val"][4] == "0"
     assert text(page, "#partitions-note").startswith("3 listed, 1 not")
-    assert text(page, "#verdict") == "Groups flow through generation, queue and training."  # neither of them trains
     page.get_by_role("button", name="eval_data").click()
     assert number(page, "#ready") is None
     assert text(page, "#queue-note") == f"cannot be read: {reason}"
-
-
-def test_flow_is_not_judged_while_a_partition_that_trains_cannot_be_read(served: Served, open_page: Open) -> None:
-    now = running()
-    statuses = (
-        replace(now.statuses[0], readable=False, reason="timeout", listed_at=now.taken_at - 90),
-        *now.statuses[1:],
-    )
-    sources = tuple(replace(one, reason="ok", up=True, detail="") for one in now.sources)
-    served.show(replace(now, statuses=statuses, sources=sources))
-    page = open_page(served.url)
-    assert re.fullmatch(
-        r"Check the queue: generation and training are not judged, since partition “train” cannot be read "
-        r"\(timed out; last listed \d min \d+ s ago\)\.",
-        text(page, "#verdict"),
-    )
-    tones = [page.get_attribute(f"#{stage}", "data-tone") for stage in ("generation", "queue", "training")]
-    assert tones == ["idle", "warn", "idle"]
 
 
 def test_groups_that_merely_lie_there_are_not_called_a_flow(served: Served, open_page: Open) -> None:
     still = tuple(
         replace(flow, arrived=0, departed_by_state=dict.fromkeys(GROUP_STATES, 0)) for flow in running().flows
     )
-    served.show(replace(running(), flows=still))
+    served.show(replace(running(), flows=still, conditions=()))
     said = "TransferQueue answers; no group has come or gone since the exporter started."
     assert text(open_page(served.url), "#verdict") == said

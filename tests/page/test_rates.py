@@ -47,9 +47,9 @@ def test_rates(
     assert rates(page, [0, 10, 20, 30], listed_at, counter, named, 20.0) == expected
 
 
-@pytest.mark.parametrize(("listed_s_ago", "quiet"), [(0, True), (280, False)])
+@pytest.mark.parametrize(("listed_s_ago", "quiet_s"), [(0, 280), (280, 0)])
 def test_what_was_not_looked_at_is_not_called_quiet(
-    served: Served, open_page: Open, listed_s_ago: float, quiet: bool
+    served: Served, open_page: Open, listed_s_ago: float, quiet_s: float
 ) -> None:
     at = [0.0, 10.0, 20.0, 300.0]
     ages = [0.0, 0.0, 0.0, listed_s_ago]
@@ -59,4 +59,4 @@ def test_what_was_not_looked_at_is_not_called_quiet(
         ".then(model => model.pulse([history], null, 'arrived', 300))",
         history,
     )
-    assert (found["last"], found["quiet"]) == (20, quiet)
+    assert (found["last"], found["quietFor"]) == (20, quiet_s)

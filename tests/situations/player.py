@@ -63,13 +63,15 @@ class _Controller:
 class _StorageUnit:
     """Reports the keys that it is told to."""
 
-    def __init__(self, index: int, keys: int) -> None:
+    def __init__(self, index: int, keys: int, capacity: int | None) -> None:
         self.id = f"TQ_STORAGE_UNIT_{index}"
         self.keys = keys
+        self.capacity = capacity
         self.router = FakeRouter(self._answer)
 
     def _answer(self, request: dict[str, Any]) -> Sequence[bytes]:
-        figures = {"storage_unit_id": self.id, "capacity": None, "active_keys": self.keys, "process_rss_bytes": 1}
+        figures = {"storage_unit_id": self.id, "capacity": self.capacity, "active_keys": self.keys}
+        figures["process_rss_bytes"] = 1
         return reply("METRICS_RESPONSE", figures, self.id)
 
 
@@ -79,6 +81,7 @@ class Job:
     Args:
         config: The exporter's configuration file, as text.
         storage_keys: The keys of each storage unit.
+        storage_capacity: How many keys each can hold, None without a limit.
         interval: How often the exporter lists.
 
     Attributes:
@@ -86,13 +89,20 @@ class Job:
         record: The discovery file.
     """
 
-    def __init__(self, config: str = "", *, storage_keys: Sequence[int] = (), interval: str = "200ms") -> None:
+    def __init__(
+        self,
+        config: str = "",
+        *,
+        storage_keys: Sequence[int] = (),
+        storage_capacity: int | None = None,
+        interval: str = "200ms",
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="tqs")
         self.record = Path(self._folder.name, "endpoint.json")
         file = Path(self._folder.name, "exporter.yaml")
         file.write_text(config)
         self._controllers: list[_Controller] = []
-        self._units = [_StorageUnit(index, keys) for index, keys in enumerate(storage_keys)]
+        self._units = [_StorageUnit(index, keys, storage_capacity) for index, keys in enumerate(storage_keys)]
         try:
             self.exporter = ExporterProcess(
                 *("--config", str(file), "--discovery-file", str(self.record)),
@@ -128,6 +138,10 @@ class Job:
         self._controllers[-1].router.close()
         self._start_controller()
         return self._play(self._controllers[-1].sender, partitions)
+
+    def stop_storage_unit(self, index: int) -> None:
+        """Let a storage unit answer no more. Nothing can be shown afterwards."""
+        self._units[index].router.close()
 
     def loads_checkpoint(self, partitions: Mapping[str, Rows]) -> Exposition:
         """Let the same controller answer under the id of its checkpoint, whose *partitions* it shows."""

@@ -9,6 +9,7 @@ from typing import Any
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
 from dataplane.partitions import Role, role_of
+from exporter.model.condition import Condition
 from exporter.model.occupancy import merge, nothing
 from exporter.model.snapshot import (
     ALL_PARTITIONS,
@@ -210,6 +211,10 @@ def rich_snapshot() -> Snapshot:
                 SourceState("tq_metrics", "ok", up=True, last_success=TAKEN - 5, duration=0.004, interval=15.0),
             ),
             controller_busy_ratio=0.0061,
+            conditions=(
+                Condition("DataPlaneQueueStalled", "training", "critical", False, degrades=True),
+                Condition("DataPlaneTimeouts", "data_plane", "critical", None, degrades=True),
+            ),
             incidents=(Incident(TAKEN - 1, "storage", "storage_metrics", "DataPlaneTimeout", "unit 1 is silent"),),
         )
     )

@@ -18,12 +18,13 @@ from rich.console import Console
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import GROUP_STATES
 from exporter import cli
+from exporter.conditions import Judge
 from exporter.config import Config, ConfigError, load_config
+from exporter.model.history import History
 from exporter.model.occupancy import nothing
 from exporter.model.snapshot import (
     ALL_PARTITIONS,
     LAG_BUCKETS,
-    OldestGroup,
     PartitionState,
     PartitionStatus,
     RoleFlow,
@@ -34,6 +35,7 @@ from exporter.model.snapshot import (
 )
 from exporter.model.tasks import PartitionSamples, TaskState
 from exporter.terminal.table import print_snapshot
+from tests.support.clock import StoppedClock
 
 CONTROLLER = "tcp://127.0.0.1:1"  # nothing listens there
 
@@ -349,7 +351,7 @@ def test_the_table_shows_what_is_known_and_marks_what_is_not() -> None:
     assert ["train", "?", "75.0%"] in lines
     assert ["(3", "more)"] in lines
     assert ["val", "0"] in lines
-    assert ["1", "TQ_STORAGE_UNIT_b", "silent", "?", "?", "?"] in lines
+    assert ["1", "TQ_STORAGE_UNIT_b", "silent", "?", "?", "?", "the", "start"] in lines
     assert ["ping", "ok", "2.0", "ms", "17:46:40", "UTC"] in lines
 
 
@@ -358,9 +360,6 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
     train = replace(
         snapshot().partitions[0],
         orphaned=2,
-        groups_per_step=16,
-        groups=dict(snapshot().partitions[0].groups) | {"incomplete": 1},
-        unfinished=(OldestGroup("incomplete", "tag", at - 60, "u\x1b7"),),
     )
     statuses = (
         PartitionStatus("a\nb", False, "not_listable"),
@@ -368,13 +367,14 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
         PartitionStatus("train", True, None, at),
     )
     console = Console(width=160, record=True, file=io.StringIO())
-    print_snapshot(replace(snapshot(), partitions=(train,), statuses=statuses, trained=train), console)
-    assert [line for line in console.export_text().splitlines() if line.startswith("!")] == [
-        r"! 'a\nb' (train) cannot be read: not listable: samples were put without keys; never listed",
-        "! 'val' (eval) cannot be read: timed out; last listed 17:46:10 UTC",
-        "! 'train[bold]' has 2 orphaned groups: taken before the trainer's version moved on, and never removed",
-        "! 3 of the 16 groups of a step are ready; 1 unfinished, the oldest: 'u\\x1b7' since 17:45:40 UTC",
-    ]
+    seen = replace(snapshot(), partitions=(train,), statuses=statuses, trained=train)
+    print_snapshot(Judge(History(StoppedClock(at))).judge(seen), console)
+    shown = " ".join(console.export_text().split())
+    assert (
+        r"! generation and training are not judged, since partition “a\nb” cannot be read (not listable: samples were "
+        "put without keys; never listed), partition “val” cannot be read (timed out; last listed 30 s ago)"
+    ) in shown
+    assert "! 2 taken groups of partition “train[bold]” are orphaned: the trainer's version has moved on" in shown
 
 
 @pytest.mark.parametrize(("listed", "said"), [(True, "(none)"), (False, "(not known)")])

@@ -50,6 +50,13 @@ def test_a_full_snapshot_gives_every_metric_that_is_not_an_instrument() -> None:
     assert names == [metric.name for metric in EXPORTER_METRICS if metric.name not in INSTRUMENTS]
 
 
+def test_a_condition_is_1_or_0_and_absent_while_unknown() -> None:
+    points = _points(rich_snapshot())
+    labels = {"condition": "DataPlaneQueueStalled", "stage": "training", "severity": "critical"}
+    found = {key: value for key, value in points.items() if key[0] == "dataplane.condition"}
+    assert found == {("dataplane.condition", tuple(sorted(labels.items()))): 0}
+
+
 def test_nothing_known_gives_what_is_always_known() -> None:
     points = _points(empty_snapshot())
     assert {name for name, _ in points} == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from exporter.model.results import (
 )
 from exporter.model.snapshot import SourceState, StorageState
 from exporter.model.state import State
+from exporter.model.storage import LastAnswer
 from exporter.polling.sources.base import Source
 from exporter.polling.sources.discovery import DiscoverySource, LookUp
 from exporter.polling.sources.metadata import MetadataSource
@@ -392,8 +394,12 @@ def test_a_storage_unit_that_does_not_answer_keeps_no_figures_but_says_why(on: F
     assert on.state.snapshot().storage == units
     gone = StorageState(1, "u1", error_type="DataPlaneUnavailable", detail="refused")
     on.storage(Ok(StoragePoll((units[0], gone)), 0.1))
-    assert on.state.snapshot().storage == (units[0], gone)
-    assert on.recorder.errors == {("storage_metrics", "DataPlaneUnavailable"): 1}
+    last = LastAnswer(on.clock.time(), 100, 6, 1000)
+    assert on.state.snapshot().storage == (units[0], replace(gone, last_answer=last)), "for display, dated"
+    on.clock.advance(5)
+    on.storage(Ok(StoragePoll((units[0], gone)), 0.1))
+    assert on.state.snapshot().storage[1].last_answer == last
+    assert on.recorder.errors == {("storage_metrics", "DataPlaneUnavailable"): 2}
     assert on.source("storage").reason == "failing"
     on.clock.advance(31.0)
     assert on.state.snapshot().storage == ()

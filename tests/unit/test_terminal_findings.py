@@ -1,106 +1,116 @@
-"""What ``once`` says is wrong, from one poll and from a while of watching."""
+"""What ``once`` says: the conditions that hold, and whether the data plane is degraded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import io
+import json
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from dataplane.groups import GROUP_STATES
-from exporter.model.occupancy import nothing
-from exporter.model.snapshot import ALL_PARTITIONS, OldestGroup, PartitionState, RoleFlow, Snapshot
-from exporter.model.tasks import PartitionSamples
-from exporter.terminal.findings import findings
+from exporter import app, cli
+from exporter.model.condition import Condition
+from exporter.model.snapshot import Snapshot, encode_conditions
+from exporter.model.storage import LastAnswer, StorageState
+from exporter.terminal.table import print_snapshot
 
 AT = 1_900_000_000.0
+REMEDY: dict[str, Any] = {"remedy": "Do it.", "runbook": "docs/runbooks/x.md"}
+
+CRITICAL = Condition("Full", "queue", "critical", True, degrades=True, since=AT, text="storage is full", **REMEDY)
+WARNING = Condition("Old", "training", "warning", True, since=AT, text="groups are stale", **REMEDY)
+NOTICE = Condition("Slow", "exporter", "notice", True, since=AT, text="polls are stretched", **REMEDY)
+CLEAR = Condition("Lost", "data_plane", "critical", False, degrades=True, **REMEDY)
+UNKNOWN = Condition("Stuck", "training", "critical", None, degrades=True, **REMEDY)
+WELL = Condition("Flows", "training", "ok", True, since=AT, text="groups flow", **REMEDY)
 
 
-def trained(groups: Mapping[str, int], **fields: Any) -> PartitionState:
-    return replace(
-        nothing(ALL_PARTITIONS, AT), groups={state: groups.get(state, 0) for state in GROUP_STATES}, **fields
-    )
+def snapshot(*conditions: Condition, **fields: Any) -> Snapshot:
+    return Snapshot(AT, AT - 60, discovery="found", up=True, conditions=conditions, **fields)
 
 
-def said(
-    state: PartitionState | None,
-    *,
-    arrived: int = 0,
-    completed: int = 0,
-    departed: Mapping[str, int] | None = None,
-    watched_s: float | None = 60.0,
-    **fields: Any,
-) -> list[str]:
-    flow = RoleFlow(
-        "train", arrived, completed, {state: (departed or {}).get(state, 0) for state in GROUP_STATES}, 0, 0
-    )
-    return list(findings(Snapshot(AT, AT - 60, trained=state, role_flows=(flow,), **fields), watched_s))
+def shown(seen: Snapshot) -> list[str]:
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_snapshot(seen, console)
+    return console.export_text().splitlines()
 
 
-def test_one_poll_shows_no_flow() -> None:
-    assert said(trained({"ready": 3}), watched_s=None) == []
+def test_the_conditions_that_hold_come_first_with_what_to_do() -> None:
+    lines = shown(snapshot(CRITICAL, CLEAR, UNKNOWN, WARNING, NOTICE))
+    assert [line.rstrip() for line in lines[:6]] == [
+        "TransferQueue degraded, 17:46:40 UTC",
+        "!! storage is full (queue, Full)",
+        "  Do it. docs/runbooks/x.md",
+        "! groups are stale (training, Old)",
+        "  Do it. docs/runbooks/x.md",
+        "- polls are stretched (exporter, Slow)",
+    ]
 
 
 def test_what_flows_is_well() -> None:
-    assert said(trained({"ready": 3}), arrived=9, completed=9, departed={"ready": 8}) == []
-    assert said(trained({"taken": 3}), arrived=9, completed=9, departed={"taken": 8}) == []
+    assert [line.rstrip() for line in shown(snapshot(CLEAR, WELL))[:2]] == [
+        "TransferQueue up, 17:46:40 UTC",
+        "Groups flow.",
+    ]
+
+
+def test_a_storage_unit_that_does_not_answer_keeps_its_row_with_its_last_figures() -> None:
+    units = (
+        StorageState(0, "u0", 100, 64, 2048),
+        StorageState(1, "u1", error_type="DataPlaneTimeout", last_answer=LastAnswer(AT - 60, 100, 63, 1024)),
+        StorageState(2, "u2", error_type="DataPlaneUnavailable"),
+    )
+    rows = [line.split() for line in shown(snapshot(storage=units))]
+    assert ["0", "u0", "ok", "64", "100", "2.0", "KiB"] in rows
+    assert ["1", "u1", "silent", "63", "100", "1.0", "KiB", "17:45:40", "UTC"] in rows
+    assert ["2", "u2", "gone", "?", "?", "?", "the", "start"] in rows
 
 
 @pytest.mark.parametrize(
-    ("groups", "what"), [({"ready": 4}, "4 groups are ready"), ({"ready": 1, "taken": 2}, "2 groups are taken")]
+    ("conditions", "strict", "code"),
+    [
+        ((), False, 0),
+        ((WELL, CLEAR, UNKNOWN), True, 0),
+        ((NOTICE,), True, 0),
+        ((WARNING,), False, 0),
+        ((WARNING,), True, 3),
+        ((CRITICAL,), False, 3),
+        ((CRITICAL,), True, 3),
+    ],
 )
-def test_a_stalled_trainer(groups: Mapping[str, int], what: str) -> None:
-    assert said(trained(groups), arrived=2, completed=2, departed={"failed": 1}) == [
-        f"{what}, and the trainer finished with none in 60 s"
+def test_the_exit_code_of_once(
+    conditions: tuple[Condition, ...],
+    strict: bool,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(app, "poll_once", lambda config: snapshot(*conditions))
+    monkeypatch.setattr(cli, "setup_logging", lambda *args, **options: None)
+    arguments = ["once", "--json", "--controller", "tcp://127.0.0.1:1", *(["--strict"] if strict else [])]
+    assert cli.main(arguments) == code
+    assert len(json.loads(capsys.readouterr().out)["conditions"]) == len(conditions)
+
+
+def test_without_an_answer_the_exit_code_is_1_whatever_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "poll_once", lambda config: Snapshot(AT, AT, conditions=(CRITICAL,)))
+    monkeypatch.setattr(cli, "setup_logging", lambda *args, **options: None)
+    assert cli.main(["once", "--controller", "tcp://127.0.0.1:1"]) == 1
+
+
+def test_the_conditions_as_json() -> None:
+    decoded = json.loads(encode_conditions(snapshot(CRITICAL, CLEAR, UNKNOWN)))
+    assert {name: decoded[name] for name in ("up", "degraded", "discovery", "severity")} == {
+        "up": True,
+        "degraded": True,
+        "discovery": "found",
+        "severity": "critical",
+    }
+    assert [(one["name"], one["holds"]) for one in decoded["conditions"]] == [
+        ("Full", True),
+        ("Lost", False),
+        ("Stuck", None),
     ]
-
-
-def test_orphaned_groups_are_no_work_in_progress() -> None:
-    assert said(trained({"taken": 2}, orphaned=2)) == ["the trainer waits, and no group was completed in 60 s"]
-
-
-def test_every_rollout_fails() -> None:
-    assert said(trained({"uncommitted": 4}), arrived=20, departed={"uncommitted": 14, "failed": 2}) == [
-        "groups arrive and none was completed in 60 s: 16 failed or were given up"
-    ]
-
-
-def test_a_starved_trainer_and_the_groups_that_hold_it_up() -> None:
-    unfinished = (OldestGroup("uncommitted", "tag", AT - 90, "u7"), OldestGroup("incomplete", "tag", AT - 30, "u\x1b9"))
-    state = trained({"ready": 13, "uncommitted": 1, "incomplete": 1}, groups_per_step=16, unfinished=unfinished)
-    named = "2 unfinished, the oldest: 'u7' since 17:45:10 UTC, 'u\\x1b9' since 17:46:10 UTC"
-    assert said(state) == [
-        f"13 of the 16 groups of a step are ready; {named}",
-        f"the trainer waits, and no group was completed in 60 s; {named}",
-    ]
-    assert said(trained({"ready": 16}, groups_per_step=16), completed=1, departed={"ready": 1}) == []
-
-
-def test_of_many_unfinished_groups_three_are_named_and_the_rest_counted() -> None:
-    unfinished = tuple(OldestGroup("uncommitted", "tag", AT - 90 + at, f"{at}" * 128) for at in range(3))
-    state = trained({"uncommitted": 1000}, groups_per_step=16, unfinished=unfinished)
-    (text, _) = said(state)
-    assert text == (
-        f"0 of the 16 groups of a step are ready; 1000 unfinished, the oldest: '{'0' * 47}…' since 17:45:10 UTC, "
-        f"'{'1' * 47}…' since 17:45:11 UTC, '{'2' * 47}…' since 17:45:12 UTC, and 997 more"
-    )
-    (text, _) = said(trained({"incomplete": 4}, groups_per_step=16))
-    assert text.endswith("; 4 unfinished")
-
-
-@pytest.mark.parametrize("watched_s", [None, 60.0])
-def test_a_dead_weight_sync(watched_s: float | None) -> None:
-    state = trained({"ready": 1}, newest_finished_version=8)
-    moving: dict[str, Any] = {"completed": 1, "departed": {"ready": 1}, "watched_s": watched_s}
-    assert said(state, reference_version=13, **moving) == [
-        "even the newest finished group is 5 versions behind the trainer's version 13: new weights do not reach the "
-        "rollouts"
-    ]
-    assert said(state, reference_version=12, **moving) == []
-    assert said(state, reference_version=None, **moving) == []
-
-
-def test_samples_without_keys_that_wait_for_a_task() -> None:
-    samples = (PartitionSamples("raw", 10, "ref", 4), PartitionSamples("val", 3, "ref", 0), PartitionSamples("x", 3))
-    assert said(None, samples=samples) == ["4 samples of 'raw' wait for the task 'ref'"]
+    assert decoded["conditions"][0]["since"] == AT
+    assert json.loads(encode_conditions(snapshot(WELL, CLEAR)))["severity"] == "ok"

@@ -19,7 +19,17 @@ from tests.support.exporter_process import ExporterProcess
 from tests.support.waiting import wait_until
 
 NOWHERE = ("--controller", "tcp://127.0.0.1:1")
-PATHS = ("/", "/metrics", "/healthz", "/readyz", "/sd", "/api/v1/snapshot", "/docs/metrics", "/nothing")
+PATHS = (
+    "/",
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/sd",
+    "/api/v1/conditions",
+    "/api/v1/snapshot",
+    "/docs/metrics",
+    "/nothing",
+)
 
 
 def hashed(password: str) -> str:

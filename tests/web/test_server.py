@@ -109,6 +109,14 @@ def test_readiness_is_the_first_round(served: Served) -> None:
     assert served.request("/readyz")[::2] == (200, b"ready\n")
 
 
+def test_the_conditions_as_json(served: Served) -> None:
+    status, headers, body = served.request("/api/v1/conditions")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    answer = json.loads(body)
+    assert (answer["severity"], answer["degraded"], answer["up"]) == ("ok", False, True)
+    assert answer["conditions"] == json.loads(served.request("/api/v1/snapshot")[2])["conditions"] != []
+
+
 def test_the_snapshot_as_json(served: Served) -> None:
     status, headers, body = served.request("/api/v1/snapshot")
     assert (status, headers["Content-Type"], headers["Cache-Control"]) == (200, "application/json", "no-store")
@@ -132,7 +140,7 @@ def test_any_mapping_has_a_form_in_json(served: Served) -> None:
 def test_the_index_links_to_every_path(served: Served) -> None:
     status, headers, body = served.request("/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    for path in ("metrics", "healthz", "readyz", "api/v1/snapshot"):
+    for path in ("metrics", "healthz", "readyz", "api/v1/conditions", "api/v1/snapshot"):
         assert f'href="{path}"'.encode() in body
         assert served.request(f"/{path}")[0] == 200
 

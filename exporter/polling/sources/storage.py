@@ -88,7 +88,7 @@ class StorageSource(Source[StoragePoll]):
 
     def fold(self, result: Result[StoragePoll], state: State) -> Next:
         """See :meth:`Source.fold`: the units' figures; one that did not answer keeps none, only the reason."""
-        state.storage = () if isinstance(result, Failed) else result.value.units
+        state.storage_polled(() if isinstance(result, Failed) else result.value.units)
         keys = [unit.keys for unit in state.storage if unit.keys is not None]
         state.unlisted.storage_read(sum(keys) if keys and len(keys) == len(state.storage) else None)
         failures = [

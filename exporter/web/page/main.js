@@ -1,7 +1,6 @@
 // The main loop: polls the exporter every two seconds and shows when it does not answer.
 
 import { attribute, byId, facts, h, keyed, s, text } from "./dom.js";
-import { findings } from "./findings.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
 import { Panels } from "./panels.js";
@@ -102,9 +101,10 @@ function view() {
   const connected = state.failed === 0 && !frozen && clock() - state.received < FROZEN_S;
   // Data that is not current is shown as unknown.
   const live = connected ? snapshot : { ...snapshot, up: false };
+  const held = connected ? model.heldConditions(snapshot) : [];
   const histories = [state.histories.recent, state.histories.hour];
   return {
-    snapshot,
+    snapshot: model.lastKnown(snapshot),
     live,
     now,
     frozen,
@@ -115,7 +115,10 @@ function view() {
     lagsInScope: model.lags(live, state.scope),
     rates: model.currentRates(live, state.histories.recent, state.scope),
     storage: model.storage(live),
-    findings: findings(live, histories, now, format),
+    held,
+    problems: held.filter((one) => one.severity !== "notice"),
+    notices: held.filter((one) => one.severity === "notice"),
+    degraded: snapshot.up && model.heldConditions(snapshot).some((one) => one.degrades),
   };
 }
 
@@ -154,21 +157,23 @@ function drawConnection() {
 
 const capital = (words) => words && words[0].toUpperCase() + words.slice(1);
 
-function drawStatus({ snapshot, live, now, connected, frozen, findings, histories }) {
+const LOOK_AT = { generation: "generation", training: "training", queue: "the queue", data_plane: "the data plane", exporter: "the exporter" };
+
+function drawStatus({ snapshot, live, now, connected, frozen, problems, notices, degraded, histories }) {
   const plane = model.planeState(snapshot);
-  const { word, tone } = model.STATES[plane];
+  const { word, tone } = model.STATES[degraded ? "degraded" : plane];
   const ping = model.source(snapshot, "ping");
   const lastGood = ping?.last_success ?? null;
   const change = histories.find(Boolean)?.changes.find((one, index) => index === 0 && one.state === plane);
   const since = change ? `since ${format.at(change.at, now)}, for ${format.span(Math.round(now - change.at))}` : "";
-  const [worst] = findings;
-  const shownTone = connected ? (plane === "found" ? (worst?.tone ?? "ok") : tone) : "bad";
+  const [first] = problems;
+  const shownTone = connected ? (plane === "found" ? (model.TONES[model.worst(problems)] ?? "ok") : tone) : "bad";
   attribute(byId("status"), "data-tone", shownTone);
   const title = connected ? word : `${word} (last known)`;
   text(byId("state"), title);
-  const looked = { generation: "generation", training: "training", queue: "the queue" };
+  const noted = notices.map((one) => ` ${capital(one.text)}.`).join("");
   const sentence = {
-    found: worst ? `Check ${looked[worst.where]}: ${findings.map((one) => one.text).join("; ")}.` : quietSentence(live),
+    found: first ? `Check ${LOOK_AT[first.stage]}: ${problems.map((one) => one.text).join("; ")}.` : `${quietSentence(live)}${noted}`,
     silent: `The controller does not answer, ${since}.`,
     lost: `The data plane is gone, ${since}.`,
     ended: `The job ended on purpose, ${since}. The exporter keeps looking for the next one.`,
@@ -179,8 +184,9 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
   text(byId("verdict"), connected ? sentence : frozen ? "Its poll loop has stopped; restart the exporter." : "The current state is unknown: the exporter does not answer.");
   const details = { ping: ping?.detail, discovery: model.source(snapshot, "discovery")?.detail };
   const why = plane === "found" ? "" : (["ended", "never_found", "starting"].includes(plane) ? details.discovery || details.ping : details.ping || change?.detail || details.discovery) || "";
-  byId("reason").hidden = !why;
-  text(byId("reason"), why ? `Reason: ${format.visible(why)}` : "");
+  const remedy = plane === "found" && connected && first ? `What to do: ${first.remedy} More in ${first.runbook}.` : "";
+  byId("reason").hidden = !why && !remedy;
+  text(byId("reason"), why ? `Reason: ${format.visible(why)}` : remedy);
   const restarts = Math.max(snapshot.generation - 1, 0);
   facts(byId("facts"), [
     ["Last successful ping", lastGood === null ? "never" : `${format.at(lastGood, now)}, ${format.ago(now - lastGood)}`],
@@ -192,24 +198,26 @@ function drawStatus({ snapshot, live, now, connected, frozen, findings, historie
   ]);
   drawTimeline(histories[0] && histories[state.window === "hour" ? 1 : 0], now);
   document.title = `${connected ? title : "No answer from the exporter"} · TransferQueue`;
-  announce(connected, plane, sentence, worst);
+  announce(connected, plane, degraded ? "degraded" : plane, sentence, first);
 }
 
 function quietSentence(live) {
   const held = model.occupancy(live, null);
   if (!held || !live.trained) return "TransferQueue answers; its partitions are not listed yet.";
   if (!held.total && !live.total_flow?.arrived) return "TransferQueue answers; it has no groups yet.";
+  if (model.isHeld(live, "DataPlaneFlows")) return "Groups flow through generation, queue and training.";
   const train = live.role_flows.find((one) => one.role === "train");
   if (!train.arrived && !Object.values(train.departed).some(Boolean)) return "TransferQueue answers; no group has come or gone since the exporter started.";
-  return "Groups flow through generation, queue and training.";
+  if (model.isKnown(live, "DataPlaneFlows")) return "TransferQueue answers; groups have not both come and gone within the usual time.";
+  return "TransferQueue answers; groups have not come and gone often enough to tell whether they flow.";
 }
 
 // The live region announces changes of state, not of figures.
-function announce(connected, plane, sentence, worst) {
-  const now = connected ? `${plane} ${plane === "found" ? (worst?.where ?? "") : ""}` : "away";
+function announce(connected, plane, shown, sentence, first) {
+  const now = connected ? `${shown} ${plane === "found" ? (first?.name ?? "") : ""}` : "away";
   if (state.said === now) return;
   state.said = now;
-  text(byId("announcer"), connected ? `${model.STATES[plane].word}. ${sentence}` : `This exporter does not answer: ${state.problem}.`);
+  text(byId("announcer"), connected ? `${model.STATES[shown].word}. ${sentence}` : `This exporter does not answer: ${state.problem}.`);
 }
 
 function drawTimeline(history, now) {

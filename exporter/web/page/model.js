@@ -18,6 +18,7 @@ export const UNREADABLE = {
 
 export const STATES = {
   found: { word: "Running", tone: "ok" },
+  degraded: { word: "Degraded", tone: "bad" },
   silent: { word: "No answer", tone: "bad" },
   lost: { word: "Lost", tone: "bad" },
   ended: { word: "Ended", tone: "idle" },
@@ -28,7 +29,6 @@ export const STATES = {
 
 const RATE_S = 30; // rates are means over this time at least
 const SHORTEST_RATE_S = 4; // listings closer together than this give no rate
-export const QUIET_S = 60; // shortest time without events that counts as quiet
 
 export const planeState = (snapshot) =>
   snapshot.discovery === "found" && !snapshot.up ? "silent" : snapshot.discovery;
@@ -153,7 +153,8 @@ function median(values) {
   return sorted[Math.floor(sorted.length / 2)];
 }
 
-// When a counter last grew, as far back as the history goes, and whether that is longer ago than usual.
+// When a counter last grew, as far back as the history goes, and how often it usually grows. For display: whether that is
+// too long ago is judged by the exporter.
 export function pulse(histories, scope, column, now) {
   const found = histories
     .filter(Boolean)
@@ -172,7 +173,6 @@ export function pulse(histories, scope, column, now) {
     last: Number.isFinite(last) ? last : null,
     quietFor,
     usual,
-    quiet: quietFor > Math.max(QUIET_S, 3 * (usual ?? 0)),
   };
 }
 
@@ -183,26 +183,6 @@ export function taskRows(snapshot) {
     const tasks = snapshot.tasks.filter((one) => one.partition === partition);
     return (tasks.length ? tasks : [none]).map((one) => ({ ...one, partition, samples, judges: one.task !== null && one.task === judge }));
   });
-}
-
-// How much a column has changed since a time, as far back as the histories go.
-export function change(histories, scope, column, since) {
-  const known = histories.filter(Boolean);
-  const history = known.find((one) => one.at[0] <= since) ?? known.at(-1);
-  const values = history ? seriesOf(history, scope)[column].filter((value, index) => value !== null && history.at[index] >= since) : [];
-  return values.length ? values.at(-1) - values[0] : 0;
-}
-
-// When a column last fell from one sample to the next: {at, from, to}. Null when it did not.
-export function lastFall(histories, scope, column) {
-  for (const history of histories.filter(Boolean)) {
-    const values = seriesOf(history, scope)[column];
-    for (let index = values.length - 1; index > 0; index -= 1) {
-      const [from, to] = [values[index - 1], values[index]];
-      if (from !== null && to !== null && to < from) return { at: history.at[index], from, to };
-    }
-  }
-  return null;
 }
 
 // Partitions as rows: those that exist and have no figures since they cannot be read, then those that are listed.
@@ -217,20 +197,36 @@ export function partitionRows(snapshot) {
 }
 
 export function storage(snapshot) {
-  const expected = snapshot.endpoint?.storage_units?.length ?? 0;
-  const polled = source(snapshot, "storage");
-  const answers = snapshot.up && polled?.up !== null && polled?.reason !== "disabled";
-  const answered = snapshot.storage.filter((unit) => unit.error_type === null);
   const capacities = snapshot.storage.map((unit) => unit.capacity);
   const keys = snapshot.storage.map((unit) => unit.keys);
   const capacity = capacities.length && !capacities.includes(null) ? sum(capacities) : null;
   const held = keys.length && !keys.includes(null) ? sum(keys) : null;
   return {
-    expected,
-    missing: answers ? Math.max(expected - answered.length, 0) : 0,
-    silent: answers ? snapshot.storage.filter((unit) => unit.error_type === "DataPlaneTimeout").length : 0,
+    missing: snapshot.up ? snapshot.storage.filter((unit) => unit.error_type !== null).length : 0,
     fill: snapshot.up && capacity && held !== null ? held / capacity : null,
     capacity,
     keys: held,
   };
+}
+
+// The conditions that hold, as the exporter judged them: causes first. Nothing is judged here.
+export const heldConditions = (snapshot) => snapshot.conditions.filter((one) => one.holds && one.severity !== "ok");
+
+export const isHeld = (snapshot, name) => snapshot.conditions.some((one) => one.name === name && one.holds);
+
+export const isKnown = (snapshot, name) => snapshot.conditions.some((one) => one.name === name && one.holds !== null);
+
+export const TONES = { critical: "bad", warning: "warn", notice: "ok", ok: "ok" };
+
+const SEVERITIES = ["critical", "warning", "notice"];
+
+// The severity of the worst of some conditions, null when there is none.
+export const worst = (conditions) => SEVERITIES.find((severity) => conditions.some((one) => one.severity === severity)) ?? null;
+
+// Of a data plane that does not answer, what was last known instead of nothing.
+export function lastKnown(snapshot) {
+  const last = snapshot.last_known;
+  if (snapshot.up || !last) return snapshot;
+  const listed = snapshot.partitions.length ? {} : { partitions: last.partitions, statuses: last.statuses };
+  return { ...snapshot, ...listed, storage: snapshot.storage.length ? snapshot.storage : last.storage };
 }

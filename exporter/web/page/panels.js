@@ -28,7 +28,7 @@ export class Panels {
     this.partitions = this.partitionTable();
     this.sources = new Table(byId("sources"), { caption: "Polls", keyOf: (one) => one.source, columns: this.sourceColumns() });
     this.tasks = new Table(byId("tasks"), { caption: "Samples and tasks", scroll: true, keyOf: (one) => JSON.stringify([one.partition, one.task]), columns: taskColumns() });
-    this.storage = new Table(byId("storage"), { caption: "Storage units", keyOf: (one) => String(one.index), columns: storageColumns() });
+    this.storage = new Table(byId("storage"), { caption: "Storage units", scroll: true, keyOf: (one) => String(one.index), columns: storageColumns(() => this.now) });
     this.errors = new Table(byId("errors"), {
       caption: "Errors by operation and type",
       keyOf: (one) => `${one.operation} ${one.error_type}`,
@@ -204,9 +204,9 @@ export class Panels {
     attribute(byId("storage"), "data-old", live.up || !snapshot.storage.length ? null : "");
     const polled = model.source(snapshot, "storage")?.last_success;
     const notes = [];
-    if (storage.missing) notes.push(`${storage.missing} of ${storage.expected} not answering`);
+    if (storage.missing) notes.push(`${storage.missing} of ${snapshot.storage.length} not answering`);
     if (snapshot.unlisted_keys) notes.push(`${format.count(snapshot.unlisted_keys)} keys that no partition lists`);
-    if (!live.up && snapshot.storage.length) notes.push(`Not current: as of ${format.at(polled, now)}`);
+    if (!live.up && snapshot.storage.length) notes.push(`Not current: as of ${format.at(snapshot.last_known?.at ?? polled, now)}`);
     text(byId("storage-note"), notes.join(" · "));
     this.errors.draw(snapshot.errors, "None since the exporter started.");
     text(byId("errors-note"), snapshot.errors.length ? `since the exporter started, ${format.ago(now - snapshot.started_at)}` : "");
@@ -240,14 +240,22 @@ function readable(cell, status) {
   badge(cell, known ? (status.readable ? "yes" : model.UNREADABLE[status.reason]) : format.UNKNOWN, known ? (status.readable ? "ok" : "warn") : "idle");
 }
 
-function storageColumns() {
+// One that does not answer is shown with its last figures, which are as old as the last column says.
+function storageColumns(now) {
+  const said = (unit) => unit.last_answer ?? unit;
+  const figure = (value) => (cell, unit) => {
+    text(cell, value(said(unit)));
+    attribute(cell, "data-old", unit.last_answer ? "" : null);
+  };
+  const since = (unit) => (unit.error_type === null ? "" : unit.last_answer ? format.at(unit.last_answer.at, now()) : "the start");
   return [
     { label: "Unit", cell: (cell, unit) => { text(cell, String(unit.index)); attribute(cell, "title", unit.unit_id); } },
     { label: "State", cell: (cell, unit) => { badge(cell, ...unitState(unit)); attribute(cell, "title", unit.detail ? format.visible(unit.detail) : null); } },
-    { label: "Keys", numeric: true, cell: cellText((unit) => format.count(unit.keys)) },
-    { label: "Capacity", numeric: true, cell: cellText((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
-    { label: "Used", numeric: true, cell: cellText((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
-    { label: "Memory", numeric: true, cell: cellText((unit) => format.bytes(unit.memory_bytes)) },
+    { label: "Keys", numeric: true, cell: figure((unit) => format.count(unit.keys)) },
+    { label: "Capacity", numeric: true, cell: figure((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
+    { label: "Used", numeric: true, cell: figure((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
+    { label: "Memory", numeric: true, cell: figure((unit) => format.bytes(unit.memory_bytes)) },
+    { label: "No answer since", cell: cellText(since) },
   ];
 }
 

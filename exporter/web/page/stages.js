@@ -37,7 +37,7 @@ export class Stages {
   }
 
   draw(view) {
-    const { live, history, scope, now, findings, lagsInScope, rates } = view;
+    const { live, history, scope, now, held: conditions, lagsInScope, rates } = view;
     const series = model.seriesOf(history, scope);
     if (history) {
       const windowS = model.rateWindow(live);
@@ -64,10 +64,10 @@ export class Stages {
       const lag = [["staleness_max", past("staleness_max"), lagsInScope?.max], ["staleness_mean", past("staleness_mean"), lagsInScope?.mean]];
       this.lag.draw({ ...frame, values: columns(lag) });
     }
-    const worst = (where) => findings.find((one) => one.where === where)?.tone;
-    for (const where of ["generation", "queue", "training"]) {
-      const known = live.up && (where === "queue" || live.trained);
-      attribute(byId(where), "data-tone", known ? (worst(where) ?? "ok") : "idle");
+    for (const stage of ["generation", "queue", "training"]) {
+      const known = live.up && (stage === "queue" || live.trained);
+      const severity = model.worst(conditions.filter((one) => one.stage === stage));
+      attribute(byId(stage), "data-tone", severity ? model.TONES[severity] : known ? "ok" : "idle");
     }
     this.flowFacts(view);
     this.queueFacts(view);

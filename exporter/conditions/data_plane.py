@@ -1,0 +1,143 @@
+"""Conditions of the controller: whether it is there and answers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.conditions.base import CLEAR, Finding, Scene, Verdict, rule
+from exporter.conditions.words import span
+
+__all__ = [
+    "controller_restarting",
+    "lost",
+    "ping_slow",
+    "starting",
+    "timeouts",
+    "unavailable",
+    "unreachable",
+]
+
+_START_S: Final = 600.0
+"""A controller that starts, or does not answer for the first time, for less than this may still do so."""
+_LEAST_PINGS: Final = 5
+
+
+@rule("DataPlaneLost", "data_plane", "critical", remedy="Find out why the controller died, and restart the job.")
+def lost(scene: Scene) -> Verdict:
+    """It was found and is gone, and was not ended on purpose."""
+    if scene.snapshot.discovery != "lost":
+        return CLEAR
+    return Finding(
+        "the data plane is gone, and was not ended on purpose", _ping_age(scene), since=scene.past.state_since
+    )
+
+
+@rule(
+    "DataPlaneUnavailable",
+    "data_plane",
+    "critical",
+    remedy="Check whether the controller's process and node are alive.",
+)
+def unavailable(scene: Scene) -> Verdict:
+    """The last ping found nobody who answers."""
+    if not _silent(scene) or _timed_out(scene):
+        return CLEAR
+    return Finding("the controller is unavailable", _ping_age(scene), since=scene.past.state_since)
+
+
+@rule(
+    "DataPlaneTimeouts",
+    "data_plane",
+    "critical",
+    remedy="Look whether the controller is stopped or busy: TransferQueue's own calls have no deadline.",
+)
+def timeouts(scene: Scene) -> Verdict:
+    """The last ping timed out."""
+    if not _silent(scene) or not _timed_out(scene):
+        return CLEAR
+    return Finding("the controller does not answer in time", _ping_age(scene), since=scene.past.state_since)
+
+
+@rule(
+    "DataPlaneUnreachable",
+    "data_plane",
+    "warning",
+    remedy="Check the controller's address, and the network between it and the exporter.",
+)
+def unreachable(scene: Scene) -> Verdict:
+    """Its address is known, and it has not answered once in ten minutes."""
+    return _stays(scene, "unreachable", "the controller's address is known, and it has never answered")
+
+
+@rule(
+    "DataPlaneStarting",
+    "data_plane",
+    "warning",
+    remedy="Compare the job's demands in `ray status` with what is free.",
+)
+def starting(scene: Scene) -> Verdict:
+    """It has been starting for more than ten minutes."""
+    return _stays(scene, "starting", "the controller does not finish its start")
+
+
+@rule(
+    "DataPlaneControllerRestarting",
+    "data_plane",
+    "warning",
+    remedy="Read the driver's log of the last restarts. Each of them loses the queue.",
+)
+def controller_restarting(scene: Scene) -> Verdict:
+    """New controllers replaced old ones again and again within the hour."""
+    seen = scene.past.values("generation")
+    if not seen:
+        return None
+    restarts = max(scene.snapshot.generation, 1) - max(seen[0], 1)
+    if restarts < scene.limit("restarts_per_hour"):
+        return CLEAR
+    return Finding(f"{restarts:.0f} new controllers were seen within an hour", {"restarts": restarts})
+
+
+@rule(
+    "DataPlanePingSlow",
+    "data_plane",
+    "warning",
+    remedy="Find out what keeps the controller busy: large listings, or calls that wait for data.",
+)
+def ping_slow(scene: Scene) -> Verdict:
+    """Too many pings of the last minutes took longer than the objective."""
+    pings = sorted(one for one in scene.past.recent.columns.get("ping", ()) if one is not None)
+    if not scene.snapshot.up or len(pings) < _LEAST_PINGS:
+        return None
+    objective = scene.limit("ping_slo_objective")
+    duration = pings[min(int(objective * len(pings)), len(pings) - 1)]
+    if duration <= scene.limits.ping_slo_s:
+        return CLEAR
+    said = f"{(1 - objective) * 100:.0f} % of the pings take {duration * 1000:,.0f} ms or longer"
+    return Finding(said, {"ping_seconds": duration, "slo_seconds": scene.limits.ping_slo_s})
+
+
+def _silent(scene: Scene) -> bool:
+    return scene.snapshot.discovery == "found" and not scene.snapshot.up
+
+
+def _timed_out(scene: Scene) -> bool:
+    """Whether the newest failed ping timed out. A ping that is still on its way has no error: it does not answer."""
+    newest = next((one for one in scene.snapshot.incidents if one.source == "ping"), None)
+    return newest is None or newest.error_type == "DataPlaneTimeout"
+
+
+def _ping_age(scene: Scene) -> dict[str, float]:
+    ping = scene.source("ping")
+    return {} if ping is None or ping.last_success is None else {"ping_age_seconds": scene.now - ping.last_success}
+
+
+def _stays(scene: Scene, state: str, text: str) -> Verdict:
+    if scene.snapshot.discovery != state:
+        return CLEAR
+    since = scene.past.state_since
+    if since is None:
+        return None
+    waited = scene.now - since
+    if waited < _START_S:
+        return CLEAR
+    return Finding(f"{text}, for {span(waited)}", {"waited_seconds": waited}, since=since)

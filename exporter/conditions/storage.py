@@ -1,0 +1,198 @@
+"""Conditions of the storage units: whether they answer, and how full they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from exporter.conditions.base import CLEAR, Finding, Scene, Verdict, any_of, rule
+from exporter.conditions.words import clock, count, percent, span
+from exporter.model.storage import StorageState
+
+__all__ = [
+    "full",
+    "full_repeatedly",
+    "full_soon",
+    "leaking",
+    "near_capacity",
+    "unit_flapping",
+    "unit_lost",
+    "unit_silent",
+]
+
+_TREND_S: Final = 1800.0
+_LEAK_S: Final = 1200.0
+_LEAK_RATIO: Final = 0.1
+_OFTEN: Final = 0.1
+_SEVERAL: Final = 4
+
+
+@rule(
+    "DataPlaneStorageUnitLost",
+    "queue",
+    "critical",
+    remedy="Restart the job from its checkpoint: the unit's rows are lost, and it is not replaced.",
+)
+def unit_lost(scene: Scene) -> Verdict:
+    """A storage unit is gone, though the controller answers."""
+    return _down(scene, lambda unit: unit.error_type == "DataPlaneUnavailable", "gone")
+
+
+@rule(
+    "DataPlaneStorageUnitSilent",
+    "queue",
+    "warning",
+    degrades=True,
+    remedy="Look whether it writes a checkpoint, then wait; else whether it is stopped or out of memory.",
+)
+def unit_silent(scene: Scene) -> Verdict:
+    """A storage unit does not answer and is not gone."""
+    return _down(scene, lambda unit: unit.error_type not in (None, "DataPlaneUnavailable"), "busy or stopped")
+
+
+@rule(
+    "DataPlaneStorageFull",
+    "queue",
+    "critical",
+    runbook="DataPlaneNearCapacity",
+    remedy="Clear keys that are consumed, or slow down generation: puts fail until there is room.",
+)
+def full(scene: Scene) -> Verdict:
+    """A storage unit has no room left."""
+    return _filled(scene, lambda fill: fill >= 1, "puts fail")
+
+
+@rule(
+    "DataPlaneNearCapacity",
+    "queue",
+    "warning",
+    remedy="Compare arrivals and departures: if departures are slower, slow down generation.",
+)
+def near_capacity(scene: Scene) -> Verdict:
+    """A storage unit is nearly full."""
+    above = scene.limit("storage_used_ratio")
+    return _filled(scene, lambda fill: above < fill < 1, "when it is full, puts fail")
+
+
+@rule(
+    "DataPlaneFullSoon",
+    "queue",
+    "warning",
+    remedy="Find out since when arrivals and departures differ. If the trainer only pauses, wait.",
+)
+def full_soon(scene: Scene) -> Verdict:
+    """At the growth of the last half hour the fullest storage unit will soon be full."""
+    fill = max(_fills(scene), default=None)
+    if fill is None:
+        return None if _units(scene) is None else CLEAR
+    slope = scene.past.slope("fill", _TREND_S)
+    if slope is None:
+        return None
+    if fill >= 1 or fill <= scene.limit("storage_full_above_ratio") or slope <= 0:
+        return CLEAR
+    left = (1 - fill) / slope
+    if left >= scene.limit("storage_full_in_seconds"):
+        return CLEAR
+    return Finding(
+        f"storage is {percent(fill)} full, and at its growth will be full in {span(left)}",
+        {"used_ratio": fill, "full_in_seconds": left},
+    )
+
+
+@rule(
+    "DataPlaneStorageUnitFlapping",
+    "queue",
+    "warning",
+    runbook="DataPlaneStorageUnitSilent",
+    remedy="Look whether the unit's node swaps, or the network to it loses packets.",
+)
+def unit_flapping(scene: Scene) -> Verdict:
+    """Again and again within half an hour a storage unit did not answer."""
+    return _again(scene, "down", 0, "a storage unit did not answer")
+
+
+@rule(
+    "DataPlaneFullRepeatedly",
+    "queue",
+    "warning",
+    runbook="DataPlaneNearCapacity",
+    remedy="Slow down generation, or give the storage more room: puts fail whenever it is full.",
+)
+def full_repeatedly(scene: Scene) -> Verdict:
+    """Again and again within half an hour a storage unit was nearly full."""
+    return _again(scene, "fill", scene.limit("storage_used_ratio"), "a storage unit was nearly full")
+
+
+@rule(
+    "DataPlaneStorageLeaking",
+    "queue",
+    "warning",
+    runbook="DataPlaneNearCapacity",
+    remedy="Find the writer whose puts or clears fail half-way: nothing can read or clear what it leaves behind.",
+)
+def leaking(scene: Scene) -> Verdict:
+    """Keys that no partition lists become more for an hour."""
+    units, unlisted = _units(scene), scene.snapshot.unlisted_keys
+    lowest = scene.past.lowest("unlisted", _LEAK_S, 3)
+    if units is None or unlisted is None or lowest is None:
+        return None
+    held = sum(unit.keys or 0 for unit in units)
+    without_keys = any(status.reason == "not_listable" for status in scene.snapshot.statuses)
+    if without_keys or unlisted <= _LEAK_RATIO * held or not lowest[0] < lowest[1] < lowest[2]:
+        return CLEAR
+    said = f"{count(unlisted)} of {count(held)} keys in storage are in no partition, and they become more"
+    return Finding(said, {"unlisted": unlisted, "keys": held})
+
+
+def _again(scene: Scene, column: str, limit: float, text: str) -> Verdict:
+    seen = scene.past.above(column, limit, _TREND_S) if scene.snapshot.up else None
+    if seen is None:
+        return None
+    share, changes = seen
+    if share <= _OFTEN or changes < _SEVERAL:
+        return CLEAR
+    return Finding(
+        f"{text} in {percent(share)} of the last 30 min, several times", {"ratio": share, "changes": changes}
+    )
+
+
+def _units(scene: Scene) -> tuple[StorageState, ...] | None:
+    """Return the units as of the last poll, None while they are not known."""
+    return scene.snapshot.storage or None if scene.snapshot.up else None
+
+
+def _fills(scene: Scene) -> list[float]:
+    return [unit.keys / unit.capacity for unit in _units(scene) or () if unit.capacity and unit.keys is not None]
+
+
+def _down(scene: Scene, concerned: Callable[[StorageState], bool], why: str) -> Verdict:
+    units = _units(scene)
+    if units is None:
+        return None
+    down = [unit for unit in units if concerned(unit)]
+    if not down:
+        return CLEAR
+    named = ", ".join(str(unit.index) for unit in down[:3]) + (", …" if len(down) > 3 else "")
+    answered = [unit.last_answer.at for unit in down if unit.last_answer is not None]
+    since = min(answered, default=None)
+    said = f"{len(down)} of {len(units)} storage units {'does' if len(down) == 1 else 'do'} not answer"
+    dated = "" if since is None else f" since {clock(since)}"
+    evidence = {"units_down": len(down), "units": len(units), "first_unit_down": down[0].index}
+    return Finding(f"{said}{dated}: {why} (unit {named})", evidence, since=since)
+
+
+def _filled(scene: Scene, judge: Callable[[float], bool], effect: str) -> Verdict:
+    units = _units(scene)
+    return None if units is None else any_of(_fill(unit, judge, effect) for unit in units)
+
+
+def _fill(unit: StorageState, judge: Callable[[float], bool], effect: str) -> Verdict:
+    if not unit.up or (unit.capacity and unit.keys is None):
+        return None
+    if not unit.capacity or unit.keys is None or not judge(fill := unit.keys / unit.capacity):
+        return CLEAR
+    held = f"{count(unit.keys)} of {count(unit.capacity)} keys"
+    return Finding(
+        f"storage unit {unit.index} is {percent(fill)} full ({held}): {effect}",
+        {"used_ratio": fill, "keys": unit.keys, "capacity": unit.capacity, "unit": unit.index},
+    )

@@ -1,0 +1,61 @@
+"""Figures, times and names as text, for the sentences of the conditions."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Final
+
+from exporter.model.snapshot import UnreadableReason
+
+__all__ = ["UNREADABLE", "clock", "count", "percent", "quoted", "span", "visible"]
+
+UNREADABLE: Final[dict[UnreadableReason, str]] = {
+    "timeout": "timed out",
+    "unavailable": "the controller did not answer",
+    "refused": "too large",
+    "held": "held back, since it failed before",
+    "pending": "not listed yet",
+    "not_listable": "not listable: samples were put without keys",
+    "error": "its reply cannot be read",
+}
+"""Why a partition cannot be read."""
+
+_LONGEST_NAME: Final = 48
+
+
+def clock(seconds: float) -> str:
+    """Return a time in seconds since the epoch as a time of the day."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%H:%M:%S UTC")
+
+
+def span(seconds: float) -> str:
+    """Return a duration in its two largest units: ``12 s``, ``3 min 10 s``, ``2 h 5 min``."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    for size, large, unit, small in ((60, "min", 1, "s"), (3600, "h", 60, "min"), (86400, "d", 3600, "h")):
+        if whole < {"min": 3600, "h": 86400}.get(large, whole + 1):
+            rest = whole % size // unit
+            return f"{whole // size} {large}" + (f" {rest} {small}" if rest else "")
+    raise AssertionError("every duration has a unit")
+
+
+def count(number: float) -> str:
+    """Return a whole number with separators."""
+    return f"{number:,.0f}"
+
+
+def percent(ratio: float) -> str:
+    """Return a ratio as a percentage. Only what is full is 100 %."""
+    return "100 %" if ratio >= 1 else f"{min(ratio * 100, 99.9):.3g} %"
+
+
+def visible(text: str) -> str:
+    """Return outside text without signs that a terminal would obey or that reorder the text around them."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def quoted(name: str) -> str:
+    """Return a name from outside in quotation marks, cut, with every sign visible."""
+    cut = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return f"“{visible(cut)}”"
