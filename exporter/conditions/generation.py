@@ -52,7 +52,6 @@ def no_group_completed(scene: Scene) -> Verdict:
     "DataPlaneGroupsGivenUp",
     "generation",
     "warning",
-    runbook="DataPlaneNoGroupCompleted",
     remedy="Read the generators' log: what was generated for these groups is wasted.",
 )
 def groups_given_up(scene: Scene) -> Verdict:
@@ -84,7 +83,6 @@ def trainer_starved(scene: Scene) -> Verdict:
     "DataPlaneTrainerWaiting",
     "generation",
     "warning",
-    runbook="DataPlaneTrainerStarved",
     remedy="Look at the groups that are unfinished: the trainer waits for them.",
 )
 def trainer_waiting(scene: Scene) -> Verdict:

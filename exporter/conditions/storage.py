@@ -103,7 +103,6 @@ def full_soon(scene: Scene) -> Verdict:
     "DataPlaneStorageUnitFlapping",
     "queue",
     "warning",
-    runbook="DataPlaneStorageUnitSilent",
     remedy="Look whether the unit's node swaps, or the network to it loses packets.",
 )
 def unit_flapping(scene: Scene) -> Verdict:
@@ -115,7 +114,6 @@ def unit_flapping(scene: Scene) -> Verdict:
     "DataPlaneFullRepeatedly",
     "queue",
     "warning",
-    runbook="DataPlaneNearCapacity",
     remedy="Slow down generation, or give the storage more room: puts fail whenever it is full.",
 )
 def full_repeatedly(scene: Scene) -> Verdict:
@@ -127,7 +125,6 @@ def full_repeatedly(scene: Scene) -> Verdict:
     "DataPlaneStorageLeaking",
     "queue",
     "warning",
-    runbook="DataPlaneNearCapacity",
     remedy="Find the writer whose puts or clears fail half-way: nothing can read or clear what it leaves behind.",
 )
 def leaking(scene: Scene) -> Verdict:

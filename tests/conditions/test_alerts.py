@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 NO_CONDITION = {
     "DataPlaneClientUnavailable": "a client's own metrics tell it; the exporter does not see them",
     "DataPlaneClientTimeouts": "a client's own metrics tell it; the exporter does not see them",
+    "DataPlaneClientWritesFailing": "a client's own metrics tell it; the exporter does not see them",
+    "DataPlaneClientCrashLooping": "a client's own metrics tell it; the exporter does not see them",
     "TQExporterAbsent": "an exporter that is absent judges nothing",
     "TQExporterThresholdsMissing": "Prometheus's rule files, which the exporter does not read",
     "TQExporterOTLPFailing": "pushes are counted where they are made, after the snapshot that they carry",
