@@ -101,10 +101,12 @@ def test_chaos_takes_it_down_and_it_comes_back_by_itself() -> None:
 
         wait_until(is_back, "a new controller is up and the old one's groups are lost", 240.0)
         assert "chaos: killing the controller" in demo.out
+        actors = ("rollout-0", "rollout-1", "trainer")
+        wait_until(lambda: all("attached again" in demo.log(name) for name in actors), "they attach again", 240.0)
         demo.send(signal.SIGINT)
         assert demo.wait(_END_S) == 0, demo.out
         assert demo.left_behind() == []
-        for name in ("rollout-0", "rollout-1", "trainer"):
+        for name in actors:
             (summary,) = re.findall(r"ended: .*; attached (\d+) times; errors: (.*)", demo.log(name))
             kinds = set(re.findall(r"\d+ (\w+)", summary[1]))
             assert int(summary[0]) >= 2, demo.log(name)
