@@ -43,7 +43,7 @@ def test_promtool_accepts_them() -> None:
 
 @pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.stem)
 def test_promtools_tests_pass(file: Path, tmp_path: Path) -> None:
-    """Only with the rules that the file is about, which takes a third of the time. By hand: promtool test rules FILE."""
+    """Only with the rules that a file is about, which takes a third of the time. By hand: promtool test rules FILE."""
     text = file.read_text(encoding="utf-8")
     needed = rules_needed(text)
     for folder in ("prometheus", "tests"):

@@ -97,6 +97,19 @@ def test_a_notice_is_no_problem(served: Served, open_page: Open) -> None:
     assert tones(page) == ["ok", "ok", "ok", "ok"]
 
 
+def test_what_cannot_be_judged_is_not_known(served: Served, open_page: Open) -> None:
+    unread = Condition(
+        "DataPlanePartitionUnreadable", "queue", "warning", True, text="partition “train” cannot be read (timed out)"
+    )
+    now = running()
+    statuses = (replace(now.statuses[0], readable=False, reason="timeout"), *now.statuses[1:])
+    sources = tuple(replace(one, reason="ok", up=True, detail="") for one in now.sources)
+    served.show(replace(now, statuses=statuses, sources=sources, conditions=(unread, replace(FLOWS, holds=None))))
+    page = open_page(served.url)
+    assert text(page, "#verdict") == "Check the queue: partition “train” cannot be read (timed out)."
+    assert tones(page) == ["warn", "idle", "warn", "idle"]
+
+
 def test_a_storage_unit_that_does_not_answer_keeps_its_row(served: Served, open_page: Open) -> None:
     at = time.time() - 90
     units = (
