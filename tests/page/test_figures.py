@@ -158,6 +158,33 @@ def test_names_are_inert_text(served: Served, open_page: Open) -> None:
         page.locator("#partitions .name").nth(index).click()
 
 
+@pytest.mark.parametrize("name", ["partition-01", 'odd & "name"/#?=%'])
+def test_the_address_has_the_choices(served: Served, open_page: Open, name: str) -> None:
+    three = many(3)
+    three = many(3)
+    served.show(replace(three, partitions=(*three.partitions[:2], replace(three.partitions[2], partition=name))))
+    page = open_page(served.url)
+    assert page.url == served.url
+    page.locator("#scope").select_option(label=name)
+    page.locator("input[name=window][value=hour]").check(force=True)
+    link = page.url
+    assert "range=hour" in link
+
+    other = open_page(link)
+    assert other.locator("#scope option:checked").text_content() == name
+    assert other.locator("input[name=window]:checked").get_attribute("value") == "hour"
+    other.locator("#scope").select_option(label="All partitions")
+    other.locator("input[name=window][value=recent]").check(force=True)
+    assert other.url == served.url
+
+
+def test_an_address_with_choices_that_do_not_exist_shows_what_there_is(served: Served, open_page: Open) -> None:
+    page = open_page(f"{served.url}?partition=gone&range=year")
+    assert page.locator("input[name=window]:checked").get_attribute("value") == "recent"
+    assert page.locator("#scope option:checked").text_content() == "gone"
+    assert number(page, "#ready") is None
+
+
 def replace_endpoint(snapshot: Snapshot, **changes: str) -> Endpoint:
     from msgspec.structs import replace as replace_struct
 

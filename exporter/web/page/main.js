@@ -269,8 +269,27 @@ function drawScope({ snapshot, scope }) {
   byId("scope").replaceChildren(...options);
 }
 
+// The choices are in the address, so that a link shows what its sender sees. Alerts link to their partition like this.
+function recall() {
+  const said = new URLSearchParams(window.location.search);
+  state.scope = said.get("partition") || null;
+  const radios = [...document.querySelectorAll("input[name=window]")];
+  const radio = radios.find((one) => one.value === said.get("range")) ?? radios[0];
+  radio.checked = true; // a browser may remember what was checked before a reload
+  state.window = radio.value;
+}
+
+function remember() {
+  const said = new URLSearchParams();
+  if (state.scope !== null) said.set("partition", state.scope);
+  if (state.window !== "recent") said.set("range", state.window);
+  const query = said.toString();
+  window.history.replaceState(null, "", query ? `?${query}` : window.location.pathname);
+}
+
 function choose(name) {
   state.scope = name;
+  remember();
   draw();
 }
 
@@ -279,9 +298,12 @@ byId("scope").addEventListener("change", (event) => choose(event.target.selected
 for (const radio of document.querySelectorAll("input[name=window]")) {
   radio.addEventListener("change", () => {
     state.window = radio.value;
+    remember();
     draw();
   });
 }
+
+recall();
 
 byId("retry").addEventListener("click", turn);
 document.addEventListener("visibilitychange", turn);
