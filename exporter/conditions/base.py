@@ -91,6 +91,11 @@ class Scene:
         """Whether the partitions that train were seen at most once, which shows no flow."""
         return sum(self.past.recent.known) < 2
 
+    @cached_property
+    def pings(self) -> list[float]:
+        """Durations of the pings of the last minutes, in seconds, oldest first."""
+        return [one for one in self.past.recent.columns.get("ping", ()) if one is not None]
+
     def limit(self, name: str) -> float:
         """Return a threshold."""
         return self.limits.thresholds[name]

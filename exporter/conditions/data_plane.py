@@ -40,9 +40,7 @@ def lost(scene: Scene) -> Verdict:
 )
 def unavailable(scene: Scene) -> Verdict:
     """The last ping found nobody who answers."""
-    if not _silent(scene) or _timed_out(scene):
-        return CLEAR
-    return Finding("the controller is unavailable", _ping_age(scene), since=scene.past.state_since)
+    return _unanswered(scene, timed_out=False, text="the controller is unavailable")
 
 
 @rule(
@@ -53,9 +51,7 @@ def unavailable(scene: Scene) -> Verdict:
 )
 def timeouts(scene: Scene) -> Verdict:
     """The last ping timed out."""
-    if not _silent(scene) or not _timed_out(scene):
-        return CLEAR
-    return Finding("the controller does not answer in time", _ping_age(scene), since=scene.past.state_since)
+    return _unanswered(scene, timed_out=True, text="the controller does not answer in time")
 
 
 @rule(
@@ -105,7 +101,7 @@ def controller_restarting(scene: Scene) -> Verdict:
 )
 def ping_slow(scene: Scene) -> Verdict:
     """Too many pings of the last minutes took longer than the objective."""
-    pings = sorted(one for one in scene.past.recent.columns.get("ping", ()) if one is not None)
+    pings = sorted(scene.pings)
     if not scene.snapshot.up or len(pings) < _LEAST_PINGS:
         return None
     objective = scene.limit("ping_slo_objective")
@@ -116,14 +112,14 @@ def ping_slow(scene: Scene) -> Verdict:
     return Finding(said, {"ping_seconds": duration, "slo_seconds": scene.limits.ping_slo_s})
 
 
-def _silent(scene: Scene) -> bool:
-    return scene.snapshot.discovery == "found" and not scene.snapshot.up
-
-
-def _timed_out(scene: Scene) -> bool:
-    """Whether the newest failed ping timed out. A ping that is still on its way has no error: it does not answer."""
+def _unanswered(scene: Scene, *, timed_out: bool, text: str) -> Verdict:
+    """Judge by whether the newest failed ping timed out. One that is on its way has no error: it does not answer."""
+    if scene.snapshot.discovery != "found" or scene.snapshot.up:
+        return CLEAR
     newest = next((one for one in scene.snapshot.incidents if one.source == "ping"), None)
-    return newest is None or newest.error_type == "DataPlaneTimeout"
+    if timed_out != (newest is None or newest.error_type == "DataPlaneTimeout"):
+        return CLEAR
+    return Finding(text, _ping_age(scene), since=scene.past.state_since)
 
 
 def _ping_age(scene: Scene) -> dict[str, float]:

@@ -87,8 +87,7 @@ def task_behind(scene: Scene) -> Verdict:
     if not scene.snapshot.up or not scene.snapshot.samples:
         return None
     waiting = [one for one in scene.snapshot.samples if one.task is not None and one.waiting]
-    pings = [one for one in scene.past.recent.columns.get("ping", ()) if one is not None]
-    if len(pings) > 1 or not waiting:
+    if len(scene.pings) > 1 or not waiting:
         return CLEAR
     one = waiting[0]
     said = f"{count(one.waiting or 0)} samples of {quoted(one.partition)} wait for the task {quoted(one.task or '')}"

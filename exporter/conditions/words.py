@@ -31,13 +31,11 @@ def clock(seconds: float) -> str:
 def span(seconds: float) -> str:
     """Return a duration in its two largest units: ``12 s``, ``3 min 10 s``, ``2 h 5 min``."""
     whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    for size, large, unit, small in ((60, "min", 1, "s"), (3600, "h", 60, "min"), (86400, "d", 3600, "h")):
-        if whole < {"min": 3600, "h": 86400}.get(large, whole + 1):
-            rest = whole % size // unit
-            return f"{whole // size} {large}" + (f" {rest} {small}" if rest else "")
-    raise AssertionError("every duration has a unit")
+    for size, unit, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole} s"
 
 
 def count(number: float) -> str:

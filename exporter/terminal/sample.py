@@ -11,6 +11,7 @@ from typing import Final
 from dataplane.conventions import AUTO
 from dataplane.grouping import Grouper
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, Listing, group_rows
+from exporter.conditions.words import visible
 from exporter.config import Config, ConfigError
 from exporter.config.rules import tag_rules
 
@@ -56,7 +57,7 @@ def render_sample(config: Config, sample: Mapping[str, _Rows]) -> str:
     lines: list[str] = []
     for partition, rows in sample.items():
         found = grouper.group_rows(partition, rows)
-        title = f"partition {_shown(partition)}" if partition else "rows of no partition"
+        title = f"partition {visible(partition)}" if partition else "rows of no partition"
         by_auto = ", chosen by auto" if grouper.rules(partition).convention == AUTO else ""
         lines += [f"{title}: {found.rows} rows, convention {found.convention}{by_auto}"]
         lines += (f"  {line}" for line in _partition(grouper, partition, rows, found))
@@ -99,7 +100,7 @@ def _table(groups: Sequence[DataPlaneGroupMeta]) -> Iterator[str]:
         version, expected = (
             "?" if value is None else str(value) for value in (group.weight_version, group.expected_num_keys)
         )
-        table.append((_shown(group.group_id), group.state, version, expected, _keys(group.keys)))
+        table.append((visible(group.group_id), group.state, version, expected, _keys(group.keys)))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -107,9 +108,4 @@ def _table(groups: Sequence[DataPlaneGroupMeta]) -> Iterator[str]:
 
 def _keys(keys: Sequence[str]) -> str:
     more = f", … ({len(keys)} keys)" if len(keys) > _MAX_KEYS else ""
-    return ", ".join(map(_shown, keys[:_MAX_KEYS])) + more
-
-
-def _shown(name: str) -> str:
-    """Return *name* without signs that a terminal would obey."""
-    return name if name.isprintable() else repr(name)[1:-1]
+    return ", ".join(map(visible, keys[:_MAX_KEYS])) + more
