@@ -9,6 +9,8 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -100,8 +102,28 @@ def load_checkpoint(checkpoint_dir):
 
 
 @contextmanager
+def _installed() -> Iterator[None]:
+    """Let the package count as installed, which the instrumentor asks for, also where TransferQueue is not."""
+    with TemporaryDirectory() as folder:
+        described = Path(folder, "transferqueue-0.1.11.dist-info")
+        described.mkdir()
+        (described / "METADATA").write_text("Metadata-Version: 2.1\nName: TransferQueue\nVersion: 0.1.11\n")
+        sys.path.insert(0, folder)
+        try:
+            yield
+        finally:
+            sys.path.remove(folder)
+
+
+@contextmanager
 def fake_transfer_queue() -> Iterator[Any]:
     """Put the package into ``sys.modules``, and what was there back at the end."""
+    with _installed(), _modules() as package:
+        yield package
+
+
+@contextmanager
+def _modules() -> Iterator[Any]:
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "transfer_queue"}
     for name in before:
         del sys.modules[name]
