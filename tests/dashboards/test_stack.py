@@ -20,6 +20,7 @@ import yaml
 
 from exporter.demo.stack import prometheus_config
 from exporter.shipped import rules
+from tests.support.demo_process import forking_env
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.full  # it is the demo, on Ray
@@ -57,9 +58,9 @@ def processes_of(mark: str) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_it_runs_says_where_and_leaves_nothing(folder: Path) -> None:
+def test_it_runs_says_where_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     mark = uuid4().hex
-    stack = start(folder, "--duration", "10", **{MARK: mark})
+    stack = start(folder, "--duration", "10", **{MARK: mark}, **forking_env(tmp_path))
     out = folder / "out"
     try:
         wait_until(lambda: "runs for" in out.read_text() or stack.poll() is not None, "the stack is up", START_S)

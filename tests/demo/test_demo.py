@@ -128,7 +128,7 @@ def demo_down(demo: DemoProcess) -> Any:
 
 
 def test_it_ends_also_when_it_is_killed() -> None:
-    with DemoProcess("--convention", "nemo-rl", "--rollouts", "1") as demo:
+    with DemoProcess("--convention", "nemo-rl", "--rollouts", "1", forks=False) as demo:
         demo.wait_until_ready()
 
         def ready() -> float:

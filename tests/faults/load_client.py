@@ -50,7 +50,7 @@ def main() -> None:
                     go_round(client, number)
                     rounds += 1
                     os.pwrite(1, b"%020d" % rounds, 0)
-                    time.sleep(0.02)  # leave CPU time for the exporter and the tests
+                    time.sleep(0.05)  # leave CPU time for the exporter and the tests
             finally:
                 client.close()
         except DataPlaneError as error:

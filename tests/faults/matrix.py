@@ -51,6 +51,7 @@ RESTART_FREE: Final = "the exporter's process is another one than before"
 HOLD_LISTINGS: Final = 4
 """How many listings, made or skipped, an expected state must last. A listing is stale after three missed ones."""
 
+_PAUSE_S = 0.3
 _PATIENCE_S = 180.0
 """After this time a row stops waiting for missing polls."""
 
@@ -285,7 +286,7 @@ class Row:
                 return settled[0], seen
             else:
                 assert now - settled[1] < _PATIENCE_S, self._explain("no more listings are due")
-            time.sleep(0.1)
+            time.sleep(_PAUSE_S)
 
     def _look(self, phase: Phase) -> Exposition:
         for path, statuses in (("/healthz", phase.healthz), ("/readyz", phase.readyz)):

@@ -24,7 +24,7 @@ SILENT_AMID_A_ROUND = ("list_metadata", "DataPlaneTimeout")
 SILENT_ACTOR = ("discover", "DataPlaneTimeout")
 
 
-@pytest.mark.fault("controller killed", in_ci=BUSY)
+@pytest.mark.fault("controller killed", in_ci=IDLE)
 def test_a_killed_controller_is_lost_and_the_next_one_is_followed(cluster: TQCluster, begin: Begin) -> None:
     with begin(cluster, "--ray-address", cluster.ray_address) as row:
         kill(cluster.controller.pid)

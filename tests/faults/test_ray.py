@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from tests.faults.load import BUSY, FULL, IDLE
+from tests.faults.load import FULL, IDLE
 from tests.faults.matrix import Begin
 from tests.faults.test_processes import GONE, GONE_AMID_A_ROUND, UNIT_GONE
 from tests.support.cluster import TQCluster, kill
@@ -128,7 +128,7 @@ def test_without_its_gcs_transfer_queue_goes_on_until_ray_ends_it(home: Home, be
         row.recover(cluster, "a new Ray", restarts=1, storage=UNITS)
 
 
-@pytest.mark.fault("whole Ray gone and back", in_ci=BUSY)
+@pytest.mark.fault("whole Ray gone and back", in_ci=IDLE)
 def test_a_whole_ray_that_is_gone_is_lost_until_the_next_one(home: Home, begin: Begin) -> None:
     with begin(home.cluster, "--ray-address", home.cluster.ray_address) as row:
         home.kill()

@@ -269,7 +269,7 @@ class TQCluster:
         while self._process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(psutil.NoSuchProcess):  # Ray starts workers until its end
                 family.update(psutil.Process(self._process.pid).children(recursive=True))
-            time.sleep(0.05)
+            time.sleep(0.25)
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(timeout=10)

@@ -19,22 +19,13 @@ import forked_worker  # type: ignore[import-not-found]  # beside this file
 import torch
 from tensordict import TensorDict
 
-forked_worker.serve("workers")  # in the cluster's folder, before Ray reads this process's environment
+# In the cluster's folder, and without two processes that no test needs and that cost 2 s of CPU time.
+forked_worker.install("workers", no_monitor=True, include_log_monitor=False)
 
 import ray  # noqa: E402
 import transfer_queue as tq  # noqa: E402
-from ray._private import parameter  # noqa: E402
 
 _NAME, _NAMESPACE = "TransferQueueController", "transfer_queue"
-
-
-class _LeanRay(parameter.RayParams):  # type: ignore[misc]  # has no types
-    """A Ray whose workers are forked, without two processes that no test needs and that cost 2 s of CPU time."""
-
-    def __init__(self, **parameters: Any) -> None:
-        super().__init__(
-            **parameters, setup_worker_path=forked_worker.__file__, no_monitor=True, include_log_monitor=False
-        )
 
 
 class Driver:
@@ -44,7 +35,6 @@ class Driver:
         self._pids: list[int] = []
 
     def ray_init(self, temp_dir: str, num_cpus: int) -> dict[str, Any]:
-        parameter.RayParams = _LeanRay
         context = ray.init(
             num_cpus=num_cpus,
             include_dashboard=False,

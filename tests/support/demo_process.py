@@ -19,9 +19,10 @@ from uuid import uuid4
 import psutil
 
 from tests.support.exporter_process import Exposition
+from tests.support.forked_worker import SOCKET
 from tests.support.waiting import wait_until
 
-__all__ = ["DemoProcess"]
+__all__ = ["DemoProcess", "forking_env"]
 
 START_S = 240.0
 _MARK = "DEMO_TEST_MARK"
@@ -32,16 +33,18 @@ class DemoProcess:
 
     Args:
         arguments: Flags of the demo.
+        forks: Whether Ray's workers are forks (:mod:`tests.support.forked_worker`), a third of the CPU time.
 
     Attributes:
         logs: Folder of the log files, kept for the length of the ``with`` block.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, forks: bool = True) -> None:
         self._mark = uuid4().hex
         self.folder = Path(tempfile.mkdtemp(prefix="tqt"))  # short: Ray puts Unix sockets into it
         self.logs = Path(tempfile.mkdtemp(prefix="tqt-logs"))
         self._out = self.logs / "demo.out"
+        env = {"TMPDIR": str(self.folder), **(forking_env(self.logs) if forks else {})}
         command = [sys.executable, "-m", "exporter.cli", "demo", "--listen", "127.0.0.1:0", "--logs", str(self.logs)]
         with self._out.open("wb") as out:
             self._process = subprocess.Popen(
@@ -49,7 +52,7 @@ class DemoProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "TMPDIR": str(self.folder), _MARK: self._mark},
+                env={**os.environ, **env, _MARK: self._mark},
                 start_new_session=True,
             )
 
@@ -126,6 +129,11 @@ class DemoProcess:
             if (process.info["environ"] or {}).get(_MARK) == self._mark
             and process.info["status"] != psutil.STATUS_ZOMBIE
         ]
+
+
+def forking_env(folder: Path) -> dict[str, str]:
+    """Return the variables that let the workers of a demo's Ray be forks, made by a process with its socket there."""
+    return {"PYTHONPATH": str(Path(__file__).with_name("forked_demo")), SOCKET: str(folder / "workers")}
 
 
 def _answers(url: str) -> bool:

@@ -3,7 +3,7 @@
 Most of the time of a test cluster's start, and of each replacement of its TransferQueue, was the import of torch
 and tensordict in each actor. Ray, TransferQueue and their processes stay real; only who imports is different.
 
-:func:`serve` forks the server. Ray runs this file as a script in place of its ``setup_worker.py`` (the parameter
+:func:`install` forks the server. Ray runs this file as a script in place of its ``setup_worker.py`` (the parameter
 ``setup_worker_path``): it hands its arguments, environment and output over to the server, which forks the worker.
 It imports nothing from this repository, like the owner of the cluster.
 """
@@ -11,6 +11,7 @@ It imports nothing from this repository, like the owner of the cluster.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import runpy
@@ -21,8 +22,10 @@ import sys
 import traceback
 from typing import Any
 
-_SOCKET = "TEST_CLUSTER_WORKER_SOCKET"
+SOCKET = "TEST_CLUSTER_WORKER_SOCKET"
 _LARGEST_REQUEST = 2**20
+# What workers import: torch, and what Ray and TransferQueue import of other projects.
+_PRELOADED = "torch", "tensordict", "jsonschema", "msgpack", "msgspec", "omegaconf", "psutil", "requests", "zmq.asyncio"
 _DEFAULT_RUNTIME_ENV: dict[str, Any] = {
     "command_prefix": [],
     "env_vars": {},
@@ -31,17 +34,37 @@ _DEFAULT_RUNTIME_ENV: dict[str, Any] = {
 }
 
 
+def install(path: str, **parameters: Any) -> None:
+    """Let workers of the Ray that this process will start be forks: import what they need, serve, patch Ray.
+
+    Args:
+        path: Of the server's socket.
+        parameters: More of Ray's internal parameters.
+    """
+    for module in _PRELOADED:
+        importlib.import_module(module)
+    serve(path)
+
+    from ray._private import parameter
+
+    class ForkingRay(parameter.RayParams):  # type: ignore[misc]  # has no types
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given, setup_worker_path=os.path.abspath(__file__), **parameters)
+
+    parameter.RayParams = ForkingRay
+
+
 def serve(path: str) -> None:
     """Fork the server, which listens at *path* and ends with the calling process.
 
-    Call it when torch and tensordict are imported and Ray is not: Ray's C++ half reads the worker's identity from
+    Call it when what workers need is imported and Ray is not: Ray's C++ half reads the worker's identity from
     the environment when it is imported.
     """
     path = os.path.abspath(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     listener.listen(64)
-    os.environ[_SOCKET] = path
+    os.environ[SOCKET] = path
     alive, held = os.pipe()
     if os.fork():
         os.close(alive)  # the end of the caller closes its end
@@ -111,7 +134,7 @@ def main() -> None:
         "niceness": os.getpriority(os.PRIO_PROCESS, 0),
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.connect(os.environ[_SOCKET])
+        connection.connect(os.environ[SOCKET])
         socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
         connection.recv(1)  # returns when the worker, which holds the other end, is gone
 
