@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
+import msgspec
 
 from exporter.shipped.thresholds import FILE, render_rules
 
@@ -27,7 +27,7 @@ def read(name: str) -> str:
 
 def rules(name: str) -> list[dict[str, Any]]:
     """Return the rules of a file, in order."""
-    return [rule for group in yaml.safe_load(read(name))["groups"] for rule in group["rules"]]
+    return [rule for group in msgspec.yaml.decode(read(name))["groups"] for rule in group["rules"]]
 
 
 def recorded() -> dict[str, str]:

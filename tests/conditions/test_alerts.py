@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
+import msgspec
 
 from exporter.conditions import CONDITIONS
 
@@ -32,7 +32,7 @@ SEVERITIES = {"critical": "critical", "warning": "warning", "info": "notice"}
 
 def alerts() -> dict[str, dict[str, dict[str, str]]]:
     """Return the shipped alerts by name."""
-    groups = yaml.safe_load((ROOT / "dashboards/prometheus/alerts.yaml").read_text())["groups"]
+    groups = msgspec.yaml.decode((ROOT / "dashboards/prometheus/alerts.yaml").read_text())["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 

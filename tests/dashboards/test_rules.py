@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -34,7 +35,7 @@ def run_promtool(*arguments: str, folder: Path) -> str:
 
 @cache
 def promtool_tests() -> list[dict[str, Any]]:
-    return [test for file in UNIT_TESTS for test in yaml.safe_load(file.read_text())["tests"]]
+    return [test for file in UNIT_TESTS for test in msgspec.yaml.decode(file.read_text())["tests"]]
 
 
 def test_promtool_accepts_them() -> None:
@@ -49,7 +50,7 @@ def test_promtools_tests_pass(file: Path, tmp_path: Path) -> None:
     for folder in ("prometheus", "tests"):
         (tmp_path / folder).mkdir()
     for name in rules.FILES:
-        groups = yaml.safe_load(rules.read(name))["groups"]
+        groups = msgspec.yaml.decode(rules.read(name))["groups"]
         for group in groups:
             group["rules"] = [rule for rule in group["rules"] if rule.get("alert", rule.get("record")) in needed]
         (tmp_path / "prometheus" / name).write_text(yaml.safe_dump({"groups": groups}), encoding="utf-8")

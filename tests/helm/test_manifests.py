@@ -18,7 +18,7 @@ from tests.helm.helm import CHART, CI_VALUES, ROOT, Stage, ask
 OLDEST, NEWEST = "1.25.0", "1.37.0"
 
 
-class _NoDuplicates(yaml.SafeLoader):
+class _NoDuplicates(yaml.CSafeLoader):
     """Rejects a mapping with a duplicate key; Helm would use the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -62,7 +62,8 @@ def run_steps(
         elif step == "RUN" and not text.startswith("["):
             command = re.sub(r'(?<=[ "(])/(?=[a-z])', f"{root}/", text)
             command = command.replace("pip install ", f"pip install {install_options} ")
-            run("sh", "-euc", command, cwd=folder, env={"PATH": path, **(env or {})}, timeout_s=280)
+            quick = {"PATH": path, "PIP_NO_COMPILE": "1"}  # compiling takes half the time of an installation
+            run("sh", "-euc", command, cwd=folder, env={**quick, **(env or {})}, timeout_s=280)
 
 
 def clean_environment() -> dict[str, str]:
