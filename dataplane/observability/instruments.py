@@ -1,7 +1,7 @@
 """The OpenTelemetry instruments, one set per meter provider, shared by all clients of the process.
 
-A call only adds to a cell: observable counters read the cells when a reader collects. Durations are recorded in the SDK
-at each call, since a histogram cannot be observed; lags when a reader collects, since most need a look-up first.
+A call only adds to a cell: observable counters read the cells when a reader collects. A histogram cannot be observed,
+so durations and lags are recorded in the SDK when a reader collects: recording takes long, and lags need a look-up.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dataplane.metrics import (
     CLIENT_OPERATION_DURATION,
     Metric,
 )
+from dataplane.observability.durations import Durations
 from dataplane.observability.tally import Cell, PartitionLabels, Tally
 from dataplane.semconv import ERROR_TYPE, SCHEMA_URL
 
@@ -71,12 +72,13 @@ class Instruments:
         self._lags: list[Mapping[Cell, Mapping[int, int]]] = []
         self._live = not isinstance(meter_provider, NoOpMeterProvider)
         meter = metrics.get_meter(SCOPE, scope_version() or "", meter_provider, SCHEMA_URL)
-        self.duration = meter.create_histogram(
+        self._duration = meter.create_histogram(
             CLIENT_OPERATION_DURATION.name,
             CLIENT_OPERATION_DURATION.unit,
             CLIENT_OPERATION_DURATION.description,
             explicit_bucket_boundaries_advisory=CLIENT_OPERATION_DURATION.boundaries,
         )
+        self.durations = Durations(self._duration)
         self._lag = meter.create_histogram(
             CLIENT_CONSUMED_LAG.name,
             CLIENT_CONSUMED_LAG.unit,
@@ -114,9 +116,10 @@ class Instruments:
         self._lock = threading.Lock()
         self._lags = []
         self.labels.reset()
+        self.durations.reset()
         for tally in (self._retired, *self._tallies):
             tally.reset()
-        for histogram in (self.duration, self._lag):
+        for histogram in (self._duration, self._lag):
             _forget(histogram)
 
     def _cells(self) -> list[Cell]:
@@ -148,6 +151,7 @@ class Instruments:
         return _moved((cell, cell.bytes) for cell in self._cells() if cell.operation.effect in ("write", "read"))
 
     def _misses(self) -> Iterator[Observation]:
+        self.durations.catch_up()
         self._record_lags()
         sums: dict[tuple[str, str | None], int] = {}
         for cell in self._cells():

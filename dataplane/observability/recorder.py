@@ -88,7 +88,7 @@ class CallRecorder:
             self.instruments = instruments_for(meter_provider)
         except Exception as error:
             broken, self.instruments = error, Instruments(metrics.NoOpMeterProvider())
-        self.record_duration = self.instruments.duration.record
+        self.record_duration = self.instruments.durations.record
         try:
             if not (switch(SPANS_VARIABLE, default=True) if spans is None else spans):
                 tracer_provider = trace.NoOpTracerProvider()
