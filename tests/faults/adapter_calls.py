@@ -25,6 +25,7 @@ CALLS: Final[Mapping[str, Callable[[DataPlaneClient], Any]]] = {
     "ping": lambda c: c.ping(),
     "list_partitions": lambda c: c.list_partitions(),
     "list_metadata": lambda c: c.list_metadata(_PARTITION),
+    "list_sample_ids": lambda c: c.list_sample_ids(_PARTITION),
     "depth": lambda c: c.depth(_PARTITION),
     "register_partition": lambda c: c.register_partition("registered", ["tokens"], 4, ["train"]),
     "claim_meta": lambda c: c.claim_meta(_PARTITION, "train", ["tokens"], 1, blocking=False),
@@ -37,7 +38,7 @@ CALLS: Final[Mapping[str, Callable[[DataPlaneClient], Any]]] = {
     "evict": lambda c: c.evict(_KEYS["evict"], _PARTITION),
     "get_capabilities": lambda c: c.get_capabilities(),
 }
-"""Each operation as one call on the rows that :func:`load` wrote."""
+"""Each operation as one call on the rows that :func:`load` wrote, without checkpoints, whose deadline is 10 minutes."""
 
 STORAGE: Final = ("get_data", "get_samples", "put_samples", "clear_samples", "pop", "evict")
 """Calls that need the storage units too."""
