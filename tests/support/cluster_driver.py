@@ -1,12 +1,13 @@
 """The process that owns a test's Ray and TransferQueue: one JSON command per line in, one JSON answer out.
 
 Started by :class:`tests.support.cluster.TQCluster`, possibly under another interpreter with another
-TransferQueue, so it imports nothing from this repository.
+TransferQueue, so it imports nothing from this repository. Its arguments are modules that the workers need.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ import forked_worker  # type: ignore[import-not-found]  # beside this file
 import torch
 from tensordict import TensorDict
 
+for module in sys.argv[1:]:
+    importlib.import_module(module)
 forked_worker.serve("workers")  # in the cluster's folder, before Ray reads this process's environment
 
 import ray  # noqa: E402

@@ -25,7 +25,6 @@ _SOCKET = "TEST_CLUSTER_WORKER_SOCKET"
 _LARGEST_REQUEST = 2**20
 _DEFAULT_RUNTIME_ENV: dict[str, Any] = {
     "command_prefix": [],
-    "env_vars": {},
     "override_worker_entrypoint": None,
     "java_jars": [],
 }
@@ -34,8 +33,8 @@ _DEFAULT_RUNTIME_ENV: dict[str, Any] = {
 def serve(path: str) -> None:
     """Fork the server, which listens at *path* and ends with the calling process.
 
-    Call it when torch and tensordict are imported and Ray is not: Ray's C++ half reads the worker's identity from
-    the environment when it is imported.
+    Call it when torch and what else workers need is imported and Ray is not: Ray's C++ half reads the worker's
+    identity from the environment when it is imported.
     """
     path = os.path.abspath(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -85,6 +84,8 @@ def _become_worker(request: dict[str, Any], descriptors: list[int]) -> None:
     os.setpriority(os.PRIO_PROCESS, 0, request["niceness"])
     sys.argv[:] = request["arguments"]
     sys.path[0] = os.path.dirname(sys.argv[0])
+    wanted = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [folder for folder in wanted if folder and folder not in sys.path]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     finally:
@@ -101,12 +102,13 @@ def main() -> None:
     options, arguments = parser.parse_known_args()
     runtime_env = json.loads(options.serialized_runtime_env_context)
     executable = runtime_env.pop("py_executable", sys.executable)
+    variables = runtime_env.pop("env_vars", {})
     if options.language != "PYTHON" or executable != sys.executable or runtime_env not in ({}, _DEFAULT_RUNTIME_ENV):
         runpy.run_module("ray._private.workers.setup_worker", run_name="__main__")
         return
     request = {
         "arguments": arguments,
-        "environment": dict(os.environ),
+        "environment": {**os.environ, **variables},
         "folder": os.getcwd(),
         "niceness": os.getpriority(os.PRIO_PROCESS, 0),
     }
