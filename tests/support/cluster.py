@@ -38,6 +38,7 @@ from typing import Any
 
 import psutil
 
+from tests.support import forked_worker
 from tests.support.waiting import wait_until
 
 __all__ = ["RAY_ENV", "Controller", "StorageUnit", "TQCluster", "frozen", "is_running", "kill"]
@@ -267,6 +268,27 @@ class TQCluster:
             The code's variable ``result``, passed as JSON (``repr`` for values that JSON cannot represent).
         """
         return self._call("run", source=source, values=values)
+
+    def run_program(
+        self, arguments: Sequence[str], variables: Mapping[str, str], folder: Path, log: Path, timeout_s: float
+    ) -> bool:
+        """Run a Python program, a driver of this Ray, as a fork of the process that has imported torch.
+
+        Args:
+            arguments: Its file and its arguments.
+            variables: Environment variables on top of this process's and :attr:`env`.
+            folder: Its working directory.
+            log: Gets its output.
+            timeout_s: Its deadline.
+
+        Returns:
+            Whether it succeeded.
+        """
+        environment = {**os.environ, **self.env, "RAY_ADDRESS": self.ray_address, **variables}
+        with log.open("wb") as output, open(os.devnull) as nothing:
+            descriptors = [nothing.fileno(), output.fileno(), output.fileno()]
+            server = str(self.folder / "workers")
+            return forked_worker.run(server, list(arguments), environment, str(folder), descriptors, timeout_s)
 
     def close(self) -> None:
         """Stop every process of this cluster and remove its folder. Idempotent."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +14,7 @@ from tests.verl import assets
 __all__ = ["ROOT", "cluster", "run"]
 
 ROOT: Final = Path(__file__).parents[2]
-_PYTHON: Final = ROOT / ".venv-verl" / "bin" / "python"
+_ENVIRONMENT: Final = ROOT / ".venv-verl"
 _PRELOAD: Final = (
     "datasets",
     "fastapi",
@@ -42,14 +40,16 @@ _BATCH: Final = 4
 
 def cluster(folder: Path) -> TQCluster:
     """Start a Ray for jobs, whose workers are forks of a process that has imported most of what verl imports."""
-    assert _PYTHON.exists(), "there is no .venv-verl: run .ci/verl"
+    assert _ENVIRONMENT.exists(), "there is no .venv-verl: run .ci/verl"
     variables = {
         "HF_HOME": str(folder / "huggingface"),
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),
         "RAY_prestart_worker_first_driver": "0",  # without verl's variables it cannot use them
     }
-    return TQCluster(with_tq=False, python=str(_PYTHON), cpus=16, preload=_PRELOAD, variables=variables)
+    return TQCluster(
+        with_tq=False, python=str(_ENVIRONMENT / "bin" / "python"), cpus=16, preload=_PRELOAD, variables=variables
+    )
 
 
 def run(
@@ -85,19 +85,15 @@ def run(
             "VERL_EXPORTER": observer.url,
             **(variables or {}),
         }
-        command = [str(_PYTHON), "-m", "verl.trainer.main_ppo", *_overrides(folder, mode, steps), *overrides]
+        (program,) = _ENVIRONMENT.glob("lib/python3*/site-packages/verl/trainer/main_ppo.py")
+        command = [str(program), *_overrides(folder, mode, steps), *overrides]
         # main_ppo passes its environment to no other process: verl's configuration says what they get.
         runtime_env = "+ray_kwargs.ray_init.runtime_env.env_vars"
         for name, value in every_process.items():
             if not any(f"env_vars.{name}=" in override for override in overrides):
                 command.append(f"{runtime_env}.{name}='{value}'")
-        environment = {**os.environ, **ray.env, **every_process, "RAY_ADDRESS": ray.ray_address}
         log = folder / "job.log"
-        with log.open("wb") as output:
-            done = subprocess.run(
-                command, cwd=folder, env=environment, stdout=output, stderr=output, timeout=_LONGEST_S, check=False
-            )
-        assert done.returncode == 0, log.read_text()[-6000:]
+        assert ray.run_program(command, every_process, folder, log, _LONGEST_S), log.read_text()[-6000:]
     return [json.loads(line) for line in records.read_text().splitlines()]
 
 
