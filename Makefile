@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults chaos soak fuzz check format docs screenshots bench audit dist clean tools
+.PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults chaos verl soak fuzz check format docs screenshots bench audit dist clean tools verl-environment
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,7 +37,10 @@ stack: $(INSTALLED) tools ## Run the demo with Prometheus and Alertmanager; DURA
 tools:
 	@.ci/tools
 
-test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs only these, WORKERS=2 needs less memory.
+verl-environment: $(INSTALLED)
+	@.ci/verl
+
+test: $(INSTALLED) tools verl-environment ## Run the tests; TESTS=tests/unit runs only these, WORKERS=2 needs less memory.
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
 test-nightly: $(INSTALLED) ## Run only the property tests, with 30 times as many new random examples.
@@ -71,6 +74,9 @@ faults: $(INSTALLED) tools ## Run the fault matrix and write docs/reliability.md
 
 chaos: $(INSTALLED) ## Kill and stop parts of a real TransferQueue 35 times under the example's controller; SEED=2 draws other moments.
 	$(BIN)/python -m pytest -s --all-incidents --chaos-seed $(SEED) tests/end_to_end/test_recovery_chaos.py
+
+verl: $(INSTALLED) verl-environment ## Run verl's own trainer on CPUs beside the exporter, in each of its modes.
+	$(BIN)/python -m pytest tests/verl
 
 soak: $(INSTALLED) ## Run the soak test, days of a training run in 10 minutes; DURATION=60 ends it after 60 s.
 	$(BIN)/python -m tests.soak.soak $(if $(DURATION),--duration $(DURATION))

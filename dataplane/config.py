@@ -26,6 +26,7 @@ __all__ = [
     "plain",
     "portable",
     "storage_options",
+    "without_effect",
 ]
 
 IMPLEMENTATIONS: Final = ("transfer_queue", "noop")
@@ -58,6 +59,13 @@ class MooncakeCpuConfig(TypedDict, total=False):
         global_segment_size: Bytes that each client process contributes; 0 contributes none.
         local_buffer_size: Bytes of the transfer buffer of each client process.
         device_name: Network device.
+        use_gdr: Transfer straight from and to the memory of GPUs. Needs the protocol ``rdma``.
+        gdr_staging_buffer_mb: Megabytes of GPU memory that a client keeps for it; 0 turns it off.
+        reuse_registered_buffers: Of NeMo RL's configurations; has no effect: only its own adapter keeps a pool of
+            registered buffers.
+        staging_buffer_size: Likewise.
+        cpu_staging_slots: Likewise.
+        cpu_staging_buffer_mb: Likewise.
     """
 
     metadata_server: str | None
@@ -68,6 +76,12 @@ class MooncakeCpuConfig(TypedDict, total=False):
     global_segment_size: int | None
     local_buffer_size: int | None
     device_name: str | None
+    use_gdr: bool | None
+    gdr_staging_buffer_mb: int | None
+    reuse_registered_buffers: bool | None
+    staging_buffer_size: int | None
+    cpu_staging_slots: int | None
+    cpu_staging_buffer_mb: int | None
 
 
 class ObservabilityConfig(TypedDict, total=False):
@@ -138,12 +152,25 @@ def check_config(cfg: Mapping[str, Any]) -> None:
             top, nested = cfg.get(key), (plain(cfg.get(backend)) or {}).get(key)
             if top is not None and nested is not None and top != nested:
                 raise bad_config(f"{key} is {top!r} and {backend}.{key} is {nested!r}: give it once")
+    mooncake = storage_options(cfg, "mooncake_cpu")
+    if cfg.get("backend") == "mooncake_cpu" and mooncake.get("use_gdr") and mooncake.get("protocol") != "rdma":
+        raise bad_config("mooncake_cpu.use_gdr needs RDMA: set mooncake_cpu.protocol to rdma, or use_gdr to false")
 
 
 def storage_options(cfg: Mapping[str, Any], backend: str) -> dict[str, Any]:
-    """Return what a checked *cfg* says of *backend*, from its block and from the top, without absent values."""
+    """Return what a checked *cfg* says of *backend*, from its block and from the top, without what has no effect."""
     given = {**{key: cfg.get(key) for key in _AT_THE_TOP[backend]}, **(plain(cfg.get(backend)) or {})}
-    return {key: value for key, value in given.items() if value is not None}
+    return {
+        key: value for key, value in given.items() if value is not None and f"{backend}.{key}" not in _WITHOUT_EFFECT
+    }
+
+
+def without_effect(cfg: Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys of a checked *cfg* that are accepted and have no effect here, each with the reason."""
+    backend = cfg.get("backend") or "simple"
+    blocks = {"": cfg, f"{backend}.": plain(cfg.get(backend)) or {}}
+    given = {f"{prefix}{key}" for prefix, block in blocks.items() for key in block if block[key] is not None}
+    return {key: reason for key, reason in _WITHOUT_EFFECT.items() if key in given}
 
 
 def plain(block: Any) -> Any:
@@ -170,7 +197,9 @@ def _check_block(prefix: str, block: Mapping[str, Any]) -> None:
     for key, value in block.items():
         name = f"{prefix}{key}"
         if key not in checks:
-            raise bad_config(f"{name!r} is no key of a data plane: {did_you_mean(str(key), checks, 'docs/swap.md')}")
+            homes = [f"{other}{key}" for other in _CHECKS if other and key in _CHECKS[other]] if not prefix else []
+            meant = f"did you mean {homes[0]}" if homes else did_you_mean(str(key), checks, "docs/swap.md")
+            raise bad_config(f"{name!r} is no key of a data plane: {meant}")
         if value is not None:
             checks[key](name, plain(value))
 
@@ -216,6 +245,17 @@ _AT_THE_TOP: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The sizes of each backend that may also stand at the top."""
 
+_POOL: Final = "TransferQueue registers its buffers for each transfer"
+_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
+    "controller_address": "the controller is found through Ray",
+    "ack_timeout_ms": "timeout_s is the deadline",
+    "mooncake_cpu.reuse_registered_buffers": _POOL,
+    "mooncake_cpu.staging_buffer_size": _POOL,
+    "mooncake_cpu.cpu_staging_slots": _POOL,
+    "mooncake_cpu.cpu_staging_buffer_mb": _POOL,
+}
+"""Keys of NeMo RL's configurations that only its own adapter reads, and what holds in place of them."""
+
 _SIZES: Final[Mapping[str, Check]] = {
     "storage_capacity": _at_least(1),
     "num_storage_units": _at_least(1),
@@ -246,6 +286,12 @@ _CHECKS: Final[Mapping[str, Mapping[str, Check]]] = {
         "hard_pin": _of_type(bool),
         **{key: _SIZES[key] for key in _AT_THE_TOP["mooncake_cpu"]},
         "device_name": _of_type(str),
+        "use_gdr": _of_type(bool),
+        "gdr_staging_buffer_mb": _at_least(0),
+        "reuse_registered_buffers": _of_type(bool),
+        "staging_buffer_size": _at_least(1),
+        "cpu_staging_slots": _at_least(1),
+        "cpu_staging_buffer_mb": _at_least(1),
     },
     "observability.": {"enabled": _of_type(bool), "callback": _callable},
 }

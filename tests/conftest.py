@@ -15,6 +15,7 @@ from tests.support.cluster import RAY_ENV, TQCluster
 pytest_plugins = ("tests.support.tiers",)
 
 _FIRST: Final = (
+    "tests/verl/",
     "tests/soak/",
     "tests/dashboards/test_live.py",
     "tests/faults/test_processes.py",

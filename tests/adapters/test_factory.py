@@ -51,6 +51,10 @@ def test_who_has_no_data_plane_is_sent_to_the_legacy_trainer(cfg: dict[str, Any]
         ({"mooncake_cpu": {"global_segment_size": -1}}, r"mooncake_cpu\.global_segment_size must be"),
         ({"mooncake_cpu": {"protocol": "udp"}}, r"unknown mooncake_cpu\.protocol 'udp': it is one of tcp, rdma"),
         ({"mooncake_cpu": {"auto_init": "no"}}, r"mooncake_cpu\.auto_init must be a bool"),
+        ({"mooncake_cpu": {"use_gdr": 1}}, r"mooncake_cpu\.use_gdr must be a bool"),
+        ({"mooncake_cpu": {"gdr_staging_buffer_mb": "1G"}}, r"mooncake_cpu\.gdr_staging_buffer_mb must be an int"),
+        ({"backend": "mooncake_cpu", "mooncake_cpu": {"use_gdr": True}}, r"set mooncake_cpu\.protocol to rdma"),
+        ({"use_gdr": True}, r"'use_gdr' is no key of a data plane: did you mean mooncake_cpu\.use_gdr"),
         ({"mooncake_cpu": {"master_server_address": 50051}}, r"master_server_address must be a str"),
         ({"backend": "mooncake_cpu", "local_buffer_size": -1}, "local_buffer_size"),
         ({"timeout_s": 0}, "timeout_s"),
@@ -172,6 +176,8 @@ def test_every_key_of_mooncake_reaches_transfer_queue() -> None:
         "global_segment_size": 0,
         "local_buffer_size": 2**20,
         "device_name": "mlx5_0",
+        "use_gdr": True,
+        "gdr_staging_buffer_mb": 512,
     }
     assert _mooncake(**block) == block
     flat = tq_conf({"backend": "mooncake_cpu", "global_segment_size": 0, "local_buffer_size": 5})
@@ -244,11 +250,40 @@ def test_a_copy_that_was_never_used_closes_without_attaching(monkeypatch: pytest
     assert caught.value.operation == "ping"
 
 
-@pytest.mark.parametrize("key", ["controller_address", "ack_timeout_ms"])
+_OF_NEMO_RLS_POOL = {
+    "reuse_registered_buffers": True,
+    "staging_buffer_size": 2**28,
+    "cpu_staging_slots": 4,
+    "cpu_staging_buffer_mb": 256,
+}
+"""How NeMo RL's own adapter keeps buffers that are registered with Mooncake."""
+
+
+def test_what_only_nemo_rls_adapter_reads_does_not_reach_transfer_queue() -> None:
+    assert _mooncake(**_OF_NEMO_RLS_POOL) == {"auto_init": True}
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        {"controller_address": "10.0.0.1:5"},
+        {"ack_timeout_ms": 5},
+        *({"backend": "mooncake_cpu", "mooncake_cpu": {key: value}} for key, value in _OF_NEMO_RLS_POOL.items()),
+    ],
+    ids=repr,
+)
 def test_a_key_without_effect_is_warned_of(
-    key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    cfg: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("dataplane.adapters.transfer_queue.attached.import_tq", lambda: ModuleType("transfer_queue"))
-    value = {"controller_address": "10.0.0.1:5", "ack_timeout_ms": 5}[key]
-    TQDataPlaneClient({**ON, key: value}, bootstrap=None)
+    TQDataPlaneClient({**ON, **cfg}, bootstrap=None)
+    key = next(iter(cfg["mooncake_cpu"])) if "mooncake_cpu" in cfg else next(iter(cfg))
     assert [f"{key} has no effect" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_the_block_of_a_backend_that_is_not_used_is_not_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dataplane.adapters.transfer_queue.attached.import_tq", lambda: ModuleType("transfer_queue"))
+    TQDataPlaneClient({**ON, "mooncake_cpu": {**_OF_NEMO_RLS_POOL, "use_gdr": True}}, bootstrap=None)
+    assert not caplog.records

@@ -10,6 +10,7 @@ from dataplane.errors import DataPlaneReadError, DataPlaneUnavailable
 from dataplane.interfaces import MetadataReader
 from tests.contract.conftest import Plane
 from tests.contract.rows import rows
+from tests.situations.frameworks import Tagged, nemo_rl_model_calls, nemo_rl_newer
 
 
 def test_satisfies_the_protocol(plane: Plane) -> None:
@@ -72,6 +73,33 @@ def test_nemo_rl_rows(plane: Plane) -> None:
         ("u3", 1, None, "uncommitted"),
     ]
     assert plane.reader.depth("rollout_data") == 2
+
+
+def _put(plane: Plane, partition_id: str, tagged: Tagged) -> None:
+    plane.writer.put_samples(list(tagged), partition_id, tags=list(tagged.values()))
+
+
+def test_rows_of_newer_nemo_rl(plane: Plane) -> None:
+    """The group's id is on every row, and none is ever tagged as committed."""
+    _put(plane, "rollout_data", nemo_rl_newer("u1", 7, size=4) | nemo_rl_newer("u2", 8, size=4))
+    groups = plane.reader.list_metadata("rollout_data")
+    assert [(g.group_id, len(g.keys), g.weight_version, g.state) for g in groups] == [
+        ("u1", 4, 7, "ready"),
+        ("u2", 4, 8, "ready"),
+    ]
+    assert plane.reader.depth("rollout_data") == 2
+
+    plane.writer.clear_samples(groups[0].keys, "rollout_data")
+    assert [g.group_id for g in plane.reader.list_metadata("rollout_data")] == ["u2"]
+
+
+def test_staged_model_calls_of_newer_nemo_rl(plane: Plane) -> None:
+    """One row per call of the model, whose version says nothing about a group."""
+    _put(plane, "rollout_staging", nemo_rl_model_calls("u1", 7, calls=3))
+    _put(plane, "rollout_data", nemo_rl_newer("u1", 7))
+    staged = plane.reader.list_metadata("rollout_staging")
+    assert [(len(g.keys), g.weight_version, g.malformed_keys) for g in staged] == [(1, 7, 0)] * 3
+    assert plane.reader.depth("rollout_data") == 1
 
 
 def test_verl_rows(plane: Plane) -> None:

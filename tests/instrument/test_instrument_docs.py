@@ -10,7 +10,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -49,16 +48,6 @@ def _run(programs: Path, source: str, **env: str) -> str:
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
     return finished.stdout
-
-
-def _spans(received: Received) -> list[Any]:
-    return [
-        span
-        for request in received.traces
-        for resource in request.resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
 
 
 def _metric_names(received: Received) -> set[str]:
@@ -118,7 +107,7 @@ def test_plain_transfer_queue_sends_to_a_collector(cluster: TQCluster, programs:
         **cluster.env,
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
     )
-    assert [span.name for span in _spans(receiver)] == [
+    assert [span.name for span in receiver.spans()] == [
         "put_samples train",
         "list_metadata train",
         "clear_samples train",
@@ -156,7 +145,7 @@ def test_ray_workers_are_observed_through_the_set_up_hook(
         **cluster.env,
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
     )
-    assert [span.name for span in _spans(receiver)] == ["put_samples train"]
+    assert [span.name for span in receiver.spans()] == ["put_samples train"]
 
 
 def test_a_nemo_rl_client_is_wrapped_in_the_driver(programs: Path, receiver: Received) -> None:
@@ -203,7 +192,7 @@ def test_a_nemo_rl_client_is_wrapped_in_the_driver(programs: Path, receiver: Rec
         """,
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
     )
-    spans = {span.name: span for span in _spans(receiver)}
+    spans = {span.name: span for span in receiver.spans()}
     (link,) = spans["get_data rollout_data"].links
     assert link.span_id == spans["put_samples rollout_data"].span_id
     assert "dataplane.client.consumed.lag" in _metric_names(receiver)

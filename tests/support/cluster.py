@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,7 @@ from typing import Any
 
 import psutil
 
+from tests.support import forked_worker
 from tests.support.waiting import wait_until
 
 __all__ = ["RAY_ENV", "Controller", "StorageUnit", "TQCluster", "frozen", "is_running", "kill"]
@@ -130,6 +131,9 @@ class TQCluster:
         metrics: Start TransferQueue's own Prometheus endpoint too.
         with_tq: Start TransferQueue; False leaves a Ray with nothing in it.
         python: The interpreter of the owning process, to test another TransferQueue than this process has.
+        cpus: CPUs that Ray believes to have, None for what TransferQueue and a few tasks need.
+        preload: Modules that the workers need, imported once for all. They must not import Ray.
+        variables: Further environment variables of the cluster's processes.
         timeout_s: Deadline of each command, the start included.
     """
 
@@ -143,6 +147,9 @@ class TQCluster:
         metrics: bool = False,
         with_tq: bool = True,
         python: str = sys.executable,
+        cpus: int | None = None,
+        preload: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
         timeout_s: float = 180.0,
     ) -> None:
         self._tq_options = {
@@ -152,15 +159,18 @@ class TQCluster:
             "sampler": sampler,
             "metrics": metrics,
         }
+        self._command = [python, "-u", str(_DRIVER), *preload]
+        self._variables = dict(variables or {})
+        self._cpus = storage_units + 4 if cpus is None else cpus
         self._timeout_s = timeout_s
         self._controller: Controller | None = None
         self._running_options: dict[str, Any] = {}
         self.storage_units: tuple[StorageUnit, ...] = ()
         self.metrics_endpoint: str | None = None
         try:
-            self._start_ray(python, num_cpus=storage_units + 4)
+            self._start_ray()
         except RuntimeError:  # Ray gives its own processes 30 s to start, which is not enough for a machine under load
-            self._start_ray(python, num_cpus=storage_units + 4)
+            self._start_ray()
         if with_tq:
             try:
                 self.start_tq()
@@ -168,21 +178,21 @@ class TQCluster:
                 self.close()
                 raise
 
-    def _start_ray(self, python: str, num_cpus: int) -> None:
+    def _start_ray(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tqx"))
         self.log_path = self.folder / "driver.log"
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [python, "-u", str(_DRIVER)],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **self.env, "RAY_gcs_server_port_wait_time_s": "120"},
+                env={**os.environ, **self._variables, **self.env, "RAY_gcs_server_port_wait_time_s": "120"},
                 cwd=self.folder,
                 start_new_session=True,
             )
         try:
-            started = self._call("ray_init", temp_dir=str(self.folder), num_cpus=num_cpus)
+            started = self._call("ray_init", temp_dir=str(self.folder), num_cpus=self._cpus)
         except BaseException:
             self.close()
             raise
@@ -258,6 +268,27 @@ class TQCluster:
             The code's variable ``result``, passed as JSON (``repr`` for values that JSON cannot represent).
         """
         return self._call("run", source=source, values=values)
+
+    def run_program(
+        self, arguments: Sequence[str], variables: Mapping[str, str], folder: Path, log: Path, timeout_s: float
+    ) -> bool:
+        """Run a Python program, a driver of this Ray, as a fork of the process that has imported torch.
+
+        Args:
+            arguments: Its file and its arguments.
+            variables: Environment variables on top of this process's and :attr:`env`.
+            folder: Its working directory.
+            log: Gets its output.
+            timeout_s: Its deadline.
+
+        Returns:
+            Whether it succeeded.
+        """
+        environment = {**os.environ, **self.env, "RAY_ADDRESS": self.ray_address, **variables}
+        with log.open("wb") as output, open(os.devnull) as nothing:
+            descriptors = [nothing.fileno(), output.fileno(), output.fileno()]
+            server = str(self.folder / "workers")
+            return forked_worker.run(server, list(arguments), environment, str(folder), descriptors, timeout_s)
 
     def close(self) -> None:
         """Stop every process of this cluster and remove its folder. Idempotent."""

@@ -1,7 +1,7 @@
 """The process that owns a test's Ray and TransferQueue: one JSON command per line in, one JSON answer out.
 
 Started by :class:`tests.support.cluster.TQCluster`, possibly under another interpreter with another
-TransferQueue, so it imports nothing from this repository.
+TransferQueue, so it imports nothing from this repository. Its arguments are modules that the workers need.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from tensordict import TensorDict
 
 # In the cluster's folder, and without two processes that no test needs and that cost 2 s of CPU time.
-forked_worker.install("workers", no_monitor=True, include_log_monitor=False)
+forked_worker.install("workers", sys.argv[1:], no_monitor=True, include_log_monitor=False)
 
 import ray  # noqa: E402
 import transfer_queue as tq  # noqa: E402

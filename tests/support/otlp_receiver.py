@@ -50,6 +50,16 @@ class Received:
             assert self._changed.wait_for(lambda: self.traces, WAIT_S), "no spans arrived"
             return self.traces[-1]
 
+    def spans(self) -> list[Any]:
+        """Return all spans so far."""
+        return [
+            span
+            for request in self.traces
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+
 
 @contextmanager
 def http_receiver() -> Iterator[Received]:

@@ -11,7 +11,7 @@ from typing import Any
 from dataplane.adapters.transfer_queue import session
 from dataplane.adapters.transfer_queue.config import DEFAULT_TIMEOUT_S, seconds, tq_conf
 from dataplane.adapters.transfer_queue.reader import MIN_CLOSE_S, MetadataCalls, import_tq
-from dataplane.config import portable
+from dataplane.config import portable, without_effect
 from dataplane.errors import DataPlaneError, DataPlaneUnavailable
 from dataplane.errors.translation import ATTACH
 from dataplane.grouping import TagRules
@@ -41,9 +41,8 @@ class AttachedCalls(MetadataCalls):
         default_rules: TagRules,
     ) -> None:
         conf = tq_conf(cfg)
-        for key in ("controller_address", "ack_timeout_ms"):
-            if cfg.get(key) is not None:
-                _log.warning("%s has no effect: the controller is found through Ray, timeout_s is the deadline", key)
+        for key, reason in without_effect(cfg).items():
+            _log.warning("%s has no effect: %s", key, reason)
         timeout_s = seconds(cfg, "timeout_s", DEFAULT_TIMEOUT_S)
         super().__init__(import_tq(), timeout_s=timeout_s, rules=rules, default_rules=default_rules)
         self._made_with = (portable(cfg), dict(rules or {}), default_rules)
