@@ -98,7 +98,8 @@ CONFIGS = {
     "SimpleStorageConfig": {"storage_capacity", "num_storage_units"},
     "MooncakeCpuConfig": {
         *("metadata_server", "master_server_address", "protocol", "auto_init", "hard_pin"),
-        *("global_segment_size", "local_buffer_size", "device_name"),
+        *("global_segment_size", "local_buffer_size", "device_name", "use_gdr", "gdr_staging_buffer_mb"),
+        *("reuse_registered_buffers", "staging_buffer_size", "cpu_staging_slots", "cpu_staging_buffer_mb"),
     },
 }
 
