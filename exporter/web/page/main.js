@@ -24,6 +24,7 @@ const state = {
   scope: null,
   window: "recent",
   said: null,
+  outage: false,
 };
 
 const clock = () => performance.now() / 1000;
@@ -126,6 +127,7 @@ function draw() {
   drawConnection();
   if (!state.snapshot) return;
   const scene = view();
+  arrange(scene);
   drawStatus(scene);
   drawScope(scene);
   stages.draw(scene);
@@ -134,7 +136,19 @@ function draw() {
   byId("run").hidden = !snapshot.endpoint?.run;
   text(byId("run"), snapshot.endpoint?.run ? format.name(snapshot.endpoint.run) : "");
   const versions = Object.entries(snapshot.endpoint?.versions ?? {}).map(([what, version]) => `${what} ${version}`);
-  text(byId("about"), [`exporter up for ${format.span(Math.round(scene.now - snapshot.started_at))}`, ...versions.map(format.visible)].join(" · "));
+  const exporter = `tq-exporter ${snapshot.version}, up for ${format.span(Math.round(scene.now - snapshot.started_at))}`;
+  text(byId("about"), [`Figures of ${format.date(snapshot.taken_at)}`, exporter, ...versions.map(format.visible)].join(" · "));
+}
+
+// In an outage what failed comes first: there is nothing to see further up. Moving an element takes its focus away.
+function arrange({ snapshot }) {
+  const outage = model.planeState(snapshot) !== "found";
+  if (outage === state.outage) return;
+  state.outage = outage;
+  const focused = document.activeElement;
+  byId(outage ? "controls" : "folded-panel").before(byId("troubles"));
+  byId(outage ? "controls" : "troubles").before(byId("health"));
+  if (focused !== document.activeElement) focused.focus({ preventScroll: true });
 }
 
 function drawConnection() {
@@ -158,8 +172,9 @@ function drawConnection() {
 const capital = (words) => words && words[0].toUpperCase() + words.slice(1);
 
 const LOOK_AT = { generation: "generation", training: "training", queue: "the queue", data_plane: "the data plane", exporter: "the exporter" };
+const SEVERITY_WORDS = { critical: "critical", warning: "warning", notice: "note" };
 
-function drawStatus({ snapshot, live, now, connected, frozen, problems, notices, degraded, histories }) {
+function drawStatus({ snapshot, live, now, connected, frozen, held, problems, notices, degraded, histories }) {
   const plane = model.planeState(snapshot);
   const { word, tone } = model.STATES[degraded ? "degraded" : plane];
   const ping = model.source(snapshot, "ping");
@@ -173,7 +188,7 @@ function drawStatus({ snapshot, live, now, connected, frozen, problems, notices,
   text(byId("state"), title);
   const noted = notices.map((one) => ` ${capital(one.text)}.`).join("");
   const sentence = {
-    found: first ? `Check ${LOOK_AT[first.stage]}: ${problems.map((one) => one.text).join("; ")}.` : `${quietSentence(live)}${noted}`,
+    found: first ? `Check ${LOOK_AT[first.stage]}: ${first.text}.` : `${quietSentence(live)}${noted}`,
     silent: `The controller does not answer, ${since}.`,
     lost: `The data plane is gone, ${since}.`,
     ended: `The job ended on purpose, ${since}. The exporter keeps looking for the next one.`,
@@ -184,21 +199,46 @@ function drawStatus({ snapshot, live, now, connected, frozen, problems, notices,
   text(byId("verdict"), connected ? sentence : frozen ? "Its poll loop has stopped; restart the exporter." : "The current state is unknown: the exporter does not answer.");
   const details = { ping: ping?.detail, discovery: model.source(snapshot, "discovery")?.detail };
   const why = plane === "found" ? "" : (["ended", "never_found", "starting"].includes(plane) ? details.discovery || details.ping : details.ping || change?.detail || details.discovery) || "";
-  const remedy = plane === "found" && connected && first ? `What to do: ${first.remedy} More in ${first.runbook}.` : "";
-  byId("reason").hidden = !why && !remedy;
-  text(byId("reason"), why ? `Reason: ${format.visible(why)}` : remedy);
+  byId("reason").hidden = !why;
+  text(byId("reason"), why ? `Reason: ${format.visible(why)}` : "");
+  byId("remedy").hidden = !first;
+  text(byId("remedy"), first ? `What to do: ${first.remedy} More in ${first.runbook}.` : "");
+  drawOthers(first ? held.filter((one) => one !== first) : [], now);
   const restarts = Math.max(snapshot.generation - 1, 0);
+  const { controller } = model.processes(snapshot);
+  const outside = (value) => (value ? format.visible(value) : null);
   facts(byId("facts"), [
     ["Last successful ping", lastGood === null ? "never" : `${format.at(lastGood, now)}, ${format.ago(now - lastGood)}`],
-    ["Controller", snapshot.endpoint ? format.visible(snapshot.endpoint.address) : null, snapshot.endpoint?.controller_id ?? null],
+    ["Controller", outside(snapshot.endpoint?.address), "the address that it answers at"],
+    ["Controller id", outside(snapshot.endpoint?.controller_id), "TransferQueue's id of it"],
+    ["Actor id", outside(controller?.actor), "Ray's id of the controller's actor"],
+    ["Node", outside(controller?.host), controller?.node ? `Ray's id of this node: ${controller.node}` : null],
+    ["Process", controller?.pid ? String(controller.pid) : null, "the controller's process id on that node"],
     ["Restarts", snapshot.generation ? `${format.count(restarts)}` : null, "how often a new controller replaced the last one"],
-    ["Controllers seen", snapshot.generation ? format.count(snapshot.generation) : null],
-    ["Backend", snapshot.endpoint?.backend ? format.visible(snapshot.endpoint.backend) : null],
+    ["Backend", outside(snapshot.endpoint?.backend)],
     ["Partitions", live.up ? format.count(model.partitionRows(snapshot).length) : format.UNKNOWN],
   ]);
   drawTimeline(histories[0] && histories[state.window === "hour" ? 1 : 0], now);
   document.title = `${connected ? title : "No answer from the exporter"} · TransferQueue`;
   announce(connected, plane, degraded ? "degraded" : plane, sentence, first);
+}
+
+// The conditions after the first one, whose text is the headline's.
+function drawOthers(conditions, now) {
+  byId("others").hidden = !conditions.length;
+  keyed(
+    byId("others"),
+    conditions,
+    (one) => one.name,
+    (one) =>
+      h("li", {}, h("span", { class: "badge", "data-tone": one.severity === "notice" ? "idle" : model.TONES[one.severity] }, SEVERITY_WORDS[one.severity]),
+        h("p", {}, h("span"), " ", h("span", { class: "note" }), " ", h("a", { href: `docs/metrics#${one.name}` }, one.name))),
+    (item, one) => {
+      const [said, note] = item.lastElementChild.children;
+      text(said, `${capital(one.text)}.`);
+      text(note, `${one.since === null ? "" : `Since ${format.at(one.since, now)}. `}What to do: ${one.remedy}`);
+    },
+  );
 }
 
 function quietSentence(live) {
@@ -220,6 +260,10 @@ function announce(connected, plane, shown, sentence, first) {
   text(byId("announcer"), connected ? `${model.STATES[shown].word}. ${sentence}` : `This exporter does not answer: ${state.problem}.`);
 }
 
+// Top and height in the strip: a fault is as high as the strip, so that it is seen without colours too.
+const STRIP = { ok: [6, 8], idle: [10, 4], warn: [3, 11], bad: [0, 14] };
+const SHORTEST = 2; // of 1000: a state of a second is still seen
+
 function drawTimeline(history, now) {
   if (!history) return;
   const lengthS = history.interval * history.samples;
@@ -228,8 +272,9 @@ function drawTimeline(history, now) {
     const until = history.at[index + 1] ?? Math.min(now, at + 2.5 * history.interval);
     const to = Math.min(until, at + 2.5 * history.interval); // no sample: the exporter did not run, or was late
     const last = spans.at(-1);
-    if (last?.state === history.state[index] && at - last.to < 0.01) last.to = to;
-    else spans.push({ state: history.state[index], from: at, to });
+    const here = model.stateAt(history, index);
+    if (last?.state === here && at - last.to < 0.01) last.to = to;
+    else spans.push({ state: here, from: at, to });
   });
   const x = (time) => Math.max(1000 * (1 - (now - time) / lengthS), 0);
   const svg = byId("timeline");
@@ -237,17 +282,27 @@ function drawTimeline(history, now) {
     svg,
     spans,
     (span) => `${span.state} ${Math.round(span.from)}`,
-    () => s("rect", { y: 0, height: 10 }),
+    () => s("rect", {}, s("title")),
     (rect, span) => {
-      attribute(rect, "class", `plane-${span.state}`);
+      const { word, tone } = model.STATES[span.state];
+      const [y, height] = STRIP[tone];
+      for (const [key, value] of Object.entries({ "data-tone": tone, y, height })) attribute(rect, key, String(value));
       attribute(rect, "x", x(span.from).toFixed(2));
-      attribute(rect, "width", Math.max(x(span.to) - x(span.from), 0).toFixed(2));
+      attribute(rect, "width", Math.max(x(span.to) - x(span.from), SHORTEST).toFixed(2));
+      text(rect.firstElementChild, `${word} from ${format.at(span.from, now)} to ${format.at(span.to, now)}, ${format.span(Math.round(span.to - span.from))}`);
     },
   );
   const totals = {};
   for (const span of spans) totals[span.state] = (totals[span.state] ?? 0) + span.to - span.from;
   const said = Object.entries(totals).map(([plane, seconds]) => `${model.STATES[plane].word} ${format.span(Math.round(seconds))}`);
   attribute(svg, "aria-label", `State in the last ${format.span(lengthS)}: ${said.join(", ")}`);
+  keyed(
+    byId("timeline-legend"),
+    Object.keys(totals),
+    (plane) => plane,
+    (plane) => h("li", { "data-tone": model.STATES[plane].tone }, h("i", { class: "swatch" }), `${model.STATES[plane].word} `, h("b")),
+    (item, plane) => text(item.lastElementChild, format.span(Math.round(totals[plane]))),
+  );
   text(byId("timeline-from"), format.ago(lengthS));
 }
 
