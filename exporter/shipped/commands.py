@@ -30,6 +30,12 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runbooks", metavar="URL", help="URL where docs/runbooks/ is served, for the alerts' runbook_url"
     )
+    parser.add_argument(
+        "--page-scheme",
+        choices=("http", "https"),
+        default="http",
+        help="scheme of the alerts' links to the exporter's page: https where it serves TLS (default: %(default)s)",
+    )
     parser.add_argument("--list", action="store_true", help="print the thresholds and write nothing")
 
 
@@ -50,7 +56,10 @@ def write_rules(options: argparse.Namespace) -> str:
         values = parse_settings(options.set)
     except ThresholdError as error:
         raise CommandError(f"--set {error}; see tq-exporter rules --list") from error
-    return _written(options.output, lambda folder: rules.write(folder, values, options.runbooks))
+    return _written(
+        options.output,
+        lambda folder: rules.write(folder, values, options.runbooks, page_scheme=options.page_scheme),
+    )
 
 
 def write_dashboards(options: argparse.Namespace) -> str:

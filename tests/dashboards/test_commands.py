@@ -40,6 +40,16 @@ def test_runbooks_can_be_served_elsewhere(tmp_path: Path) -> None:
     assert urls == {f"https://wiki.example/books/{name}.md" for name in rules.alerts()}
 
 
+def test_links_to_the_page_follow_its_tls(tmp_path: Path) -> None:
+    assert main(["rules", "--page-scheme", "https", "-o", str(tmp_path)]) == 0
+    written = yaml.safe_load((tmp_path / "alerts.yaml").read_text())
+    for group in written["groups"]:
+        for rule in group["rules"]:
+            name, page = rule["alert"], rule["annotations"].get("page", "")
+            assert "http://" not in page
+            assert page.replace("https://", "http://") == rules.alerts()[name]["annotations"].get("page", "")
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [

@@ -39,6 +39,9 @@ def test_overrides_change_what_they_name_and_nothing_else(installed: dict[str, S
             if "alert" in rule:
                 rule["labels"] = {"team": "rl", **rule["labels"]}
                 rule["annotations"] = {"owner": "rl on call", **rule["annotations"]}
+                if "page" in rule["annotations"]:  # its web configuration has TLS
+                    page = rule["annotations"]["page"]
+                    rule["annotations"]["page"] = page.replace("http://", "https://")
             name = rule.get("record", "").removeprefix("tq:threshold:")
             rule["expr"] = changed.get(name, rule["expr"])
     assert groups(installed["full"]) == wanted
