@@ -33,7 +33,7 @@ def test_without_overrides_they_are_the_files(installed: dict[str, Stage]) -> No
 
 def test_overrides_change_what_they_name_and_nothing_else(installed: dict[str, Stage]) -> None:
     wanted = repository()
-    changed = {"staleness_versions": "vector(2)", "stalled_seconds": "vector(120.5)"}
+    changed = {"staleness_versions": "vector(2)", "stalled_seconds": "vector(120.5)", "given_up_ratio": "vector(0.4)"}
     for group in wanted:
         for rule in group["rules"]:
             if "alert" in rule:
