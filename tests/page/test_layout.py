@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
+from exporter.model.condition import Condition
 from exporter.model.snapshot import ErrorCount, Incident, Snapshot
 from tests.page.conftest import Open
 from tests.page.support import Served, cells, many, running, text
@@ -118,6 +119,17 @@ def outage() -> Snapshot:
         sources=tuple(
             replace(one, up=False, reason="failing", detail=LONG) if one.source in ("ping", "metadata") else one
             for one in now.sources
+        ),
+        conditions=(
+            Condition(
+                "DataPlaneStorageUnitFlapping",
+                "queue",
+                "warning",
+                True,
+                text="a storage unit did not answer",
+                remedy="Look whether the unit's node swaps.",
+                runbook="docs/runbooks/DataPlaneStorageUnitFlapping.md",
+            ),
         ),
         errors=(ErrorCount("list_partitions", "DataPlaneUnavailable", 1234), ErrorCount("ping", "DataPlaneTimeout", 7)),
         incidents=tuple(

@@ -1,6 +1,6 @@
 // The main loop: polls the exporter every two seconds and shows when it does not answer.
 
-import { attribute, byId, facts, h, keyed, s, text } from "./dom.js";
+import { attribute, byId, facts, h, keyed, path, s, text } from "./dom.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
 import { Panels } from "./panels.js";
@@ -202,7 +202,7 @@ function drawStatus({ snapshot, live, now, connected, frozen, held, problems, no
   byId("reason").hidden = !why;
   text(byId("reason"), why ? `Reason: ${format.visible(why)}` : "");
   byId("remedy").hidden = !first;
-  text(byId("remedy"), first ? `What to do: ${first.remedy} More in ${first.runbook}.` : "");
+  path(byId("remedy"), first ? `What to do: ${first.remedy} More in ${first.runbook}.` : "");
   drawOthers(first ? held.filter((one) => one !== first) : [], now);
   const restarts = Math.max(snapshot.generation - 1, 0);
   const { controller } = model.processes(snapshot);
