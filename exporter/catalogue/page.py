@@ -24,6 +24,7 @@ _HEAD: Final = """\
 <title>What they mean · TransferQueue</title>
 <link rel="icon" href="../page/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="../page/style.css">
+<link rel="stylesheet" href="../page/media.css">
 </head>
 <body>
 <header class="bar"><div class="brand"><img src="../page/icon.svg" alt="" width="26" height="26">
