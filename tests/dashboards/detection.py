@@ -89,7 +89,11 @@ def _first_arrival(now: float, snapshot: Answer) -> float | None:
 
 
 def _weights_stopped(now: float, snapshot: Answer) -> float | None:
-    return now if (snapshot["reference_version"] or 0) >= HEALTHY_VERSIONS else None
+    """Return *now* once the trainer has made the last version that reaches the rollouts."""
+    version = snapshot["reference_version"]
+    if version is None:
+        return None
+    return now if version >= _seen.setdefault("version", version) + HEALTHY_VERSIONS else None
 
 
 _seen: Final[dict[str, int]] = {}
@@ -143,13 +147,14 @@ def measure(scenario: str, seconds: float) -> Incident:
     """Play *scenario* and watch it for *seconds* after its fault has begun."""
     incident = Incident(scenario)
     _seen.clear()
-    with _stack(scenario) as (exporter, prometheus):
+    with _stack(scenario) as where:
         until = time.monotonic() + _FAULT_S
         while time.monotonic() < until:
             time.sleep(_STEP_S)
             with suppress(OSError):
-                snapshot = _get(f"{exporter}/api/v1/snapshot")
-                alerts = _get(f"{prometheus}/api/v1/alerts")["data"]["alerts"]
+                snapshot = _get(f"{where()['exporter']}/api/v1/snapshot")
+                prometheus = where().get("prometheus")  # it starts later than the exporter
+                alerts = _get(f"{prometheus}/api/v1/alerts")["data"]["alerts"] if prometheus else []
                 known = incident.began
                 incident.see(time.time(), snapshot, alerts)
                 if incident.began is not None and incident.began != known:
@@ -160,8 +165,8 @@ def measure(scenario: str, seconds: float) -> Incident:
 
 
 @contextmanager
-def _stack(scenario: str) -> Iterator[tuple[str, str]]:
-    """Run the stack; return where its exporter and its Prometheus are."""
+def _stack(scenario: str) -> Iterator[Callable[[], dict[str, str]]]:
+    """Run the stack; return, once the exporter is up, a function that says where what is up so far is."""
     with tempfile.TemporaryDirectory(prefix="tqd") as folder:  # short: Ray puts Unix sockets into it
         out = Path(folder, "out")
         with out.open("wb") as log:
@@ -173,14 +178,17 @@ def _stack(scenario: str) -> Iterator[tuple[str, str]]:
                 env={**os.environ, "TMPDIR": folder},
                 start_new_session=True,
             )
+
+        def where() -> dict[str, str]:
+            return dict(re.findall(r"^(\S+) +(http://[^/\s]+)", out.read_text(), re.MULTILINE))
+
         try:
             until = time.monotonic() + _START_S
-            while "runs until" not in out.read_text():
+            while "exporter" not in where():
                 if process.poll() is not None or time.monotonic() > until:
                     raise RuntimeError(f"the stack did not start:\n{out.read_text()}")
                 time.sleep(_STEP_S)
-            found = dict(re.findall(r"^(\S+) +(http://[^/\s]+)", out.read_text(), re.MULTILINE))
-            yield found["exporter"], found["prometheus"]
+            yield where
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(120)

@@ -49,3 +49,11 @@ def test_the_trainer_has_stopped_with_the_last_departure(monkeypatch: pytest.Mon
     for now, departed in ((10.0, 0), (20.0, 4), (30.0, 8), (40.0, 8)):
         incident.see(now, snapshot(departed=departed), [])
     assert incident.began == 30.0
+
+
+def test_new_weights_have_stopped_after_the_healthy_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "_seen", {})
+    incident = Incident("dead-weight-sync")
+    for now, version in ((10.0, 4), (20.0, 6), (30.0, 7), (40.0, 8)):
+        incident.see(now, snapshot(version=version), [])
+    assert incident.began == 30.0
