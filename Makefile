@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults chaos verl soak fuzz check format docs screenshots bench audit dist clean tools verl-environment
+.PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults chaos verl soak fuzz check format docs screenshots detection bench audit dist clean tools verl-environment
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ docs: $(INSTALLED) ## Generate docs/metrics.md and the chart's README.
 
 screenshots: $(INSTALLED) tools ## Take the screenshots in docs/images from the demo; takes a few minutes.
 	$(BIN)/python -m pytest tests/page/demo_screenshots.py --screenshots docs/images
+
+detection: $(INSTALLED) tools ## Measure when conditions and alerts first show in the demo's incidents; takes half an hour.
+	$(BIN)/python -m tests.dashboards.detection
 
 dashboards: $(INSTALLED) ## Build dashboards/grafana and the rule file of the thresholds.
 	$(BIN)/python -m dashboards.build

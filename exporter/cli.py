@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+import msgspec
+
 from dataplane.nearest import did_you_mean
 from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError, dump_config, load_config
 from exporter.logs import setup_logging
@@ -169,7 +171,11 @@ def _dashboards(options: argparse.Namespace) -> int:
 def _rules(options: argparse.Namespace) -> int:
     from exporter.shipped import commands
 
-    return _write_files(commands.write_rules, options)
+    configured: dict[str, float] = {}
+    if options.config is not None:
+        config = load_config({}, {}, options.config)
+        configured = {**msgspec.structs.asdict(config.thresholds), "ping_slo_seconds": config.ping.slo}
+    return _write_files(lambda given: commands.write_rules(given, configured), options)
 
 
 def _write_files(write: Callable[[argparse.Namespace], str], options: argparse.Namespace) -> int:

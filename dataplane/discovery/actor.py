@@ -5,15 +5,19 @@ Importing this module is cheap; its functions import Ray.
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Mapping
 from typing import Any, Final
 
+from dataplane.discovery.record import Place
 from dataplane.errors import DataPlaneNotReady, DataPlaneUnavailable
 
 __all__ = [
     "CONTROLLER_ACTOR",
     "CONTROLLER_NAMESPACE",
     "actor_record",
+    "actors_of_job",
     "ask_controller",
     "check_started",
     "find_controller",
@@ -23,6 +27,9 @@ CONTROLLER_ACTOR: Final = "TransferQueueController"
 """The name that TransferQueue gives its controller actor in Ray, in :data:`CONTROLLER_NAMESPACE`."""
 
 CONTROLLER_NAMESPACE: Final = "transfer_queue"
+
+_ACTORS: Final = "TransferQueue"
+"""How the names of TransferQueue's actors begin."""
 
 _asking = threading.Lock()  # held for the moment in which a question is sent
 # The id of the actor that was asked last, and Ray's references to its answers.
@@ -54,6 +61,28 @@ def actor_record(actor_id: str) -> dict[str, Any]:
     except Exception:  # a private interface: whatever it raises, the answer is "unknown"
         return {}
     return record
+
+
+@functools.lru_cache(maxsize=1)  # neither the controller's process nor those of its storage units are replaced
+def actors_of_job(actor_id: str) -> Mapping[str, Place]:
+    """Return where the actors of TransferQueue run that are of an actor's job, by name.
+
+    Asks Ray once per actor. Empty where Ray's records are not available, as through ``ray://``.
+    """
+    record = actor_record(actor_id)
+    try:
+        from ray import JobID
+        from ray._private import state
+
+        job = JobID(bytes.fromhex(record["JobID"]))
+        records = state.actors(job_id=job, actor_state_name="ALIVE")
+        return {
+            one["Name"]: Place(one["ActorID"], one["Address"]["NodeID"], one["Pid"])
+            for one in (*records.values(), record)
+            if one["Name"].startswith(_ACTORS)
+        }
+    except Exception:  # a private interface: whatever it raises, the answer is "unknown"
+        return {}
 
 
 def check_started(actor_id: str) -> None:

@@ -9,8 +9,9 @@ import contextlib
 import platform
 import re
 import time
+from collections.abc import Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,6 +19,7 @@ from dataplane.errors import DataPlaneNotReady
 
 __all__ = [
     "Endpoint",
+    "Place",
     "Starting",
     "StorageUnitEndpoint",
     "decode_endpoint",
@@ -28,12 +30,35 @@ __all__ = [
 ]
 
 
-class StorageUnitEndpoint(msgspec.Struct, frozen=True):
-    """One storage unit. ``index`` is its stable number (0..n-1), ``address`` a ZMQ ``tcp://`` address."""
+class Place(NamedTuple):
+    """Where Ray runs an actor: its Ray id, the Ray id of its node, and its process there."""
+
+    actor_id: str
+    node_id: str
+    pid: int
+
+
+_NOWHERE: Final = (None, None, None)
+
+
+class StorageUnitEndpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One storage unit.
+
+    Attributes:
+        index: Its stable number, 0..n-1.
+        id: TransferQueue's id of it.
+        address: A ZMQ ``tcp://`` address.
+        actor_id: Ray's id of its actor, None when unknown.
+        node_id: Ray's id of its node, None when unknown.
+        pid: Its process on that node, None when unknown.
+    """
 
     index: int
     id: str
     address: str
+    actor_id: str | None = None
+    node_id: str | None = None
+    pid: int | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -50,6 +75,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         versions: Software name to version, for example ``{"transfer_queue": "0.1.11"}``.
         run: Identity of the training run, None when it has none.
         written_at: When the record was made, in seconds since the epoch.
+        node_id: Ray's id of the controller's node, None when unknown.
+        pid: The controller's process on that node, None when unknown.
     """
 
     address: str
@@ -62,6 +89,8 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     versions: dict[str, str] = {}
     run: str | None = None
     written_at: float | None = None
+    node_id: str | None = None
+    pid: int | None = None
 
 
 class Starting(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -111,13 +140,14 @@ def decode_record(data: bytes | str) -> Endpoint | Starting:
     return _decoder.decode(data) if _kind_decoder.decode(data).starting is None else _starting_decoder.decode(data)
 
 
-def endpoint_of(actor_id: str, server: Any, conf: Any) -> Endpoint:
+def endpoint_of(actor_id: str, server: Any, conf: Any, places: Mapping[str, Place] | None = None) -> Endpoint:
     """Return the record of a controller, made from its own answers.
 
     Args:
         actor_id: Ray's id of the actor.
         server: What its ``get_zmq_server_info`` returned.
         conf: What its ``get_config`` returned.
+        places: Where Ray runs the actors, by their names, as far as it is known.
 
     Raises:
         DataPlaneNotReady: *conf* is None: TransferQueue's ``init`` has not finished.
@@ -130,6 +160,8 @@ def endpoint_of(actor_id: str, server: Any, conf: Any) -> Endpoint:
     backend = conf.backend.storage_backend
     settings = conf.backend.get(backend) or {}
     units = settings.get("zmq_info") or {}
+    known = places or {}
+    own = next((place for place in known.values() if place.actor_id == actor_id), None)
     return Endpoint(
         address=server.to_addr("request_handle_socket"),
         controller_id=server.id,
@@ -137,13 +169,17 @@ def endpoint_of(actor_id: str, server: Any, conf: Any) -> Endpoint:
         backend=backend,
         capacity=settings.get("total_storage_size"),
         storage_units=tuple(
-            StorageUnitEndpoint(index, units[name].id, units[name].to_addr("put_get_socket"))
+            StorageUnitEndpoint(
+                index, units[name].id, units[name].to_addr("put_get_socket"), *known.get(name, _NOWHERE)
+            )
             for index, name in enumerate(sorted(units, key=_rank))
         ),
         metrics_endpoint=(conf.get("metrics") or {}).get("endpoint"),
         # The controller does not say its own versions. Ray accepts only a driver with the same Ray and Python.
         versions={**_installed("TransferQueue", "ray"), "python": platform.python_version()},
         written_at=time.time(),
+        node_id=own and own.node_id,
+        pid=own and own.pid,
     )
 
 

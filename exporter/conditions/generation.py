@@ -23,8 +23,6 @@ __all__ = [
 ]
 
 _GIVEN_UP_S: Final = 1800.0
-_GIVEN_UP_RATIO: Final = 0.3
-_STARVED_S: Final = 600.0
 """The time over which the alert of the same name looks."""
 
 
@@ -61,8 +59,8 @@ def groups_given_up(scene: Scene) -> Verdict:
     given_up, left, completed = (
         scene.past.change(column, scene.now - _GIVEN_UP_S) for column in ("given_up", "departed", "completed")
     )
-    many = given_up > scene.limit("given_up_groups") and given_up > _GIVEN_UP_RATIO * left and left >= 2 * scene.needed
-    if not many or not completed:
+    many = given_up > scene.limit("given_up_groups") and given_up > scene.limit("given_up_ratio") * left
+    if not many or not completed or left < 2 * scene.needed:
         return CLEAR
     said = f"{count(given_up)} of the {count(left)} groups that left within 30 min had failed or were never complete"
     return Finding(said, {"given_up": given_up, "departed": left, "completed": completed})
@@ -184,7 +182,7 @@ def _starved(scene: Scene, *, severe: bool) -> Verdict:
         return None
     if scene.enough or scene.training or not scene.quiet(completed) or _failing(scene):
         return CLEAR
-    if severe != (scene.quiet(completed, _STARVED_S) and flow.arrived > 0):
+    if severe != (scene.quiet(completed, scene.limit("starved_seconds")) and flow.arrived > 0):
         return CLEAR
     step = trained.groups_per_step
     said = "no group is ready"

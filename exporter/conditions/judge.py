@@ -46,7 +46,10 @@ class Judge:
             else condition
             for rule, condition in zip(CONDITIONS, found, strict=True)
         )
-        return replace(snapshot, conditions=conditions, last_known=self._known(snapshot))
+        judged = replace(snapshot, conditions=conditions, last_known=self._known(snapshot))
+        if judged.degraded:
+            self._history.note_degraded()
+        return judged
 
     def _known(self, snapshot: Snapshot) -> LastKnown | None:
         if not snapshot.up:

@@ -22,9 +22,7 @@ __all__ = [
 
 _TREND_S: Final = 1800.0
 _LEAK_S: Final = 1200.0
-_LEAK_RATIO: Final = 0.1
-_OFTEN: Final = 0.1
-_SEVERAL: Final = 4
+"""The times over which the alerts of the same names look: half an hour, and three times a third of an hour."""
 
 
 @rule(
@@ -54,7 +52,6 @@ def unit_silent(scene: Scene) -> Verdict:
     "DataPlaneStorageFull",
     "queue",
     "critical",
-    runbook="DataPlaneNearCapacity",
     remedy="Clear keys that are consumed, or slow down generation: puts fail until there is room.",
 )
 def full(scene: Scene) -> Verdict:
@@ -107,7 +104,7 @@ def full_soon(scene: Scene) -> Verdict:
 )
 def unit_flapping(scene: Scene) -> Verdict:
     """Again and again within half an hour a storage unit did not answer."""
-    return _again(scene, "down", 0, "a storage unit did not answer")
+    return _again(scene, "down", 0, "storage_down_ratio", "a storage unit did not answer")
 
 
 @rule(
@@ -118,7 +115,8 @@ def unit_flapping(scene: Scene) -> Verdict:
 )
 def full_repeatedly(scene: Scene) -> Verdict:
     """Again and again within half an hour a storage unit was nearly full."""
-    return _again(scene, "fill", scene.limit("storage_used_ratio"), "a storage unit was nearly full")
+    above = scene.limit("storage_used_ratio")
+    return _again(scene, "fill", above, "storage_full_time_ratio", "a storage unit was nearly full")
 
 
 @rule(
@@ -135,18 +133,19 @@ def leaking(scene: Scene) -> Verdict:
         return None
     held = sum(unit.keys or 0 for unit in units)
     without_keys = any(status.reason == "not_listable" for status in scene.snapshot.statuses)
-    if without_keys or unlisted <= _LEAK_RATIO * held or not lowest[0] < lowest[1] < lowest[2]:
+    few = unlisted <= scene.limit("unlisted_ratio") * held
+    if without_keys or few or not lowest[0] < lowest[1] < lowest[2]:
         return CLEAR
     said = f"{count(unlisted)} of {count(held)} keys in storage are in no partition, and they become more"
     return Finding(said, {"unlisted": unlisted, "keys": held})
 
 
-def _again(scene: Scene, column: str, limit: float, text: str) -> Verdict:
+def _again(scene: Scene, column: str, limit: float, often: str, text: str) -> Verdict:
     seen = scene.past.above(column, limit, _TREND_S) if scene.snapshot.up else None
     if seen is None:
         return None
     share, changes = seen
-    if share <= _OFTEN or changes < _SEVERAL:
+    if share <= scene.limit(often) or changes < scene.limit("storage_changes"):
         return CLEAR
     return Finding(
         f"{text} in {percent(share)} of the last 30 min, several times", {"ratio": share, "changes": changes}

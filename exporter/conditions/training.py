@@ -24,8 +24,6 @@ __all__ = [
     "version_stuck",
 ]
 
-_VERSION_S: Final = 1800.0
-"""An unchanged version is odd after this time while the usual time between changes is not known."""
 _LEAST_LAG: Final = 5
 """If even the newest finished group is this many versions behind, new weights do not reach the rollouts."""
 _FRESH_S: Final = 600.0
@@ -107,7 +105,8 @@ def version_stuck(scene: Scene) -> Verdict:
     if departed is None or versions is None or changed is None or version is None:
         return None
     unchanged = scene.now - changed
-    patience = _VERSION_S if versions.usual is None else scene.patience(versions)
+    # While the usual time between changes is not known, what the alert allows.
+    patience = scene.limit("version_unchanged_seconds") if versions.usual is None else scene.patience(versions)
     left = scene.past.change("departed", changed) - scene.past.change("given_up", changed)
     if unchanged <= patience or scene.quiet(departed) or left < 2 * scene.needed:
         return CLEAR

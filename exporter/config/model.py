@@ -60,6 +60,7 @@ Timeout = Annotated[Duration, Meta(ge=0.01, le=3600)]
 DiscoveryTimeout = Annotated[Duration, Meta(ge=1, le=600)]
 Limit = Annotated[float, Meta(ge=0, le=1e9)]
 Share = Annotated[float, Meta(gt=0, le=1)]
+Ratio = Annotated[float, Meta(ge=0, le=1)]
 
 
 class DiscoverySettings(msgspec.Struct, frozen=True):
@@ -158,12 +159,28 @@ class Thresholds(msgspec.Struct, frozen=True):
         stalled_seconds: Time without a departure after which a trainer that has groups is stuck.
         uncommitted_age_seconds: Age at which an uncommitted group has been left behind.
         incomplete_age_seconds: Age at which an incomplete group has been left behind.
+        starved_seconds: Time without a completed group after which a trainer that lacks groups starves.
+        version_unchanged_seconds: Time without a new weight version, while it is not known what is usual.
+        given_up_ratio: Groups that failed or were never complete, divided by all that leave.
+        storage_used_ratio: Above this utilization a storage unit is nearly full.
+        storage_full_time_ratio: Share of half an hour in which a storage unit is nearly full, several times.
+        storage_down_ratio: Share of half an hour in which a storage unit does not answer, several times.
+        storage_changes: How often that changes in half an hour: several times.
+        unlisted_ratio: Keys that no partition lists, divided by all keys in storage.
     """
 
     staleness_versions: Limit = 4.0
     stalled_seconds: Limit = 900.0
     uncommitted_age_seconds: Limit = 3600.0
     incomplete_age_seconds: Limit = 1800.0
+    starved_seconds: Limit = 600.0
+    version_unchanged_seconds: Limit = 3600.0
+    given_up_ratio: Ratio = 0.3
+    storage_used_ratio: Ratio = 0.9
+    storage_full_time_ratio: Ratio = 0.1
+    storage_down_ratio: Ratio = 0.1
+    storage_changes: Limit = 4.0
+    unlisted_ratio: Ratio = 0.1
 
 
 class Otlp(msgspec.Struct, frozen=True):

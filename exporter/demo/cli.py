@@ -82,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="push metrics and spans of all processes to this receiver",
     )
+    parser.add_argument(
+        "--default-intervals",
+        action="store_true",
+        help="let the exporter poll as rarely as in production, not every second",
+    )
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the log files in this folder")
 
 
@@ -107,6 +112,7 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
         otlp=args.otlp,
         chaos=args.chaos,
+        default_intervals=args.default_intervals,
     )
     try:
         supervise(request, build_screen())

@@ -1,7 +1,8 @@
 """``python -m exporter.demo.stack`` (``make stack``): the demo with a Prometheus and an Alertmanager, on loopback.
 
 Both come from the Debian packages that ``.ci/tools`` installs, and run on the files of this package. Flags other than
-``--duration`` are the demo's. No process is left behind, however the command ends.
+``--duration`` are the demo's; with ``--default-intervals`` Prometheus too scrapes as in production, every 15 s. No
+process is left behind, however the command ends.
 """
 
 from __future__ import annotations
@@ -148,7 +149,11 @@ class _Stack:
             "rollout": [address for name, address in targets.items() if name != "trainer"],
         }
         config = self._folder / "prometheus.yaml"
-        config.write_text(prometheus_config(jobs, self._folder / "rules", f"127.0.0.1:{alertmanager}", run="demo"))
+        interval = "15s" if "--default-intervals" in demo_flags else "5s"
+        written = prometheus_config(
+            jobs, self._folder / "rules", f"127.0.0.1:{alertmanager}", interval=interval, run="demo"
+        )
+        config.write_text(written)
         route = self._folder / "rules" / "alertmanager.yaml"
         self._start("alertmanager", alertmanager_command(route, self._folder / "alertmanager", alertmanager))
         self._start("prometheus", prometheus_command(config, self._folder / "prometheus", prometheus))

@@ -60,6 +60,7 @@ class DemoRequest:
         duration: Seconds to run once the exporter sees the data plane, None until a signal.
         logs: Folder of the logs, None for one that is removed at the end.
         convention, scenario, rollouts, seed, otlp, chaos: See :class:`~exporter.demo.protocol.Options`.
+        default_intervals: Whether the exporter polls as rarely as it does in production.
     """
 
     listen: Listen
@@ -71,6 +72,7 @@ class DemoRequest:
     seed: int
     otlp: str | None
     chaos: float | None
+    default_intervals: bool = False
 
 
 def supervise(request: DemoRequest, screen: Screen) -> None:
@@ -163,7 +165,9 @@ class _Demo:
 
     def _start_exporter(self, ray_address: str) -> None:
         command = [sys.executable, "-m", "exporter.cli", "run", "--listen", str(self._request.listen)]
-        command += ["--ray-address", ray_address, "--ping-interval", "1s", "--metadata-interval", "1s"]
+        command += ["--ray-address", ray_address]
+        if not self._request.default_intervals:
+            command += ["--ping-interval", "1s", "--metadata-interval", "1s"]
         if self._request.otlp is not None:
             command += ["--otlp", self._request.otlp]
         log = self._logs / "exporter.log"

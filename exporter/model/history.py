@@ -184,6 +184,12 @@ class History:
             for window in due:
                 window.add(now, snapshot.taken_at, state, plane, rows)
 
+    def note_degraded(self) -> None:
+        """Note that the data plane is degraded, with the newest samples: that is judged only after they were taken."""
+        with self._lock:
+            fresh = [window.mark_degraded() for window in self._windows.values()]
+            self._revision += any(fresh)
+
     def past(self) -> Past:
         """Return what is judged: :data:`JUDGED_COLUMNS` of the partitions that train, and :data:`PLANE_COLUMNS`."""
         with self._lock:
@@ -201,8 +207,9 @@ class History:
         """Return a window as JSON.
 
         ``at`` are the samples' times in seconds since the epoch, oldest first; every other array has one entry per
-        sample, null where it was unknown. ``total`` is all partitions together, ``trained`` those that train,
-        ``partitions`` has a series for at most :data:`MAX_SERIES` of those that exist.
+        sample, null where it was unknown. ``degraded`` says where a part of the data plane did not work. ``total`` is
+        all partitions together, ``trained`` those that train, ``partitions`` has a series for at most
+        :data:`MAX_SERIES` of those that exist.
 
         Args:
             window: A key of :data:`WINDOWS`.
@@ -224,6 +231,7 @@ class History:
             "samples": SAMPLES,
             "at": window.times(order),
             "state": [_STATES[int(window.state[index])] for index in order],
+            "degraded": [bool(window.degraded[index]) for index in order],
             "ping": _take(window.plane[0], order),
             "total": window.series(_TOTAL, order),
             "trained": window.series(_TRAINED, order),
@@ -316,6 +324,7 @@ class _Window:
     def __init__(self, every_s: float) -> None:
         self.every_s = every_s
         self.state = array("b", bytes(SAMPLES))
+        self.degraded = array("b", bytes(SAMPLES))
         self.plane = [_blank() for _ in PLANE_COLUMNS]
         self.added = 0
         self._monotonic = _blank()
@@ -342,12 +351,19 @@ class _Window:
         self._last_time = time
         self._monotonic[index] = now
         self.state[index] = state
+        self.degraded[index] = False
         for column, value in zip(self.plane, plane, strict=True):
             column[index] = _UNKNOWN if value is None else value
         unknown = (_UNKNOWN,) * len(COLUMNS)
         for slot, columns in enumerate(self._columns):
             for column, figure in zip(columns, rows.get(slot, unknown), strict=True):
                 column[index] = figure
+
+    def mark_degraded(self) -> bool:
+        """Mark the newest sample; return whether it was not marked before."""
+        index = (self.added - 1) % SAMPLES
+        before, self.degraded[index] = self.degraded[index], True
+        return self.added > 0 and not before
 
     def clear(self, slot: int) -> None:
         """Clear a slot, which belongs to another partition from now on."""

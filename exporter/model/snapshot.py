@@ -334,6 +334,7 @@ class Snapshot:
         errors: Failures by operation and type, most frequent first.
         conditions: Every condition, causes before what follows from them; empty while nothing was judged.
         last_known: What was last known, None while the data plane answers.
+        version: The version of this exporter.
     """
 
     taken_at: float
@@ -366,6 +367,7 @@ class Snapshot:
     errors: tuple[ErrorCount, ...] = ()
     conditions: tuple[Condition, ...] = ()
     last_known: LastKnown | None = None
+    version: str = ""
 
     @property
     def held(self) -> tuple[Condition, ...]:

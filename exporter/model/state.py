@@ -17,6 +17,7 @@ from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, Snapshot
 from exporter.model.source_health import ControllerTime, SourceHealth
 from exporter.model.storage import LastAnswers, StorageState, Unlisted
 from exporter.model.tasks import Tasks
+from exporter.version import this_build
 
 __all__ = ["State"]
 
@@ -57,6 +58,7 @@ class State:
         settings: Mapping[str, Partition] = MappingProxyType({}),
     ) -> None:
         self.recorder = recorder
+        self._version = this_build().version
         self.lifecycle = Lifecycle(recorder)
         self.health = SourceHealth(recorder, clock, SOURCES, ON_DEMAND_SOURCES)
         self.controller_time = ControllerTime(clock)
@@ -185,6 +187,7 @@ class State:
             controller_busy_ratio=self.controller_time.ratio(),
             incidents=health.incidents(),
             errors=health.errors(),
+            version=self._version,
         )
 
     def _is_ready(self) -> bool:

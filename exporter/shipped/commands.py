@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -28,7 +28,19 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         help="set a threshold; repeat for more than one",
     )
     parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="take the thresholds from this configuration file of the exporter, so that page and alerts agree",
+    )
+    parser.add_argument(
         "--runbooks", metavar="URL", help="URL where docs/runbooks/ is served, for the alerts' runbook_url"
+    )
+    parser.add_argument(
+        "--page-scheme",
+        choices=("http", "https"),
+        default="http",
+        help="scheme of the alerts' links to the exporter's page: https where it serves TLS (default: %(default)s)",
     )
     parser.add_argument("--list", action="store_true", help="print the thresholds and write nothing")
 
@@ -38,8 +50,12 @@ def add_dashboard_arguments(parser: argparse.ArgumentParser) -> None:
     _add_output(parser)
 
 
-def write_rules(options: argparse.Namespace) -> str:
+def write_rules(options: argparse.Namespace, configured: Mapping[str, float]) -> str:
     """Write the rules; return what was written, for the user.
+
+    Args:
+        options: The command's flags.
+        configured: Thresholds of the exporter's configuration; ``--set`` wins.
 
     Raises:
         CommandError: A threshold is unknown or its value invalid, no folder was given, or it cannot be written.
@@ -47,10 +63,13 @@ def write_rules(options: argparse.Namespace) -> str:
     if options.list:
         return render_table()
     try:
-        values = parse_settings(options.set)
+        values = {**configured, **parse_settings(options.set)}
     except ThresholdError as error:
         raise CommandError(f"--set {error}; see tq-exporter rules --list") from error
-    return _written(options.output, lambda folder: rules.write(folder, values, options.runbooks))
+    return _written(
+        options.output,
+        lambda folder: rules.write(folder, values, options.runbooks, page_scheme=options.page_scheme),
+    )
 
 
 def write_dashboards(options: argparse.Namespace) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ FILES: Final = (FILE, "recording.yaml", "alerts.yaml")
 """The rule files, each after those whose series it uses."""
 
 _RUNBOOKS: Final = re.compile(r"(?<= runbook_url: )\S+/(?=\w+\.md$)", re.MULTILINE)
+_PAGES: Final = re.compile(r"http(?=://\{\{)")
 
 
 def read(name: str) -> str:
@@ -40,13 +41,20 @@ def alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for name in FILES for rule in rules(name) if "alert" in rule}
 
 
-def write(folder: Path, values: Mapping[str, float] | None = None, runbooks: str | None = None) -> list[Path]:
+def write(
+    folder: Path,
+    values: Mapping[str, float] | None = None,
+    runbooks: str | None = None,
+    *,
+    page_scheme: Literal["http", "https"] = "http",
+) -> list[Path]:
     """Write the rule files and the example route of Alertmanager into *folder*, and return their paths.
 
     Args:
         folder: Created if missing.
         values: Thresholds other than the defaults, by name.
         runbooks: URL of the folder of runbooks; None for that of the project's documentation.
+        page_scheme: Scheme of the links to the exporter's page: ``https`` where it serves TLS.
 
     Raises:
         OSError: The folder or a file cannot be written.
@@ -56,6 +64,7 @@ def write(folder: Path, values: Mapping[str, float] | None = None, runbooks: str
     if runbooks is not None:
         base = runbooks.rstrip("/") + "/"
         texts["alerts.yaml"] = _RUNBOOKS.sub(lambda _: base, texts["alerts.yaml"])
+    texts["alerts.yaml"] = _PAGES.sub(page_scheme, texts["alerts.yaml"])
     route = resources.files("exporter.shipped") / "alertmanager" / "alertmanager.yaml"
     texts["alertmanager.yaml"] = route.read_text(encoding="utf-8")
     paths = []

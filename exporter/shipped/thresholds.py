@@ -116,6 +116,7 @@ THRESHOLDS: Final = (
         "time until a storage unit is full, at the growth rate of the last 30 minutes",
     ),
     Threshold("storage_full_above_ratio", 0.5, "storage utilization below which the forecast is ignored", 1.0),
+    Threshold("storage_no_room_ratio", 0.1, "share of 10 minutes in which a storage unit has no room left", 1.0),
     Threshold("storage_full_time_ratio", 0.1, "share of 30 minutes in which a unit is nearly full, several times", 1.0),
     Threshold("storage_down_ratio", 0.1, "share of 30 minutes in which a unit does not answer, several times", 1.0),
     Threshold(

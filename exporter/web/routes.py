@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
-from exporter.catalogue.docs import render_markdown
+from exporter.catalogue.page import render_page
 from exporter.model.history import WINDOWS, History
 from exporter.model.snapshot import Snapshot, encode_conditions, encode_snapshot
 from exporter.web.assets import ASSETS, PAGE_HEADERS
@@ -99,7 +99,7 @@ def make_router(
     }
     if page:
         answers["/"] = _asset("index.html")
-        answers["/docs/metrics"] = lambda _: _typed(render_markdown().encode(), "text/plain; charset=utf-8")
+        answers["/docs/metrics"] = lambda _: _page(render_page(), _HTML)
         answers.update({f"/page/{name}": _asset(name) for name in ASSETS if name != "index.html"})
         if history is not None:
             answers.update({f"/api/v1/history/{window}": _history(history, window) for window in WINDOWS})
@@ -128,9 +128,13 @@ def _typed(body: bytes, content_type: str) -> Response:
     return Response(body, headers={"Content-Type": content_type})
 
 
+def _page(body: bytes, content_type: str) -> Response:
+    return Response(body, headers={"Content-Type": content_type, **dict(PAGE_HEADERS)})
+
+
 def _asset(name: str) -> _Answer:
     asset = ASSETS[name]
-    return lambda _: Response(asset.body, headers={"Content-Type": asset.content_type, **dict(PAGE_HEADERS)})
+    return lambda _: _page(asset.body, asset.content_type)
 
 
 def _history(history: History, window: str) -> _Answer:

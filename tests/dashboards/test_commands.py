@@ -11,7 +11,7 @@ import yaml
 
 from exporter.cli import main
 from exporter.shipped import rules
-from exporter.shipped.thresholds import Threshold
+from exporter.shipped.thresholds import THRESHOLDS, Threshold
 
 
 def thresholds(folder: Path) -> dict[str, str]:
@@ -38,6 +38,29 @@ def test_runbooks_can_be_served_elsewhere(tmp_path: Path) -> None:
     written = yaml.safe_load((tmp_path / "alerts.yaml").read_text())
     urls = {rule["annotations"]["runbook_url"] for group in written["groups"] for rule in group["rules"]}
     assert urls == {f"https://wiki.example/books/{name}.md" for name in rules.alerts()}
+
+
+def test_the_exporters_configuration_gives_the_thresholds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "exporter.yaml"
+    file.write_text("ping:\n  slo: 1s\nthresholds:\n  staleness_versions: 8\n  given_up_ratio: 0.5\n")
+    arguments = ["rules", "--config", str(file), "--set", "given_up_ratio=0.6", "-o", str(tmp_path)]
+    assert main(arguments) == 0
+    expected = {threshold.name: f"vector({threshold.default!r})" for threshold in THRESHOLDS}
+    changed = {"ping_slo_seconds": "1.0", "staleness_versions": "8.0", "given_up_ratio": "0.6"}
+    assert thresholds(tmp_path) == expected | {name: f"vector({value})" for name, value in changed.items()}
+    file.write_text("thresholds:\n  staleness: 8\n")
+    assert main(arguments) == 2
+    assert "thresholds.staleness" in capsys.readouterr().err
+
+
+def test_links_to_the_page_follow_its_tls(tmp_path: Path) -> None:
+    assert main(["rules", "--page-scheme", "https", "-o", str(tmp_path)]) == 0
+    written = yaml.safe_load((tmp_path / "alerts.yaml").read_text())
+    for group in written["groups"]:
+        for rule in group["rules"]:
+            name, page = rule["alert"], rule["annotations"].get("page", "")
+            assert "http://" not in page
+            assert page.replace("https://", "http://") == rules.alerts()[name]["annotations"].get("page", "")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ SCENARIO_OF_ALERT = {
     "TQExporterOverBudget": "normal",
     "DataPlanePingSlow": "normal",
     "DataPlaneNearCapacity": "normal",
+    "DataPlaneStorageFull": "normal",
     "TQExporterThresholdsMissing": "before",
 }
 """The scenario in which each alert's query must return data. ``before``: before any rule was evaluated."""

@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 from ray.core.generated import gcs_pb2
 
-from dataplane.discovery.record import StorageUnitEndpoint, endpoint_of
+from dataplane.discovery import actor
+from dataplane.discovery.record import Place, StorageUnitEndpoint, decode_endpoint, encode_endpoint, endpoint_of
 from dataplane.errors import DataPlaneNotReady
 from exporter.discovery import ray_lookup
 
@@ -79,6 +80,57 @@ def test_storage_units_are_numbered_by_their_rank() -> None:
         StorageUnitEndpoint(index, f"ID_{name}", f"tcp://put_get_socket/{name}")
         for index, name in enumerate(reversed(names))
     )
+
+
+def test_ray_tells_where_the_controller_and_its_units_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(actor_id: str, name: str, pid: int) -> dict[str, Any]:
+        return {"ActorID": actor_id, "Name": name, "JobID": "0a000000", "Pid": pid, "Address": {"NodeID": f"n{pid}"}}
+
+    unit = "TransferQueueStorageUnit#0"
+    records = {
+        "cd": record("cd", unit, 8),
+        "ef": record("ef", "rollout", 9),
+        "01": record("01", "", 10),
+    }
+    asked: list[dict[str, Any]] = []
+
+    def actors(**what: Any) -> dict[str, Any]:
+        asked.append(what)
+        return records
+
+    monkeypatch.setattr(actor, "actor_record", lambda actor_id: record(actor_id, "TransferQueueController", 7))
+    monkeypatch.setattr("ray._private.state.actors", actors)
+    actor.actors_of_job.cache_clear()
+    places = actor.actors_of_job("ab")
+    assert dict(places) == {unit: Place("cd", "n8", 8), "TransferQueueController": Place("ab", "n7", 7)}
+    assert actor.actors_of_job("ab") is places
+    assert [(one["job_id"].hex(), one["actor_state_name"]) for one in asked] == [("0a000000", "ALIVE")]
+    conf = OmegaConf.create(
+        {
+            "backend": {
+                "storage_backend": "SimpleStorage",
+                "SimpleStorage": {"zmq_info": {name: server(name) for name in (unit, "TransferQueueStorageUnit#1")}},
+            }
+        },
+        flags={"allow_objects": True},
+    )
+    found = endpoint_of("ab", server("controller"), conf, places)
+    assert (found.node_id, found.pid) == ("n7", 7)
+    assert [(one.actor_id, one.node_id, one.pid) for one in found.storage_units] == [("cd", "n8", 8), (None,) * 3]
+    assert decode_endpoint(encode_endpoint(found)) == found
+
+
+@pytest.mark.parametrize("known", [{}, {"JobID": "0a000000"}])
+def test_without_rays_records_nobody_knows_where_they_run(
+    monkeypatch: pytest.MonkeyPatch, known: dict[str, Any]
+) -> None:
+    def not_connected(**what: Any) -> dict[str, Any]:
+        raise RuntimeError("not connected")
+
+    monkeypatch.setattr(actor, "actor_record", lambda actor_id: known)
+    monkeypatch.setattr("ray._private.state.actors", not_connected)
+    actor.actors_of_job.cache_clear()
+    assert actor.actors_of_job("ab") == {}
 
 
 def test_a_backend_without_units_of_its_own_has_neither_units_nor_capacity() -> None:

@@ -33,12 +33,15 @@ def test_without_overrides_they_are_the_files(installed: dict[str, Stage]) -> No
 
 def test_overrides_change_what_they_name_and_nothing_else(installed: dict[str, Stage]) -> None:
     wanted = repository()
-    changed = {"staleness_versions": "vector(2)", "stalled_seconds": "vector(120.5)"}
+    changed = {"staleness_versions": "vector(2)", "stalled_seconds": "vector(120.5)", "given_up_ratio": "vector(0.4)"}
     for group in wanted:
         for rule in group["rules"]:
             if "alert" in rule:
                 rule["labels"] = {"team": "rl", **rule["labels"]}
                 rule["annotations"] = {"owner": "rl on call", **rule["annotations"]}
+                if "page" in rule["annotations"]:  # its web configuration has TLS
+                    page = rule["annotations"]["page"]
+                    rule["annotations"]["page"] = page.replace("http://", "https://")
             name = rule.get("record", "").removeprefix("tq:threshold:")
             rule["expr"] = changed.get(name, rule["expr"])
     assert groups(installed["full"]) == wanted

@@ -63,6 +63,13 @@ class Served:
             self.web.stop()
             self.web = None
 
+    def begin_again(self, snapshot: Snapshot) -> None:
+        """Serve *snapshot* as an exporter does that has just started: without a past."""
+        self.stop()
+        self.history = History(SystemClock())
+        self.show(snapshot)
+        self.start()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}/"
@@ -74,6 +81,8 @@ class Served:
         self.snapshot = snapshot = with_totals(snapshot, listed=listed)
         self._frozen = frozen
         self.history.observe(snapshot)
+        if snapshot.degraded:
+            self.history.note_degraded()
 
     def _snapshot(self) -> Snapshot:
         self.asked += 1

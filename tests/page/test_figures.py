@@ -64,6 +64,8 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     assert text(page, "#run") == seen["endpoint"]["run"]
     facts = text(page, "#facts")
     assert seen["endpoint"]["address"] in facts
+    assert "Controller id TQ_CONTROLLER_5a1f Actor id ab12 Node 10.0.0.7 Process 4711" in facts
+    assert "tq-exporter 1.2.3, up for " in text(page, "#about")
     assert f"Restarts {seen['generation'] - 1}" in facts
     assert list(bars(page, "lags")) == list(LAG_BUCKETS)
     assert bars(page, "lags") == {
@@ -90,9 +92,10 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     assert [row[1] for row in cells(page, "sources")] == ["ok", "ok", "stretched", "failing", "ok"]
     assert cells(page, "sources")[2][4] == "12.5 s"
     assert cells(page, "storage") == [
-        ["0", "ok", "2,500", "10,000", "25 %", "942 MiB", ""],
-        ["1", "ok", "2,400", UNKNOWN, UNKNOWN, UNKNOWN, ""],  # a figure that a unit does not report is unknown, not 0
-        ["2", "silent", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, "the start"],
+        ["0", "ok", "", "2,500", "10,000", "25 %", "942 MiB", "10.0.0.8", "500", "cd30"],
+        # A figure that a unit does not report is unknown, not 0.
+        ["1", "ok", "", "2,400", UNKNOWN, UNKNOWN, UNKNOWN, "10.0.0.9", "501", "cd31"],
+        ["2", "silent", "the start", *[UNKNOWN] * 4, "10.0.0.10", "502", "cd32"],
     ]
     assert cells(page, "tasks") == [
         ["stream", "200", "all", UNKNOWN, "75 %", ""],
@@ -104,8 +107,10 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     assert text(page, "#storage-note").endswith("12 keys that no partition lists")
     assert cells(page, "errors") == [["ping", "DataPlaneTimeout", "3"]]
     assert cells(page, "failures")[0][1:] == ["storage_metrics", "DataPlaneTimeout", "unit 1 is silent", "1"]
-    for link in ("metrics", "api/v1/snapshot", "api/v1/conditions", "docs/metrics", "sd", "healthz", "readyz"):
-        assert page.locator(f'nav a[href="{link}"]').count() == 1
+    # What is for machines is not in the navigation.
+    assert [link.get_attribute("href") for link in page.locator("nav a").all()] == ["docs/metrics"]
+    for link in ("metrics", "api/v1/snapshot", "api/v1/conditions", "sd", "healthz", "readyz"):
+        assert page.locator(f'footer a[href="{link}"]').count() == 1
         urllib.request.urlopen(served.url + link, timeout=20).close()
 
 
@@ -116,7 +121,8 @@ def test_any_number_of_partitions(served: Served, open_page: Open, partitions: i
     assert len(cells(page, "partitions")) == partitions
     assert number(page, "#ready") == sum(range(partitions))
     if partitions == 0:
-        assert text(page, "#partitions") == "TransferQueue has no partitions."
+        assert page.locator("#partitions").is_hidden()
+        assert "Partitions TransferQueue has none" in text(page, "#folded")
         assert text(page, "#lag-note") == "no partition is listed"
     assert page.locator("#scope option").count() == partitions + 1
     assert page.locator("#filter").is_visible() == (partitions > 8)

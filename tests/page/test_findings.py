@@ -11,7 +11,7 @@ from exporter.model.condition import Condition
 from exporter.model.snapshot import LastKnown, PartitionStatus
 from exporter.model.storage import LastAnswer, StorageState
 from tests.page.conftest import Open
-from tests.page.support import FLOWS, UNKNOWN, Served, cells, running, text, wait_for_text
+from tests.page.support import FLOWS, UNKNOWN, Served, cells, many, running, text, wait_for_text
 
 STALLED = Condition(
     "DataPlaneQueueStalled",
@@ -24,9 +24,23 @@ STALLED = Condition(
     runbook="docs/runbooks/DataPlaneQueueStalled.md",
 )
 FULL = Condition(
-    "DataPlaneStorageFull", "queue", "critical", True, degrades=True, text="storage unit 0 is 100 % full: puts fail"
+    "DataPlaneStorageFull",
+    "queue",
+    "critical",
+    True,
+    degrades=True,
+    since=time.time() // 86400 * 86400 + 43200,
+    text="storage unit 0 is 100 % full: puts fail",
+    remedy="Clear keys.",
 )
-STALE = Condition("DataPlaneStalenessAboveWindow", "training", "warning", True, text="a group is 9 versions behind")
+STALE = Condition(
+    "DataPlaneStalenessAboveWindow",
+    "training",
+    "warning",
+    True,
+    text="a group is 9 versions behind",
+    remedy="Evict them.",
+)
 QUIET = Condition("DataPlaneArrivalsQuiet", "generation", "notice", True, text="no group has arrived for 2 min")
 SILENT = Condition(
     "DataPlaneStorageUnitSilent", "queue", "warning", True, degrades=True, text="1 of 3 storage units does not answer"
@@ -66,14 +80,21 @@ def test_it_says_so_while_nobody_knows_what_is_usual(served: Served, open_page: 
 
 def test_a_critical_condition_is_the_headline_and_causes_come_first(served: Served, open_page: Open) -> None:
     show(served, STALLED, FULL, STALE, replace(FLOWS, holds=False))
-    page = open_page(served.url)
+    page = open_page(served.url, timezone_id="UTC")
     assert text(page, "#state") == "Degraded"
     assert page.title() == "Degraded · TransferQueue"
-    assert text(page, "#verdict") == (
-        "Check training: 13 groups are ready and none has left for 20 min; storage unit 0 is 100 % full: puts fail; a "
-        "group is 9 versions behind."
-    )
-    assert text(page, "#reason") == ("What to do: Look at the trainer. More in docs/runbooks/DataPlaneQueueStalled.md.")
+    assert text(page, "#verdict") == "Check training: 13 groups are ready and none has left for 20 min."
+    assert text(page, "#remedy") == "What to do: Look at the trainer. More in docs/runbooks/DataPlaneQueueStalled.md."
+    others = page.locator("#others li").all_inner_texts()
+    assert [" ".join(said.split()) for said in others] == [
+        "critical Storage unit 0 is 100 % full: puts fail. Since 12:00:00. What to do: Clear keys. "
+        "DataPlaneStorageFull",
+        "warning A group is 9 versions behind. What to do: Evict them. DataPlaneStalenessAboveWindow",
+    ]
+    assert page.locator("#others a").first.get_attribute("href") == "docs/metrics#DataPlaneStorageFull"
+    # The strip is as red as the headline.
+    assert text(page, "#timeline-legend").startswith("Degraded ")
+    assert page.locator("#timeline rect").last.get_attribute("data-tone") == "bad"
     assert tones(page) == ["bad", "ok", "bad", "bad"]
     show(served, NOT_STUCK, FLOWS)
     wait_for_text(page, "#state", lambda said: said == "Running")
@@ -121,7 +142,7 @@ def test_a_storage_unit_that_does_not_answer_keeps_its_row(served: Served, open_
     assert text(page, "#state") == "Degraded"
     (_, row) = cells(page, "storage")
     shown = time.strftime("%H:%M:%S", time.gmtime(at))
-    assert row == ["1", "silent", "63", "100", "63 %", "1 KiB", shown]
+    assert row == ["1", "silent", shown, "63", "100", "63 %", "1 KiB", "10.0.0.9", "501", "cd31"]
     assert page.locator("#storage td[data-old]").count() == 4
     assert text(page, "#storage-note").startswith("1 of 2 not answering")
 
@@ -155,9 +176,29 @@ def test_what_was_last_known_stays_dated_when_the_data_plane_is_gone(served: Ser
     assert page.locator("#partitions[data-old]").count() == 1
     shown = time.strftime("%H:%M:%S", time.gmtime(at))
     assert text(page, "#partitions-note").startswith(f"Not current: as listed at {shown}, 10 min ")
-    assert cells(page, "storage")[0][2] == "64"
+    assert cells(page, "storage")[0][3] == "64"
     assert page.locator("#storage[data-old]").count() == 1
     assert text(page, "#storage-note") == f"Not current: as of {shown}"
+
+
+def test_many_partitions_are_shown_worst_first(served: Served, open_page: Open) -> None:
+    parts = [replace(part, staleness_max=1) for part in many(12).partitions]
+    parts[7] = replace(parts[7], staleness_max=9)
+    statuses = tuple(PartitionStatus(part.partition, part is not parts[5], None, part.listed_at) for part in parts)
+    statuses = tuple(one if one.readable else replace(one, reason="timeout") for one in statuses)
+    named = (
+        replace(STALE, partitions=("partition-009",)),
+        replace(STALLED, partitions=("partition-011",)),
+    )
+    served.show(replace(many(12), partitions=tuple(parts), statuses=statuses, conditions=named))
+    page = open_page(served.url)
+    names = [row[0] for row in cells(page, "partitions")]
+    assert names[:5] == [f"partition-{index:03}" for index in (11, 9, 5, 7, 0)]
+    assert names[4:] == sorted(names[4:])  # without a difference they stay where they are
+    tones = [row.get_attribute("data-tone") for row in page.locator("#partitions tbody tr").all()]
+    assert tones == ["bad", "warn", *[None] * 10]
+    title = str(page.get_by_role("button", name="partition-011").get_attribute("title"))
+    assert title.endswith("13 groups are ready and none has left for 20 min")
 
 
 def test_what_an_exporter_that_does_not_answer_said_is_not_repeated(served: Served, open_page: Open) -> None:

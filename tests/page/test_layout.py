@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
+from exporter.model.condition import Condition
 from exporter.model.snapshot import ErrorCount, Incident, Snapshot
 from tests.page.conftest import Open
 from tests.page.support import Served, cells, many, running, text
@@ -43,7 +44,7 @@ CLIPPED = """() => {
       }
     }
     if (!clip) continue;
-    const panel = parent.closest(".panel, .stage, .status, .notice, .bar, .controls, footer");
+    const panel = parent.closest(".panel, .stage-head, .stage-body, .status, .notice, .bar, .controls, footer");
     const frame = panel.getBoundingClientRect();
     for (const line of range.getClientRects()) {
       if (line.width < 1) continue;
@@ -70,6 +71,43 @@ CLIPPED = """() => {
   return problems;
 }"""
 
+SMALL = """() => {
+  const problems = new Set();
+  const shown = (element) => element.checkVisibility() && !element.closest(".visually-hidden, .skip");
+  for (const element of document.querySelectorAll("body *")) {
+    const said = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    const size = parseFloat(getComputedStyle(element).fontSize);
+    if (said && shown(element) && size < 13) problems.add(`${size} px: ${element.textContent.trim().slice(0, 40)}`);
+  }
+  for (const element of document.querySelectorAll("a, button, select, summary, input[type=search], fieldset label")) {
+    const box = element.getBoundingClientRect();
+    if (shown(element) && (box.width < 24 || box.height < 24)) {
+      problems.add(`${box.width} x ${box.height}: ${element.textContent.trim().slice(0, 40)}`);
+    }
+  }
+  return [...problems];
+}"""
+"""Text below 13 px, and targets below 24 px."""
+
+BROKEN = """() => {
+  const problems = new Set();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const parent = node.parentElement;
+    if (!parent.checkVisibility() || parent.closest(".visually-hidden, .skip, option, .name")) continue;
+    const head = parent.closest("thead");
+    if (head && getComputedStyle(head).clipPath !== "none") continue;
+    for (const word of node.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) problems.add(word[0]);
+    }
+  }
+  return [...problems];
+}"""
+"""Words that go over two lines. Names of partitions are not ours, and may."""
+
 
 def outage() -> Snapshot:
     """The controller is gone, its last listing is still kept, and the texts are long."""
@@ -81,6 +119,17 @@ def outage() -> Snapshot:
         sources=tuple(
             replace(one, up=False, reason="failing", detail=LONG) if one.source in ("ping", "metadata") else one
             for one in now.sources
+        ),
+        conditions=(
+            Condition(
+                "DataPlaneStorageUnitFlapping",
+                "queue",
+                "warning",
+                True,
+                text="a storage unit did not answer",
+                remedy="Look whether the unit's node swaps.",
+                runbook="docs/runbooks/DataPlaneStorageUnitFlapping.md",
+            ),
         ),
         errors=(ErrorCount("list_partitions", "DataPlaneUnavailable", 1234), ErrorCount("ping", "DataPlaneTimeout", 7)),
         incidents=tuple(
@@ -95,7 +144,7 @@ SCENES: dict[str, Callable[[], Snapshot]] = {"running": running, "outage": outag
 
 @pytest.mark.parametrize(
     ("scene", "theme", "width"),
-    [("running", "light", 375), ("running", "dark", 1440), ("outage", "light", 1440), ("outage", "dark", 375)],
+    [("running", "light", 360), ("running", "dark", 1440), ("outage", "light", 1440), ("outage", "dark", 360)],
 )
 def test_it_is_legible(served: Served, open_page: Open, scene: str, theme: str, width: int) -> None:
     served.show(SCENES[scene]())
@@ -103,6 +152,8 @@ def test_it_is_legible(served: Served, open_page: Open, scene: str, theme: str, 
     page.locator(".help summary").click()
     page.wait_for_timeout(400)  # wait for the bars' animation
     assert page.evaluate(CLIPPED) == []
+    assert page.evaluate(SMALL) == []
+    assert page.evaluate(BROKEN) == []
     # Contrast of all text, names of all controls, headings, landmarks, tables.
     found = Axe().run(
         page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}

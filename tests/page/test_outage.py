@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -37,6 +38,30 @@ def assert_nothing_is_of_now(page: Page) -> None:
         assert set(page.locator(f"#{chart}-chart .legend b").all_inner_texts()) == {UNKNOWN}
 
 
+def order(page: Page) -> list[str]:
+    ids: list[str] = page.evaluate("[...document.querySelectorAll('main > *')].map(one => one.id)")
+    return [one for one in ids if one in ("controls", "path", "partitions-panel", "health", "troubles")]
+
+
+def assert_one_colour(page: Page, word: str) -> None:
+    """The state has one colour in the headline, in the strip, in its legend and in the list of changes."""
+    colours: list[str] = page.evaluate(
+        """word => {
+          const colour = (element, key) => getComputedStyle(element)[key];
+          const said = (list) => [...list].find((element) => element.textContent.trim().startsWith(word));
+          const rect = said(document.querySelectorAll("#timeline rect"));
+          const badge = said(document.querySelectorAll("#changes .badge"));
+          const legend = said(document.querySelectorAll("#timeline-legend li"));
+          return [colour(document.getElementById("state"), "color"), colour(rect, "fill"), colour(badge, "color"),
+                  colour(legend.querySelector(".swatch"), "backgroundColor")];
+        }""",
+        word,
+    )
+    assert len(set(colours)) == 1, colours
+    shown = page.locator("#timeline rect title").all_text_contents()[-1]
+    assert re.fullmatch(rf"{word} from [\d:]+ to [\d:]+, \d+ s", shown)
+
+
 @pytest.mark.parametrize(
     ("discovery", "word", "says"),
     [
@@ -57,6 +82,11 @@ def test_transfer_queue_is_down(
     assert "last known 14 at " in text(page, "#queue-note")
     assert page.title().startswith(word)
     assert text(page, "#announcer").startswith(f"{word}. {says}")
+    assert order(page) == ["troubles", "health", "controls", "path", "partitions-panel"]  # failures first
+    while not page.locator("#timeline rect title", has_text=f"{word} from").count():
+        served.show(down(discovery))  # a sample of the history is taken every two seconds
+        page.wait_for_timeout(100)
+    assert_one_colour(page, word)
     assert cells(page, "changes")[0][1:] == [word, REASON]
     assert page.get_attribute("#status", "data-tone") == "bad"
     served.show(replace(running(), taken_at=time.time()))
@@ -64,6 +94,7 @@ def test_transfer_queue_is_down(
     assert number(page, "#ready") == 14
     assert page.locator("[data-old]").count() == 0
     assert text(page, "#announcer").startswith("Running.")
+    assert order(page) == ["controls", "path", "partitions-panel", "health", "troubles"]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +110,20 @@ def test_there_is_none(
     served: Served, open_page: Open, discovery: DiscoveryState, tone: str, word: str, says: str
 ) -> None:
     sources = (replace(running().sources[discovery == "unreachable"], detail="no such actor"),)
-    served.show(Snapshot(time.time(), time.time() - 60, discovery=discovery, ready=True, sources=sources))
+    served.begin_again(Snapshot(time.time(), time.time() - 60, discovery=discovery, ready=True, sources=sources))
     page = open_page(served.url)
     assert text(page, "#state") == word
     assert text(page, "#verdict").startswith(says)
     assert text(page, "#reason") == "Reason: no such actor"
     assert [number(page, figure) for figure in FIGURES] == [None, None, None]
-    assert text(page, "#partitions") == "The partitions are not known now."
+    # Panels without anything to show are named, with the reason, and take no room.
+    assert page.locator("#partitions").is_hidden()
+    assert page.locator("#path").is_hidden()
+    folded = text(page, "#folded")
+    assert "Partitions not known now" in folded
+    assert "Storage units not known now" in folded
+    assert "Errors none since the exporter started" in folded
+    assert page.locator("#sources").is_visible()
     assert page.get_attribute("#status", "data-tone") == tone
 
 

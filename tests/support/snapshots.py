@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from dataplane.discovery.record import Endpoint
+from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
 from dataplane.partitions import Role, role_of
 from exporter.model.condition import Condition
@@ -148,6 +148,19 @@ def rich_snapshot() -> Snapshot:
                 capacity=20_000,
                 versions={"transfer_queue": "0.1.11", "ray": "2.60.0"},
                 run="grpo-7b",
+                storage_units=tuple(
+                    StorageUnitEndpoint(
+                        index,
+                        f"TQ_STORAGE_UNIT_{index}",
+                        f"tcp://10.0.0.{8 + index}:40200",
+                        f"cd3{index}",
+                        "f0e1",
+                        500 + index,
+                    )
+                    for index in range(3)
+                ),
+                node_id="f0e0",
+                pid=4711,
             ),
             capabilities=DataPlaneCapabilities(supports_persistent_recovery=True),
             partitions=(
@@ -216,5 +229,6 @@ def rich_snapshot() -> Snapshot:
                 Condition("DataPlaneTimeouts", "data_plane", "critical", None, degrades=True),
             ),
             incidents=(Incident(TAKEN - 1, "storage", "storage_metrics", "DataPlaneTimeout", "unit 1 is silent"),),
+            version="1.2.3",
         )
     )

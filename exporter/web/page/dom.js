@@ -26,6 +26,11 @@ export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
 
+// As text, for a path: it may go over two lines after a slash, and nowhere else.
+export function path(element, value) {
+  if (element.textContent !== value) element.replaceChildren(...value.split(/(?<=\/)/).flatMap((part) => [part, h("wbr")]));
+}
+
 export function attribute(element, key, value) {
   if (value === null) element.removeAttribute(key);
   else if (element.getAttribute(key) !== value) element.setAttribute(key, value);

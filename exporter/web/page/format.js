@@ -61,6 +61,9 @@ export function at(epoch, now) {
   return (Math.abs(now - epoch) < 72000 ? clock : day).format(new Date(epoch * 1000));
 }
 
+// A moment with its date, wherever the page is read or printed.
+export const date = (epoch) => (known(epoch) ? day.format(new Date(epoch * 1000)) : UNKNOWN);
+
 // Outside text with every character made visible. It may contain anything, even characters that reorder text around it.
 export function visible(text) {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => {

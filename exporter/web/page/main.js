@@ -1,10 +1,11 @@
 // The main loop: polls the exporter every two seconds and shows when it does not answer.
 
-import { attribute, byId, facts, h, keyed, s, text } from "./dom.js";
+import { attribute, byId, h, text } from "./dom.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
 import { Panels } from "./panels.js";
 import { Stages } from "./stages.js";
+import { capital, drawStatus } from "./status.js";
 
 const EVERY_S = 2;
 const LONGEST_PAUSE_S = 30;
@@ -23,7 +24,7 @@ const state = {
   nextTry: null,
   scope: null,
   window: "recent",
-  said: null,
+  outage: false,
 };
 
 const clock = () => performance.now() / 1000;
@@ -109,6 +110,7 @@ function view() {
     now,
     frozen,
     connected,
+    problem: state.problem,
     histories,
     history: state.histories[state.window],
     scope: state.scope,
@@ -126,6 +128,7 @@ function draw() {
   drawConnection();
   if (!state.snapshot) return;
   const scene = view();
+  arrange(scene);
   drawStatus(scene);
   drawScope(scene);
   stages.draw(scene);
@@ -134,7 +137,19 @@ function draw() {
   byId("run").hidden = !snapshot.endpoint?.run;
   text(byId("run"), snapshot.endpoint?.run ? format.name(snapshot.endpoint.run) : "");
   const versions = Object.entries(snapshot.endpoint?.versions ?? {}).map(([what, version]) => `${what} ${version}`);
-  text(byId("about"), [`exporter up for ${format.span(Math.round(scene.now - snapshot.started_at))}`, ...versions.map(format.visible)].join(" · "));
+  const exporter = `tq-exporter ${snapshot.version}, up for ${format.span(Math.round(scene.now - snapshot.started_at))}`;
+  text(byId("about"), [`Figures of ${format.date(snapshot.taken_at)}`, exporter, ...versions.map(format.visible)].join(" · "));
+}
+
+// In an outage what failed comes first: there is nothing to see further up. Moving an element takes its focus away.
+function arrange({ snapshot }) {
+  const outage = model.planeState(snapshot) !== "found";
+  if (outage === state.outage) return;
+  state.outage = outage;
+  const focused = document.activeElement;
+  byId(outage ? "controls" : "folded-panel").before(byId("troubles"));
+  byId(outage ? "controls" : "troubles").before(byId("health"));
+  if (focused !== document.activeElement) focused.focus({ preventScroll: true });
 }
 
 function drawConnection() {
@@ -153,102 +168,6 @@ function drawConnection() {
   }
   attribute(byId("live"), "data-live", away || frozen ? "no" : "yes");
   text(byId("live"), away ? "Not updating" : frozen ? "Not polling" : `Live, every ${EVERY_S} s`);
-}
-
-const capital = (words) => words && words[0].toUpperCase() + words.slice(1);
-
-const LOOK_AT = { generation: "generation", training: "training", queue: "the queue", data_plane: "the data plane", exporter: "the exporter" };
-
-function drawStatus({ snapshot, live, now, connected, frozen, problems, notices, degraded, histories }) {
-  const plane = model.planeState(snapshot);
-  const { word, tone } = model.STATES[degraded ? "degraded" : plane];
-  const ping = model.source(snapshot, "ping");
-  const lastGood = ping?.last_success ?? null;
-  const change = histories.find(Boolean)?.changes.find((one, index) => index === 0 && one.state === plane);
-  const since = change ? `since ${format.at(change.at, now)}, for ${format.span(Math.round(now - change.at))}` : "";
-  const [first] = problems;
-  const shownTone = connected ? (plane === "found" ? (model.TONES[model.worst(problems)] ?? "ok") : tone) : "bad";
-  attribute(byId("status"), "data-tone", shownTone);
-  const title = connected ? word : `${word} (last known)`;
-  text(byId("state"), title);
-  const noted = notices.map((one) => ` ${capital(one.text)}.`).join("");
-  const sentence = {
-    found: first ? `Check ${LOOK_AT[first.stage]}: ${problems.map((one) => one.text).join("; ")}.` : `${quietSentence(live)}${noted}`,
-    silent: `The controller does not answer, ${since}.`,
-    lost: `The data plane is gone, ${since}.`,
-    ended: `The job ended on purpose, ${since}. The exporter keeps looking for the next one.`,
-    never_found: `No data plane has answered since the exporter started, ${format.ago(now - snapshot.started_at)}.`,
-    starting: `A controller is there and cannot be used yet, ${since}.`,
-    unreachable: `The controller's address is known, but it has not answered yet, ${since}.`,
-  }[plane];
-  text(byId("verdict"), connected ? sentence : frozen ? "Its poll loop has stopped; restart the exporter." : "The current state is unknown: the exporter does not answer.");
-  const details = { ping: ping?.detail, discovery: model.source(snapshot, "discovery")?.detail };
-  const why = plane === "found" ? "" : (["ended", "never_found", "starting"].includes(plane) ? details.discovery || details.ping : details.ping || change?.detail || details.discovery) || "";
-  const remedy = plane === "found" && connected && first ? `What to do: ${first.remedy} More in ${first.runbook}.` : "";
-  byId("reason").hidden = !why && !remedy;
-  text(byId("reason"), why ? `Reason: ${format.visible(why)}` : remedy);
-  const restarts = Math.max(snapshot.generation - 1, 0);
-  facts(byId("facts"), [
-    ["Last successful ping", lastGood === null ? "never" : `${format.at(lastGood, now)}, ${format.ago(now - lastGood)}`],
-    ["Controller", snapshot.endpoint ? format.visible(snapshot.endpoint.address) : null, snapshot.endpoint?.controller_id ?? null],
-    ["Restarts", snapshot.generation ? `${format.count(restarts)}` : null, "how often a new controller replaced the last one"],
-    ["Controllers seen", snapshot.generation ? format.count(snapshot.generation) : null],
-    ["Backend", snapshot.endpoint?.backend ? format.visible(snapshot.endpoint.backend) : null],
-    ["Partitions", live.up ? format.count(model.partitionRows(snapshot).length) : format.UNKNOWN],
-  ]);
-  drawTimeline(histories[0] && histories[state.window === "hour" ? 1 : 0], now);
-  document.title = `${connected ? title : "No answer from the exporter"} · TransferQueue`;
-  announce(connected, plane, degraded ? "degraded" : plane, sentence, first);
-}
-
-function quietSentence(live) {
-  const held = model.occupancy(live, null);
-  if (!held || !live.trained) return "TransferQueue answers; its partitions are not listed yet.";
-  if (!held.total && !live.total_flow?.arrived) return "TransferQueue answers; it has no groups yet.";
-  if (model.isHeld(live, "DataPlaneFlows")) return "Groups flow through generation, queue and training.";
-  const train = live.role_flows.find((one) => one.role === "train");
-  if (!train.arrived && !Object.values(train.departed).some(Boolean)) return "TransferQueue answers; no group has come or gone since the exporter started.";
-  if (model.isKnown(live, "DataPlaneFlows")) return "TransferQueue answers; groups have not both come and gone within the usual time.";
-  return "TransferQueue answers; groups have not come and gone often enough to tell whether they flow.";
-}
-
-// The live region announces changes of state, not of figures.
-function announce(connected, plane, shown, sentence, first) {
-  const now = connected ? `${shown} ${plane === "found" ? (first?.name ?? "") : ""}` : "away";
-  if (state.said === now) return;
-  state.said = now;
-  text(byId("announcer"), connected ? `${model.STATES[shown].word}. ${sentence}` : `This exporter does not answer: ${state.problem}.`);
-}
-
-function drawTimeline(history, now) {
-  if (!history) return;
-  const lengthS = history.interval * history.samples;
-  const spans = [];
-  history.at.forEach((at, index) => {
-    const until = history.at[index + 1] ?? Math.min(now, at + 2.5 * history.interval);
-    const to = Math.min(until, at + 2.5 * history.interval); // no sample: the exporter did not run, or was late
-    const last = spans.at(-1);
-    if (last?.state === history.state[index] && at - last.to < 0.01) last.to = to;
-    else spans.push({ state: history.state[index], from: at, to });
-  });
-  const x = (time) => Math.max(1000 * (1 - (now - time) / lengthS), 0);
-  const svg = byId("timeline");
-  keyed(
-    svg,
-    spans,
-    (span) => `${span.state} ${Math.round(span.from)}`,
-    () => s("rect", { y: 0, height: 10 }),
-    (rect, span) => {
-      attribute(rect, "class", `plane-${span.state}`);
-      attribute(rect, "x", x(span.from).toFixed(2));
-      attribute(rect, "width", Math.max(x(span.to) - x(span.from), 0).toFixed(2));
-    },
-  );
-  const totals = {};
-  for (const span of spans) totals[span.state] = (totals[span.state] ?? 0) + span.to - span.from;
-  const said = Object.entries(totals).map(([plane, seconds]) => `${model.STATES[plane].word} ${format.span(Math.round(seconds))}`);
-  attribute(svg, "aria-label", `State in the last ${format.span(lengthS)}: ${said.join(", ")}`);
-  text(byId("timeline-from"), format.ago(lengthS));
 }
 
 // Choices

@@ -27,6 +27,9 @@ export const STATES = {
   unreachable: { word: "Unreachable", tone: "bad" },
 };
 
+// A state's colour is that of its tone, everywhere: in the headline, the strip, its legend and the tables.
+export const stateAt = (history, index) => (history.state[index] === "found" && history.degraded[index] ? "degraded" : history.state[index]);
+
 const RATE_S = 30; // rates are means over this time at least
 const SHORTEST_RATE_S = 4; // listings closer together than this give no rate
 
@@ -185,7 +188,8 @@ export function taskRows(snapshot) {
   });
 }
 
-// Partitions as rows: those that exist and have no figures since they cannot be read, then those that are listed.
+// Partitions as rows, worst first: those that a condition names, those that cannot be read, then the largest lag. Otherwise
+// in the exporter's order, so that rows keep their places.
 export function partitionRows(snapshot) {
   const statuses = new Map(snapshot.statuses.map((one) => [one.partition, one]));
   const listed = snapshot.partitions.map((part) => ({ ...part, status: statuses.get(part.partition) ?? null }));
@@ -193,8 +197,30 @@ export function partitionRows(snapshot) {
   const hidden = snapshot.statuses
     .filter((one) => !one.readable && !names.has(one.partition))
     .map((one) => ({ partition: one.partition, role: one.role, listed_at: one.listed_at, groups: {}, oldest: [], status: one }));
-  return [...hidden, ...listed];
+  const held = heldConditions(snapshot);
+  const rank = (part) => {
+    const severity = worst(held.filter((one) => one.partitions.includes(part.partition)));
+    return [severity ? SEVERITIES.indexOf(severity) : SEVERITIES.length, part.status?.readable === false ? 0 : 1, -(part.staleness_max ?? 0)];
+  };
+  const ranked = [...hidden, ...listed].map((part) => ({ ...part, severity: null, rank: rank(part) }));
+  for (const part of ranked) part.severity = SEVERITIES[part.rank[0]] ?? null;
+  return ranked.sort((one, other) => one.rank.map((value, index) => value - other.rank[index]).find(Boolean) ?? 0);
 }
+
+// What the discovery record says of the processes: where the controller and each storage unit run.
+export function processes(snapshot) {
+  const of = (one) => ({ actor: one.actor_id ?? null, node: one.node_id ?? null, pid: one.pid ?? null, host: hostOf(one.address) });
+  const { endpoint } = snapshot;
+  return {
+    controller: endpoint ? of(endpoint) : null,
+    units: new Map((endpoint?.storage_units ?? []).map((unit) => [unit.index, of(unit)])),
+  };
+}
+
+const hostOf = (address) => /^tcp:\/\/(.+):\d+$/.exec(address)?.[1] ?? null;
+
+// Whether the histories have anything of a data plane that answered.
+export const hasPast = (histories) => histories.some((history) => history?.state.includes("found"));
 
 export function storage(snapshot) {
   const capacities = snapshot.storage.map((unit) => unit.capacity);

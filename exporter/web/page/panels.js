@@ -1,12 +1,12 @@
 // The panels below the three stages: distributions, partitions, polls, storage, errors, failures.
 
 import { Bars } from "./charts.js";
-import { attribute, byId, h, s, text } from "./dom.js";
+import { attribute, byId, facts, h, s, text } from "./dom.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
 import { Table } from "./table.js";
 
-const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale, not shown", disabled: "off" };
+const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale", disabled: "off" };
 const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle" };
 const REFERENCES = { published: "published", rows: "from rows", newest_seen: "newest seen" };
 const MANY = 8; // above this number of partitions the filter is shown
@@ -28,7 +28,7 @@ export class Panels {
     this.partitions = this.partitionTable();
     this.sources = new Table(byId("sources"), { caption: "Polls", keyOf: (one) => one.source, columns: this.sourceColumns() });
     this.tasks = new Table(byId("tasks"), { caption: "Samples and tasks", scroll: true, keyOf: (one) => JSON.stringify([one.partition, one.task]), columns: taskColumns() });
-    this.storage = new Table(byId("storage"), { caption: "Storage units", scroll: true, keyOf: (one) => String(one.index), columns: storageColumns(() => this.now) });
+    this.storage = new Table(byId("storage"), { caption: "Storage units", scroll: true, keyOf: (one) => String(one.index), columns: storageColumns(() => this) });
     this.errors = new Table(byId("errors"), {
       caption: "Errors by operation and type",
       keyOf: (one) => `${one.operation} ${one.error_type}`,
@@ -70,6 +70,28 @@ export class Panels {
     this.drawTasks(view);
     this.drawHealth(view);
     this.drawFailures(view);
+    this.fold(view);
+  }
+
+  // A panel without anything to show is named at the end of the page, with the reason.
+  fold({ snapshot, live, histories, scope, lagsInScope }) {
+    const unknown = live.up ? "no partition is listed" : "not known now";
+    const past = model.hasPast(histories);
+    const left = model.count(model.flowOf(live, scope)?.residence);
+    const entries = [
+      ["Staleness", "lag-panel", lagsInScope || past ? null : unknown],
+      ["Groups by lag", "lags-panel", lagsInScope ? null : unknown],
+      ["Groups by weight version", "versions-panel", model.versions(live, scope)?.length ? null : lagsInScope ? "no groups" : unknown],
+      ["Time in the queue", "residence-panel", left ? null : "no group has left since the exporter started"],
+      ["Partitions", "partitions-panel", model.partitionRows(snapshot).length ? null : model.isListed(live) ? "TransferQueue has none" : unknown],
+      ["Storage units", "storage-panel", snapshot.storage.length ? null : storageEmpty(snapshot)],
+      ["Errors", "errors-panel", snapshot.errors.length ? null : "none since the exporter started"],
+      ["Recent failures", "failures-panel", !histories.some(Boolean) || histories.find(Boolean).failures.length ? null : "none since the exporter started"],
+      ["Generation, queue and training", "path", byId("path").hidden ? unknown : null],
+    ];
+    for (const [, panel, reason] of entries) byId(panel).hidden = reason !== null;
+    byId("folded-panel").hidden = entries.every(([, , reason]) => reason === null);
+    facts(byId("folded"), entries.map(([title, , reason]) => [title, reason]));
   }
 
   when(cell, one) {
@@ -82,7 +104,7 @@ export class Panels {
     this.lags.draw((lagsInScope?.counts ?? []).map(([bucket, value]) => ({ label: bucket, value, text: groups(value), tone: bucket === "unknown" ? "muted" : "lag" })));
     text(byId("lags-note"), lagsInScope ? "versions behind the reference" : unknownNote(live));
     const versions = model.versions(live, scope);
-    this.versions.draw((versions ?? []).map(([label, value]) => ({ label, value, text: groups(value), tone: /^-?\d+$/.test(label) ? "ready" : "muted" })));
+    this.versions.draw((versions ?? []).map(([label, value]) => ({ label, value, text: groups(value), tone: /^-?\d+$/.test(label) ? "lag" : "muted" })));
     text(byId("versions-note"), versions ? (versions.length ? "newest first" : "no groups") : unknownNote(live));
     const residence = model.flowOf(live, scope)?.residence;
     const left = model.count(residence);
@@ -121,7 +143,7 @@ export class Panels {
         figure("Newest", "newest_version"),
         figure("Max lag", "staleness_max"),
         figure("Mean lag", "staleness_mean", (value) => format.decimal(value, 2)),
-        { label: "Reference", cell: cellText((part) => (part.reference ? `${part.reference_version} ${REFERENCES[part.reference]}` : format.UNKNOWN)) },
+        { label: "Reference", tight: true, cell: cellText((part) => (part.reference ? `${part.reference_version} ${REFERENCES[part.reference]}` : format.UNKNOWN)) },
         { label: "Oldest", numeric: true, sort: (part) => oldestAge(part, this.now), cell: cellText((part) => format.span(oldestAge(part, this.now))) },
         rate("In/s", "arrived"),
         rate("Out/s", "departed"),
@@ -137,7 +159,9 @@ export class Panels {
       cell.append(button);
     }
     attribute(cell.firstElementChild, "aria-pressed", String(this.view.scope === part.partition));
-    attribute(cell.firstElementChild, "title", "Show only this partition in the figures above");
+    const named = model.heldConditions(this.view.live).filter((one) => one.partitions.includes(part.partition));
+    attribute(cell.firstElementChild, "title", ["Show only this partition in the figures above", ...named.map((one) => one.text)].join("\n"));
+    attribute(cell.parentElement, "data-tone", part.severity ? model.TONES[part.severity] : null);
   }
 
   spark(cell, part) {
@@ -240,22 +264,26 @@ function readable(cell, status) {
   badge(cell, known ? (status.readable ? "yes" : model.UNREADABLE[status.reason]) : format.UNKNOWN, known ? (status.readable ? "ok" : "warn") : "idle");
 }
 
-// One that does not answer is shown with its last figures, which are as old as the last column says.
-function storageColumns(now) {
+// One that does not answer is shown with its last figures, which are as old as the third column says.
+function storageColumns(panels) {
   const said = (unit) => unit.last_answer ?? unit;
   const figure = (value) => (cell, unit) => {
     text(cell, value(said(unit)));
     attribute(cell, "data-old", unit.last_answer ? "" : null);
   };
-  const since = (unit) => (unit.error_type === null ? "" : unit.last_answer ? format.at(unit.last_answer.at, now()) : "the start");
+  const since = (unit) => (unit.error_type === null ? "" : unit.last_answer ? format.at(unit.last_answer.at, panels().now) : "the start");
+  const place = (unit) => model.processes(panels().view.snapshot).units.get(unit.index) ?? { actor: null, node: null, pid: null, host: null };
   return [
     { label: "Unit", cell: (cell, unit) => { text(cell, String(unit.index)); attribute(cell, "title", unit.unit_id); } },
     { label: "State", cell: (cell, unit) => { badge(cell, ...unitState(unit)); attribute(cell, "title", unit.detail ? format.visible(unit.detail) : null); } },
+    { label: "No answer since", tight: true, cell: cellText(since) },
     { label: "Keys", numeric: true, cell: figure((unit) => format.count(unit.keys)) },
     { label: "Capacity", numeric: true, cell: figure((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
     { label: "Used", numeric: true, cell: figure((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
     { label: "Memory", numeric: true, cell: figure((unit) => format.bytes(unit.memory_bytes)) },
-    { label: "No answer since", cell: cellText(since) },
+    { label: "Node", tight: true, cell: (cell, unit) => { text(cell, format.visible(place(unit).host ?? format.UNKNOWN)); attribute(cell, "title", place(unit).node); } },
+    { label: "Process", numeric: true, cell: cellText((unit) => String(place(unit).pid ?? format.UNKNOWN)) },
+    { label: "Actor id", tight: true, cell: cellText((unit) => format.visible(place(unit).actor ?? format.UNKNOWN)) },
   ];
 }
 
@@ -266,8 +294,8 @@ function unitState({ error_type }) {
 
 function storageEmpty(snapshot) {
   const polled = model.source(snapshot, "storage");
-  if (snapshot.endpoint && !snapshot.endpoint.storage_units?.length) return "The discovery record names no storage units.";
-  return polled?.reason === "disabled" ? "Not polled." : "No unit answered the last poll.";
+  if (snapshot.endpoint && !snapshot.endpoint.storage_units?.length) return "the discovery record names none";
+  return polled?.reason === "disabled" ? "not polled" : "not known now";
 }
 
 const unknownNote = (live) => (live.up ? "no partition is listed" : "not known now");

@@ -11,7 +11,7 @@ export class Stages {
       title: "Groups arriving per second",
       series: [
         { key: "rate", label: "in per second", tone: "in" },
-        { key: "completed", label: "completed", tone: "done" },
+        { key: "completed", label: "completed", tone: "ready" },
       ],
       format: format.rate,
     });
@@ -64,6 +64,7 @@ export class Stages {
       const lag = [["staleness_max", past("staleness_max"), lagsInScope?.max], ["staleness_mean", past("staleness_mean"), lagsInScope?.mean]];
       this.lag.draw({ ...frame, values: columns(lag) });
     }
+    byId("path").hidden = !live.up && !model.hasPast(view.histories);
     for (const stage of ["generation", "queue", "training"]) {
       const known = live.up && (stage === "queue" || live.trained);
       const severity = model.worst(conditions.filter((one) => one.stage === stage));
