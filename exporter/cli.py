@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from dataplane.nearest import did_you_mean
+from dataplane.visible import visible, visible_json
 from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError, dump_config, load_config
 from exporter.logs import setup_logging
 from exporter.version import this_build
@@ -103,7 +104,7 @@ def _once(options: argparse.Namespace) -> int:
     watched_s = options.watch
     snapshot = app.poll_once(config) if watched_s is None else app.watch(config, watched_s)
     if options.json:
-        _print(encode_snapshot(snapshot).decode())
+        _print(visible_json(encode_snapshot(snapshot).decode()))
     else:
         from exporter.terminal.table import print_snapshot
 
@@ -387,7 +388,7 @@ def _print(text: str) -> None:
 
 
 def _fail(line: str, code: int) -> int:
-    sys.stderr.write(f"{_PROGRAM}: {' '.join(line.split())}\n")
+    sys.stderr.write(f"{_PROGRAM}: {visible(' '.join(line.split()))}\n")
     return code
 
 

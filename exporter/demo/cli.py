@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
+from dataplane.visible import visible_lines
 from exporter.config import Listen
 from exporter.config.addresses import ListenAddress, OtlpUrl
 from exporter.config.values import BadValue, Duration, parse
@@ -155,5 +156,5 @@ def _what_is_unwritable(logs: Path | None) -> str | None:
 
 
 def _fail(problem: str, code: int) -> int:
-    print(f"tq-exporter demo: {problem}", file=sys.stderr)  # noqa: T201 - a command's answer
+    sys.stderr.write(f"tq-exporter demo: {visible_lines(problem)}\n")
     return code

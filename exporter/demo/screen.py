@@ -5,7 +5,6 @@ The input is the exporter's snapshot, None while the exporter does not answer.
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Final, Protocol, TextIO
 
@@ -15,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dataplane.groups import GROUP_STATES
+from dataplane.visible import visible
 from exporter.model.snapshot import Snapshot
+from exporter.terminal.outside import make_console, visible_snapshot
 from exporter.terminal.table import render_snapshot
 
 __all__ = ["LiveScreen", "PlainScreen", "Screen", "build_screen", "line", "tables"]
@@ -42,7 +43,7 @@ class Screen(Protocol):
 
 def build_screen(stream: TextIO | None = None) -> Screen:
     """Return a live screen for a terminal, else a plain one."""
-    console = Console(file=stream or sys.stdout, highlight=False)
+    console = make_console(stream)
     return LiveScreen(console) if console.is_terminal else PlainScreen(console)
 
 
@@ -55,7 +56,7 @@ class PlainScreen:
 
     def say(self, text: str) -> None:
         """See :meth:`Screen.say`."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(visible(text), markup=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot | None) -> None:
         """See :meth:`Screen.show`."""
@@ -78,7 +79,7 @@ class LiveScreen:
 
     def say(self, text: str) -> None:
         """See :meth:`Screen.say`."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(visible(text), markup=False, soft_wrap=True)
 
     def show(self, snapshot: Snapshot | None) -> None:
         """See :meth:`Screen.show`."""
@@ -98,6 +99,7 @@ def line(snapshot: Snapshot | None) -> str:
     """Return *snapshot* as one line."""
     if snapshot is None:
         return _MUTE
+    snapshot = visible_snapshot(snapshot)
     state = "degraded" if snapshot.degraded else "up" if snapshot.up else f"DOWN ({snapshot.discovery})"
     parts = [state, f"restarts {_restarts(snapshot)}"]
     for partition in snapshot.partitions:
@@ -117,6 +119,7 @@ def tables(snapshot: Snapshot | None) -> RenderableType:
     """Return *snapshot* as tables: those of ``tq-exporter once``, and the flow."""
     if snapshot is None:
         return Text(_MUTE, style="bold red")
+    snapshot = visible_snapshot(snapshot)
     return Group(render_snapshot(snapshot), _flow(snapshot), Text(f"Controller restarts: {_restarts(snapshot)}"))
 
 

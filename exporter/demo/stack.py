@@ -27,6 +27,7 @@ from typing import Final
 
 import yaml
 
+from dataplane.visible import visible, visible_lines
 from exporter.demo import processes
 from exporter.shipped import rules
 
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         stack.run(demo_flags, options.duration)
     except StackError as error:
-        sys.stderr.write(f"stack: {error}\n")
+        sys.stderr.write(f"stack: {visible_lines(str(error))}\n")
         return 1
     finally:
         stack.end()
@@ -238,7 +239,7 @@ def _found(*names: str) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
 
 

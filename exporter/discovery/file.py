@@ -7,6 +7,7 @@ from typing import Final
 
 from dataplane.discovery.record import Endpoint, Starting, decode_record
 from dataplane.errors import DataPlaneNotReady, DataPlaneReadError
+from dataplane.visible import visible
 from exporter.config.addresses import controller_address
 from exporter.config.values import BadValue
 from exporter.discovery import DiscoveryKind
@@ -51,7 +52,7 @@ class FileDiscovery:
         self._seen = True
         if isinstance(record, Starting):
             detail = record.starting[:_MAX_DETAIL]
-            raise DataPlaneNotReady(detail if detail.isprintable() else ascii(detail), operation="discover")
+            raise DataPlaneNotReady(visible(detail), operation="discover")
         return Found(record)
 
     def close(self) -> None:

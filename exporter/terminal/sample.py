@@ -11,7 +11,7 @@ from typing import Final
 from dataplane.conventions import AUTO
 from dataplane.grouping import Grouper
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, Listing, group_rows
-from exporter.conditions.words import visible
+from dataplane.visible import visible
 from exporter.config import Config, ConfigError
 from exporter.config.rules import tag_rules
 
