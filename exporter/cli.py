@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+from dataplane.files import read_regular_text
 from dataplane.nearest import did_you_mean
 from dataplane.visible import visible, visible_json
 from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError, dump_config, load_config
@@ -204,7 +205,7 @@ def _ray_submit(options: argparse.Namespace) -> int:
             given = {flag: value for flag, value in _flags(options).items() if value is not None}
             given.pop("--ray-address", None)
             arguments = [flag if value is True else f"{flag}={value}" for flag, value in given.items()]
-            text = None if options.config is None else options.config.read_text()
+            text = None if options.config is None else read_regular_text(options.config)
             seen = ray_submit.submit(address, arguments, text, any_node=options.any_node)
     except ray_submit.SubmitError as error:
         return _fail(str(error), 1)

@@ -10,9 +10,10 @@ import platform
 import re
 import time
 from importlib import metadata
-from typing import Any
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 
 from dataplane.errors import DataPlaneNotReady
 
@@ -28,11 +29,22 @@ __all__ = [
 ]
 
 
-class StorageUnitEndpoint(msgspec.Struct, frozen=True):
-    """One storage unit. ``index`` is its stable number (0..n-1), ``address`` a ZMQ ``tcp://`` address."""
+MAX_STORAGE_UNITS: Final = 512
+"""More of them are no data plane that exists: TransferQueue recommends two per node."""
 
-    index: int
-    id: str
+# A record comes from a file that others write, or from other processes. What is read from it is kept and shown.
+_Text = Annotated[str, Meta(max_length=256)]
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class StorageUnitEndpoint(msgspec.Struct, frozen=True):
+    """One storage unit. ``index`` is its stable number (0..n-1), ``address`` a ZMQ ``tcp://`` address.
+
+    The address is checked when it is used, so that a wrong one does not hide the other units.
+    """
+
+    index: _Count
+    id: _Text
     address: str
 
 
@@ -52,15 +64,15 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         written_at: When the record was made, in seconds since the epoch.
     """
 
-    address: str
-    controller_id: str | None = None
-    actor_id: str | None = None
-    backend: str | None = None
-    capacity: int | None = None
-    storage_units: tuple[StorageUnitEndpoint, ...] = ()
-    metrics_endpoint: str | None = None
-    versions: dict[str, str] = {}
-    run: str | None = None
+    address: _Text
+    controller_id: _Text | None = None
+    actor_id: _Text | None = None
+    backend: _Text | None = None
+    capacity: _Count | None = None
+    storage_units: Annotated[tuple[StorageUnitEndpoint, ...], Meta(max_length=MAX_STORAGE_UNITS)] = ()
+    metrics_endpoint: _Text | None = None
+    versions: Annotated[dict[_Text, _Text], Meta(max_length=32)] = {}
+    run: _Text | None = None
     written_at: float | None = None
 
 
@@ -74,7 +86,7 @@ class Starting(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     starting: str
-    run: str | None = None
+    run: _Text | None = None
     written_at: float | None = None
 
 
@@ -96,7 +108,7 @@ def decode_endpoint(data: bytes | str) -> Endpoint:
     """Return the endpoint in *data*; unknown keys are ignored so that newer writers stay readable.
 
     Raises:
-        ValueError: The text is not JSON, or a field is missing or of the wrong type.
+        ValueError: The text is not JSON, or a field is missing, of the wrong type or longer than any real one.
     """
     return _decoder.decode(data)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from dataplane.adapters.wire import KnownSender, WireMetadataReader
 from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
+from dataplane.errors import DataPlaneBadRequest
 from dataplane.interfaces import MetadataReader
 from exporter.config import Config
 from exporter.config.rules import Rules, tag_rules
@@ -27,6 +28,19 @@ class StorageReader(Protocol):
     def close(self) -> None:
         """Release the reader's own resources."""
         ...
+
+
+class _Unusable:
+    """The reader of a storage unit whose address is none: it fails alone, as a unit that is gone does."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def read(self) -> StorageUnitMetrics:
+        raise DataPlaneBadRequest(self._why, operation="read_storage")
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +86,7 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
 
     Raises:
         DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
-        ValueError: An address in *endpoint* is invalid. Readers that were made before it are closed.
+        ValueError: The controller's address is invalid. Readers that were made before it are closed.
     """
     rules = tag_rules(config)
     # An actor that named its address just now is there, under its own first id or a checkpoint's.
@@ -84,7 +98,11 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
         made.callback(metadata.close)
         storage: list[tuple[StorageUnitEndpoint, StorageReader]] = []
         for unit in endpoint.storage_units if config.storage.enabled else ():
-            reader = StorageUnitReader(unit.address, timeout_s=config.storage.timeout, unit_id=unit.id)
+            try:
+                reader = StorageUnitReader(unit.address, timeout_s=config.storage.timeout, unit_id=unit.id)
+            except ValueError as error:
+                storage.append((unit, _Unusable(str(error))))
+                continue
             made.callback(reader.close)
             storage.append((unit, reader))
         made.pop_all()  # all readers were made: they stay open
