@@ -29,12 +29,13 @@ __all__ = [
 ]
 
 
-MAX_STORAGE_UNITS: Final = 512
+MAX_STORAGE_UNITS: Final = 4096
 """More of them are no data plane that exists: TransferQueue recommends two per node."""
 
 # A record comes from a file that others write, or from other processes. What is read from it is kept and shown.
 _Text = Annotated[str, Meta(max_length=256)]
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
+_Index = Annotated[int, Meta(ge=0, le=99_999)]
 
 
 class StorageUnitEndpoint(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class StorageUnitEndpoint(msgspec.Struct, frozen=True):
     The address is checked when it is used, so that a wrong one does not hide the other units.
     """
 
-    index: _Count
+    index: _Index
     id: _Text
     address: str
 
