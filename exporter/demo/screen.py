@@ -19,7 +19,7 @@ from exporter.model.snapshot import Snapshot
 from exporter.terminal.outside import make_console, visible_snapshot
 from exporter.terminal.table import render_snapshot
 
-__all__ = ["LiveScreen", "PlainScreen", "Screen", "build_screen", "line", "tables"]
+__all__ = ["LiveScreen", "PlainScreen", "Screen", "build_screen", "line", "tables", "waiting"]
 
 _PLAIN_EVERY_S: Final = 5.0
 _MUTE: Final = "the exporter does not answer"
@@ -34,6 +34,10 @@ class Screen(Protocol):
 
     def show(self, snapshot: Snapshot | None) -> None:
         """Show what the exporter sees now."""
+        ...
+
+    def wait(self, what: str, seconds: float, limit: float | None = None) -> None:
+        """Show for how long *what* has been awaited, and for how long it will be at most. Called now and then."""
         ...
 
     def close(self) -> None:
@@ -53,6 +57,7 @@ class PlainScreen:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._due = 0.0
+        self._wait_due = 0.0
 
     def say(self, text: str) -> None:
         """See :meth:`Screen.say`."""
@@ -64,6 +69,13 @@ class PlainScreen:
         if now >= self._due:
             self._due = now + _PLAIN_EVERY_S
             self.say(line(snapshot))
+
+    def wait(self, what: str, seconds: float, limit: float | None = None) -> None:
+        """See :meth:`Screen.wait`."""
+        now = time.monotonic()
+        if seconds >= _PLAIN_EVERY_S and now >= self._wait_due:
+            self._wait_due = now + _PLAIN_EVERY_S
+            self.say(waiting(what, seconds, limit))
 
     def close(self) -> None:
         """See :meth:`Screen.close`."""
@@ -83,16 +95,29 @@ class LiveScreen:
 
     def show(self, snapshot: Snapshot | None) -> None:
         """See :meth:`Screen.show`."""
+        self._draw(tables(snapshot))
+
+    def wait(self, what: str, seconds: float, limit: float | None = None) -> None:
+        """See :meth:`Screen.wait`."""
+        self._draw(Text(waiting(what, seconds, limit), style="dim"))
+
+    def _draw(self, shown: RenderableType) -> None:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
-        self._live.update(tables(snapshot), refresh=True)
+        self._live.update(shown, refresh=True)
 
     def close(self) -> None:
         """See :meth:`Screen.close`."""
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def waiting(what: str, seconds: float, limit: float | None = None) -> str:
+    """Return a line that says what is awaited, for how long already, and for how long at most."""
+    most = "" if limit is None else f" of at most {limit:.0f} s"
+    return f"waiting for {what}: {seconds:.0f} s{most}"
 
 
 def line(snapshot: Snapshot | None) -> str:

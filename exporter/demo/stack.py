@@ -29,6 +29,7 @@ import yaml
 
 from dataplane.visible import visible, visible_lines
 from exporter.demo import processes
+from exporter.demo.cli import DURATION, checked
 from exporter.shipped import rules
 
 __all__ = ["StackError", "alertmanager_command", "free_port", "main", "prometheus_command", "prometheus_config"]
@@ -111,7 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stack; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m exporter.demo.stack", allow_abbrev=False)
     parser.add_argument(
-        "--duration", type=float, metavar="SECONDS", help="stop after this time; by default, run until Ctrl-C"
+        "--duration",
+        type=checked(DURATION),
+        metavar="DURATION",
+        help="stop after this time; by default, run until Ctrl-C",
     )
     options, demo_flags = parser.parse_known_args(arguments)
     stop = threading.Event()
