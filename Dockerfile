@@ -1,5 +1,6 @@
-# Three images from one file. The classic builder makes every stage up to the target, so those that need arguments come last;
-# with it, on-training needs RAY_VERSION and TQ_VERSION, too.
+# syntax=docker/dockerfile:1
+#
+# Three images from one file:
 #   docker build --target exporter .                       no Ray: for --discovery-file and --controller
 #   docker build --target exporter-ray --build-arg RAY_VERSION=2.60.0 --build-arg TQ_VERSION=0.1.11 .
 #                                                          with Ray and TransferQueue: for --ray-address
@@ -27,9 +28,19 @@ RUN SETUPTOOLS_SCM_PRETEND_VERSION_FOR_TQ_EXPORTER="${VERSION}" \
 FROM python:${PYTHON_VERSION}-slim-bookworm AS environment
 COPY constraints.txt /constraints.txt
 COPY --from=wheel /wheel /wheel
-# The environment has no pip of its own: it would be a third of what the image adds. The builder's pip installs into it.
-RUN python -m venv --without-pip /opt/tq-exporter \
-    && PIP_PYTHON="/opt/tq-exporter/bin/python" pip install --no-cache-dir --constraint /constraints.txt /wheel/*.whl
+RUN python -m venv /opt/tq-exporter \
+    && /opt/tq-exporter/bin/pip install --no-cache-dir --constraint /constraints.txt /wheel/*.whl
+
+FROM environment AS environment-ray
+# Ray accepts only drivers with the cluster's versions of Ray (RAY_VERSION) and Python (PYTHON_VERSION).
+ARG RAY_VERSION
+ARG TQ_VERSION
+# The exporter needs no GPU, and torch's CUDA build takes gigabytes: pass the index of the CPU build here.
+ARG TORCH_INDEX_URL=""
+RUN grep -vE '^(ray|TransferQueue|torch)==' /constraints.txt > /constraints-ray.txt \
+    && /opt/tq-exporter/bin/pip install --no-cache-dir --constraint /constraints-ray.txt \
+        ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
+        torch "ray[default]==${RAY_VERSION:?give the version of the cluster}" "TransferQueue==${TQ_VERSION:?give the version of the job}" tensordict
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS base
 ARG COMMIT=""
@@ -40,28 +51,14 @@ LABEL org.opencontainers.image.title="tq-exporter" \
 ENV PATH=/opt/tq-exporter/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    TQ_EXPORTER_LISTEN=0.0.0.0:9464
 RUN groupadd --gid 65532 exporter && useradd --uid 65532 --gid 65532 --no-create-home --shell /usr/sbin/nologin exporter
 EXPOSE 9464
 # The exporter writes no files: run it with a read-only root file system. The image with Ray needs a writable /tmp.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck", "--of", "1"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck"]
 ENTRYPOINT ["tq-exporter"]
 CMD ["run"]
-
-FROM base AS exporter
-COPY --from=environment /opt/tq-exporter /opt/tq-exporter
-USER 65532:65532
-
-FROM environment AS environment-ray
-# Ray accepts only drivers with the cluster's versions of Ray (RAY_VERSION) and Python (PYTHON_VERSION).
-ARG RAY_VERSION
-ARG TQ_VERSION
-# The exporter needs no GPU, and torch's CUDA build takes gigabytes: pass the index of the CPU build here.
-ARG TORCH_INDEX_URL=""
-RUN grep -vE '^(ray|TransferQueue|torch)==' /constraints.txt > /constraints-ray.txt \
-    && PIP_PYTHON="/opt/tq-exporter/bin/python" pip install --no-cache-dir --constraint /constraints-ray.txt \
-        ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
-        torch "ray[default]==${RAY_VERSION:?give the version of the cluster}" "TransferQueue==${TQ_VERSION:?give the version of the job}" tensordict
 
 FROM base AS exporter-ray
 COPY --from=environment-ray /opt/tq-exporter /opt/tq-exporter
@@ -83,9 +80,10 @@ RUN python3 -m venv --system-site-packages /opt/tq-exporter \
     && /opt/tq-exporter/bin/pip install --no-cache-dir /wheel/*.whl
 ENV PATH=/opt/tq-exporter/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    TQ_EXPORTER_LISTEN=0.0.0.0:9464
 EXPOSE 9464
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck", "--of", "1"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck"]
 ARG RUN_AS=65532:65532
 USER ${RUN_AS}
 # This fails if the image's Python is below /root, which that user cannot read: make it readable, or pass RUN_AS=0:0.
@@ -94,4 +92,6 @@ ENTRYPOINT ["tq-exporter"]
 CMD ["run"]
 
 # The last stage is the default: a build without --target makes it.
-FROM exporter AS default
+FROM base AS exporter
+COPY --from=environment /opt/tq-exporter /opt/tq-exporter
+USER 65532:65532

@@ -8,11 +8,9 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Final, NoReturn
 
-from dataplane.files import read_regular
 from dataplane.nearest import did_you_mean
 from dataplane.visible import visible
 from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError
@@ -24,7 +22,6 @@ __all__ = [
     "add_settings",
     "discard_output",
     "fail",
-    "flags_of_process",
     "given_flags",
     "join_values",
     "note",
@@ -91,18 +88,6 @@ def add_settings(parser: Parser, *, only: Collection[str] | None = None, unused:
 def given_flags(options: argparse.Namespace) -> dict[str, object]:
     """Return the values of the settings' flags, None where one was not given."""
     return {setting.flag: getattr(options, setting.flag) for setting in SETTINGS if setting.flag}
-
-
-def flags_of_process(pid: int) -> list[str]:
-    """Return the arguments after ``run`` of the exporter that runs as a process, none if it is no exporter."""
-    try:
-        command = read_regular(Path(f"/proc/{pid}/cmdline")).decode(errors="surrogateescape").split("\0")
-    except OSError:
-        return []
-    for at, (program, argument) in enumerate(pairwise(command)):
-        if argument == "run" and (Path(program).name == PROGRAM or program.endswith("exporter.cli")):
-            return join_values(command[at + 2 : -1])
-    return []
 
 
 def reject(parser: Parser, rest: Sequence[str], arguments: Sequence[str]) -> NoReturn:

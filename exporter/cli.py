@@ -23,7 +23,6 @@ from exporter.arguments import (
     add_settings,
     discard_output,
     fail,
-    flags_of_process,
     given_flags,
     join_values,
     note,
@@ -153,8 +152,6 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _healthcheck(options: argparse.Namespace) -> int:
-    if options.of is not None:
-        _take_flags(options, flags_of_process(options.of))
     config = _load(options)
     setup_logging("text", "warning")
     from exporter.web.healthcheck import UnhealthyError, check_health
@@ -319,12 +316,6 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     health.add_argument(
         "--client-cert", type=Path, metavar="FILE", help="PEM client certificate, where one is required"
     )
-    health.add_argument(
-        "--of",
-        type=int,
-        metavar="PID",
-        help="take what is not given from the flags of the exporter that runs as this process: 1 in a container",
-    )
     health.add_argument("--client-key", type=Path, metavar="FILE", help="PEM key of the client certificate")
     add_settings(health, only=("--listen", "--web.config.file"))
     listing = add("metrics", _metrics, "list every metric", "metrics --format markdown")
@@ -367,14 +358,6 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     )
     completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="your shell")
     return parser
-
-
-def _take_flags(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    """Add the settings in *arguments*, those of a running exporter, that *options* do not have."""
-    theirs, _ = _build_parser(["run"]).parse_known_args(["run", *arguments])
-    for name, value in vars(theirs).items():
-        if getattr(options, name, value) is None:
-            setattr(options, name, value)
 
 
 def _load(options: argparse.Namespace) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter import cli
-from exporter.arguments import flags_of_process
 from exporter.config import Config, ConfigError, Listen, load_config
 from exporter.model.snapshot import Snapshot
 from exporter.web import WebServer
 from exporter.web.healthcheck import UnhealthyError, check_health
-from tests.support.exporter_process import ExporterProcess
 from tests.support.snapshots import empty_snapshot
 
 
@@ -92,23 +88,3 @@ def test_a_broken_web_configuration_ends_no_exporter_that_works(
 def test_any_free_port_cannot_be_asked() -> None:
     with pytest.raises(ConfigError, match="listen: port 0 is any free one"):
         check_health(load_config({"--listen": "127.0.0.1:0"}, {}))
-
-
-def test_it_asks_the_exporter_that_runs_as_a_process(tmp_path: Path) -> None:
-    config = tmp_path / "exporter.yaml"
-    config.write_text("ping: {interval: 1s}\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = ("--controller", "tcp://127.0.0.1:1", "--config", str(config), "--listen", f"127.0.0.1:{port}")
-    with ExporterProcess(*flags) as exporter:  # the last --listen counts
-        assert cli.main(["healthcheck", "--of", str(exporter.process.pid)]) == 0
-        found = flags_of_process(exporter.process.pid)
-        assert found[-6:] == list(flags)
-        # What is given wins.
-        assert cli.main(["healthcheck", "--of", str(exporter.process.pid), "--listen", "127.0.0.1:1"]) == 1
-
-
-@pytest.mark.parametrize("pid", [2**22 + 1, os.getpid()], ids=["nobody", "another program"])
-def test_a_process_that_is_no_exporter_has_no_flags(pid: int) -> None:
-    assert flags_of_process(pid) == []
