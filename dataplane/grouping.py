@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
@@ -82,9 +82,11 @@ class Grouper:
         """See :func:`dataplane.groups.group_rows`."""
         return group_rows(partition_id, rows, **self._how(partition_id))
 
-    def group_tags(self, partition_id: str, tags: Mapping[str, Tag]) -> Listing:
+    def group_tags(
+        self, partition_id: str, tags: Mapping[str, Tag], admit: Callable[[int, int], None] | None = None
+    ) -> Listing:
         """See :func:`dataplane.groups.group_tags`."""
-        return group_tags(partition_id, tags, **self._how(partition_id))
+        return group_tags(partition_id, tags, admit=admit, **self._how(partition_id))
 
     def rules(self, partition_id: str) -> TagRules:
         """Return how the tags of a partition are read."""

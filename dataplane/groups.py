@@ -7,7 +7,7 @@ the exporter. It never raises on a malformed tag: it reports the field as unknow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
@@ -191,6 +191,7 @@ def group_tags(
     take_failed: bool = False,
     memory: Memory | None = None,
     registry: Registry | None = None,
+    admit: Callable[[int, int], None] | None = None,
 ) -> Listing:
     """Do the same as :func:`group_rows` for tags that are already read.
 
@@ -203,6 +204,8 @@ def group_tags(
         take_failed: Likewise.
         memory: Likewise.
         registry: Likewise.
+        admit: Called before any group is made, with the number of runs of neighbouring rows of one group with equal
+            tags, and that of groups. May raise.
     """
     memory = Memory() if memory is None else memory
     registry = registry or conventions.registry()
@@ -215,6 +218,8 @@ def group_tags(
             parts = _parts(tags, chosen)
         if parts.tags:
             memory.convention = chosen
+    if admit is not None:
+        admit(len(parts.ids), len(set(parts.ids)))
     account, new_group = chosen.accounting(parts.tags, memory), chosen.group_type
 
     groups: dict[str, Group] = {}

@@ -41,9 +41,12 @@ __all__ = [
 MAX_EXACT_INT: Final = 2**53
 """A float64, and so a metric sample, represents every integer between this and its negative exactly."""
 
+MAX_SECONDS: Final = 253_402_300_799.0
+"""The end of the year 9999, in seconds since the epoch. A larger time is none, or in another unit."""
+
 Int = Annotated[int, msgspec.Meta(ge=-MAX_EXACT_INT, le=MAX_EXACT_INT)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_EXACT_INT)]
-Seconds = Annotated[float, msgspec.Meta(ge=-float(MAX_EXACT_INT), le=float(MAX_EXACT_INT))]
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_SECONDS)]
 
 SCALAR: Final[Any] = bool | int | float | str | None
 """The type of a field that holds more than one of the types above."""
@@ -174,12 +177,11 @@ def to_count(value: object) -> int | None:
 
 
 def to_seconds(value: object) -> float | None:
-    """Return *value* as seconds since the epoch, None when it is no number, NaN, infinite or out of range."""
+    """Return *value* as seconds since the epoch, None when it is no number, NaN, or not a time."""
     if type(value) is float:
-        return value if -MAX_EXACT_INT <= value <= MAX_EXACT_INT else None
+        return value if 0.0 <= value <= MAX_SECONDS else None
     if type(value) is int:
-        number = to_int(value)
-        return None if number is None else float(number)
+        return float(value) if 0 <= value <= MAX_SECONDS else None
     other = _to_number(value)
     return None if other is None else to_seconds(other)
 

@@ -18,6 +18,7 @@ from exporter.conditions import Judge, Limits
 from exporter.config import Config, ConfigError
 from exporter.discovery import build_discovery
 from exporter.logs import set_level
+from exporter.memory import keep_memory_small
 from exporter.model.history import History
 from exporter.model.snapshot import Snapshot
 from exporter.polling.poller import Poller
@@ -54,6 +55,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         ListenError: The exporter cannot listen on the configured address.
         ConfigError: A standard ``OTEL_*`` variable or the web configuration cannot be used.
     """
+    keep_memory_small()
     stop = threading.Event()
     clock = SystemClock()
     history = History(clock)

@@ -7,28 +7,36 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
-import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
 
 import msgspec
 
-from dataplane.nearest import did_you_mean
-from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError, dump_config, load_config
+from dataplane.files import read_regular_text
+from dataplane.visible import visible_json
+from exporter.arguments import (
+    PROGRAM,
+    OutputError,
+    Parser,
+    add_settings,
+    discard_output,
+    fail,
+    given_flags,
+    join_values,
+    note,
+    print_out,
+    printing,
+    reject,
+)
+from exporter.config import Config, ConfigError, ConfigNote, dump_config, load_config
 from exporter.logs import setup_logging
 from exporter.version import this_build
 
 __all__ = ["main"]
-
-_PROGRAM: Final = "tq-exporter"
-_FLAG: Final = re.compile(r"--[\w.-]+")
-_PRECEDENCE: Final = (
-    f"Every flag has an environment variable: --ping-interval is TQ_EXPORTER_PING_INTERVAL, --config {CONFIG_ENV}. "
-    "Flags win over variables, variables over the file. The file has further keys: docs/configuration.md."
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,27 +49,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed on the way (``once``: TransferQueue did not answer), 2 wrong arguments or
         configuration, 3 (``once``) TransferQueue answered, and a critical condition holds.
     """
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    parser = _build_parser(arguments)
+    arguments = join_values(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know few characters
     try:
+        parser = _build_parser(arguments)
         options, rest = parser.parse_known_args(arguments)
         if rest:
-            _reject(parser, rest, arguments)
+            reject(parser, rest, arguments)
         if options.command is None:
             parser.print_help(sys.stderr)
             return 2
         command: Callable[[argparse.Namespace], int] = options.handler
         code = command(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            with printing():
+                sys.stdout.flush()
         return code
     except ConfigError as error:
-        return _fail(str(error), 2)
+        return fail(str(error), 2)
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return fail("interrupted", 130)
     except BrokenPipeError:
         # The reader of our output has exited, as with `| head`: nobody is left to print an error to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        discard_output()
         return 1
+    except OutputError as error:
+        discard_output()
+        return fail(f"cannot write to standard output: {error}", 1)
 
 
 def _watch(text: str) -> float:
@@ -105,21 +120,24 @@ def _once(options: argparse.Namespace) -> int:
     watched_s = options.watch
     snapshot = app.poll_once(config) if watched_s is None else app.watch(config, watched_s)
     if options.json:
-        _print(encode_snapshot(snapshot).decode())
+        print_out(visible_json(encode_snapshot(snapshot).decode()))
     else:
         from exporter.terminal.table import print_snapshot
 
-        print_snapshot(snapshot, watched_s=watched_s)
+        with printing():
+            print_snapshot(snapshot, watched_s=watched_s)
     if snapshot.up:
         serious = ("critical", "warning") if options.strict else ("critical",)
         return 3 if any(one.severity in serious for one in snapshot.held) else 0
     reasons = [f"{source.source}: {source.detail}" for source in snapshot.sources if source.detail]
     why = "; ".join(reasons) or f"discovery: {snapshot.discovery.replace('_', ' ')}"
-    return _fail(f"TransferQueue did not answer: {why}", 1)
+    return fail(f"TransferQueue did not answer: {why}", 1)
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    config = load_config(_flags(options), os.environ, options.file or options.config)
+    if options.file is not None and options.config is not None:
+        raise ConfigError("--config", f"and {options.file} are two files", "give one of them")
+    config = _read(options, os.environ, options.file or options.config)
     from exporter.telemetry import check_environment
 
     check_environment(config, os.environ)
@@ -127,11 +145,11 @@ def _check_config(options: argparse.Namespace) -> int:
 
     Guard(config.web.config_file)
     if options.sample is None:
-        _print(dump_config(config))
+        print_out(dump_config(config))
     else:
         from exporter.terminal.sample import read_sample, render_sample
 
-        _print(render_sample(config, read_sample(options.sample)))
+        print_out(render_sample(config, read_sample(options.sample)))
     return 0
 
 
@@ -146,7 +164,7 @@ def _healthcheck(options: argparse.Namespace) -> int:
     try:
         check_health(config, "/readyz" if options.ready else "/healthz", pair)
     except UnhealthyError as error:
-        return _fail(f"unhealthy: {error}", 1)
+        return fail(f"unhealthy: {error}", 1)
     return 0
 
 
@@ -158,7 +176,7 @@ def _metrics(options: argparse.Namespace) -> int:
         "markdown": catalogue_docs.render_markdown,
         "json": catalogue_docs.render_json,
     }[options.format]
-    _print(render())
+    print_out(render())
     return 0
 
 
@@ -182,14 +200,14 @@ def _write_files(write: Callable[[argparse.Namespace], str], options: argparse.N
     from exporter.shipped.commands import CommandError
 
     try:
-        _print(write(options))
+        print_out(write(options))
     except CommandError as error:
-        return _fail(str(error), 2)
+        return fail(str(error), 2)
     return 0
 
 
 def _ray_submit(options: argparse.Namespace) -> int:
-    config = load_config(_flags(options), {}, options.config)
+    config = _read(options, {}, options.config)
     if config.discovery.controller is not None or config.discovery.file is not None:
         raise ConfigError("ray-submit", "finds the controller through Ray", "give --ray-address or leave it out")
     if config.listen.port == 0:
@@ -201,20 +219,20 @@ def _ray_submit(options: argparse.Namespace) -> int:
     try:
         if options.stop:
             ray_submit.stop(address)
-            _print("stopped")
+            print_out("stopped")
             return 0
         if options.status:
             seen = ray_submit.status(address)
         else:
-            given = {flag: value for flag, value in _flags(options).items() if value is not None}
+            given = {flag: value for flag, value in given_flags(options).items() if value is not None}
             given.pop("--ray-address", None)
             arguments = [flag if value is True else f"{flag}={value}" for flag, value in given.items()]
-            text = None if options.config is None else options.config.read_text()
+            text = None if options.config is None else read_regular_text(options.config)
             seen = ray_submit.submit(address, arguments, text, any_node=options.any_node)
     except ray_submit.SubmitError as error:
-        return _fail(str(error), 1)
+        return fail(str(error), 1)
     where = f"http://{seen.node}:{config.listen.port}/metrics" if not options.status else f"node {seen.node}"
-    _print(f"{seen.state} (process {seen.pid}, restarted {seen.restarts} times), {where}")
+    print_out(f"{seen.state} (process {seen.pid}, restarted {seen.restarts} times), {where}")
     return 1 if seen.state == "failed" else 0
 
 
@@ -224,42 +242,43 @@ def _demo(options: argparse.Namespace) -> int:
     return demo.main(options)
 
 
+def _completion(options: argparse.Namespace) -> int:
+    if importlib.util.find_spec("shtab") is None:
+        return fail("completion needs shtab: pip install 'tq-exporter[completion]'", 1)
+    import shtab
+
+    print_out(shtab.complete(_build_parser(), shell=options.shell))
+    return 0
+
+
 # The arguments.
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong argument in one line. ``commands`` are the parsers of its commands, by name."""
-
-    commands: Mapping[str, _Parser]
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(_fail(f"{message}; see {self.prog} --help", 2))
-
-
-def _build_parser(arguments: Sequence[str]) -> _Parser:
-    parser = _Parser(
-        prog=_PROGRAM,
+def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
+    """Return the parser. With *arguments*, flags that must be loaded are left out where another command is named."""
+    parser = Parser(
+        prog=PROGRAM,
         description="Export metrics of a running TransferQueue: occupancy, staleness, flow and errors.",
         epilog="Start here: tq-exporter run --ray-address auto",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {this_build()}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {this_build()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     parser.commands = commands.choices
 
-    def add(name: str, handler: Callable[[argparse.Namespace], int], summary: str, example: str) -> _Parser:
-        command: _Parser = commands.add_parser(
+    def add(name: str, handler: Callable[[argparse.Namespace], int], summary: str, example: str) -> Parser:
+        command: Parser = commands.add_parser(
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            epilog=f"Example: {_PROGRAM} {example}",
+            epilog=f"Example: {PROGRAM} {example}",
             allow_abbrev=False,
         )
         command.set_defaults(handler=handler)
         return command
 
     run = add("run", _run, "poll TransferQueue and serve its metrics until SIGTERM", "run --listen 0.0.0.0:9464")
-    _add_settings(run)
+    add_settings(run)
     once = add(
         "once",
         _once,
@@ -274,7 +293,7 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
         help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile",
     )
     once.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")
-    _add_settings(once)
+    add_settings(once, unused=("--listen", "--web.config.file", "--web.disable-page", "--web.allowed-hosts"))
     check = add(
         "check-config",
         _check_config,
@@ -290,7 +309,7 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
         metavar="ROWS",
         help="print how the rows in this JSON file would be grouped instead: {KEY: TAG} or {PARTITION: {KEY: TAG}}",
     )
-    _add_settings(check)
+    add_settings(check)
     health = add(
         "healthcheck",
         _healthcheck,
@@ -304,7 +323,7 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
         "--client-cert", type=Path, metavar="FILE", help="PEM client certificate, where one is required"
     )
     health.add_argument("--client-key", type=Path, metavar="FILE", help="PEM key of the client certificate")
-    _add_settings(health)
+    add_settings(health, only=("--listen", "--web.config.file"))
     listing = add("metrics", _metrics, "list every metric", "metrics --format markdown")
     listing.add_argument(
         "--format", choices=("table", "markdown", "json"), default="table", help="how to print (default: %(default)s)"
@@ -316,7 +335,7 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
         "write the Prometheus rules, with your thresholds, and an example route for Alertmanager",
         "rules --set staleness_versions=2 -o prometheus/",
     )
-    if arguments[:1] in (["dashboards"], ["rules"]):
+    if arguments is None or arguments[:1] in (["dashboards"], ["rules"]):
         from exporter.shipped import commands as files
 
         files.add_dashboard_arguments(shown)
@@ -331,48 +350,38 @@ def _build_parser(arguments: Sequence[str]) -> _Parser:
     wish.add_argument("--status", action="store_true", help="print the state of the submitted exporter")
     wish.add_argument("--stop", action="store_true", help="stop the submitted exporter")
     wish.add_argument("--any-node", action="store_true", help="let Ray choose the node, rather than the head node")
-    _add_settings(submit)
+    add_settings(submit, unused=("--controller", "--discovery-file"))
     demo = add("demo", _demo, "run a small training loop with a real TransferQueue and the exporter beside it", "demo")
-    if "demo" in arguments[:1]:
+    if arguments is None or arguments[:1] == ["demo"]:
         from exporter.demo import cli as demo_cli
 
         demo_cli.add_arguments(demo)
+    completion = add(
+        "completion",
+        _completion,
+        "print a script that completes commands and flags in your shell",
+        "completion bash > ~/.local/share/bash-completion/completions/tq-exporter",
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="your shell")
     return parser
 
 
-def _add_settings(parser: _Parser) -> None:
-    group = parser.add_argument_group("configuration", _PRECEDENCE)
-    group.add_argument("--config", type=Path, metavar="FILE", help="a YAML file, see docs/reference-config.yaml")
-    for setting in SETTINGS:
-        if setting.flag and setting.metavar is None:
-            group.add_argument(setting.flag, dest=setting.flag, action="store_const", const=True, help=setting.help)
-        elif setting.flag:
-            default = setting.get(Config())
-            said = setting.help if default is None else f"{setting.help} (default: {setting.show(default)})"
-            group.add_argument(setting.flag, dest=setting.flag, metavar=setting.metavar, help=said)
-
-
-def _flags(options: argparse.Namespace) -> dict[str, object]:
-    return {setting.flag: getattr(options, setting.flag) for setting in SETTINGS if setting.flag}
-
-
 def _load(options: argparse.Namespace) -> Config:
-    return load_config(_flags(options), os.environ, options.config)
+    return _read(options, os.environ, options.config)
+
+
+def _read(options: argparse.Namespace, environ: Mapping[str, str], file: Path | None) -> Config:
+    """Load the configuration, and say what was not taken as it is written."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ConfigNote)
+        config = load_config(given_flags(options), environ, file)
+    for one in said:
+        note(str(one.message))
+    return config
 
 
 def _urls(config: Config) -> tuple[str, ...]:
     return () if config.otlp.endpoint is None else (config.otlp.endpoint,)
-
-
-def _reject(parser: _Parser, rest: Sequence[str], arguments: Sequence[str]) -> NoReturn:
-    unknown = rest[0].partition("=")[0]
-    known = {flag for command in parser.commands.values() for flag in _FLAG.findall(command.format_usage())} | {
-        "--help"
-    }
-    command = next((word for word in arguments if not word.startswith("-")), "")
-    page = f"{_PROGRAM} {command} --help".replace("  ", " ")
-    remedy = did_you_mean(unknown, known, page) if unknown.startswith("--") else f"see {page}"
-    raise ConfigError(unknown, "is not a known argument", remedy)
 
 
 def _check_packages(config: Config) -> None:
@@ -386,15 +395,6 @@ def _check_packages(config: Config) -> None:
         if missing:
             problem = f"needs {' and '.join(missing)}, not installed here"
             raise ConfigError(key, problem, f"install tq-exporter[tq] or {remedy}")
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text.rstrip("\n") + "\n")
-
-
-def _fail(line: str, code: int) -> int:
-    sys.stderr.write(f"{_PROGRAM}: {' '.join(line.split())}\n")
-    return code
 
 
 if __name__ == "__main__":

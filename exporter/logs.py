@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from typing import Final, TextIO
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from dataplane.visible import visible, visible_json
+
 __all__ = ["JsonFormatter", "RepeatFilter", "TextFormatter", "mask", "secrets_in", "set_level", "setup_logging"]
 
 REPEAT_S: Final = 60.0
@@ -136,10 +138,11 @@ class TextFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """See :meth:`logging.Formatter.format`."""
-        message = self.message(record).replace("\r", "\\r").replace("\n", "\\n")
-        line = f"{_utc(record.created)} {record.levelname:<7} {record.name}: {message}"
-        traceback = self.traceback(record)
-        return self.mask(f"{line}\n{traceback}" if traceback else line)
+        # Masked first: a secret that was made visible is not found.
+        line = visible(self.mask(f"{_utc(record.created)} {record.levelname:<7} {record.name}: {self.message(record)}"))
+        traceback = self.mask(self.traceback(record))
+        # Indented, so that no line of an exception's text can pass for a record.
+        return line + "".join(f"\n  {visible(inner)}" for inner in traceback.split("\n") if inner)
 
 
 class JsonFormatter(_Formatter):
@@ -160,7 +163,7 @@ class JsonFormatter(_Formatter):
             fields["repeats"] = repeats
         if traceback := self.traceback(record):
             fields["exception"] = self.mask(traceback)
-        return json.dumps(fields, ensure_ascii=False)
+        return visible_json(json.dumps(fields, ensure_ascii=False))
 
 
 class RepeatFilter(logging.Filter):

@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from dataplane.errors import DataPlaneError
+from dataplane.visible import visible
 from exporter.discovery.ray_driver import RAY_ENVIRONMENT, NoRayError, connect
 
 __all__ = ["ACTOR", "Keeper", "KeeperStatus", "SubmitError", "status", "stop", "submit"]
@@ -204,6 +205,6 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _give_up(address: str) -> None:
-    sys.stderr.write(f"tq-exporter: Ray at {address} did not answer within {_DEADLINE_S:g} s\n")
+    sys.stderr.write(f"tq-exporter: Ray at {visible(address)} did not answer within {_DEADLINE_S:g} s\n")
     sys.stderr.flush()
     os._exit(1)

@@ -28,6 +28,7 @@ _FIRST: Final = (
     "tests/packaging/",
     "tests/helm/",
     "tests/page/",
+    "tests/hostile/test_controllers.py",
     "tests/wire/",
     "tests/adapters/",
     "tests/end_to_end/",

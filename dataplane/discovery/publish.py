@@ -20,6 +20,7 @@ import msgspec
 from dataplane.discovery.actor import actors_of_job, ask_controller, check_started, find_controller
 from dataplane.discovery.record import Endpoint, Starting, encode_endpoint, encode_starting, endpoint_of
 from dataplane.errors import DataPlaneNotReady, DataPlaneUnavailable
+from dataplane.files import read_regular
 
 __all__ = ["DEFAULT_INTERVAL_S", "EndpointPublisher", "publish_endpoint"]
 
@@ -115,7 +116,7 @@ class EndpointPublisher:
 
     def _read(self) -> bytes | None:
         try:
-            return self.path.read_bytes()
+            return read_regular(self.path)
         except FileNotFoundError:
             return None
 

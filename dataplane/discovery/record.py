@@ -11,9 +11,10 @@ import re
 import time
 from collections.abc import Mapping
 from importlib import metadata
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from dataplane.errors import DataPlaneNotReady
 
@@ -41,24 +42,34 @@ class Place(NamedTuple):
 _NOWHERE: Final = (None, None, None)
 
 
+MAX_STORAGE_UNITS: Final = 4096
+"""More of them are no data plane that exists: TransferQueue recommends two per node."""
+
+# A record comes from a file that others write, or from other processes. What is read from it is kept and shown.
+_Text = Annotated[str, Meta(max_length=256)]
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_Index = Annotated[int, Meta(ge=0, le=99_999)]
+
+
 class StorageUnitEndpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """One storage unit.
 
     Attributes:
         index: Its stable number, 0..n-1.
         id: TransferQueue's id of it.
-        address: A ZMQ ``tcp://`` address.
+        address: A ZMQ ``tcp://`` address. It is checked when it is used, so that a wrong one does not hide the other
+            units.
         actor_id: Ray's id of its actor, None when unknown.
         node_id: Ray's id of its node, None when unknown.
         pid: Its process on that node, None when unknown.
     """
 
-    index: int
-    id: str
+    index: _Index
+    id: _Text
     address: str
-    actor_id: str | None = None
-    node_id: str | None = None
-    pid: int | None = None
+    actor_id: _Text | None = None
+    node_id: _Text | None = None
+    pid: _Count | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,18 +90,18 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         pid: The controller's process on that node, None when unknown.
     """
 
-    address: str
-    controller_id: str | None = None
-    actor_id: str | None = None
-    backend: str | None = None
-    capacity: int | None = None
-    storage_units: tuple[StorageUnitEndpoint, ...] = ()
-    metrics_endpoint: str | None = None
-    versions: dict[str, str] = {}
-    run: str | None = None
+    address: _Text
+    controller_id: _Text | None = None
+    actor_id: _Text | None = None
+    backend: _Text | None = None
+    capacity: _Count | None = None
+    storage_units: Annotated[tuple[StorageUnitEndpoint, ...], Meta(max_length=MAX_STORAGE_UNITS)] = ()
+    metrics_endpoint: _Text | None = None
+    versions: Annotated[dict[_Text, _Text], Meta(max_length=32)] = {}
+    run: _Text | None = None
     written_at: float | None = None
-    node_id: str | None = None
-    pid: int | None = None
+    node_id: _Text | None = None
+    pid: _Count | None = None
 
 
 class Starting(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,7 +114,7 @@ class Starting(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     starting: str
-    run: str | None = None
+    run: _Text | None = None
     written_at: float | None = None
 
 
@@ -125,7 +136,7 @@ def decode_endpoint(data: bytes | str) -> Endpoint:
     """Return the endpoint in *data*; unknown keys are ignored so that newer writers stay readable.
 
     Raises:
-        ValueError: The text is not JSON, or a field is missing or of the wrong type.
+        ValueError: The text is not JSON, or a field is missing, of the wrong type or longer than any real one.
     """
     return _decoder.decode(data)
 

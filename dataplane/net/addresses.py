@@ -24,7 +24,7 @@ def split_host_port(text: str) -> tuple[str, int]:
         numeric = not host.strip("0123456789.")
         well_formed = is_ip(host) if numeric else is_host_name(host)
     if not well_formed or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError(f"not an address of the form HOST:PORT: {text!r}")
+        raise ValueError(f"not an address of the form HOST:PORT: {text[:100]!r}")
     return host, int(port)
 
 
@@ -44,7 +44,7 @@ def parse_address(address: str) -> tuple[str, int]:
     except ValueError:
         port = 0
     if port == 0 or not address.startswith("tcp://"):
-        raise ValueError(f"not an address of the form tcp://HOST:PORT: {address!r}")
+        raise ValueError(f"not an address of the form tcp://HOST:PORT: {address[:100]!r}")
     return host, port
 
 

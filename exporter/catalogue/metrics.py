@@ -660,9 +660,9 @@ REPLIES_REFUSED = Metric(
     "tq_exporter.replies.refused",
     "counter",
     "{reply}",
-    "Replies of the controller that were refused because they exceed a limit: metadata.max_reply_bytes or "
-    "metadata.max_rows. The partition then has no metrics.",
-    {"limit": ("reply_bytes", "rows")},
+    "Replies of the controller that were refused because they exceed a limit: metadata.max_reply_bytes, "
+    "metadata.max_rows or metadata.max_memory. The partition then has no metrics.",
+    {"limit": ("reply_bytes", "rows", "memory")},
 )
 HTTP_REFUSED_LOGINS = Metric(
     "tq_exporter.http.refused_logins",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataplane.visible import visible
 from exporter.conditions.base import CLEAR, Finding, Scene, Verdict, rule
-from exporter.conditions.words import span, visible
+from exporter.conditions.words import span
 
 __all__ = ["over_budget", "polls_stretched"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from dataplane.visible import visible
 from exporter.conditions.base import CLEAR, Finding, Scene, Verdict, rule
-from exporter.conditions.words import UNREADABLE, count, quoted, span, visible
+from exporter.conditions.words import UNREADABLE, count, quoted, span
 from exporter.model.snapshot import PartitionState, PartitionStatus
 
 __all__ = ["groups_orphaned", "metadata_failing", "partition_unreadable", "rows_malformed"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Final
 
+from dataplane.visible import visible
 from exporter.model.snapshot import UnreadableReason
 
-__all__ = ["UNREADABLE", "clock", "count", "percent", "quoted", "span", "visible"]
+__all__ = ["UNREADABLE", "clock", "count", "percent", "quoted", "span"]
 
 UNREADABLE: Final[dict[UnreadableReason, str]] = {
     "timeout": "timed out",
@@ -46,11 +47,6 @@ def count(number: float) -> str:
 def percent(ratio: float) -> str:
     """Return a ratio as a percentage. Only what is full is 100 %."""
     return "100 %" if ratio >= 1 else f"{min(ratio * 100, 99.9):.3g} %"
-
-
-def visible(text: str) -> str:
-    """Return outside text without signs that a terminal would obey or that reorder the text around them."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def quoted(name: str) -> str:

@@ -5,6 +5,7 @@ variables, their checks and ``check-config`` follow from its type. :mod:`exporte
 """
 
 from exporter.config.addresses import Listen
+from exporter.config.layers import ConfigNote
 from exporter.config.loading import dump_config, load_config
 from exporter.config.model import (
     Config,
@@ -28,6 +29,7 @@ __all__ = [
     "SETTINGS",
     "Config",
     "ConfigError",
+    "ConfigNote",
     "DiscoverySettings",
     "Listen",
     "Log",

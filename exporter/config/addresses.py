@@ -21,8 +21,12 @@ __all__ = [
     "RayAddress",
     "controller_address",
     "mask_url",
+    "otlp_base",
     "ray_address",
 ]
+
+
+_SIGNAL_PATH = re.compile(r"/v1/(metrics|traces|logs)/?$")
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -36,10 +40,11 @@ class Listen(msgspec.Struct, frozen=True):
 
 
 def _listen(value: object) -> Listen:
+    given = value if isinstance(value, str) else ""
     try:
-        return Listen(*split_host_port(value if isinstance(value, str) else ""))
+        return Listen(*split_host_port(f"{Listen().host}{given}" if given.startswith(":") else given))
     except ValueError:
-        remedy = "write ADDRESS:PORT, such as 0.0.0.0:9464 or [::1]:9464"
+        remedy = "write ADDRESS:PORT, such as 0.0.0.0:9464 or [::1]:9464, or :PORT for all addresses"
         raise BadValue(f"{show(value)} is not an address with a port", remedy) from None
 
 
@@ -68,7 +73,9 @@ def ray_address(value: object) -> str:
 
 
 def _otlp_url(value: object) -> str:
-    """Return the base URL of an OTLP receiver, ``http://HOST:PORT``."""
+    """Return the base URL of an OTLP receiver, ``http://HOST:PORT``: the path of a signal is added to it."""
+    if isinstance(value, str):
+        value = otlp_base(value)
     if isinstance(value, str) and re.fullmatch(r"https?://[^\s?]+", value, re.IGNORECASE):
         try:
             parts = urlsplit(value)
@@ -79,6 +86,11 @@ def _otlp_url(value: object) -> str:
     shown = mask_url(value) if isinstance(value, str) else value
     remedy = "write http://HOST:4318, or http://HOST:4317 with protocol grpc"
     raise BadValue(f"{show(shown)} is not the URL of an OTLP receiver", remedy)
+
+
+def otlp_base(url: str) -> str:
+    """Return *url* without the path of a signal, which other programs' configurations have."""
+    return _SIGNAL_PATH.sub("", url)
 
 
 def _host_names(value: object) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from dataplane.files import read_regular_text
 from dataplane.nearest import did_you_mean
 from exporter.config import values
 from exporter.config.model import ConfigError
@@ -48,7 +49,7 @@ def read_document(file: Path, flag: str, *, quote: bool = True) -> Document:
         ConfigError: The file cannot be read or is not a YAML mapping.
     """
     try:
-        source = file.read_text(encoding="utf-8")
+        source = read_regular_text(file)
     except FileNotFoundError:
         raise ConfigError(str(file), "there is no such file", f"give the path of a YAML file to {flag}") from None
     except UnicodeDecodeError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,30 @@ import msgspec
 from dataplane import conventions
 from dataplane.environment import CLIENT_VARIABLES
 from dataplane.partitions import check_pattern
+from exporter.config.addresses import otlp_base
 from exporter.config.conventions import read_conventions
 from exporter.config.documents import Document, as_mapping, read_document, reject_key
 from exporter.config.model import Config, ConfigError, Partition
 from exporter.config.settings import CONFIG_ENV, ENV_PREFIX, SETTINGS, Setting, is_section
 from exporter.config.values import BadValue, parse, show
 
-__all__ = ["Given", "check_convention", "known_conventions", "read_environment", "read_file", "read_flags"]
+__all__ = [
+    "ConfigNote",
+    "Given",
+    "check_convention",
+    "known_conventions",
+    "read_environment",
+    "read_file",
+    "read_flags",
+]
 
 # Kubernetes adds these to a pod's environment for a service named tq-exporter. They are ignored.
+OTLP_KIND: Final = next(setting.kind for setting in SETTINGS if setting.key == "otlp.endpoint")
 _SERVICE_LINK: Final = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
+
+
+class ConfigNote(UserWarning):
+    """A value was understood, and not taken as it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +149,9 @@ def _read_partitions(document: Document, value: object) -> dict[str, dict[str, A
 
 def _parse(value: object, kind: Any, origin: str) -> Given:
     try:
+        if kind == OTLP_KIND and isinstance(value, str) and otlp_base(value) != value:
+            dropped = value.removeprefix(otlp_base(value))
+            warnings.warn(f"{origin}: {dropped} is left out, it is added for each signal", ConfigNote, stacklevel=2)
         return Given(parse(value, kind), origin)
     except BadValue as error:
         raise ConfigError(origin, error.problem, error.remedy) from None

@@ -98,14 +98,17 @@ class Metadata(msgspec.Struct, frozen=True):
             listed rarely.
         max_reply_bytes: A longer reply is refused without being read.
         max_rows: A partition with more rows is not listed.
+        max_memory: What the listings of one round may take in memory, in bytes, by estimate. A partition for which
+            nothing is left is not listed.
     """
 
     interval: Interval = 10.0
     timeout: Timeout = 10.0
     max_controller_share: Share = 0.01
     max_controller_stall: Timeout = 0.25
-    max_reply_bytes: Annotated[Size, Meta(le=2**40)] = 256 * 2**20
+    max_reply_bytes: Annotated[Size, Meta(le=2**40)] = 32 * 2**20
     max_rows: Count = 1_000_000
+    max_memory: Annotated[Size, Meta(le=2**40)] = 64 * 2**20
 
 
 class Storage(msgspec.Struct, frozen=True):

@@ -13,23 +13,27 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
+from dataplane.visible import visible_lines
 from exporter.config import Listen
 from exporter.config.addresses import ListenAddress, OtlpUrl
 from exporter.config.values import BadValue, Duration, parse
 from exporter.demo.scenarios import HEALTHY, SCENARIOS
 from exporter.demo.writers import WRITERS
 
-__all__ = ["add_arguments", "main"]
+__all__ = ["DURATION", "add_arguments", "checked", "main"]
 
 _NEEDED: Final = ("ray", "torch", "tensordict", "transfer_queue")
 _CHAOS_S: Final = 20.0
+
+DURATION: Final = Annotated[Duration, Meta(ge=1, le=7 * 86400)]
+"""How long the demo may run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the demo's flags to *parser*."""
     parser.add_argument(
         "--duration",
-        type=_checked(Annotated[Duration, Meta(ge=1, le=7 * 86400)]),
+        type=checked(DURATION),
         metavar="DURATION",
         help="stop after this time, such as 30s",
     )
@@ -51,34 +55,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--chaos",
         nargs="?",
         const=_CHAOS_S,
-        type=_checked(Annotated[Duration, Meta(ge=5, le=3600)]),
+        type=checked(Annotated[Duration, Meta(ge=5, le=3600)]),
         metavar="DURATION",
         help="kill the controller or a storage unit about every DURATION (default: 20s)",
     )
     parser.add_argument(
         "--rollouts",
-        type=_checked(Annotated[int, Meta(ge=1, le=16)]),
+        type=checked(Annotated[int, Meta(ge=1, le=16)]),
         default=2,
         metavar="N",
         help="rollout actors (default: 2)",
     )
     parser.add_argument(
         "--seed",
-        type=_checked(Annotated[int, Meta(ge=0)]),
+        type=checked(Annotated[int, Meta(ge=0)]),
         default=0,
         metavar="N",
         help="the same seed gives the same prompts (default: 0)",
     )
     parser.add_argument(
         "--listen",
-        type=_checked(ListenAddress),
+        type=checked(ListenAddress),
         default=Listen("127.0.0.1"),
         metavar="ADDRESS:PORT",
         help="where the exporter serves HTTP; port 0 takes any free one (default: 127.0.0.1:9464)",
     )
     parser.add_argument(
         "--otlp",
-        type=_checked(OtlpUrl),
+        type=checked(OtlpUrl),
         metavar="URL",
         help="push metrics and spans of all processes to this receiver",
     )
@@ -121,7 +125,9 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _checked(kind: Any) -> Callable[[str], Any]:
+def checked(kind: Any) -> Callable[[str], Any]:
+    """Return the type of a flag whose values are of *kind*, as in the configuration."""
+
     def convert(value: str) -> Any:
         try:
             return parse(value, kind)
@@ -161,5 +167,5 @@ def _what_is_unwritable(logs: Path | None) -> str | None:
 
 
 def _fail(problem: str, code: int) -> int:
-    print(f"tq-exporter demo: {problem}", file=sys.stderr)  # noqa: T201 - a command's answer
+    sys.stderr.write(f"tq-exporter demo: {visible_lines(problem)}\n")
     return code

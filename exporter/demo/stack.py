@@ -28,7 +28,9 @@ from typing import Final
 
 import yaml
 
+from dataplane.visible import visible, visible_lines
 from exporter.demo import processes
+from exporter.demo.cli import DURATION, checked
 from exporter.shipped import rules
 
 __all__ = ["StackError", "alertmanager_command", "free_port", "main", "prometheus_command", "prometheus_config"]
@@ -111,7 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the stack; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m exporter.demo.stack", allow_abbrev=False)
     parser.add_argument(
-        "--duration", type=float, metavar="SECONDS", help="stop after this time; by default, run until Ctrl-C"
+        "--duration",
+        type=checked(DURATION),
+        metavar="DURATION",
+        help="stop after this time; by default, run until Ctrl-C",
     )
     options, demo_flags = parser.parse_known_args(arguments)
     stop = threading.Event()
@@ -122,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         stack.run(demo_flags, options.duration)
     except StackError as error:
-        sys.stderr.write(f"stack: {error}\n")
+        sys.stderr.write(f"stack: {visible_lines(str(error))}\n")
         return 1
     finally:
         stack.end()
@@ -243,7 +248,7 @@ def _found(*names: str) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
 
 

@@ -110,12 +110,12 @@ class _Demo:
         self._logs.mkdir(parents=True, exist_ok=True)
         self._screen.say("starting Ray and TransferQueue (about 20 s on an idle machine) …")
         self._start_cluster()
-        up = self._wait_for("data_plane")
+        up = self._wait_for("data_plane", "Ray and TransferQueue")
         if up is None:
             return
         self._screen.say("TransferQueue is up; starting the exporter, the rollouts and the trainer …")
         self._start_exporter(up.ray_address)
-        ready = self._wait_for("ready")
+        ready = self._wait_for("ready", "the rollouts and the trainer")
         if ready is None:
             return
         self._say_where_to_look(ready.metrics)
@@ -178,6 +178,7 @@ class _Demo:
             if found is not None:
                 self._url = found[1]
                 return
+            self._screen.wait("the exporter", _EXPORTER_START_S - deadline + time.monotonic(), _EXPORTER_START_S)
             if self._exporter.poll() is not None or time.monotonic() > deadline:
                 raise DemoError(f"the exporter did not start; its log ends with:\n{_tail(log)}")
             self._stop.wait(_STEP_S)
@@ -209,6 +210,9 @@ class _Demo:
                 self._order("watched")
             was_up = is_up
             now = time.monotonic()
+            if find_by is not None and not is_up:
+                waited_s = _EXPORTER_FINDS_S - find_by + now
+                self._screen.wait("the exporter to find TransferQueue", waited_s, _EXPORTER_FINDS_S)
             if find_by is not None and is_up:
                 find_by = None
                 ends = None if self._request.duration is None else now + self._request.duration
@@ -220,9 +224,11 @@ class _Demo:
                 return
             self._stop.wait(wait_s)
 
-    def _wait_for(self, kind: str) -> Event | None:
-        """Return the next event of *kind*, None when the demo is stopped first."""
+    def _wait_for(self, kind: str, what: str) -> Event | None:
+        """Return the next event of *kind*, for which *what* is the user's word; None when the demo is stopped first."""
+        began = time.monotonic()
         while not self._stop.is_set():
+            self._screen.wait(what, time.monotonic() - began)
             self._check_exporter()
             event = self._next_event(_STEP_S)
             if event is not None and event.kind == kind:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from dataplane.labels import OTHER_PARTITION
+from dataplane.labels import OTHER_PARTITION, label_bytes
 from dataplane.partitions import ByName, bounded_label, families
 from exporter.config.model import Partition
 
 __all__ = ["Labels"]
 
 _MAX_FAMILIES: Final = 10_000
+_BYTES_PER_LABEL: Final = 64
+"""On average. A partition has up to 90 series, so that its label counts 90 times on a scrape."""
 
 
 class Labels:
     """Gives partitions their labels. A partition keeps its label while it exists, unless it turns out to have a family.
 
     In order: the label that is configured; the name of a partition that the configuration names; the family
-    (``train_*``) of names that differ in one number, once two of them were seen; the name itself; past the limit
-    :data:`~dataplane.labels.OTHER_PARTITION`.
+    (``train_*``) of names that differ in one number, once two of them were seen; the name itself; past the limits of
+    their number and their bytes :data:`~dataplane.labels.OTHER_PARTITION`.
 
     Args:
         settings: Settings by partition name.
@@ -57,7 +59,7 @@ class Labels:
         used = set(in_use)
         for name, read in self._known.items():
             old, label = before.get(name), self._wanted(name, read)
-            if old == OTHER_PARTITION or (old is None and label not in used and self._is_full(used)):
+            if old == OTHER_PARTITION or (old is None and label not in used and self._is_full(used, label)):
                 label = OTHER_PARTITION
             elif old is not None and old != label:
                 merged[old] = label
@@ -70,8 +72,10 @@ class Labels:
                 merged[label] = family
         return merged
 
-    def _is_full(self, used: Collection[str]) -> bool:
-        return len(used) - (OTHER_PARTITION in used) >= self._max_partitions
+    def _is_full(self, used: Collection[str], label: str) -> bool:
+        if len(used) - (OTHER_PARTITION in used) >= self._max_partitions:
+            return True
+        return sum(map(label_bytes, used)) + label_bytes(label) > max(_BYTES_PER_LABEL * self._max_partitions, 512)
 
     def _read(self, name: str) -> str | tuple[str, ...]:
         """Return the label that the configuration gives *name*, else its families."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from dataplane.partitions import ByName
+from dataplane.partitions import ByName, bounded_label
 from exporter.clock import Clock
 from exporter.config import Partition
 from exporter.model.lifecycle import Lifecycle
@@ -91,7 +91,8 @@ class State:
     def finish_incomplete(self, source: str, partitions: Sequence[str], took: float) -> None:
         """Note a poll that asked for all but *partitions*, which could not be read before and are held back now."""
         self.health.answered(source)
-        detail = f"not asked again yet: {', '.join(map(repr, partitions[:3]))}{', …' if len(partitions) > 3 else ''}"
+        first = ", ".join(repr(bounded_label(name)) for name in partitions[:3])
+        detail = f"not asked again yet: {first}{', …' if len(partitions) > 3 else ''}"
         self.health.finish(source, Failed("list_metadata", "DataPlaneReadError", detail, took))
 
     def looked(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dataplane.labels import OTHER_PARTITION
+from dataplane.labels import OTHER_PARTITION, label_bytes
 from dataplane.partitions import MAX_LABEL, ByName
 from exporter.clock import Clock
 from exporter.config.model import MAX_TASKS, Partition
@@ -50,6 +50,10 @@ CONTROLLER_OPERATIONS: Final = (
     OTHER_OPERATION,
 )
 """TransferQueue's names of what the controller is asked to do; all further ones together are ``other``."""
+
+_MAX_BYTES: Final = 96 * 2**10
+_BYTES_PER_TASK: Final = 64
+"""All tasks together take twice these bytes on a scrape, 64 for each beside its labels."""
 
 REQUEST_BOUNDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Upper bounds of TransferQueue's histogram of request durations, seconds."""
@@ -204,6 +208,7 @@ class Tasks:
         by_label: dict[str, list[str]] = {}
         for name in sorted(samples):
             by_label.setdefault(label(name), []).append(name)
+        room = _MAX_BYTES
         found: list[PartitionSamples] = []
         kept: list[TaskState] = []
         rest = by_label.pop(OTHER_PARTITION, [])
@@ -213,7 +218,7 @@ class Tasks:
                 continue
             all_of_it = _merge(shown, [(samples[name], by_partition.get(name, ())) for name in names])
             named = self._named(names[0])
-            of_it = _kept(all_of_it, named)
+            of_it = [task for task in _kept(all_of_it, named) if (room := room - _room_of(task)) >= 0]
             kept += of_it
             total = sum(samples[name] for name in names)
             judge = _judge(of_it, named)
@@ -258,6 +263,10 @@ def _kept(tasks: Sequence[TaskState], named: str | None) -> list[TaskState]:
     short = [task for task in tasks if len(task.task) <= MAX_LABEL]
     chosen = sorted(short, key=lambda task: (task.task not in first, task.task))[:MAX_TASKS]
     return sorted(chosen, key=lambda task: task.task)
+
+
+def _room_of(task: TaskState) -> int:
+    return _BYTES_PER_TASK + label_bytes(task.partition) + label_bytes(task.task)
 
 
 def _judge(tasks: Sequence[TaskState], named: str | None) -> TaskState | None:

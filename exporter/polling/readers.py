@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from dataplane.adapters.wire import KnownSender, WireMetadataReader
 from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
+from dataplane.errors import DataPlaneBadRequest
 from dataplane.interfaces import MetadataReader
 from exporter.config import Config
 from exporter.config.rules import Rules, tag_rules
 from exporter.polling.tq_endpoint import TqMetricsReader
 
-__all__ = ["Readers", "StorageReader", "connect"]
+__all__ = ["MAX_UNITS", "Readers", "StorageReader", "connect"]
+
+MAX_UNITS: Final = 256
+"""How many storage units are polled. Each has up to 30 series and a connection."""
 
 
 class StorageReader(Protocol):
@@ -29,6 +33,19 @@ class StorageReader(Protocol):
         ...
 
 
+class _Unusable:
+    """The reader of a storage unit whose address is none: it fails alone, as a unit that is gone does."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def read(self) -> StorageUnitMetrics:
+        raise DataPlaneBadRequest(self._why, operation="read_storage")
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass(frozen=True, eq=False)
 class Readers:
     """The readers that poll one data plane.
@@ -38,6 +55,7 @@ class Readers:
         metadata_reader: Reader for listings.
         storage: The storage units that can be asked, each with its reader.
         tq_metrics: Reader of TransferQueue's own metrics, None when they are off.
+        units_left_out: Storage units beyond :data:`MAX_UNITS`, which are not asked.
         sender: The id that every reply must carry. Its id is None for readers that do not check it.
     """
 
@@ -46,6 +64,7 @@ class Readers:
     storage: tuple[tuple[StorageUnitEndpoint, StorageReader], ...] = ()
     sender: KnownSender = field(default_factory=lambda: KnownSender(None))
     tq_metrics: TqMetricsReader | None = None
+    units_left_out: int = 0
 
     def confirm(self) -> None:
         """Accept the present sender id: a look-up found the same controller at the same address again.
@@ -72,7 +91,7 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
 
     Raises:
         DataPlaneUnavailable: The public client cannot be built, for example because it is not installed.
-        ValueError: An address in *endpoint* is invalid. Readers that were made before it are closed.
+        ValueError: The controller's address is invalid. Readers that were made before it are closed.
     """
     rules = tag_rules(config)
     # An actor that named its address just now is there, under its own first id or a checkpoint's.
@@ -83,14 +102,19 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
         metadata = _reader(config, endpoint, sender, rules, config.metadata.timeout)
         made.callback(metadata.close)
         storage: list[tuple[StorageUnitEndpoint, StorageReader]] = []
-        for unit in endpoint.storage_units if config.storage.enabled else ():
-            reader = StorageUnitReader(unit.address, timeout_s=config.storage.timeout, unit_id=unit.id)
+        units = endpoint.storage_units if config.storage.enabled else ()
+        for unit in units[:MAX_UNITS]:
+            try:
+                reader = StorageUnitReader(unit.address, timeout_s=config.storage.timeout, unit_id=unit.id)
+            except ValueError as error:
+                storage.append((unit, _Unusable(str(error))))
+                continue
             made.callback(reader.close)
             storage.append((unit, reader))
         made.pop_all()  # all readers were made: they stay open
     own = endpoint.metrics_endpoint if config.tq_metrics.enabled else None
     tq_metrics = TqMetricsReader(own, timeout_s=config.tq_metrics.timeout) if own else None
-    return Readers(ping, metadata, tuple(storage), sender, tq_metrics)
+    return Readers(ping, metadata, tuple(storage), sender, tq_metrics, len(units) - len(storage))
 
 
 def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, rules: Rules, timeout_s: float) -> MetadataReader:
@@ -102,6 +126,7 @@ def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, rules: Rule
             **rules._asdict(),
             max_reply_bytes=config.metadata.max_reply_bytes,
             max_rows=config.metadata.max_rows,
+            max_memory=config.metadata.max_memory,
         )
     from dataplane.adapters.transfer_queue import TransferQueueMetadataReader
 

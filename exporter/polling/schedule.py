@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from dataplane.partitions import bounded_label
+
 __all__ = ["HELD_INTERVAL_S", "Backoff", "Budget", "Timer"]
 
 HELD_INTERVAL_S: Final = 300.0
@@ -128,7 +130,7 @@ class Budget:
             )
         for partition, held in sorted(self._held.items()):
             reasons.append(
-                f"listing partition {partition!r} took {held.controller_s:.3g} s of the controller's time "
-                f"(max_controller_stall is {self._max_stall_s:.3g} s); it is listed every {held.hold_s:.0f} s"
+                f"listing partition {bounded_label(partition)!r} took {held.controller_s:.3g} s of the controller's "
+                f"time (max_controller_stall is {self._max_stall_s:.3g} s); it is listed every {held.hold_s:.0f} s"
             )
         return "; ".join(reasons)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from exporter.shipped import rules
 from exporter.shipped.thresholds import ThresholdError, parse_settings, render_table
@@ -58,10 +60,14 @@ def write_rules(options: argparse.Namespace, configured: Mapping[str, float]) ->
         configured: Thresholds of the exporter's configuration; ``--set`` wins.
 
     Raises:
-        CommandError: A threshold is unknown or its value invalid, no folder was given, or it cannot be written.
+        CommandError: A threshold is unknown, given twice or has an invalid value, the URL is none, no folder was given,
+            or it cannot be written.
     """
     if options.list:
         return render_table()
+    if options.runbooks is not None and not _is_url(options.runbooks):
+        example = "such as https://docs.example/runbooks"
+        raise CommandError(f"--runbooks: {options.runbooks!r} is no URL; give the one of the served folder, {example}")
     try:
         values = {**configured, **parse_settings(options.set)}
     except ThresholdError as error:
@@ -98,6 +104,14 @@ def _written(folder: Path | None, write: Callable[[Path], list[Path]]) -> str:
         return "".join(f"{path}\n" for path in write(folder))
     except OSError as error:
         raise CommandError(f"-o {folder}: {error.strerror or error}; give a folder that can be written") from error
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", text)
+    except ValueError:
+        return False
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

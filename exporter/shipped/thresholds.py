@@ -143,7 +143,7 @@ groups:
 
 
 def parse_settings(settings: list[str]) -> dict[str, float]:
-    """Return the values in *settings*, each ``name=value``. The last value of a name wins.
+    """Return the values in *settings*, each ``name=value``. A name may be given once.
 
     Raises:
         ThresholdError: The name is unknown, or the value is not a number in its range.
@@ -164,6 +164,8 @@ def parse_settings(settings: list[str]) -> dict[str, float]:
         if not equals or not 0 <= value <= threshold.highest or math.isinf(value):
             allowed = "from 0" if math.isinf(threshold.highest) else f"from 0 to {_shown(threshold.highest)}"
             raise ThresholdError(f"{setting!r}: write {name}=NUMBER, with a number {allowed}")
+        if name in values:
+            raise ThresholdError(f"{setting!r}: {name} is given twice; keep one")
         values[name] = value
     return values
 

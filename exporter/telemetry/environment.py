@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from dataplane.files import read_regular
 from exporter.config import ConfigError
 from exporter.config.addresses import mask_url
 from exporter.telemetry.targets import PushTarget
@@ -132,10 +133,10 @@ def _file(value: str) -> str | None:
     if not value:
         return None
     try:
-        with Path(value).open("rb"):
-            return None
+        read_regular(Path(value))
     except OSError as error:
         return f"{value!r} cannot be read ({error.strerror})"
+    return None
 
 
 def _authorities(value: str) -> str | None:

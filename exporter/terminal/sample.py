@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Final
 
 from dataplane.conventions import AUTO
+from dataplane.files import read_regular_text
 from dataplane.grouping import Grouper
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, Listing, group_rows
-from exporter.conditions.words import visible
+from dataplane.visible import visible
 from exporter.config import Config, ConfigError
 from exporter.config.rules import tag_rules
 
 __all__ = ["read_sample", "render_sample"]
 
+_MAX_BYTES: Final = 64 * 2**20
 _MAX_GROUPS: Final = 50
 _MAX_KEYS: Final = 4
 _FORM: Final = "write {KEY: TAG} or {PARTITION: {KEY: TAG}}, as kv_list returns it"
@@ -31,7 +33,7 @@ def read_sample(file: Path) -> dict[str, _Rows]:
         ConfigError: The file cannot be read or does not hold rows.
     """
     try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
+        tree = json.loads(read_regular_text(file, _MAX_BYTES))
     except FileNotFoundError:
         raise ConfigError(str(file), "there is no such file", "give the path of a JSON file to --sample") from None
     except OSError as error:

@@ -21,6 +21,7 @@ from exporter.model.snapshot import (
     StorageState,
 )
 from exporter.terminal.findings import findings
+from exporter.terminal.outside import make_console, visible_snapshot
 
 __all__ = ["print_snapshot", "render_snapshot"]
 
@@ -35,9 +36,9 @@ _UNIT_STATES: Final = {None: "ok", "DataPlaneUnavailable": "gone", "DataPlaneTim
 def print_snapshot(snapshot: Snapshot, console: Console | None = None, *, watched_s: float | None = None) -> None:
     """Print *snapshot* on *console*, by default standard output. *watched_s*: see :func:`render_snapshot`."""
     if console is None:
-        console = Console()
+        console = make_console()
         if not console.is_terminal:
-            console = Console(width=_PLAIN_WIDTH)
+            console = make_console(width=_PLAIN_WIDTH)
     console.print(render_snapshot(snapshot, watched_s=watched_s))
 
 
@@ -49,6 +50,7 @@ def render_snapshot(snapshot: Snapshot, *, watched_s: float | None = None) -> Re
         watched_s: For how many seconds the data plane was watched before, to show what happened meanwhile; None for a
             single poll, which shows no flow.
     """
+    snapshot = visible_snapshot(snapshot)
     parts: list[RenderableType] = [_headline(snapshot), *findings(snapshot)]
     if snapshot.up:
         shown = list(snapshot.partitions)

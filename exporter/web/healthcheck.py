@@ -9,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
+from dataplane.files import read_regular
 from exporter.config import Config, ConfigError, Listen
 from exporter.web.auth import HEALTH_SCHEME, health_token
 from exporter.web.web_config import WebConfig, read_web_config
@@ -38,10 +39,15 @@ def check_health(config: Config, path: str = "/healthz", client_cert: tuple[Path
 
     Raises:
         UnhealthyError: It is unhealthy or does not answer within 5 s.
-        ConfigError: Its port cannot be determined.
+        ConfigError: Its port cannot be determined, or a file of *client_cert* cannot be read.
     """
     if config.listen.port == 0:
         raise ConfigError("listen", "port 0 is any free one, which only the exporter's log names", "give a port")
+    for flag, file in zip(("--client-cert", "--client-key"), client_cert or (), strict=False):
+        try:
+            read_regular(file)
+        except OSError as error:
+            raise ConfigError(flag, f"{file} cannot be read ({error.strerror})", "name a PEM file") from error
     web = _read(config.web.config_file)
     headers = {"Authorization": f"{HEALTH_SCHEME} {health_token(web.users)}"} if web and web.users else {}
     # When the web configuration is invalid now, the exporter still uses an older one: try HTTPS and HTTP.

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
+from dataplane.files import read_regular
 from exporter.config import ConfigError
 from exporter.web.web_config import TlsSettings
 
@@ -96,7 +97,7 @@ def _load_certificates(context: ssl.SSLContext, file: Path, origin: str, remedy:
 
 def _check_readable(file: Path, origin: str) -> None:
     try:
-        file.read_bytes()
+        read_regular(file)
     except FileNotFoundError:
         raise ConfigError(origin, f"{file} does not exist", "name a file, relative to this one or absolute") from None
     except OSError as error:

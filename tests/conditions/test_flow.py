@@ -104,7 +104,7 @@ def test_fewer_groups_than_a_step_takes_are_a_starved_trainer(run: Run) -> None:
         (
             "DataPlaneTrainerWaiting",
             "the trainer waits for 3 more groups, 13 of 16 are ready, and none has been completed for 2 min 20 s; "
-            f"3 unfinished, the oldest: “u\\x1b17” since 22:14:00 UTC (3 min 20 s), “{'x' * 47}…” since 22:14:50 UTC "
+            f"3 unfinished, the oldest: “u␛17” since 22:14:00 UTC (3 min 20 s), “{'x' * 47}…” since 22:14:50 UTC "
             "(2 min 30 s), and 1 more",
         )
     ]

@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from dataplane.groups import GROUP_STATES, GroupState
-from exporter.demo.screen import LiveScreen, PlainScreen, build_screen, line, tables
+from exporter.demo.screen import LiveScreen, PlainScreen, build_screen, line, tables, waiting
 from exporter.model.snapshot import (
     LAG_BUCKETS,
     Histogram,
@@ -104,3 +104,22 @@ def test_a_terminal_gets_tables_below_what_was_said() -> None:
     screen.say("chaos struck")
     screen.close()
     assert out.getvalue().rindex("chaos struck") < out.getvalue().rindex("Controller restarts: 2")
+
+
+def test_what_is_awaited_is_said_with_its_time() -> None:
+    out = io.StringIO()
+    screen = build_screen(out)
+    for seconds in (0.0, 4.9, 6.0, 6.2):
+        screen.wait("Ray", seconds)
+    assert out.getvalue().splitlines() == ["waiting for Ray: 6 s"]
+    assert waiting("the exporter", 7.4, 30.0) == "waiting for the exporter: 7 s of at most 30 s"
+
+
+def test_a_terminal_shows_at_once_what_is_awaited() -> None:
+    out = io.StringIO()
+    screen = LiveScreen(Console(file=out, force_terminal=True, width=120, height=50))
+    screen.wait("Ray", 0.0)
+    screen.wait("Ray", 3.0, 30.0)
+    screen.close()
+    assert "waiting for Ray: 0 s" in out.getvalue()
+    assert "waiting for Ray: 3 s of at most 30 s" in out.getvalue()

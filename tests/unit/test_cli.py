@@ -221,7 +221,7 @@ partition train_1: 7 rows, convention mine
   a      ready        6        2         a_s0, a_s1
   b      uncommitted  ?        2         b_s0, b_s1
   ignored: a_s2, __schema__:x
-  bare, of no group yet: lone\\x1b[31m
+  bare, of no group yet: lone␛[31m
   malformed: b_s0
 partition val: 2 rows, convention nemo-rl, chosen by auto
   2 groups: 2 ready
@@ -371,7 +371,7 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
     print_snapshot(Judge(History(StoppedClock(at))).judge(seen), console)
     shown = " ".join(console.export_text().split())
     assert (
-        r"! generation and training are not judged, since partition “a\nb” cannot be read (not listable: samples were "
+        r"! generation and training are not judged, since partition “a␊b” cannot be read (not listable: samples were "
         "put without keys; never listed), partition “val” cannot be read (timed out; last listed 30 s ago)"
     ) in shown
     assert "! 2 taken groups of partition “train[bold]” are orphaned: the trainer's version has moved on" in shown

@@ -39,7 +39,7 @@ def _restored() -> Iterator[None]:
 def test_text_is_one_line_in_utc() -> None:
     made = record("the %s poll failed: %s", "ping", "first\nsecond", at=1_900_000_000.1239)
     assert TextFormatter().format(made) == (
-        "2030-03-17T17:46:40.123Z WARNING exporter.x: the ping poll failed: first\\nsecond"
+        "2030-03-17T17:46:40.123Z WARNING exporter.x: the ping poll failed: first␊second"
     )
 
 

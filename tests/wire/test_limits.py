@@ -161,8 +161,10 @@ def test_refused_replies_are_counted_and_hide_no_other_partition() -> None:
         name = "tq_exporter_replies_refused_total"
         seen = exporter.wait_for(lambda seen: bool(seen.samples("dataplane_partition_keys")), "the good partition")
         assert seen.by("dataplane_partition_keys", "partition") == {"good": 1000}
-        assert set(seen.by(name, "limit")) == {"rows", "reply_bytes"}
-        assert min(seen.by(name, "limit").values()) >= 1
+        refused = seen.by(name, "limit")
+        assert refused.pop("memory") == 0
+        assert set(refused) == {"rows", "reply_bytes"}
+        assert min(refused.values()) >= 1
         assert seen.by("dataplane_source_state", "reason", source="metadata")["failing"] == 1
         details = " ".join(incident["detail"] for incident in exporter.snapshot()["incidents"])
         assert "1001 rows, the limit is 1000" in details

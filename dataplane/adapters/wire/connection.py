@@ -32,12 +32,13 @@ from dataplane.errors import (
 )
 from dataplane.net.addresses import join_host_port, parse_address
 from dataplane.net.probe import ConnectionProbe, is_unknown_name
+from dataplane.net.received import ReceivedBytes
 from dataplane.net.resolver import Resolver
 
 __all__ = ["KnownSender", "WireConnection"]
 
-# A closed connection is noticed by a waiting call after this long.
-_SLICE_S: Final = 0.1
+# A closed connection, and a reply of too many frames, is noticed by a waiting call after this long.
+_SLICE_S: Final = 0.02
 # How long an unanswered request may keep its socket. A lost request also ends the connection, which the monitor reports
 # at once; this limit is for an end that was missed.
 _ABANDON_AFTER_S: Final = 60.0
@@ -48,9 +49,12 @@ _VERDICT_S: Final = 0.2
 # processed it by then.
 _SOON_S: Final = 0.1
 
+# What a reply takes on the connection beside its frames: their headers, and the handshake.
+_FRAMING_BYTES: Final = 64 * 2**10
+
 _T = TypeVar("_T")
 
-_EVENTS: Final = zmq.Event.CLOSED | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED
+_EVENTS: Final = zmq.Event.CONNECTED | zmq.Event.CLOSED | zmq.Event.DISCONNECTED | zmq.Event.CONNECT_RETRIED
 
 # ZMQ reports a reconnect at once, unless it ended the connection itself because of a message that was too large or
 # invalid. This is how long the report may take on a busy machine.
@@ -68,6 +72,8 @@ class _Channel:
     Attributes:
         sent_at: When its unanswered request was sent; None when no reply is due.
         is_known: Whether the known sender has answered on it.
+        received: Counts the bytes of its connection; None until there is one.
+        event: An event of the monitor that was seen and not acted on.
     """
 
     _numbers = itertools.count()
@@ -75,6 +81,9 @@ class _Channel:
     def __init__(self, address: str, identity: str, max_reply_bytes: int) -> None:
         self.sent_at: float | None = None
         self.is_known = False
+        self.received: ReceivedBytes | None = None
+        self.event: zmq.Event | None = None
+        self._before = 0
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         try:
             self._connect(address, identity, max_reply_bytes)
@@ -86,6 +95,7 @@ class _Channel:
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.MAXMSGSIZE, max_reply_bytes),
+            (zmq.RCVHWM, 1),  # one request, one reply
             # A stopped peer completes no handshake. Retries would fill its accept queue.
             (zmq.HANDSHAKE_IVL, 0),
             (zmq.RECONNECT_IVL, _RECONNECT_MS),
@@ -122,11 +132,33 @@ class _Channel:
 
     def is_ready(self) -> bool:
         """Whether a request may be sent: no reply is due, none came unexpectedly, and the connection never ended."""
+        while self.event is None and self.monitor.poll(0):
+            self.event = self.next_event()
+        if self.event is not None:
+            return False
         return self.sent_at is None and not self.poller.poll(0)
+
+    def next_event(self) -> zmq.Event | None:
+        """Return the next event of the monitor, None for a connection that was made, whose bytes are counted now."""
+        waiting, self.event = self.event, None
+        if waiting is not None:
+            return waiting
+        message = recv_monitor_message(self.monitor, zmq.NOBLOCK)
+        event = zmq.Event(message["event"])
+        if event != zmq.Event.CONNECTED:
+            self.received = None
+            return event
+        self.received = ReceivedBytes(message["value"])
+        return None
 
     def send(self, request: bytes) -> None:
         self.socket.send(request, zmq.NOBLOCK)
         self.sent_at = time.monotonic()
+        self._before = self.received.count() if self.received else 0
+
+    def reply_bytes(self) -> int:
+        """Return how many bytes have come since the request was sent, 0 while there is no connection."""
+        return self.received.count() - self._before if self.received else 0
 
     def close(self) -> None:
         self.socket.disable_monitor()
@@ -345,20 +377,22 @@ class WireConnection:
             wait_s = min(_SLICE_S, deadline - time.monotonic())
             if wait_s <= 0:
                 raise self._silent(timeout_s)
+            # ZMQ limits a frame, and not the number of frames: a reply is delivered when all of them are in memory.
+            if channel.reply_bytes() > self._max_reply_bytes + _FRAMING_BYTES:
+                raise self._too_large()
             ready = dict(channel.poller.poll(math.ceil(wait_s * 1000)))
             if channel.socket in ready:
-                return [frame.buffer for frame in channel.socket.recv_multipart(zmq.NOBLOCK, copy=False)]
-            if channel.monitor in ready:
-                event = recv_monitor_message(channel.monitor, zmq.NOBLOCK)["event"]
-                if event == zmq.Event.CONNECT_RETRIED:
+                frames = [frame.buffer for frame in channel.socket.recv_multipart(zmq.NOBLOCK, copy=False)]
+                if sum(frame.nbytes for frame in frames) > self._max_reply_bytes:
+                    raise self._too_large()
+                return frames
+            if channel.monitor in ready or channel.event is not None:
+                event = channel.next_event()
+                if event is None or event == zmq.Event.CONNECT_RETRIED:
                     continue
                 lost = event == zmq.Event.DISCONNECTED
                 if lost and not channel.monitor.poll(_RETRY_MS):
-                    self._discard()
-                    raise ReplyLimitExceeded(
-                        f"the reply of {self._where} is larger than {self._max_reply_bytes} bytes, or is no message",
-                        limit="reply_bytes",
-                    )
+                    raise self._too_large()
                 self._check_connection(channel, lost=lost)
         raise DataPlaneUnavailable("this reader is closed")
 
@@ -372,6 +406,13 @@ class WireConnection:
         if lost:
             self._discard()
             raise _ConnectionEnded(soon)
+
+    def _too_large(self) -> ReplyLimitExceeded:
+        self._discard()
+        return ReplyLimitExceeded(
+            f"the reply of {self._where} is larger than {self._max_reply_bytes} bytes, or is no message",
+            limit="reply_bytes",
+        )
 
     def _cut_off(self) -> DataPlaneReadError:
         return DataPlaneReadError(

@@ -20,6 +20,7 @@ import msgspec
 from dataplane import conventions
 from dataplane.adapters.wire.limits import (
     DEFAULT_MAX_ROWS,
+    MAX_ID,
     MAX_NAMES_BYTES,
     MAX_TAG_BYTES,
     MAX_UNCHECKED_BYTES,
@@ -63,11 +64,15 @@ class Reply(msgspec.Struct, Generic[_Body]):
     """A reply: its sender and its body."""
 
     request_type: str
-    sender_id: str
+    sender_id: Annotated[str, msgspec.Meta(max_length=MAX_ID)]
     body: _Body
 
 
 class _Partitions(msgspec.Struct):
+    partition_ids: list[str]
+
+
+class _OddPartitions(msgspec.Struct):
     partition_ids: list[Any]
 
 
@@ -78,7 +83,7 @@ _Figure = Annotated[float, msgspec.Meta(ge=0, le=2**53)]  # finite, and exact as
 class MetricsBody(msgspec.Struct):
     """A storage unit's metrics that are used. Capacity None means unlimited. The raw parts are read by themselves."""
 
-    active_keys: int
+    active_keys: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     capacity: int | None = None
     process_rss_bytes: int = 0
     ssd_offload_enabled: int = 0
@@ -131,7 +136,8 @@ class _UnreadPartitions(msgspec.Struct):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_partitions = msgspec.msgpack.Decoder(Reply[_Partitions])
+_partitions: msgspec.msgpack.Decoder[Reply[Any]] = msgspec.msgpack.Decoder(Reply[_Partitions])
+_odd_partitions: msgspec.msgpack.Decoder[Reply[Any]] = msgspec.msgpack.Decoder(Reply[_OddPartitions])
 _metrics = msgspec.msgpack.Decoder(Reply[MetricsBody])
 _arrivals = msgspec.msgpack.Decoder(dict[str, _Count])
 _op_stats = msgspec.msgpack.Decoder(dict[str, OperationStats])
@@ -187,13 +193,14 @@ def decode_partitions(frame: memoryview) -> Reply[list[str]]:
     """Decode the names in a ``LIST_PARTITIONS_RESPONSE``.
 
     TransferQueue accepts any value as a name. Names that are no strings are left out: they cannot be requested, and
-    they must not hide the others.
+    they must not hide the others. A long list must have strings only, whose memory its length bounds.
     """
     if frame.nbytes > MAX_NAMES_BYTES:
         raise ReplyLimitExceeded(
             f"the list of partitions takes {frame.nbytes} bytes, the limit is {MAX_NAMES_BYTES}", limit="reply_bytes"
         )
-    reply = _decode(frame, "LIST_PARTITIONS_RESPONSE", _partitions)
+    decoder = _odd_partitions if frame.nbytes <= MAX_UNCHECKED_BYTES else _partitions
+    reply = _decode(frame, "LIST_PARTITIONS_RESPONSE", decoder)
     return Reply(reply.request_type, reply.sender_id, [name for name in reply.body.partition_ids if type(name) is str])
 
 
@@ -325,8 +332,8 @@ def _check_size(frame: memoryview, max_rows: int) -> None:
     _check_rows(rows, max_rows)
 
 
-# The assumed minimum of bytes per row. The shortest row is smaller, but its objects are the smallest too.
-_BYTES_PER_ROW: Final = 8
+# A row is at least a key of one character, in two bytes, and one byte for its tag.
+_BYTES_PER_ROW: Final = 3
 
 
 def _check_rows(rows: int, max_rows: int) -> None:

@@ -7,11 +7,17 @@ memory, and changes nothing in the controller.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from dataplane.adapters.arguments import check_partition
 from dataplane.adapters.wire.connection import KnownSender, WireConnection
-from dataplane.adapters.wire.limits import DEFAULT_MAX_REPLY_BYTES, DEFAULT_MAX_ROWS, ReplyLimitExceeded
+from dataplane.adapters.wire.limits import (
+    DEFAULT_MAX_REPLY_BYTES,
+    DEFAULT_MAX_ROWS,
+    Allowance,
+    ReplyLimitExceeded,
+)
 from dataplane.adapters.wire.protocol import (
     Consumption,
     Reply,
@@ -53,6 +59,8 @@ class WireMetadataReader:
         max_reply_bytes: A larger reply raises :class:`ReplyLimitExceeded`, a ``DataPlaneReadError``. A row takes about
             60 bytes; a list of partitions may take at most 4 MiB.
         max_rows: A listing with more rows raises it too.
+        max_memory: What all listings since the last :meth:`list_partitions` may take in memory, in bytes, by estimate.
+            A listing that would take more raises it too. None for any amount.
 
     Raises:
         ValueError: The address or the timeout is not valid.
@@ -69,12 +77,14 @@ class WireMetadataReader:
         conventions: Iterable[Convention] = (),
         max_reply_bytes: int = DEFAULT_MAX_REPLY_BYTES,
         max_rows: int = DEFAULT_MAX_ROWS,
+        max_memory: int | None = None,
     ) -> None:
         if timeout_s <= 0:
             raise ValueError(f"timeout_s must be positive, not {timeout_s}")
         self._grouper = Grouper(rules, default_rules, conventions)
         self._timeout_s = timeout_s
         self._max_rows = max_rows
+        self._allowance = Allowance(max_memory)
         self._rowwise: set[str] = set()  # partitions whose tags differ from row to row
         self._connection = WireConnection(
             address,
@@ -111,7 +121,10 @@ class WireMetadataReader:
 
     def list_partitions(self) -> list[str]:
         """See :meth:`dataplane.interfaces.MetadataReader.list_partitions`."""
-        return self._partitions("list_partitions", self._timeout_s)
+        names = self._partitions("list_partitions", self._timeout_s)
+        with self._named("list_partitions"):
+            self._allowance.begin(len(names))
+        return names
 
     def list_metadata(self, partition_id: str) -> list[DataPlaneGroupMeta]:
         """See :meth:`dataplane.interfaces.MetadataReader.list_metadata`.
@@ -163,9 +176,16 @@ class WireMetadataReader:
     def _decode(self, frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
         """Decode a listing in the faster of two ways, chosen by the partition's earlier listings."""
         schema = self._grouper.registry.schema
-        if partition_id in self._rowwise:
-            return decode_rows(frame, partition_id, self._max_rows, schema)
-        reply, decoded = decode_runs(frame, partition_id, self._max_rows, schema)
+        room = self._allowance.rows(frame.nbytes)
+        max_rows = min(self._max_rows, room)
+        try:
+            if partition_id in self._rowwise:
+                return decode_rows(frame, partition_id, max_rows, schema)
+            reply, decoded = decode_runs(frame, partition_id, max_rows, schema)
+        except ReplyLimitExceeded:
+            if room < self._max_rows:
+                self._allowance.check_rows(room + 1, frame.nbytes)
+            raise
         rows = len(reply.body)
         if rows > _MANY_ROWS and 2 * decoded > rows:
             if len(self._rowwise) >= _MAX_REMEMBERED:
@@ -175,12 +195,33 @@ class WireMetadataReader:
 
     def _groups(self, partition_id: str, operation: str) -> list[DataPlaneGroupMeta]:
         check_partition(operation, partition_id)  # None would request all partitions at once
+        size = 0
+
+        def decode(frame: memoryview) -> Reply[Mapping[str, Tag]]:
+            nonlocal size
+            size = frame.nbytes
+            return self._decode(frame, partition_id)
+
+        with self._named(operation, partition_id):
+            self._allowance.check_rows(1)  # without room for a single row the controller need not be asked
         tags = self._connection.call(
             "KV_LIST",
             {"partition_id": partition_id},
-            lambda frame: self._decode(frame, partition_id),
+            decode,
             timeout_s=self._timeout_s,
             operation=operation,
             partition_id=partition_id,
         )
-        return self._grouper.group_tags(partition_id, tags)
+        with self._named(operation, partition_id):
+            return self._grouper.group_tags(
+                partition_id, tags, lambda parts, groups: self._allowance.take(size, len(tags), parts, groups)
+            )
+
+    @contextmanager
+    def _named(self, operation: str, partition_id: str | None = None) -> Iterator[None]:
+        """Name operation and partition on an error of the allowance, as the connection does on all others."""
+        try:
+            yield
+        except ReplyLimitExceeded as error:
+            error.operation, error.partition_id = operation, partition_id
+            raise

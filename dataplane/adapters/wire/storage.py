@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dataplane.adapters.wire.connection import KnownSender, WireConnection
+from dataplane.adapters.wire.limits import MAX_STORAGE_BYTES
 from dataplane.adapters.wire.protocol import (
     OperationStats,
     decode_accept_queue,
@@ -13,6 +14,7 @@ from dataplane.adapters.wire.protocol import (
     decode_metrics,
     decode_op_stats,
 )
+from dataplane.tags import MAX_EXACT_INT
 
 __all__ = ["StorageUnitMetrics", "StorageUnitReader", "UnitRequests"]
 
@@ -79,7 +81,7 @@ class StorageUnitReader:
             peer="storage unit",
             identity_prefix="metrics_collector_",  # A unit silently drops requests with another prefix.
             sender=KnownSender(unit_id),
-            max_reply_bytes=2**20,
+            max_reply_bytes=MAX_STORAGE_BYTES,
         )
 
     def read(self) -> StorageUnitMetrics:
@@ -98,9 +100,9 @@ class StorageUnitReader:
         if queue is not None and not queue.samples:  # the probe runs and could read nothing yet
             queue = None
         return StorageUnitMetrics(
-            numbers.capacity,
+            _possible(numbers.capacity),
             numbers.active_keys,
-            numbers.process_rss_bytes or None,
+            _possible(numbers.process_rss_bytes) or None,
             _requests(decode_arrivals(numbers.arrivals_by_op) or {}, decode_op_stats(numbers.op_stats) or {}),
             numbers.ssd_active_bytes if on_ssd else None,
             numbers.ssd_active_values if on_ssd else None,
@@ -112,6 +114,11 @@ class StorageUnitReader:
     def close(self) -> None:
         """Close the connection, idempotently. Later reads raise DataPlaneUnavailable."""
         self._connection.close()
+
+
+def _possible(figure: int | None) -> int | None:
+    """Return a figure that can be true: not below 0, and exact in a metric. Any other one is unknown."""
+    return figure if figure is not None and 0 <= figure <= MAX_EXACT_INT else None
 
 
 def _requests(arrived: Mapping[str, int], measured: Mapping[str, OperationStats]) -> dict[str, UnitRequests]:

@@ -31,7 +31,9 @@ def build_sources(readers: Readers, config: Config, *, tracer: Tracer, clock: Cl
         MetadataSource(readers.metadata_reader, config, tracer=tracer, clock=clock, tasks=tasks),
     ]
     if readers.storage:
-        sources.append(StorageSource(readers.storage, config, tracer=tracer, clock=clock))
+        sources.append(
+            StorageSource(readers.storage, config, tracer=tracer, clock=clock, left_out=readers.units_left_out)
+        )
     if readers.tq_metrics:
         sources.append(TqMetricsSource(readers.tq_metrics, config, tracer=tracer, clock=clock))
     return tuple(sources)

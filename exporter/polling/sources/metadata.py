@@ -10,6 +10,7 @@ from opentelemetry.trace import Tracer
 from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
 from dataplane.groups import DataPlaneGroupMeta, Listing
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, MetadataReader
+from dataplane.partitions import bounded_label
 from dataplane.tags import to_count
 from exporter.clock import Clock
 from exporter.config import Config
@@ -188,7 +189,7 @@ class MetadataSource(Source[MetadataPoll]):
 
 
 def _failed(failure: PartitionFailure) -> Failed:
-    detail = f"partition {failure.partition!r}: {failure.detail}"
+    detail = f"partition {bounded_label(failure.partition)!r}: {failure.detail}"
     return Failed("list_metadata", failure.error_type, detail, failure.controller_s, failure.limit)
 
 

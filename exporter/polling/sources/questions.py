@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from dataplane.adapters.wire.protocol import Consumption
 from dataplane.errors import DataPlaneError, DataPlaneUnavailable, error_type
-from dataplane.partitions import ByName
+from dataplane.partitions import ByName, bounded_label
 from exporter.clock import Clock
 from exporter.config import Metadata
 from exporter.model.results import Failed, MetadataPoll, TaskAnswer
@@ -85,7 +85,7 @@ class TaskQuestions:
             raise
         except DataPlaneError as error:
             waited = self._clock.monotonic() - began
-            detail = f"tasks of partition {partition!r}: {error}"
+            detail = f"tasks of partition {bounded_label(partition)!r}: {error}"
             failure = Failed(_OPERATION, error_type(error), detail, waited, exceeded(error))
         spent = self._controller_seconds() - before
         return TaskAnswer(partition, samples, tuple(states), max(spent, failure.took if failure else 0.0), failure)

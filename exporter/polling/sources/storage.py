@@ -38,6 +38,7 @@ class StorageSource(Source[StoragePoll]):
         config: The interval.
         tracer: Makes the spans.
         clock: Measures durations.
+        left_out: How many further units there are that are not asked.
     """
 
     name = "storage"
@@ -50,9 +51,11 @@ class StorageSource(Source[StoragePoll]):
         *,
         tracer: Tracer,
         clock: Clock,
+        left_out: int = 0,
     ) -> None:
         super().__init__(tracer=tracer, clock=clock)
         self._units = tuple(units)
+        self._left_out = left_out
         self.interval_s = config.storage.interval
         self.slow_s = config.storage.timeout / 2
 
@@ -90,7 +93,8 @@ class StorageSource(Source[StoragePoll]):
         """See :meth:`Source.fold`: the units' figures; one that did not answer keeps none, only the reason."""
         state.storage_polled(() if isinstance(result, Failed) else result.value.units)
         keys = [unit.keys for unit in state.storage if unit.keys is not None]
-        state.unlisted.storage_read(sum(keys) if keys and len(keys) == len(state.storage) else None)
+        complete = keys and len(keys) == len(state.storage) and not self._left_out
+        state.unlisted.storage_read(sum(keys) if complete else None)
         failures = [
             Failed(self.operation, unit.error_type, unit.detail, result.took)
             for unit in state.storage
@@ -100,6 +104,8 @@ class StorageSource(Source[StoragePoll]):
             state.finish_with_failures(self.name, failures, result.took)
         else:
             state.finish(self.name, result)
+            if self._left_out and not isinstance(result, Failed):
+                state.health.explain(self.name, f"{self._left_out} storage units are left out")
         return Next(self.interval_s, facts={"storage_units": len(state.storage), "keys": sum(keys)})
 
     def _ask_unit(self, unit: StorageUnitEndpoint, reader: StorageReader) -> StorageState:
