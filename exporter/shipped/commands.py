@@ -27,15 +27,14 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="set a threshold; repeat for more than one",
     )
-    parser.add_argument(
-        "--runbooks", metavar="URL", help="URL where docs/runbooks/ is served, for the alerts' runbook_url"
-    )
+    _add_runbooks(parser, "the alerts' runbook_url")
     parser.add_argument("--list", action="store_true", help="print the thresholds and write nothing")
 
 
 def add_dashboard_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``tq-exporter dashboards``."""
     _add_output(parser)
+    _add_runbooks(parser, "the panels' links")
 
 
 def write_rules(options: argparse.Namespace) -> str:
@@ -59,16 +58,17 @@ def write_dashboards(options: argparse.Namespace) -> str:
     Raises:
         CommandError: No folder was given, or it cannot be written.
     """
-    return _written(options.output, _copy_dashboards)
+    return _written(options.output, lambda folder: _write_dashboards(folder, options.runbooks))
 
 
-def _copy_dashboards(folder: Path) -> list[Path]:
+def _write_dashboards(folder: Path, runbooks: str | None) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for source in sorted((resources.files("exporter.shipped") / "grafana").iterdir(), key=lambda file: file.name):
         if source.name.endswith(".json"):
             paths.append(folder / source.name)
-            paths[-1].write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+            text = rules.with_runbooks(source.read_text(encoding="utf-8"), runbooks)
+            paths[-1].write_text(text, encoding="utf-8")
     return paths
 
 
@@ -83,3 +83,7 @@ def _written(folder: Path | None, write: Callable[[Path], list[Path]]) -> str:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the folder to write into")
+
+
+def _add_runbooks(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--runbooks", metavar="URL", help=f"URL where docs/runbooks/ is served, for {what}")

@@ -12,12 +12,12 @@ import yaml
 
 from exporter.shipped.thresholds import FILE, render_rules
 
-__all__ = ["FILES", "alerts", "read", "recorded", "rules", "write"]
+__all__ = ["FILES", "alerts", "read", "recorded", "rules", "with_runbooks", "write"]
 
 FILES: Final = (FILE, "recording.yaml", "alerts.yaml")
 """The rule files, each after those whose series it uses."""
 
-_RUNBOOKS: Final = re.compile(r"(?<= runbook_url: )\S+/(?=\w+\.md$)", re.MULTILINE)
+_RUNBOOKS: Final = re.compile(r"https?://[^\s\"]+/runbooks/(?=\S+\.md)")
 
 
 def read(name: str) -> str:
@@ -40,6 +40,11 @@ def alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for name in FILES for rule in rules(name) if "alert" in rule}
 
 
+def with_runbooks(text: str, runbooks: str | None) -> str:
+    """Return *text* with its links to runbooks below *runbooks*; None keeps those to the project's documentation."""
+    return text if runbooks is None else _RUNBOOKS.sub(lambda _: runbooks.rstrip("/") + "/", text)
+
+
 def write(folder: Path, values: Mapping[str, float] | None = None, runbooks: str | None = None) -> list[Path]:
     """Write the rule files and the example route of Alertmanager into *folder*, and return their paths.
 
@@ -53,9 +58,7 @@ def write(folder: Path, values: Mapping[str, float] | None = None, runbooks: str
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {name: read(name) for name in FILES} | {FILE: render_rules(values)}
-    if runbooks is not None:
-        base = runbooks.rstrip("/") + "/"
-        texts["alerts.yaml"] = _RUNBOOKS.sub(lambda _: base, texts["alerts.yaml"])
+    texts["alerts.yaml"] = with_runbooks(texts["alerts.yaml"], runbooks)
     route = resources.files("exporter.shipped") / "alertmanager" / "alertmanager.yaml"
     texts["alertmanager.yaml"] = route.read_text(encoding="utf-8")
     paths = []
