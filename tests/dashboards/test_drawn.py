@@ -30,8 +30,7 @@ OF_THE_INCIDENT = {
     "Timeout ratio": "no call fails in the other run",
     "Errors of the exporter's calls": "no call fails in the other run",
     "Firing alerts": "nothing is wrong in the other run",
-    "Conditions": "",
-    "Time until full": "",
+    "Time until full": "the other run's storage does not grow",
 }
 """Panels that have no data of the run without labels, and why."""
 
