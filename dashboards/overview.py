@@ -47,13 +47,17 @@ def build() -> Builder:
 
 def _now() -> list[Builder]:
     return [
-        states(
+        value(
             "Data plane",
             "up: the controller answered the last ping. DOWN: runbook DataPlaneLost or DataPlaneTimeouts, whichever "
-            "fires.",
-            [Query("dataplane_up{@}")],
-            good=1,
-            texts=("DOWN", "up"),
+            "fires. no job: it has not started yet, or has ended.",
+            [
+                Query(
+                    "dataplane_up{@} "
+                    '+ 2 * max without (state) (dataplane_discovery_state{@, state=~"never_found|ended"})'
+                )
+            ],
+            words=[Word(0, "DOWN", "red"), Word(1, "up", "green"), Word(2, "no job", "text")],
         ),
         value(
             "Discovery",
