@@ -6,9 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-
 from dashboards import clients, health, overview, staleness
+from dashboards.boards import to_text
 
 __all__ = ["render"]
 
@@ -19,13 +18,10 @@ def render() -> dict[str, str]:
     """Return the name and text of every dashboard's file.
 
     Raises:
-        QueryError: A query names a metric or label that does not exist.
+        QueryError: A query names a metric or label that does not exist, or merges runs.
     """
-    files = {}
-    for module in _BOARDS:
-        board = module.build().build()
-        files[f"{board.uid}.json"] = json.dumps(board, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
-    return files
+    texts = [to_text(module.build()) for module in _BOARDS]
+    return {f"{json.loads(text)['uid']}.json": text for text in texts}
 
 
 def main() -> None:

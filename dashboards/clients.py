@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dashboards.panels import Builder, Query, board, series
+from dashboards.boards import board
+from dashboards.panels import Builder, series, traces
+from dashboards.queries import Query
 
 __all__ = ["build"]
 
 _CALLS = "messaging_client_operation_duration_seconds"
-_TRACES = (
-    "Traces of this operation",
-    "/explore?schemaVersion=1&panes="
-    '{"t":{"datasource":"${traces}","queries":[{"refId":"A","datasource":{"type":"tempo","uid":"${traces}"},'
-    '"queryType":"traceql","query":"{ span.messaging.operation.name = '
-    '\\"${__field.labels.messaging_operation_name}\\" }"}],"range":{"from":"${__from}","to":"${__to}"}}}',
-)
+_BUT_OPERATION = "messaging_system, messaging_destination_name, error_type, $processes"
+_BUT_PARTITION = "messaging_system, messaging_operation_name, error_type, $processes"
+_TRACES = traces("Traces of this operation", "span.messaging.operation.name", "messaging_operation_name")
 
 
 def build() -> Builder:
@@ -23,9 +21,8 @@ def build() -> Builder:
         "TransferQueue / Client calls",
         "Rate, errors and latency of data plane calls in trainers and rollouts, by operation and partition.",
         of=f"{_CALLS}_count",
-        partitions="messaging_destination_name",
-        partition_metric=f"{_CALLS}_count",
-        traces=True,
+        partitions=(f"{_CALLS}_count", "messaging_destination_name"),
+        clients=True,
         rows=[("Calls", _calls()), ("Data", _data()), ("Telemetry of the client", _itself())],
     )
 
@@ -37,7 +34,7 @@ def _calls() -> list[Builder]:
             "Calls per second, failed calls included. The rate is zero but the process is alive: it hangs in a call.",
             [
                 Query(
-                    f"sum by (messaging_operation_name) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
+                    f"sum without ({_BUT_OPERATION}) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
                     "{{messaging_operation_name}}",
                 )
             ],
@@ -49,7 +46,7 @@ def _calls() -> list[Builder]:
             "Calls per second. Shows which partition causes the load.",
             [
                 Query(
-                    f"sum by (messaging_destination_name) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
+                    f"sum without ({_BUT_PARTITION}) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
                     "{{messaging_destination_name}}",
                 )
             ],
@@ -61,9 +58,9 @@ def _calls() -> list[Builder]:
             "All operations fail: the controller is.",
             [
                 Query(
-                    f'sum by (messaging_operation_name) (rate({_CALLS}_count{{@c, error_type!=""}}[$__rate_interval]))'
-                    f" / on (messaging_operation_name) "
-                    f"sum by (messaging_operation_name) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
+                    f'sum without ({_BUT_OPERATION}) (rate({_CALLS}_count{{@c, error_type!=""}}[$__rate_interval]))'
+                    f" / "
+                    f"sum without ({_BUT_OPERATION}) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
                     "{{messaging_operation_name}}",
                 )
             ],
@@ -76,7 +73,7 @@ def _calls() -> list[Builder]:
             "NotReady: a put failed after its tags were written. BadRequest: a mistake of the caller.",
             [
                 Query(
-                    "sum by (operation, error_type) (rate(dataplane_client_errors_total{@p}[$__rate_interval]))",
+                    "sum without (partition, $processes) (rate(dataplane_client_errors_total{@p}[$__rate_interval]))",
                     "{{operation}} {{error_type}}",
                 )
             ],
@@ -86,7 +83,7 @@ def _calls() -> list[Builder]:
             "Unavailable ratio",
             "Calls that fail as unavailable divided by all calls, per process, over 5 minutes. Above the line: runbook "
             "DataPlaneClientUnavailable.",
-            [Query("tq:client_unavailable:ratio_rate5m{@}", "{{instance}}")],
+            [Query("tq:client_unavailable:ratio_rate5m{@}", "")],
             unit="percentunit",
             threshold="unavailable_fast_ratio",
         ),
@@ -94,7 +91,7 @@ def _calls() -> list[Builder]:
             "Timeout ratio",
             "Calls that time out divided by all calls, per process, over 5 minutes. Above the line: runbook "
             "DataPlaneClientTimeouts.",
-            [Query("tq:client_timeout:ratio_rate5m{@}", "{{instance}}")],
+            [Query("tq:client_timeout:ratio_rate5m{@}", "")],
             unit="percentunit",
             threshold="timeout_fast_ratio",
         ),
@@ -103,7 +100,7 @@ def _calls() -> list[Builder]:
             "By operation. All operations slow down at once: the controller is busy (runbook DataPlanePingSlow).",
             [
                 Query(
-                    "histogram_quantile(0.5, sum by (le, messaging_operation_name) "
+                    f"histogram_quantile(0.5, sum without ({_BUT_OPERATION}) "
                     f'(rate({_CALLS}_bucket{{@c, error_type=""}}[$__rate_interval])))',
                     "{{messaging_operation_name}}",
                 )
@@ -116,7 +113,7 @@ def _calls() -> list[Builder]:
             "By operation. Close to the client's deadline: raise the deadline, or make the calls smaller.",
             [
                 Query(
-                    "histogram_quantile(0.99, sum by (le, messaging_operation_name) "
+                    f"histogram_quantile(0.99, sum without ({_BUT_OPERATION}) "
                     f'(rate({_CALLS}_bucket{{@c, error_type=""}}[$__rate_interval])))',
                     "{{messaging_operation_name}}",
                 )
@@ -129,13 +126,14 @@ def _calls() -> list[Builder]:
             "By operation, failed calls included. Far above the p50 of successful calls: calls time out.",
             [
                 Query(
-                    f"sum by (messaging_operation_name) (rate({_CALLS}_sum{{@c}}[$__rate_interval]))"
-                    f" / on (messaging_operation_name) "
-                    f"sum by (messaging_operation_name) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
+                    f"sum without ({_BUT_OPERATION}) (rate({_CALLS}_sum{{@c}}[$__rate_interval]))"
+                    f" / "
+                    f"sum without ({_BUT_OPERATION}) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
                     "{{messaging_operation_name}}",
                 )
             ],
             unit="s",
+            link=_TRACES,
         ),
     ]
 
@@ -147,7 +145,8 @@ def _data() -> list[Builder]:
             "Tensor bytes written and read per second. Far more read than written: samples are fetched more than once.",
             [
                 Query(
-                    "sum by (direction) (rate(dataplane_client_io_bytes_total{@p}[$__rate_interval]))",
+                    "sum without (operation, partition, $processes) "
+                    "(rate(dataplane_client_io_bytes_total{@p}[$__rate_interval]))",
                     "{{direction}}",
                 )
             ],
@@ -159,7 +158,7 @@ def _data() -> list[Builder]:
             "stale.",
             [
                 Query(
-                    "sum by (operation, direction) (rate(dataplane_client_keys_total{@p}[$__rate_interval]))",
+                    "sum without (partition, $processes) (rate(dataplane_client_keys_total{@p}[$__rate_interval]))",
                     "{{operation}} ({{direction}})",
                 )
             ],
@@ -171,7 +170,7 @@ def _data() -> list[Builder]:
             "samples, or evicts them.",
             [
                 Query(
-                    "histogram_quantile(0.95, sum by (le, operation) "
+                    "histogram_quantile(0.95, sum without (partition, $processes) "
                     "(rate(dataplane_client_consumed_lag_bucket{@p}[$__rate_interval])))",
                     "{{operation}}",
                 )
@@ -188,7 +187,8 @@ def _itself() -> list[Builder]:
             "Keys per second without span link and lag. Normal if another process put them without propagation.",
             [
                 Query(
-                    "sum by (operation) (rate(dataplane_client_lineage_misses_total{@p}[$__rate_interval]))",
+                    "sum without (partition, $processes) "
+                    "(rate(dataplane_client_lineage_misses_total{@p}[$__rate_interval]))",
                     "{{operation}}",
                 )
             ],
@@ -200,8 +200,8 @@ def _itself() -> list[Builder]:
             "Failures per second. They do not affect the calls. Above zero: the process's log has the cause, once.",
             [
                 Query(
-                    "sum by (instance) (rate(dataplane_client_observer_failures_total{@}[$__rate_interval]))",
-                    "{{instance}}",
+                    "sum without ($processes) (rate(dataplane_client_observer_failures_total{@}[$__rate_interval]))",
+                    "",
                 )
             ],
             unit="cps",

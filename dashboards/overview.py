@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from dashboards.panels import Builder, Query, board, series, states, value
+from typing import Final
 
-__all__ = ["build"]
+from dashboards.boards import board
+from dashboards.panels import Builder, Word, labels, series, states, timeline, traces, value
+from dashboards.partitions import partitions_table
+from dashboards.queries import Query, coded
+from exporter.shipped import rules
+
+__all__ = ["DISCOVERY", "DISCOVERY_WORDS", "build"]
+
+_DISCOVERY_STATES: Final = {
+    "never_found": Word(1, "never_found", "text"),
+    "starting": Word(2, "starting", "yellow"),
+    "unreachable": Word(3, "unreachable", "orange"),
+    "found": Word(4, "found", "green"),
+    "lost": Word(5, "lost", "red"),
+    "ended": Word(6, "ended", "blue"),
+}
+DISCOVERY: Final = Query(coded("dataplane_discovery_state{@}", "state", _DISCOVERY_STATES))
+"""The discovery state, as a number."""
+
+DISCOVERY_WORDS: Final = list(_DISCOVERY_STATES.values())
+"""What the number means."""
+
+_SEVERITIES: Final = {"critical": "red", "warning": "orange", "notice": "blue", "ok": "green"}
+_RUNBOOK: Final = rules.alerts()["DataPlaneLost"]["annotations"]["runbook_url"].replace(
+    "DataPlaneLost", "${__data.fields.alertname}"
+)
+_HALF: Final = 6
+"""Height of the panels over time: all of them are on the first screen."""
 
 
 def build() -> Builder:
@@ -14,19 +41,23 @@ def build() -> Builder:
         "TransferQueue / Overview",
         "Is the data plane up, how full and how stale is the queue, and which stage waits for another.",
         of="dataplane_up",
-        rows=[("Now", _now()), ("The last hour", _over_time())],
+        rows=[("Now", _now()), ("The last hour", _over_time()), ("Partitions", [partitions_table()])],
     )
 
 
 def _now() -> list[Builder]:
     return [
-        states(
+        value(
             "Data plane",
             "up: the controller answered the last ping. DOWN: runbook DataPlaneLost or DataPlaneTimeouts, whichever "
-            "fires.",
-            [Query("min(dataplane_up{@})", "")],
-            good=1,
-            texts=("DOWN", "up"),
+            "fires. no job: it has not started yet, or has ended.",
+            [
+                Query(
+                    "dataplane_up{@} "
+                    '+ 2 * max without (state) (dataplane_discovery_state{@, state=~"never_found|ended"})'
+                )
+            ],
+            words=[Word(0, "DOWN", "red"), Word(1, "up", "green"), Word(2, "no job", "text")],
         ),
         value(
             "Discovery",
@@ -34,9 +65,8 @@ def _now() -> list[Builder]:
             "unreachable: its address is known, but it has not answered; runbook DataPlaneUnreachable. found: the "
             "controller was found, but it may not answer. lost: the controller is gone and was not stopped on purpose. "
             "ended: the job is over.",
-            [Query("dataplane_discovery_state{@} == 1", "{{state}}")],
-            named=True,
-            width=4,
+            [DISCOVERY],
+            words=DISCOVERY_WORDS,
         ),
         states(
             "Training is stuck",
@@ -44,12 +74,9 @@ def _now() -> list[Builder]:
             "trainer: runbook DataPlaneQueueStalled. none: a partition that trains cannot be read.",
             [
                 Query(
-                    """max(
-                      ((tq:train_ready:groups{@} >= bool tq:train_needed:groups{@})
-                        + (tq:train_taken:groups{@} > bool 0) > bool 0)
-                      * (tq:train_departures:increase15m{@} == bool 0)
-                    )""",
-                    "",
+                    """((tq:train_ready:groups{@} >= bool tq:train_needed:groups{@})
+                      + (tq:train_taken:groups{@} > bool 0) > bool 0)
+                    * (tq:train_departures:increase15m{@} == bool 0)"""
                 )
             ],
             good=0,
@@ -62,14 +89,9 @@ def _now() -> list[Builder]:
             "that trains cannot be read.",
             [
                 Query(
-                    """max(
-                      (tq:train_ready:groups{@} < bool tq:train_needed:groups{@})
-                      * (tq:train_taken:groups{@} <= bool 0)
-                      * (
-                        tq:train_completions:rate10m{@} <= bool scalar(max(tq:threshold:starved_groups_per_second))
-                      )
-                    )""",
-                    "",
+                    """(tq:train_ready:groups{@} < bool tq:train_needed:groups{@})
+                    * (tq:train_taken:groups{@} <= bool 0)
+                    * (tq:train_completions:rate10m{@} <= bool scalar(max(tq:threshold:starved_groups_per_second)))"""
                 )
             ],
             good=0,
@@ -77,24 +99,54 @@ def _now() -> list[Builder]:
         ),
         states(
             "Exporter",
-            "up: Prometheus can scrape the exporter. ABSENT: all other panels show old data; runbook TQExporterAbsent.",
-            [Query("min(up{@})", "")],
+            "up: Prometheus can scrape the exporter. ABSENT: all other panels show old data; runbook TQExporterAbsent. "
+            "none: it pushes its metrics, or is no target any more.",
+            [Query('up{@} and last_over_time(dataplane_up{@}[6h]) or up{@, job=~".*tq-exporter.*"}')],
             good=1,
             texts=("ABSENT", "up"),
         ),
         value(
-            "Firing alerts",
-            "Each alert has a runbook with its name in docs/runbooks.",
+            "Age of what is shown",
+            "Time since the last successful poll of the source for which it is longest. Old: look at the row Polls of "
+            "Exporter and TQ health.",
             [
                 Query(
-                    'count by (alertname) (ALERTS{alertstate="firing", alertname=~"DataPlane.*|TQExporter.*", @})',
-                    "{{alertname}}",
+                    "clamp_min(time() - min without (source) (dataplane_source_last_success_timestamp_seconds"
+                    '{@, source=~"ping|metadata|storage|tq_metrics"}), 0)'
                 )
             ],
-            named=True,
-            width=4,
+            unit="s",
+            limits=((None, "green"), (60, "orange"), (300, "red")),
+        ),
+        timeline(
+            "Conditions",
+            "What is wrong, as on the exporter's page: conditions that hold or held in the time shown, the most severe "
+            "first. A gap: it is not known. DataPlaneFlows is the sign of a healthy run.",
+            [Query(_condition(severity), "{{condition}} {{stage}}") for severity in _SEVERITIES],
+            [Word(0, "no", "#6e6e6e33"), Word(1, "holds")],
+            colours=list(_SEVERITIES.values()),
+            width=14,
+            height=_HALF,
+        ),
+        labels(
+            "Firing alerts",
+            "What fires now. The name of each alert links to its runbook.",
+            'ALERTS{@r, alertstate="firing", alertname=~"DataPlane.*|TQExporter.*"}',
+            shown=("alertname", "severity", "run", "instance", "namespace", "cluster", "partition", "storage_unit"),
+            links={"alertname": ("Runbook", _RUNBOOK)},
+            width=10,
+            height=_HALF,
         ),
     ]
+
+
+def _condition(severity: str) -> str:
+    """Return a query for the conditions of *severity* that held in the time shown: 1, 0, or a gap while unknown."""
+    selected = f'dataplane_condition{{@, severity="{severity}"}}'
+    return (
+        f"max without (severity) ({selected}) "
+        f"and max without (severity) (max_over_time({selected}[$__range] @ end())) == 1"
+    )
 
 
 def _over_time() -> list[Builder]:
@@ -103,8 +155,9 @@ def _over_time() -> list[Builder]:
             "Groups by state",
             "How full the queue is. ready only grows: the trainer is too slow. uncommitted or incomplete only grow: "
             "writes fail before they are complete. taken stays: the trainer hangs, or left them behind (orphaned).",
-            [Query("sum by (state) (dataplane_partition_groups{@p})", "{{state}}")],
+            [Query("sum without (partition) (dataplane_partition_groups{@p})", "{{state}}")],
             stacked=True,
+            height=_HALF,
         ),
         series(
             "Flow of the groups that train",
@@ -112,21 +165,20 @@ def _over_time() -> list[Builder]:
             "fails. Completions stay above departures: the queue fills up. Departures as failed, uncommitted or "
             "incomplete: runbook DataPlaneNoGroupCompleted.",
             [
-                Query('sum(rate(dataplane_groups_arrived_total{@, role="train"}[$__rate_interval]))', "arrived"),
-                Query('sum(rate(dataplane_groups_completed_total{@, role="train"}[$__rate_interval]))', "completed"),
-                Query(
-                    'sum by (state) (rate(dataplane_groups_departed_total{@, role="train"}[$__rate_interval])) > 0',
-                    "departed {{state}}",
-                ),
+                Query(_rate('dataplane_groups_arrived_total{@, role="train"}'), "arrived"),
+                Query(_rate('dataplane_groups_completed_total{@, role="train"}'), "completed"),
+                Query(_rate('dataplane_groups_departed_total{@, role="train"}') + " > 0", "departed {{state}}"),
             ],
             unit="cps",
+            height=_HALF,
         ),
         series(
             "Largest lag",
             "Weight versions that the stalest group is behind the trainer. Above the line: evict, or raise the "
             "threshold (runbook DataPlaneStalenessAboveWindow).",
-            [Query("max by (partition) (dataplane_partition_staleness_max{@p})", "{{partition}}")],
+            [Query("dataplane_partition_staleness_max{@p}", "{{partition}}")],
             threshold="staleness_versions",
+            height=_HALF,
         ),
         series(
             "Age of the oldest ready and taken group",
@@ -134,18 +186,16 @@ def _over_time() -> list[Builder]:
             [Query('tq:partition_oldest_group:age_seconds{@p, state=~"ready|taken"}', "{{partition}} {{state}}")],
             unit="s",
             threshold="stalled_seconds",
+            height=_HALF,
         ),
         series(
             "Errors of the exporter's calls",
             "Errors per second. Unavailable: the controller or a storage unit is gone. Timeout: it does not answer in "
             "time. ReadError: its reply cannot be used; incidents in /api/v1/snapshot have the cause.",
-            [
-                Query(
-                    "sum by (operation, error_type) (rate(dataplane_errors_total{@}[$__rate_interval])) > 0",
-                    "{{operation}} {{error_type}}",
-                )
-            ],
+            [Query("rate(dataplane_errors_total{@}[$__rate_interval]) > 0", "{{operation}} {{error_type}}")],
             unit="cps",
+            height=_HALF,
+            link=traces("Traces of these calls", "span.messaging.operation.name", "operation"),
         ),
         series(
             "Storage utilization",
@@ -154,5 +204,10 @@ def _over_time() -> list[Builder]:
             [Query("dataplane_storage_utilization_ratio{@}", "unit {{storage_unit}}")],
             unit="percentunit",
             threshold="storage_used_ratio",
+            height=_HALF,
         ),
     ]
+
+
+def _rate(counter: str) -> str:
+    return f"max without (role) (rate({counter}[$__rate_interval]))"

@@ -1,44 +1,59 @@
-"""Panels, variables and dashboards in this project's style, built with Grafana's own builder types.
-
-Placeholders in a query: ``@`` is the selected target (``job``, ``instance``); ``@p`` is the target and the selected
-partitions; ``@c`` is the same with the label that the client's calls use for a partition. Every query is checked
-against the catalogue when its panel is made. Needs the development tools.
-"""
+"""Panels in this project's style, built with Grafana's own builder types. Needs the development tools."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from itertools import count
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
-from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import common, dashboard, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from dashboards.promql import Checker
+from dashboards.queries import CHECKER, Query, expanded, is_of_exporter, target
 from exporter.shipped import rules
 from exporter.shipped.thresholds import PREFIX
 
-__all__ = ["Query", "board", "gauge_heatmap", "histogram_heatmap", "labels", "series", "states", "value"]
+__all__ = [
+    "SOURCE",
+    "Builder",
+    "Column",
+    "Word",
+    "columns",
+    "labels",
+    "series",
+    "states",
+    "timeline",
+    "traces",
+    "value",
+]
 
 Builder = Any
 """Any builder of the SDK. The SDK's own types do not tell them apart."""
 
-_CHECKER: Final = Checker(rules.recorded())
-_SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
-_TARGET: Final = 'job=~"$job", instance=~"$instance"'
-_TAG: Final = "transferqueue"
-_ALL: Final = models.VariableOption(selected=True, text="All", value="$__all")
-_GREEN, _RED = "green", "red"
+SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+"""The data source that the dashboard's variable selects."""
+
+_RUNBOOK: Final = re.compile(r"\b(?:DataPlane|TQExporter)[A-Z]\w+")
 
 
-class Query(NamedTuple):
-    """A query and the legend of its series."""
+class Word(NamedTuple):
+    """What a number means, and its colour. ``""`` is the colour of the panel."""
 
+    number: int
+    text: str
+    colour: str = ""
+
+
+class Column(NamedTuple):
+    """A column of a table: the latest value of each series of a query."""
+
+    title: str
     expression: str
-    legend: str
+    unit: str = "short"
+    words: Sequence[Word] = ()
 
 
 def series(
@@ -49,8 +64,11 @@ def series(
     unit: str = "short",
     threshold: str | None = None,
     stacked: bool = False,
+    bars: Mapping[str, str] | None = None,
+    from_zero: bool = True,
     width: int = 8,
-    link: tuple[str, str] | None = None,
+    height: int = 8,
+    link: Builder | None = None,
 ) -> Builder:
     """Return a time series panel.
 
@@ -61,29 +79,79 @@ def series(
         unit: Grafana's id of the unit.
         threshold: Name of the threshold that the alerts use for this; drawn as a red dashed line.
         stacked: Whether to stack the series: only if their sum has a meaning.
+        bars: Draws stacked bars; the colours of series by the beginning of their legend.
+        from_zero: Whether the axis begins at 0. Not for numbers whose differences matter, such as versions.
         width: Width in columns; a row has 24.
-        link: Title and URL of a link on each series.
+        height: Height in rows of the grid, of 38 pixels.
+        link: A further link on each series: :func:`traces`.
     """
-    panel = timeseries.Panel().title(title).description(description).datasource(_SOURCE).unit(unit)
-    panel = panel.span(width).height(8).min(0).fill_opacity(30 if stacked else 8).line_width(1)
-    panel = panel.show_points(common_models.VisibilityMode.NEVER)
-    if stacked:
+    panel = _styled(timeseries.Panel(), title, description, width, height).unit(unit)
+    panel = (
+        panel.fill_opacity(30 if stacked else 8 if from_zero else 0)
+        .line_width(1)
+        .show_points(common_models.VisibilityMode.NEVER)
+    )
+    if from_zero:
+        panel = panel.min(0)
+    if stacked or bars is not None:
         panel = panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
-    if link is not None:
-        panel = panel.data_links([dashboard.DashboardLink(link[0]).url(link[1]).target_blank(True)])
+    if bars is not None:
+        panel = panel.draw_style(common_models.GraphDrawStyle.BARS).fill_opacity(80)
+        for beginning, colour in bars.items():
+            panel = panel.override_by_regexp(f"/^{re.escape(beginning)}(\\s|$)/", [_fixed(colour)])
+    links = _page(queries) + ([] if link is None else [link])
+    panel = panel.data_links(links) if links else panel
+    legend = common.VizLegendOptions().show_legend(True).display_mode(common_models.LegendDisplayMode.TABLE)
+    panel = panel.legend(legend.placement(common_models.LegendPlacement.BOTTOM).calcs(["lastNotNull", "max"]))
+    tooltip = common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI)
+    panel = _with_targets(panel.tooltip(tooltip.sort(common_models.SortOrder.DESCENDING)), queries)
     if threshold is not None:
-        queries = [*queries, Query(f"{PREFIX}{threshold}", "threshold")]
-        panel = panel.override_by_name(
+        line = Query(f"max({PREFIX}{threshold})", "threshold")
+        panel = panel.with_target(target(line, _letter(len(queries)), constant=True).range()).override_by_name(
             "threshold",
             [
-                models.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": _RED}),
+                _fixed("red"),
                 models.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [10, 10]}),
                 models.DynamicConfigValue(id_val="custom.fillOpacity", value=0),
                 models.DynamicConfigValue(id_val="custom.stacking", value={"mode": "none"}),
+                models.DynamicConfigValue(id_val="links", value=[]),
             ],
         )
-    tooltip = common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI)
-    return _with_targets(panel.tooltip(tooltip), queries)
+    return panel
+
+
+def timeline(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    words: Sequence[Word],
+    *,
+    colours: Sequence[str] = (),
+    width: int = 8,
+    height: int = 8,
+    link: Builder | None = None,
+) -> Builder:
+    """Return a state timeline: a row per series, whose numbers are shown as *words*.
+
+    Args:
+        title: Title of the panel, a noun.
+        description: What the panel shows, and what to do when it looks bad.
+        queries: The queries of its series.
+        words: What the numbers mean.
+        colours: The colour of each query, for words without one.
+        width: Width in columns; a row has 24.
+        height: Height in rows of the grid.
+        link: A further link on each series: :func:`traces`.
+    """
+    panel = _styled(statetimeline.Panel(), title, description, width, height).unit("short").mappings([_mapping(words)])
+    panel = panel.merge_values(True).show_value(common_models.VisibilityMode.AUTO).row_height(0.85).fill_opacity(85)
+    panel = panel.line_width(0).legend(common.VizLegendOptions().show_legend(False))
+    panel = panel.tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.SINGLE))
+    links = _page(queries) + ([] if link is None else [link])
+    panel = panel.data_links(links) if links else panel
+    for index, colour in enumerate(colours):
+        panel = panel.override_by_query(_letter(index), [_fixed(colour)])
+    return _with_targets(panel, queries)
 
 
 def value(
@@ -92,140 +160,195 @@ def value(
     queries: Sequence[Query],
     *,
     unit: str = "short",
-    width: int = 3,
-    named: bool = False,
+    width: int = 4,
+    height: int = 3,
+    words: Sequence[Word] = (),
+    limits: Sequence[tuple[float | None, str]] = ((None, "text"),),
 ) -> Builder:
-    """Return a panel of the latest value; with *named*, of the names of the series."""
-    panel = stat.Panel().title(title).description(description).datasource(_SOURCE).unit(unit).span(width).height(4)
-    panel = panel.no_value("none").graph_mode(common_models.BigValueGraphMode.NONE)
-    panel = panel.color_mode(common_models.BigValueColorMode.VALUE)
-    if named:
-        panel = panel.text_mode(common_models.BigValueTextMode.NAME)
+    """Return a panel of the latest value of each series.
+
+    Args:
+        title: Title of the panel, a noun.
+        description: What the panel shows, and what to do when it looks bad.
+        queries: The queries of its series.
+        unit: Grafana's id of the unit.
+        width: Width in columns; a row has 24.
+        height: Height in rows of the grid.
+        words: What the numbers mean, and the colour of the background.
+        limits: The colour of the background from a value on; None is any value.
+    """
+    panel = _styled(stat.Panel(), title, description, width, height).unit(unit).no_value("none")
+    panel = panel.graph_mode(common_models.BigValueGraphMode.NONE)
+    panel = panel.color_mode(common_models.BigValueColorMode.BACKGROUND)
+    panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    # A single value is named, too: it may be of another run than the one that somebody looks for.
+    panel = panel.text_mode(common_models.BigValueTextMode.VALUE_AND_NAME)
+    panel = panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+    steps = [models.Threshold(value=start, color=shade) for start, shade in limits]
+    panel = panel.thresholds(dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps))
+    if words:
+        panel = panel.mappings([_mapping(words)])
+    if links := _page(queries):
+        panel = panel.data_links(links)
     return _with_targets(panel, queries, instant=True)
 
 
 def states(
-    title: str,
-    description: str,
-    queries: Sequence[Query],
-    *,
-    good: Literal[0, 1],
-    texts: tuple[str, str],
-    width: int = 4,
+    title: str, description: str, queries: Sequence[Query], *, good: int, texts: tuple[str, str], width: int = 4
 ) -> Builder:
     """Return a panel that shows 0 and 1 as the words *texts*: the value *good* in green, the other in red."""
-    return value(title, description, queries, width=width).mappings([_words(good=good, texts=texts)])
+    words = [Word(number, text, "green" if number == good else "red") for number, text in enumerate(texts)]
+    return value(title, description, queries, width=width, words=words)
 
 
-def labels(title: str, description: str, expression: str, *, columns: Sequence[str], width: int = 8) -> Builder:
-    """Return a table of the latest series of *expression*: the labels *columns*, and the value as no or yes."""
-    panel = table.Panel().title(title).description(description).datasource(_SOURCE).unit("short").span(width).height(8)
-    shown = {name: index for index, name in enumerate((*columns, "Value"))}
-    options = {"indexByName": shown, "excludeByName": dict.fromkeys(("Time", "__name__", "job", "run"), True)}
-    panel = panel.with_transformation(models.DataTransformerConfig(id_val="organize", options=options))
-    panel = panel.mappings([_words(good=1, texts=("no", "yes"))])
-    return panel.with_target(_target(Query(expression, ""), "A").instant().format(PromQueryFormat.TABLE))
-
-
-def histogram_heatmap(title: str, description: str, expression: str, *, unit: str, width: int = 8) -> Builder:
-    """Return a heatmap of a histogram. *expression* is the rate of its buckets, summed by ``le`` only."""
-    return _heatmap(title, description, expression, "{{le}}", unit, width)
-
-
-def gauge_heatmap(title: str, description: str, expression: str, *, label: str, unit: str, width: int = 8) -> Builder:
-    """Return a heatmap of a gauge, with one row per value of *label*."""
-    return _heatmap(title, description, expression, f"{{{{{label}}}}}", unit, width)
-
-
-def board(
-    uid: str,
+def labels(
     title: str,
     description: str,
+    expression: str,
     *,
-    of: str,
-    rows: Sequence[tuple[str, Sequence[Builder]]],
-    partitions: str | None = "partition",
-    partition_metric: str = "dataplane_partition_groups",
-    traces: bool = False,
+    shown: Sequence[str],
+    links: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+    width: int = 8,
+    height: int = 8,
 ) -> Builder:
-    """Return a dashboard.
+    """Return a table of the latest series of *expression*: the labels *shown*.
 
     Args:
-        uid: Fixed id, also the file name.
-        title: Title of the dashboard.
-        description: The questions that it answers.
-        of: Metric whose jobs and instances can be selected.
-        rows: Title and panels of each row.
-        partitions: Label that holds the partition; None if partitions cannot be selected.
-        partition_metric: Metric whose partitions can be selected.
-        traces: Whether it has a variable for a Tempo data source.
+        title: Title of the panel, a noun.
+        description: What the panel shows, and what to do when it looks bad.
+        expression: The query.
+        shown: The labels, in the order of the columns.
+        links: Title and URL of the link on a column.
+        width: Width in columns; a row has 24.
+        height: Height in rows of the grid.
     """
-    made = (
-        dashboard.Dashboard(title).uid(uid).description(description).tags([_TAG]).refresh("30s").time("now-1h", "now")
-    )
-    made = made.timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR).editable()
-    made = made.with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-    if traces:
-        made = made.with_variable(dashboard.DatasourceVariable("traces").label("Traces").type("tempo"))
-    made = made.with_variable(_choice("job", "Job", f"label_values({of}, job)"))
-    made = made.with_variable(_choice("instance", "Instance", f'label_values({of}{{job=~"$job"}}, instance)'))
-    if partitions is not None:
-        chosen = f"label_values({partition_metric}{{{_TARGET}}}, {partitions})"
-        made = made.with_variable(_choice("partition", "Partition", chosen))
-    # The exporter that saw the restart has another job and instance than the client.
-    seen_by = "" if of.startswith("messaging_") else f"{{{_TARGET}}}"
-    restarts = f"changes(dataplane_controller_restarts_total{seen_by}[1m]) > 0"
-    _CHECKER.labels(restarts)
-    made = made.annotation(
-        dashboard.AnnotationQuery()
-        .name("Controller restart")
-        .datasource(_SOURCE)
-        .enable(True)
-        .icon_color("orange")
-        .expr(restarts)
-    )
-    link = dashboard.DashboardLink("TransferQueue").type(models.DashboardLinkType.DASHBOARDS).tags([_TAG])
-    made = made.link(link.include_vars(True).keep_time(True))
-    ids = count(1)
-    for name, panels in rows:
-        made = made.with_row(dashboard.Row(name).id(next(ids)))
-        for panel in panels:
-            made = made.with_panel(panel.id(next(ids)))
-    return made
+    panel = _styled(table.Panel(), title, description, width, height).unit("short").no_value("none")
+    hidden = ("Time", "Value", "__name__", *sorted(CHECKER.labels(expanded(expression)) - {*shown}))
+    panel = panel.with_transformation(_organized(shown, hidden))
+    for name, (text, url) in links.items():
+        panel = panel.override_by_name(name, [_links(dashboard.DashboardLink(text).url(url).target_blank(True))])
+    return panel.with_target(target(Query(expression), "A", table=True))
 
 
-def _words(*, good: Literal[0, 1], texts: tuple[str, str]) -> models.ValueMap:
-    colours = {good: _GREEN, 1 - good: _RED}
+def columns(
+    title: str,
+    description: str,
+    shown: Sequence[str],
+    values: Sequence[Column],
+    *,
+    link: tuple[str, str] | None = None,
+    width: int = 24,
+    height: int = 8,
+) -> Builder:
+    """Return a table with a row for each set of the labels *shown* and a column for each of *values*.
+
+    Args:
+        title: Title of the panel, a noun.
+        description: What the panel shows, and what to do when it looks bad.
+        shown: The labels, in the order of the columns.
+        values: The columns after them. Every query keeps the labels by which a row is known, and no two of them others.
+        link: The column that has a link to the exporter's page, and its URL.
+        width: Width in columns; a row has 24.
+        height: Height in rows of the grid.
+    """
+    panel = _styled(table.Panel(), title, description, width, height).unit("short").no_value("-")
+    several = len(values) > 1
+    renamed = {f"Value #{_letter(i)}" if several else "Value": column.title for i, column in enumerate(values)}
+    panel = panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    panel = panel.with_transformation(_organized((*shown, *renamed), ("Time", "__name__", "job"), renamed))
+    if link is not None:
+        page = dashboard.DashboardLink("Page of the exporter").url(link[1]).target_blank(True)
+        panel = panel.override_by_name(link[0], [_links(page)])
+    for index, column in enumerate(values):
+        properties = [models.DynamicConfigValue(id_val="unit", value=column.unit)]
+        if column.words:
+            properties.append(models.DynamicConfigValue(id_val="mappings", value=[_mapping(column.words)]))
+            properties.append(
+                models.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-background"})
+            )
+        panel = panel.override_by_name(column.title, properties)
+        panel = panel.with_target(target(Query(column.expression), _letter(index), table=True))
+    return panel
+
+
+def traces(title: str, attribute: str, label: str) -> Builder:
+    """Return a link to the traces of a series, in Tempo: spans whose *attribute* has the value of its label *label*."""
+    query = f'{{ {attribute} = "${{__field.labels.{label}}}" }}'
+    panes = {
+        "t": {
+            "datasource": "${traces}",
+            "queries": [
+                {
+                    "refId": "A",
+                    "datasource": {"type": "tempo", "uid": "${traces}"},
+                    "queryType": "traceql",
+                    "query": query,
+                }
+            ],
+            "range": {"from": "${__from}", "to": "${__to}"},
+        }
+    }
+    url = f"/explore?schemaVersion=1&panes={json.dumps(panes, separators=(',', ':'))}"
+    return dashboard.DashboardLink(title).url(url).target_blank(True)
+
+
+def _styled(panel: Builder, title: str, description: str, width: int, height: int) -> Builder:
+    panel = panel.title(title).description(description).datasource(SOURCE).span(width).height(height)
+    alerts = rules.alerts()
+    named = dict.fromkeys(name for name in _RUNBOOK.findall(description) if name in alerts)
+    links = [
+        dashboard.DashboardLink(f"Runbook {name}")
+        .type(models.DashboardLinkType.LINK)
+        .url(alerts[name]["annotations"]["runbook_url"])
+        .target_blank(True)
+        for name in named
+    ]
+    return panel.links(links) if links else panel
+
+
+def _page(queries: Sequence[Query]) -> list[Builder]:
+    """Return the link to the page of the exporter that a series is from, with its partition if each series has one."""
+    if not all(map(is_of_exporter, queries)):
+        return []
+    url = "http://${__field.labels.instance}/"
+    if all("partition" in CHECKER.labels(expanded(query.expression)) for query in queries):
+        url += "?partition=${__field.labels.partition:percentencode}"
+    return [dashboard.DashboardLink("Page of the exporter").url(url).target_blank(True)]
+
+
+def _mapping(words: Sequence[Word]) -> models.ValueMap:
     return models.ValueMap(
         options={
-            str(number): models.ValueMappingResult(text=texts[number], color=colours[number], index=number)
-            for number in (0, 1)
+            str(word.number): models.ValueMappingResult(text=word.text, color=word.colour or None, index=index)
+            for index, word in enumerate(words)
         }
     )
 
 
-def _choice(name: str, label: str, query: str) -> Builder:
-    variable = dashboard.QueryVariable(name).label(label).datasource(_SOURCE).query(query)
-    variable = variable.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(models.VariableSort.ALPHABETICAL_ASC)
-    return variable.multi(True).include_all(True).all_value(".*").current(_ALL)
+def _organized(
+    order: Sequence[str], hidden: Sequence[str], renamed: Mapping[str, str] | None = None
+) -> models.DataTransformerConfig:
+    options = {
+        "indexByName": {name: index for index, name in enumerate(order)},
+        "excludeByName": dict.fromkeys(hidden, True),
+        "renameByName": dict(renamed or {}),
+    }
+    return models.DataTransformerConfig(id_val="organize", options=options)
 
 
-def _heatmap(title: str, description: str, expression: str, legend: str, unit: str, width: int) -> Builder:
-    panel = heatmap.Panel().title(title).description(description).datasource(_SOURCE).span(width).height(8)
-    panel = panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(unit))
-    return panel.with_target(_target(Query(expression, legend), "A").format(PromQueryFormat.HEATMAP))
+def _links(*links: Builder) -> models.DynamicConfigValue:
+    return models.DynamicConfigValue(id_val="links", value=[link.build() for link in links])
+
+
+def _fixed(colour: str) -> models.DynamicConfigValue:
+    return models.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour})
 
 
 def _with_targets(panel: Builder, queries: Sequence[Query], *, instant: bool = False) -> Builder:
     for index, query in enumerate(queries):
-        target = _target(query, chr(ord("A") + index))
-        panel = panel.with_target(target.instant() if instant else target.range())
+        panel = panel.with_target(target(query, _letter(index), instant=instant))
     return panel
 
 
-def _target(query: Query, reference: str) -> Builder:
-    expression = re.sub(r"@p\b", f'{_TARGET}, partition=~"$partition"', query.expression)
-    expression = re.sub(r"@c\b", f'{_TARGET}, messaging_destination_name=~"$partition"', expression)
-    expression = " ".join(expression.replace("@", _TARGET).split())
-    _CHECKER.labels(expression)
-    return prometheus.Dataquery().expr(expression).legend_format(query.legend).ref_id(reference)
+def _letter(index: int) -> str:
+    return chr(ord("A") + index)

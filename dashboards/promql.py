@@ -19,6 +19,7 @@ __all__ = ["Checker", "QueryError"]
 
 _Values = tuple[str, ...] | None
 _RATE_INTERVAL: Final = re.compile(r"\$__(rate_interval|interval|range)")
+_CHOICE: Final = re.compile(r"(, )?\$\w+(?=\))")  # a variable of the dashboard at the end of a list of labels
 _HISTOGRAM_PARTS: Final = {"_bucket": frozenset({"le"}), "_sum": frozenset[str](), "_count": frozenset[str]()}
 
 
@@ -59,9 +60,8 @@ class Checker:
         Raises:
             QueryError: The query is wrong.
         """
-        text = _RATE_INTERVAL.sub("5m", expression)
         try:
-            parsed = promql.parse(text)
+            parsed = promql.parse(_without_variables(expression))
         except ValueError as error:
             raise QueryError(f"{error}: {expression}") from error
         try:
@@ -72,7 +72,7 @@ class Checker:
     def metrics(self, expression: str) -> frozenset[str]:
         """Return the names of the series that *expression* selects."""
         found: set[str] = set()
-        _collect(promql.parse(_RATE_INTERVAL.sub("5m", expression)), found)
+        _collect(promql.parse(_without_variables(expression)), found)
         return frozenset(found)
 
     def _labels(self, node: Any) -> frozenset[str]:
@@ -160,6 +160,11 @@ class Checker:
         if extra or (modifier is not None and modifier.card == promql.VectorMatchCardinality.ManyToOne):
             return left | extra
         return named if by_name else left - named
+
+
+def _without_variables(expression: str) -> str:
+    """Return *expression* as it is with the variables of a dashboard at their first choice."""
+    return _CHOICE.sub("", _RATE_INTERVAL.sub("5m", expression))
 
 
 def _first(node: Any) -> Any:

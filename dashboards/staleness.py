@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from dashboards.panels import Builder, Query, board, gauge_heatmap, histogram_heatmap, labels, series
+from typing import Final
+
+from dashboards.boards import board
+from dashboards.panels import Builder, Word, series, timeline, traces
+from dashboards.partitions import partitions_table
+from dashboards.queries import Query, coded
 
 __all__ = ["build"]
+
+_LAGS: Final = {
+    "lag ahead": "blue",
+    "lag 0": "dark-green",
+    "lag 1": "green",
+    "lag 2": "light-green",
+    "lag 3": "yellow",
+    "lag 4": "light-orange",
+    "lag 5-8": "orange",
+    "lag 9+": "red",
+    "lag unknown": "text",
+}
+_ORIGINS: Final = {
+    "published": Word(1, "published", "green"),
+    "rows": Word(2, "rows", "blue"),
+    "newest_seen": Word(3, "newest_seen", "yellow"),
+}
+_CALLS: Final = traces("Traces of the calls on this partition", "span.messaging.destination.name", "partition")
 
 
 def build() -> Builder:
@@ -28,23 +51,27 @@ def _staleness() -> list[Builder]:
         series(
             "Groups by weight version",
             "Old versions stay: nothing evicts them. Only one version: rollouts do not get the trainer's new weights.",
-            [Query("sum by (weight_version) (dataplane_partition_weight_version_groups{@p})", "{{weight_version}}")],
-            stacked=True,
+            [
+                Query(
+                    "sum without (partition) (dataplane_partition_weight_version_groups{@p})",
+                    "version {{weight_version}}",
+                )
+            ],
+            bars={},
         ),
-        gauge_heatmap(
+        series(
             "Groups by lag",
             "Ahead of the reference, or from 0 to 9 and more versions behind. Groups move to higher lags: the rollouts "
             "cannot keep up with the trainer. Many are ahead: the trainer's version stepped back.",
-            "sum by (lag) (dataplane_partition_staleness_groups{@p})",
-            label="lag",
-            unit="short",
+            [Query("sum without (partition) (dataplane_partition_staleness_groups{@p})", "lag {{lag}}")],
+            bars=_LAGS,
         ),
         series(
             "Lag",
             "Largest and mean lag, in weight versions. Above the line: runbook DataPlaneStalenessAboveWindow.",
             [
-                Query("max by (partition) (dataplane_partition_staleness_max{@p})", "{{partition}} largest"),
-                Query("avg by (partition) (dataplane_partition_staleness_mean{@p})", "{{partition}} mean"),
+                Query("dataplane_partition_staleness_max{@p}", "{{partition}} largest"),
+                Query("dataplane_partition_staleness_mean{@p}", "{{partition}} mean"),
             ],
             threshold="staleness_versions",
         ),
@@ -53,46 +80,38 @@ def _staleness() -> list[Builder]:
             "The trainer's version (reference), and the newest and oldest of groups. The newest stays behind: new "
             "weights do not reach the rollouts. The reference falls: runbook DataPlaneWeightVersionSteppedBack.",
             [
-                Query("max by (instance) (dataplane_weight_version_reference{@})", "{{instance}} reference"),
-                Query(
-                    "round(sum by (instance) (increase(dataplane_weight_version_regressions_total{@}[1h])))",
-                    "{{instance}} steps back in an hour",
-                ),
-                Query(
-                    "max by (partition) (dataplane_partition_weight_version_reference{@p})", "{{partition}} reference"
-                ),
-                Query("max by (partition) (dataplane_partition_weight_version_newest{@p})", "{{partition}} newest"),
-                Query("min by (partition) (dataplane_partition_weight_version_oldest{@p})", "{{partition}} oldest"),
+                Query("dataplane_weight_version_reference{@}", "reference"),
+                Query("dataplane_partition_weight_version_reference{@p}", "{{partition}} reference"),
+                Query("dataplane_partition_weight_version_newest{@p}", "{{partition}} newest"),
+                Query("dataplane_partition_weight_version_oldest{@p}", "{{partition}} oldest"),
             ],
+            from_zero=False,
+        ),
+        series(
+            "Steps back of the reference version",
+            "In an hour. Above zero: runbook DataPlaneWeightVersionSteppedBack.",
+            [Query("round(increase(dataplane_weight_version_regressions_total{@}[1h]))")],
         ),
         series(
             "Age of the reference version",
             "Time since it last changed. Above the line while groups leave: runbook DataPlaneWeightVersionStuck.",
-            [
-                Query(
-                    "time() - max by (instance) (dataplane_weight_version_changed_timestamp_seconds{@})", "{{instance}}"
-                )
-            ],
+            [Query("time() - dataplane_weight_version_changed_timestamp_seconds{@}")],
             unit="s",
             threshold="version_unchanged_seconds",
         ),
-        series(
+        timeline(
             "Origin of the reference version",
             "published: lags are exact. rows: rows say which step is finished. newest_seen: lags are lower bounds; let "
             "the trainer publish its version.",
-            [
-                Query(
-                    "max by (partition, reference) (dataplane_partition_staleness_reference{@p})",
-                    "{{partition}} {{reference}}",
-                )
-            ],
+            [Query(coded("dataplane_partition_staleness_reference{@p}", "reference", _ORIGINS), "{{partition}}")],
+            list(_ORIGINS.values()),
         ),
-        histogram_heatmap(
+        series(
             "Lag at departure",
-            "Lag of groups that left, trained or evicted. High lags: the trainer trains on stale groups, unless it "
-            "evicts them (see Client calls).",
-            "sum by (le) (rate(dataplane_partition_departure_lag_bucket{@p}[$__rate_interval]))",
-            unit="short",
+            "p50 and p95 of the lag of groups that left, trained or evicted. High: the trainer trains on stale groups, "
+            "unless it evicts them (see Client calls). No data: none left.",
+            _quantiles("dataplane_partition_departure_lag"),
+            threshold="staleness_versions",
         ),
     ]
 
@@ -105,16 +124,15 @@ def _flow() -> list[Builder]:
             "Completed stays below arrived: groups fail or are given up.",
             [
                 Query(
-                    "sum by (partition) (rate(dataplane_partition_groups_arrived_total{@p}[$__rate_interval]))",
+                    "rate(dataplane_partition_groups_arrived_total{@p}[$__rate_interval])",
                     "{{partition}} arrived",
                 ),
                 Query(
-                    "sum by (partition) (rate(dataplane_partition_groups_completed_total{@p}[$__rate_interval]))",
+                    "rate(dataplane_partition_groups_completed_total{@p}[$__rate_interval])",
                     "{{partition}} completed",
                 ),
                 Query(
-                    "sum by (partition, state) "
-                    "(rate(dataplane_partition_groups_departed_total{@p}[$__rate_interval])) > 0",
+                    "rate(dataplane_partition_groups_departed_total{@p}[$__rate_interval]) > 0",
                     "{{partition}} departed {{state}}",
                 ),
             ],
@@ -125,8 +143,8 @@ def _flow() -> list[Builder]:
             "Of all partitions that train. 10 min far below 6 h and too few ready groups: the trainer starves (runbook "
             "DataPlaneTrainerStarved).",
             [
-                Query("tq:train_completions:rate10m{@}", "{{instance}} 10 min"),
-                Query("tq:train_completions:rate10m_avg6h{@}", "{{instance}} 6 h"),
+                Query("tq:train_completions:rate10m{@}", "10 min"),
+                Query("tq:train_completions:rate10m_avg6h{@}", "6 h"),
             ],
             unit="cps",
         ),
@@ -135,37 +153,19 @@ def _flow() -> list[Builder]:
             "lost: with their controller, in a restart of TransferQueue (runbook DataPlaneControllerRestarting). "
             "restored: came with a checkpoint.",
             [
-                Query("sum by (role) (increase(dataplane_groups_lost_total{@}[$__rate_interval]))", "{{role}} lost"),
-                Query(
-                    "sum by (role) (increase(dataplane_groups_restored_total{@}[$__rate_interval]))",
-                    "{{role}} restored",
-                ),
-                Query(
-                    "sum by (partition) (increase(dataplane_partition_groups_lost_total{@p}[$__rate_interval]))",
-                    "{{partition}} lost",
-                ),
-                Query(
-                    "sum by (partition) (increase(dataplane_partition_groups_restored_total{@p}[$__rate_interval]))",
-                    "{{partition}} restored",
-                ),
+                Query(f"increase({scope}_groups_{what}_total{{{of}}}[$__rate_interval])", f"{of_what} {what}")
+                for scope, of, of_what in (
+                    ("dataplane", "@", "role {{role}}"),
+                    ("dataplane_partition", "@p", "{{partition}}"),
+                )
+                for what in ("lost", "restored")
             ],
         ),
         series(
             "Residence time",
             "p50 and p95 of the time from creation to departure. Growing: the trainer is the bottleneck. Very short: "
             "generation is.",
-            [
-                Query(
-                    "histogram_quantile(0.5, sum by (le) "
-                    "(rate(dataplane_partition_residence_duration_seconds_bucket{@p}[$__rate_interval])))",
-                    "p50",
-                ),
-                Query(
-                    "histogram_quantile(0.95, sum by (le) "
-                    "(rate(dataplane_partition_residence_duration_seconds_bucket{@p}[$__rate_interval])))",
-                    "p95",
-                ),
-            ],
+            _quantiles("dataplane_partition_residence_duration_seconds"),
             unit="s",
         ),
         series(
@@ -181,8 +181,8 @@ def _flow() -> list[Builder]:
             "Groups that a trainer can take now, and how many it takes per step. Below that for long: the trainer "
             "starves. Only growing: it does not take them.",
             [
-                Query("sum by (partition) (dataplane_partition_depth{@p})", "{{partition}}"),
-                Query("max by (partition) (dataplane_partition_groups_per_step{@p})", "{{partition}} per step"),
+                Query("dataplane_partition_depth{@p}", "{{partition}}"),
+                Query("dataplane_partition_groups_per_step{@p}", "{{partition}} per step"),
             ],
         ),
     ]
@@ -190,48 +190,38 @@ def _flow() -> list[Builder]:
 
 def _contents() -> list[Builder]:
     return [
-        labels(
-            "Partitions",
-            "What each partition is for, the tag convention of its rows, and whether it can be read. no: it has no "
-            "figures, and flow is not judged if it trains; runbook DataPlanePartitionUnreadable.",
-            "dataplane_partition_readable{@p} * ignoring (reason, role, convention) group_left (role, convention) "
-            "dataplane_partition_info{@p}",
-            columns=("instance", "partition", "role", "convention", "reason"),
-            width=16,
-        ),
+        partitions_table(),
         series(
             "Age of the listing",
             "Time since each partition was last listed. Growing: it cannot be read, and its figures are soon gone.",
-            [Query("time() - min by (partition) (dataplane_partition_listed_timestamp_seconds{@p})", "{{partition}}")],
+            [Query("time() - dataplane_partition_listed_timestamp_seconds{@p}", "{{partition}}")],
             unit="s",
         ),
         series(
             "Keys",
             "Samples in the queue. The cost of a listing grows with this number.",
-            [Query("sum by (partition) (dataplane_partition_keys{@p})", "{{partition}}")],
-            stacked=True,
+            [Query("dataplane_partition_keys{@p}", "{{partition}}")],
         ),
         series(
             "Declared size",
             "Bytes that producers declare in tags. No data: they declare none.",
-            [Query("sum by (partition) (dataplane_partition_size_bytes{@p})", "{{partition}}")],
+            [Query("dataplane_partition_size_bytes{@p}", "{{partition}}")],
             unit="bytes",
-            stacked=True,
         ),
         series(
             "Malformed and bare rows",
             "malformed: a tag cannot be read (runbook DataPlaneRowsMalformed). bare: neither tag nor id, so in no "
             "group. They stay: a write failed between its keys and its tags.",
             [
-                Query("sum by (partition) (dataplane_partition_rows_malformed{@p})", "{{partition}} malformed"),
-                Query("sum by (partition) (dataplane_partition_rows_bare{@p})", "{{partition}} bare"),
+                Query("dataplane_partition_rows_malformed{@p}", "{{partition}} malformed"),
+                Query("dataplane_partition_rows_bare{@p}", "{{partition}} bare"),
             ],
             threshold="malformed_rows",
         ),
         series(
             "Orphaned groups",
             "Taken groups that nobody removes. Above the line: runbook DataPlaneGroupsOrphaned.",
-            [Query("sum by (partition) (dataplane_partition_groups_orphaned{@p})", "{{partition}}")],
+            [Query("dataplane_partition_groups_orphaned{@p}", "{{partition}}")],
             threshold="orphaned_groups",
         ),
     ]
@@ -243,20 +233,30 @@ def _tasks() -> list[Builder]:
             "Samples",
             "Samples in each partition, with keys or without. Growing: the program does not clear what its tasks have "
             "consumed.",
-            [Query("max by (partition) (dataplane_partition_samples{@p})", "{{partition}}")],
+            [Query("dataplane_partition_samples{@p}", "{{partition}}")],
         ),
         series(
             "Consumed by task",
             "Share of the samples in a partition that each task has consumed. One task stays behind: it is the "
             "slow one.",
-            [Query("min by (partition, task) (dataplane_partition_task_consumed_ratio{@p})", "{{partition}} {{task}}")],
+            [Query("dataplane_partition_task_consumed_ratio{@p}", "{{partition}} {{task}}")],
             unit="percentunit",
         ),
         series(
             "Produced",
             "Share of the samples in a partition that have data. Low: producers have announced samples that they have "
             "not written yet.",
-            [Query('min by (partition) (dataplane_partition_task_produced_ratio{@p, task="all"})', "{{partition}}")],
+            [Query('max without (task) (dataplane_partition_task_produced_ratio{@p, task="all"})', "{{partition}}")],
             unit="percentunit",
         ),
+    ]
+
+
+def _quantiles(histogram: str) -> list[Query]:
+    return [
+        Query(
+            f"histogram_quantile({quantile}, rate({histogram}_bucket{{@p}}[$__rate_interval]))",
+            f"{{{{partition}}}} p{quantile * 100:g}",
+        )
+        for quantile in (0.5, 0.95)
     ]

@@ -35,9 +35,7 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="take the thresholds from this configuration file of the exporter, so that page and alerts agree",
     )
-    parser.add_argument(
-        "--runbooks", metavar="URL", help="URL where docs/runbooks/ is served, for the alerts' runbook_url"
-    )
+    _add_runbooks(parser, "the alerts' runbook_url")
     parser.add_argument(
         "--page-scheme",
         choices=("http", "https"),
@@ -50,6 +48,7 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
 def add_dashboard_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``tq-exporter dashboards``."""
     _add_output(parser)
+    _add_runbooks(parser, "the panels' links")
 
 
 def write_rules(options: argparse.Namespace, configured: Mapping[str, float]) -> str:
@@ -65,9 +64,7 @@ def write_rules(options: argparse.Namespace, configured: Mapping[str, float]) ->
     """
     if options.list:
         return render_table()
-    if options.runbooks is not None and not _is_url(options.runbooks):
-        example = "such as https://docs.example/runbooks"
-        raise CommandError(f"--runbooks: {options.runbooks!r} is no URL; give the one of the served folder, {example}")
+    _check_runbooks(options.runbooks)
     try:
         values = {**configured, **parse_settings(options.set)}
     except ThresholdError as error:
@@ -82,18 +79,20 @@ def write_dashboards(options: argparse.Namespace) -> str:
     """Write the dashboards; return what was written, for the user.
 
     Raises:
-        CommandError: No folder was given, or it cannot be written.
+        CommandError: The URL is none, no folder was given, or it cannot be written.
     """
-    return _written(options.output, _copy_dashboards)
+    _check_runbooks(options.runbooks)
+    return _written(options.output, lambda folder: _write_dashboards(folder, options.runbooks))
 
 
-def _copy_dashboards(folder: Path) -> list[Path]:
+def _write_dashboards(folder: Path, runbooks: str | None) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for source in sorted((resources.files("exporter.shipped") / "grafana").iterdir(), key=lambda file: file.name):
         if source.name.endswith(".json"):
             paths.append(folder / source.name)
-            paths[-1].write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+            text = rules.with_runbooks(source.read_text(encoding="utf-8"), runbooks)
+            paths[-1].write_text(text, encoding="utf-8")
     return paths
 
 
@@ -106,6 +105,12 @@ def _written(folder: Path | None, write: Callable[[Path], list[Path]]) -> str:
         raise CommandError(f"-o {folder}: {error.strerror or error}; give a folder that can be written") from error
 
 
+def _check_runbooks(url: str | None) -> None:
+    if url is not None and not _is_url(url):
+        example = "such as https://docs.example/runbooks"
+        raise CommandError(f"--runbooks: {url!r} is no URL; give the one of the served folder, {example}")
+
+
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -116,3 +121,7 @@ def _is_url(text: str) -> bool:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the folder to write into")
+
+
+def _add_runbooks(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--runbooks", metavar="URL", help=f"URL where docs/runbooks/ is served, for {what}")

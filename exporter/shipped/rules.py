@@ -12,12 +12,12 @@ import msgspec
 
 from exporter.shipped.thresholds import FILE, render_rules
 
-__all__ = ["FILES", "alerts", "read", "recorded", "rules", "write"]
+__all__ = ["FILES", "alerts", "read", "recorded", "rules", "with_runbooks", "write"]
 
 FILES: Final = (FILE, "recording.yaml", "alerts.yaml")
 """The rule files, each after those whose series it uses."""
 
-_RUNBOOKS: Final = re.compile(r"(?<= runbook_url: )\S+/(?=\w+\.md$)", re.MULTILINE)
+_RUNBOOKS: Final = re.compile(r"https?://[^\s\"]+/runbooks/(?=\S+\.md)")
 _PAGES: Final = re.compile(r"http(?=://\{\{)")
 
 
@@ -41,6 +41,11 @@ def alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for name in FILES for rule in rules(name) if "alert" in rule}
 
 
+def with_runbooks(text: str, runbooks: str | None) -> str:
+    """Return *text* with its links to runbooks below *runbooks*; None keeps those to the project's documentation."""
+    return text if runbooks is None else _RUNBOOKS.sub(lambda _: runbooks.rstrip("/") + "/", text)
+
+
 def write(
     folder: Path,
     values: Mapping[str, float] | None = None,
@@ -61,9 +66,7 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = {name: read(name) for name in FILES} | {FILE: render_rules(values)}
-    if runbooks is not None:
-        base = runbooks.rstrip("/") + "/"
-        texts["alerts.yaml"] = _RUNBOOKS.sub(lambda _: base, texts["alerts.yaml"])
+    texts["alerts.yaml"] = with_runbooks(texts["alerts.yaml"], runbooks)
     texts["alerts.yaml"] = _PAGES.sub(page_scheme, texts["alerts.yaml"])
     route = resources.files("exporter.shipped") / "alertmanager" / "alertmanager.yaml"
     texts["alertmanager.yaml"] = route.read_text(encoding="utf-8")

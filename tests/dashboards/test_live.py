@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from dashboards.build import render
+from dashboards.queries import PROCESSES
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint, encode_endpoint
 from exporter.shipped import rules
 from tests.dashboards.live import Job, Monitoring, scaled
@@ -110,8 +111,10 @@ PANELS_NOT_HERE = {
     "Dropped connections",
     "Consumed by task",
     "Failed requests",
+    "Conditions",
 }
-"""Panels about what the test's job does not do or use."""
+"""Panels about what the test's job does not do or use, and one whose four queries have data in different scenarios:
+``test_drawn.py`` asks them."""
 
 
 def panel_queries() -> Iterator[tuple[str, str]]:
@@ -119,8 +122,9 @@ def panel_queries() -> Iterator[tuple[str, str]]:
     for text in render().values():
         for panel in json.loads(text)["panels"]:
             for target in panel.get("targets", ()):
-                query = re.sub(r"\$(job|instance|partition)\b", ".*", target["expr"])
-                yield panel["title"], query.replace("$__rate_interval", "10s").replace("[1h]", "[120s]")
+                query = re.sub(r"\$(cluster|namespace|run|job|tq_job|instance|partition)\b", ".*", target["expr"])
+                query = query.replace("$processes", PROCESSES["each"]).replace("$__rate_interval", "10s")
+                yield panel["title"], query.replace("$__range", "1h").replace("[1h]", "[120s]")
 
 
 class Watch:

@@ -17,7 +17,7 @@ __all__ = ["HEAVY", "HEAVY_FIXTURES"]
 
 HEAVY = (
     *("ray", "torch", "tensordict", "transfer_queue", "omegaconf"),
-    *("playwright", "axe_playwright_python", "grafana_foundation_sdk", "promql_parser"),
+    *("playwright", "axe_playwright_python", "grafana_foundation_sdk", "matplotlib", "promql_parser"),
     # These start Ray, or install packages, in other processes.
     *("tests.support.cluster", "tests.support.demo_process", "tests.support.tq_versions", "tests.helm.helm"),
 )
