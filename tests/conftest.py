@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any, Final
@@ -80,6 +81,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return next((folder for folder in _TOGETHER if own.startswith(folder)), own)
 
     return BySetUp(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    """Restore the process's logging, which each command sets up."""
+    loggers = [logging.getLogger(name) for name in ("", "exporter", "dataplane")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    raising = logging.raiseExceptions
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers = handlers
+    logging.raiseExceptions = raising
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

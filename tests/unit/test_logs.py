@@ -7,7 +7,6 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,20 +19,6 @@ def record(
     made = logging.LogRecord(name, level, "file.py", 1, message, args, None)
     made.created = at
     return made
-
-
-@pytest.fixture
-def _restored() -> Iterator[None]:
-    """Restore the process's logging."""
-    loggers = [logging.getLogger(name) for name in ("", "exporter", "dataplane")]
-    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
-    raising = logging.raiseExceptions
-    yield
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers = handlers
-    logging.raiseExceptions = raising
-    logging.captureWarnings(False)
 
 
 def test_text_is_one_line_in_utc() -> None:
@@ -135,7 +120,6 @@ def test_secrets_are_found_in_addresses() -> None:
     assert secrets_in({}, ["http://me:hunter2@collector:4317", "collector:4317", "http://[", ""]) == {"hunter2"}
 
 
-@pytest.mark.usefixtures("_restored")
 def test_a_text_is_masked_before_it_is_cut() -> None:
     setup_logging("text", "info", stream=io.StringIO(), environ={"RAY_AUTH_TOKEN": "tokentoken"})
     assert mask("refused tokentoken")[:16] == "refused ***"
@@ -154,7 +138,6 @@ def test_secrets_are_masked(formatter: type[TextFormatter] | type[JsonFormatter]
     assert "http://***@collector:4318" in line
 
 
-@pytest.mark.usefixtures("_restored")
 def test_our_level_holds_for_us_and_libraries_only_warn() -> None:
     stream = io.StringIO()
     setup_logging("json", "debug", stream=stream, environ={})
@@ -164,7 +147,6 @@ def test_our_level_holds_for_us_and_libraries_only_warn() -> None:
     assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["ours", "their warning"]
 
 
-@pytest.mark.usefixtures("_restored")
 def test_setting_up_twice_writes_once() -> None:
     stream = io.StringIO()
     for _ in range(2):
