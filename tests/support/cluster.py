@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -128,6 +128,7 @@ class TQCluster:
         polling_mode: TransferQueue's ``controller.polling_mode``.
         sampler: TransferQueue's ``controller.sampler``.
         metrics: Start TransferQueue's own Prometheus endpoint too.
+        mooncake: TransferQueue's options of MooncakeStore, which has no storage units; None for SimpleStorage.
         with_tq: Start TransferQueue; False leaves a Ray with nothing in it.
         python: The interpreter of the owning process, to test another TransferQueue than this process has.
         timeout_s: Deadline of each command, the start included.
@@ -141,6 +142,7 @@ class TQCluster:
         polling_mode: bool = True,
         sampler: str = "SequentialSampler",
         metrics: bool = False,
+        mooncake: Mapping[str, Any] | None = None,
         with_tq: bool = True,
         python: str = sys.executable,
         timeout_s: float = 180.0,
@@ -151,6 +153,7 @@ class TQCluster:
             "polling_mode": polling_mode,
             "sampler": sampler,
             "metrics": metrics,
+            "mooncake": None if mooncake is None else dict(mooncake),
         }
         self._timeout_s = timeout_s
         self._controller: Controller | None = None
