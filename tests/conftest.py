@@ -19,6 +19,7 @@ _FIRST: Final = (
     "tests/dashboards/test_live.py",
     "tests/faults/test_processes.py",
     "tests/faults/test_ray.py",
+    "tests/mooncake/",
     "tests/faults/",
     "tests/end_to_end/test_recovery_chaos.py",
     "tests/discovery/",

@@ -12,6 +12,7 @@ from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.interfaces import MetadataReader
 from exporter.config import Config
 from exporter.config.rules import Rules, tag_rules
+from exporter.polling.mooncake import MooncakeReader
 from exporter.polling.tq_endpoint import TqMetricsReader
 
 __all__ = ["Readers", "StorageReader", "connect"]
@@ -38,6 +39,7 @@ class Readers:
         metadata_reader: Reader for listings.
         storage: The storage units that can be asked, each with its reader.
         tq_metrics: Reader of TransferQueue's own metrics, None when they are off.
+        mooncake: Reader of the metrics of Mooncake's master, None where the storage is another.
         sender: The id that every reply must carry. Its id is None for readers that do not check it.
     """
 
@@ -46,6 +48,7 @@ class Readers:
     storage: tuple[tuple[StorageUnitEndpoint, StorageReader], ...] = ()
     sender: KnownSender = field(default_factory=lambda: KnownSender(None))
     tq_metrics: TqMetricsReader | None = None
+    mooncake: MooncakeReader | None = None
 
     def confirm(self) -> None:
         """Accept the present sender id: a look-up found the same controller at the same address again.
@@ -63,8 +66,9 @@ class Readers:
         self.metadata_reader.close()
         for _, reader in self.storage:
             reader.close()
-        if self.tq_metrics is not None:
-            self.tq_metrics.close()
+        for page in (self.tq_metrics, self.mooncake):
+            if page is not None:
+                page.close()
 
 
 def connect(config: Config, endpoint: Endpoint) -> Readers:
@@ -90,7 +94,9 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
         made.pop_all()  # all readers were made: they stay open
     own = endpoint.metrics_endpoint if config.tq_metrics.enabled else None
     tq_metrics = TqMetricsReader(own, timeout_s=config.tq_metrics.timeout) if own else None
-    return Readers(ping, metadata, tuple(storage), sender, tq_metrics)
+    master = endpoint.store_metrics if config.storage.enabled else None
+    mooncake = MooncakeReader(master, timeout_s=config.storage.timeout) if master else None
+    return Readers(ping, metadata, tuple(storage), sender, tq_metrics, mooncake)
 
 
 def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, rules: Rules, timeout_s: float) -> MetadataReader:

@@ -42,18 +42,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Of the contract, run what reaches the storage or the controller."""
     if not config.option.mooncake:
         return
-    left_out = [item for item in items if "tq_client" not in _names(item) or item.get_closest_marker("simple_storage")]
+    left_out = [item for item in items if item.path.parent != _FOLDER and not _is_about_storage(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
 
-def _names(item: pytest.Item) -> set[str]:
-    """Return the fixtures of an item, with the one that a parameter of the contract suite takes."""
-    names = set(getattr(item, "fixturenames", ()))
+def _is_about_storage(item: pytest.Item) -> bool:
+    """Whether a test of the contract uses TransferQueue, by a fixture or by a parameter, with any storage."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    if {"client", "plane"} & parameters.keys() and "noop" not in parameters.values():
-        names.add("tq_client")
-    return names
+    uses = {"client", "plane"} & parameters.keys() and "noop" not in parameters.values()
+    return bool(uses or "tq_client" in getattr(item, "fixturenames", ())) and not item.get_closest_marker(
+        "simple_storage"
+    )
 
 
 @pytest.fixture(scope="session")

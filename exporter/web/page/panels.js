@@ -6,8 +6,8 @@ import * as format from "./format.js";
 import * as model from "./model.js";
 import { Table } from "./table.js";
 
-const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale, not shown", disabled: "off" };
-const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle" };
+const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale, not shown", disabled: "off", unsupported: "cannot be asked" };
+const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle", unsupported: "idle" };
 const REFERENCES = { published: "published", rows: "from rows", newest_seen: "newest seen" };
 const MANY = 8; // above this number of partitions the filter is shown
 
@@ -252,8 +252,8 @@ function storageColumns(now) {
     { label: "Unit", cell: (cell, unit) => { text(cell, String(unit.index)); attribute(cell, "title", unit.unit_id); } },
     { label: "State", cell: (cell, unit) => { badge(cell, ...unitState(unit)); attribute(cell, "title", unit.detail ? format.visible(unit.detail) : null); } },
     { label: "Keys", numeric: true, cell: figure((unit) => format.count(unit.keys)) },
-    { label: "Capacity", numeric: true, cell: figure((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
-    { label: "Used", numeric: true, cell: figure((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
+    { label: "Capacity", numeric: true, cell: figure((unit) => (unit.capacity !== null ? format.count(unit.capacity) : unit.memory_limit_bytes !== null ? format.bytes(unit.memory_limit_bytes) : format.UNKNOWN)) },
+    { label: "Used", numeric: true, cell: figure((unit) => (model.fill(unit) !== null ? format.percent(model.fill(unit)) : format.UNKNOWN)) },
     { label: "Memory", numeric: true, cell: figure((unit) => format.bytes(unit.memory_bytes)) },
     { label: "No answer since", cell: cellText(since) },
   ];
@@ -266,7 +266,8 @@ function unitState({ error_type }) {
 
 function storageEmpty(snapshot) {
   const polled = model.source(snapshot, "storage");
-  if (snapshot.endpoint && !snapshot.endpoint.storage_units?.length) return "The discovery record names no storage units.";
+  if (polled?.reason === "unsupported") return `${polled.detail}.`;
+  if (snapshot.endpoint && !snapshot.endpoint.storage_units?.length && !snapshot.endpoint.store_metrics) return "The discovery record names no storage units.";
   return polled?.reason === "disabled" ? "Not polled." : "No unit answered the last poll.";
 }
 
