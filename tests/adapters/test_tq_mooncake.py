@@ -73,6 +73,15 @@ class StoreClient:
         self._store.close()
 
 
+class Batch(SimpleNamespace):
+    """TransferQueue's description of rows."""
+
+    is_ready = True
+
+    def select_fields(self, fields: list[str]) -> Batch:
+        return self
+
+
 class Client:
     """TransferQueue's client and controller: rows by key with their fields."""
 
@@ -80,6 +89,7 @@ class Client:
         self.rows = rows
         self.order = list(rows)
         self.marked: list[str] = []
+        self.async_get_data: Any = None
         self.storage_manager = SimpleNamespace(
             storage_client=StoreClient(store),
             _generate_keys=lambda fields, rows: [f"{row}@{field}" for field in sorted(fields) for row in rows],
@@ -93,7 +103,7 @@ class Client:
     async def async_kv_retrieve_meta(self, keys: list[str], partition_id: str, create: bool) -> Any:
         known = [key for key in keys if key in self.rows]
         shared = set.intersection(*(self.rows[key] for key in known)) if known else set()
-        return SimpleNamespace(
+        return Batch(
             size=len(known),
             field_names=sorted(shared),
             global_indexes=[self.order.index(key) for key in known],
@@ -198,14 +208,15 @@ def test_a_lost_value_is_named_by_its_sample(monkeypatch: pytest.MonkeyPatch) ->
     assert "['k0', 'k1', 'k2', 'k3', 'k4'] and 3 more" in str(explained)
 
 
-def test_a_call_that_hangs_keeps_neither_the_loop_nor_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", ["get", "clear"])
+def test_a_call_that_hangs_keeps_neither_the_loop_nor_the_caller(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     hang, beats = threading.Event(), 0
     client = Client(Store(), _rows())
 
-    async def clear_data(batch: Any) -> None:
+    async def block(batch: Any) -> None:
         hang.wait(10)
 
-    client.storage_manager.clear_data = clear_data
+    client.storage_manager.clear_data = client.async_get_data = block
     storage = _storage(client, monkeypatch, KeyValueStorage)
 
     async def beat() -> None:
@@ -217,12 +228,14 @@ def test_a_call_that_hangs_keeps_neither_the_loop_nor_the_caller(monkeypatch: py
     async def run() -> None:
         beating = asyncio.ensure_future(beat())
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(storage.clear(["b"], "p"), 0.05)
+            await asyncio.wait_for(
+                storage.clear(["b"], "p") if call == "clear" else storage.get(["b"], "p", ["x"]), 0.05
+            )
         beating.cancel()
 
     asyncio.run(run())
     hang.set()
-    assert beats > 1
+    assert beats > 10
     assert "b" in client.rows
 
 

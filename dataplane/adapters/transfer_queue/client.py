@@ -75,6 +75,9 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
     Where a short deadline would do harm, a minimum applies: 300 s to start TransferQueue, 60 s to end it, 600 s for a
     checkpoint, 5 s to close sockets. A claim polls until its own *timeout_s*, each request within the deadline.
 
+    On Mooncake an attach and a close stop the whole process for a moment, and calls that were given up may run on for
+    two minutes: see docs/storage.md. A process that contributes a segment takes the rows in it along when it closes.
+
     It pickles, for a Ray actor: the copy attaches where it arrives, with its first call, and starts nothing. It has the
     same configuration and rules.
 
@@ -82,7 +85,8 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
     ``enums``, so they have no effect.
 
     Args:
-        cfg: See :class:`~dataplane.interfaces.DataPlaneConfig`. What concerns the storage is for a start.
+        cfg: See :class:`~dataplane.interfaces.DataPlaneConfig`. What concerns the storage is for a start, except what
+            each process chooses for itself on Mooncake: sizes, device and ``hard_pin``.
         bootstrap: Start TransferQueue when none runs; False only attaches, None attaches with the first call.
         rules: How the tags of a partition are read, by partition name.
         default_rules: The same for partitions that *rules* does not name.
