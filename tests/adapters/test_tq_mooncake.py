@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from dataplane.adapters.transfer_queue import mooncake
 from dataplane.adapters.transfer_queue.session import Attachment
@@ -114,8 +115,6 @@ class Client:
         return [self.order[index] for index in global_indexes]
 
     async def async_get_production_status(self, data_fields: list[str], partition_id: str) -> Any:
-        import torch
-
         produced = [[int(field in self.rows[key]) for field in data_fields] for key in self.rows]
         return torch.tensor([self.order.index(key) for key in self.rows]), torch.tensor(produced)
 
@@ -235,7 +234,7 @@ def test_a_call_that_hangs_keeps_neither_the_loop_nor_the_caller(call: str, monk
 
     asyncio.run(run())
     hang.set()
-    assert beats > 10
+    assert beats > 3
     assert "b" in client.rows
 
 
