@@ -93,6 +93,7 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
         ["0", "ok", "2,500", "10,000", "25 %", "942 MiB", ""],
         ["1", "ok", "2,400", UNKNOWN, UNKNOWN, UNKNOWN, ""],  # a figure that a unit does not report is unknown, not 0
         ["2", "silent", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, "the start"],
+        ["3", "ok", UNKNOWN, "256 MiB", "75 %", "191 MiB", ""],  # a segment of Mooncake
     ]
     assert cells(page, "tasks") == [
         ["stream", "200", "all", UNKNOWN, "75 %", ""],
