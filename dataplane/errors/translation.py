@@ -82,6 +82,7 @@ ROWS: Final[tuple[Row, ...]] = (
         DataPlaneUnavailable,
     ),
     Row(("builtins.RuntimeError",), DataPlaneUnavailable, "Event loop is closed"),
+    Row(("builtins.RuntimeError",), DataPlaneUnavailable, "[RPC unavailable]"),  # Yuanrong's worker is gone
     Row(("builtins.AssertionError",), DataPlaneUnavailable, "has not been initialized"),
     Row(("builtins.AssertionError",), DataPlaneUnavailable, "Please initialize the TransferQueue first"),
     Row(("builtins.ValueError",), DataPlaneNotReady, "Some fields are not ready in all the requested keys"),

@@ -106,12 +106,13 @@ class AttachedCalls(MetadataCalls):
 
     def _adopt(self, attachment: session.Attachment) -> None:
         self._attached = attachment
-        # Mooncake's master: some calls to a dead one take half a minute, others only log that they failed.
+        # A call to Mooncake's dead master may only log that it failed; a read from Yuanrong's dead worker holds
+        # Python's lock for a minute.
         self._watch(
             attachment.client._loop,
             attachment.controller_address,
             attachment.storage_addresses,
-            probe_first=attachment.backend == mooncake.BACKEND,
+            probe_first=attachment.backend in (mooncake.BACKEND, session.YUANRONG),
         )
 
     def _client(self) -> Any:

@@ -24,8 +24,10 @@ from dataplane.adapters.transfer_queue import mooncake
 from dataplane.adapters.transfer_queue.config import check_no_master_runs
 from dataplane.discovery.actor import ask_controller, find_controller
 from dataplane.errors import DataPlaneNotReady
+from dataplane.net.addresses import join_host_port
 
 __all__ = [
+    "YUANRONG",
     "Attachment",
     "Handover",
     "attach",
@@ -35,6 +37,9 @@ __all__ = [
     "start",
     "unique_client_id",
 ]
+
+YUANRONG = "Yuanrong"
+"""TransferQueue's name of that backend."""
 
 _POLL_S = 0.2
 _END_TASKS_S = 1.0
@@ -242,8 +247,20 @@ def _describe(client: Any, config: Any) -> Attachment:
     master = mooncake.master_address(options) if backend == mooncake.BACKEND else None
     if master is not None:
         storage[mooncake.MASTER] = master
+    worker = _yuanrong_worker(options) if backend == YUANRONG else None
+    if worker is not None:
+        storage["the Yuanrong worker of this node"] = worker
     polling = bool(config.controller.polling_mode)
     return Attachment(client, info.id, info.to_addr("request_handle_socket"), storage, polling=polling, backend=backend)
+
+
+def _yuanrong_worker(options: Mapping[str, Any]) -> str | None:
+    """Return the address of this node's worker, which Yuanrong's client finds in the same way; None if it is gone."""
+    from transfer_queue.utils.yuanrong_utils import find_reachable_host
+
+    port = int(options["worker_port"])
+    host = find_reachable_host(port)
+    return None if host is None else f"tcp://{join_host_port(host, port)}"
 
 
 def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachment:
