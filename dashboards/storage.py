@@ -134,4 +134,28 @@ def storage_panels() -> list[Builder]:
             [Query("dataplane_storage_socket_drops{@}", "unit {{storage_unit}}")],
             width=6,
         ),
+        series(
+            "Mooncake store",
+            "Objects per second that were evicted (runbook DataPlaneStorageEvicting), found no room (runbook "
+            "DataPlaneStorageAllocationsFailing), or were not there when they were read. No data: other storage.",
+            [
+                Query("rate(dataplane_storage_evicted_objects_total{@}[$__rate_interval])", "evicted"),
+                Query("rate(dataplane_storage_allocation_failures_total{@}[$__rate_interval])", "no room"),
+                Query("rate(dataplane_storage_lookup_misses_total{@}[$__rate_interval])", "not there"),
+            ],
+            width=8,
+        ),
+        series(
+            "Mooncake evictions",
+            "Bytes per second that were evicted. Above 0: listed rows are lost (runbook DataPlaneStorageEvicting).",
+            [Query("rate(dataplane_storage_evicted_size_bytes_total{@}[$__rate_interval])")],
+            unit="Bps",
+            width=8,
+        ),
+        series(
+            "Mooncake objects",
+            "Objects in the store, one per field of a row, and processes that the master counts as clients.",
+            [Query("dataplane_storage_objects{@}", "objects"), Query("dataplane_storage_clients{@}", "clients")],
+            width=8,
+        ),
     ]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from dataplane.interfaces import DataPlaneClient
 from tests.support.cluster import RAY_ENV, TQCluster
 
-pytest_plugins = ("tests.support.tiers",)
+pytest_plugins = ("tests.support.tiers", "tests.support.mooncake_run")
 
 _FIRST: Final = (
     "tests/verl/",
@@ -21,6 +21,7 @@ _FIRST: Final = (
     "tests/dashboards/test_live.py",
     "tests/faults/test_processes.py",
     "tests/faults/test_ray.py",
+    "tests/mooncake/",
     "tests/faults/",
     "tests/end_to_end/test_recovery_chaos.py",
     "tests/discovery/",
@@ -98,9 +99,10 @@ def _restored_logging() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def shared_cluster() -> Iterator[TQCluster]:
+def shared_cluster(request: pytest.FixtureRequest) -> Iterator[TQCluster]:
     """One Ray for the whole run. Tests use ``cluster``, which ensures that TransferQueue is healthy."""
-    with TQCluster(capacity=SHARED_CAPACITY) as cluster:
+    mooncake = request.getfixturevalue("mooncake_job") if request.config.option.mooncake else None
+    with TQCluster(capacity=SHARED_CAPACITY, mooncake=mooncake) as cluster:
         yield cluster
 
 
@@ -129,11 +131,12 @@ def ray_connected(shared_cluster: TQCluster) -> Iterator[None]:
 
 
 @pytest.fixture
-def tq_client(cluster: TQCluster, ray_connected: None) -> Iterator[DataPlaneClient]:
+def tq_client(cluster: TQCluster, ray_connected: None, mooncake_store: None) -> Iterator[DataPlaneClient]:
     """A client in this process, attached to ``cluster``, with deadlines of 5 s."""
     from dataplane.factory import build_data_plane_client
 
-    cfg = {"enabled": True, "timeout_s": 5.0, "claim_meta_poll_interval_s": 0.02}
+    no_memory = {"global_segment_size": 0, "local_buffer_size": 16 * 2**20}
+    cfg = {"enabled": True, "timeout_s": 5.0, "claim_meta_poll_interval_s": 0.02, "mooncake_cpu": no_memory}
     client = build_data_plane_client(cfg, bootstrap=False)
     yield client
     client.close()

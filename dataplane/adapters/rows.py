@@ -5,8 +5,9 @@ Importing this module imports torch and tensordict.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from tensordict import NonTensorData, NonTensorStack, TensorDict
 
 from dataplane.adapters.arguments import UnstorableValueError
 
-__all__ = ["demoted", "empty", "pack", "promoted", "repacked", "storable"]
+# Torch warns once per process that its nested tensors may change; TransferQueue makes them of every ragged column.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch.nested.nested_tensor([torch.zeros(())])
 
-_SCALAR: Final = (1,) * 6
-"""Shape of a scalar's row where a backend would read it as a row of one. No row of real data has it."""
+__all__ = ["check_no_empty_row", "empty", "pack", "repacked", "scalars_apart", "storable"]
 
 
 def storable(partition_id: str, fields: TensorDict) -> TensorDict:
@@ -89,22 +92,32 @@ def _dense_if_equal(nested: torch.Tensor) -> torch.Tensor:
     return torch.stack(values) if len({value.shape for value in values}) == 1 else nested
 
 
-def promoted(fields: TensorDict) -> TensorDict:
-    """Return *fields* with scalars as rows of a shape of their own, for backends that add a dimension to them."""
+def scalars_apart(fields: TensorDict) -> TensorDict:
+    """Return *fields* with each column of scalars as one nested tensor of scalars.
+
+    TransferQueue takes the row of a dense column without further dimensions for a row of one. Of a nested column it
+    keeps the shape of each row, and whoever reads it gets the column that was written.
+    """
     leaves = {
-        name: leaf.reshape(-1, *_SCALAR) if _is_dense(leaf) and leaf.dim() == 1 else leaf
+        name: torch.nested.nested_tensor(list(leaf)) if _is_dense(leaf) and leaf.dim() == 1 and len(leaf) else leaf
         for name, leaf in _leaves(fields)
     }
     return TensorDict(leaves, batch_size=fields.batch_size)
 
 
-def demoted(data: TensorDict) -> TensorDict:
-    """Undo :func:`promoted` on what was read and repacked."""
-    leaves = {
-        name: leaf.reshape(-1) if _is_dense(leaf) and leaf.shape[1:] == _SCALAR else leaf
-        for name, leaf in _leaves(data)
-    }
-    return TensorDict(leaves, batch_size=data.batch_size)
+def check_no_empty_row(partition_id: str, keys: Sequence[str], fields: TensorDict) -> None:
+    """Raise UnstorableValueError, which names the first one, if a value of *keys* has zero bytes."""
+    for name, leaf in _leaves(fields):
+        if not isinstance(leaf, torch.Tensor) or (_is_dense(leaf) and (leaf.numel() or not len(leaf))):
+            continue
+        for key, value in zip(keys, leaf.unbind(), strict=True):
+            if not value.numel():
+                raise UnstorableValueError(
+                    f"field {name!r} of sample {key!r} has zero elements, which Mooncake does not store: leave such "
+                    "rows out, or pad them",
+                    operation="put_samples",
+                    partition_id=partition_id,
+                )
 
 
 def empty() -> TensorDict:

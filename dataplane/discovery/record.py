@@ -18,6 +18,9 @@ from msgspec import Meta
 
 from dataplane.errors import DataPlaneNotReady
 
+_MOONCAKE = "MooncakeStore"
+_MOONCAKE_METRICS_PORT = 9003
+
 __all__ = [
     "Endpoint",
     "Place",
@@ -83,6 +86,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         capacity: Samples that storage may hold in total; None is unlimited or unknown.
         storage_units: The storage units that can be asked for metrics.
         metrics_endpoint: ``host:port`` of TransferQueue's own metrics, None when they are off.
+        store_metrics: ``host:port`` of the metrics of Mooncake's master, None for other backends.
         versions: Software name to version, for example ``{"transfer_queue": "0.1.11"}``.
         run: Identity of the training run, None when it has none.
         written_at: When the record was made, in seconds since the epoch.
@@ -102,6 +106,7 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     written_at: float | None = None
     node_id: _Text | None = None
     pid: _Count | None = None
+    store_metrics: _Text | None = None
 
 
 class Starting(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -185,6 +190,7 @@ def endpoint_of(actor_id: str, server: Any, conf: Any, places: Mapping[str, Plac
             )
             for index, name in enumerate(sorted(units, key=_rank))
         ),
+        store_metrics=_store_metrics(settings) if backend == _MOONCAKE else None,
         metrics_endpoint=(conf.get("metrics") or {}).get("endpoint"),
         # The controller does not say its own versions. Ray accepts only a driver with the same Ray and Python.
         versions={**_installed("TransferQueue", "ray"), "python": platform.python_version()},
@@ -192,6 +198,12 @@ def endpoint_of(actor_id: str, server: Any, conf: Any, places: Mapping[str, Plac
         node_id=own and own.node_id,
         pid=own and own.pid,
     )
+
+
+def _store_metrics(settings: Any) -> str | None:
+    """Return where Mooncake's master serves its metrics: on its default port, since the configuration names none."""
+    host, _, port = str(settings.get("master_server_address") or "").rpartition(":")
+    return f"{host}:{_MOONCAKE_METRICS_PORT}" if host and port.isdecimal() and "/" not in host else None
 
 
 def _installed(*distributions: str) -> dict[str, str]:

@@ -7,6 +7,8 @@ its message tells apart.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +23,7 @@ from dataplane.errors import (
     DataPlaneWriteError,
 )
 
-__all__ = ["ATTACH", "ROWS", "Row", "error_class", "unwrap"]
+__all__ = ["ATTACH", "ROWS", "STORE_CODES", "Row", "error_class", "store_code", "unwrap"]
 
 ATTACH: Final = "attach"
 """Name of the operation that looks the controller up."""
@@ -36,12 +38,14 @@ class Row:
         error: What to raise; None is the default of the operation that failed.
         phrase: Text that the message must contain, word for word; empty matches any message.
         operation: The only operation that the row holds for; empty holds for all.
+        wrapper: TransferQueue says this of any failure: if the error has a cause in the table, that one decides.
     """
 
     types: tuple[str, ...]
     error: type[DataPlaneError] | None
     phrase: str = ""
     operation: str = ""
+    wrapper: bool = False
 
 
 # Python 3.10 has three of these; since 3.11 all are the builtin one.
@@ -78,16 +82,17 @@ ROWS: Final[tuple[Row, ...]] = (
         DataPlaneUnavailable,
     ),
     Row(("builtins.RuntimeError",), DataPlaneUnavailable, "Event loop is closed"),
+    Row(("builtins.RuntimeError",), DataPlaneUnavailable, "[RPC unavailable]"),  # Yuanrong's worker is gone
     Row(("builtins.AssertionError",), DataPlaneUnavailable, "has not been initialized"),
     Row(("builtins.AssertionError",), DataPlaneUnavailable, "Please initialize the TransferQueue first"),
     Row(("builtins.ValueError",), DataPlaneNotReady, "Some fields are not ready in all the requested keys"),
     # The controller's own wait for enough samples; only without its polling mode.
     Row(("builtins.RuntimeError",), DataPlaneNotReady, "GET_META failed: TimeoutError"),
     Row(("transfer_queue.storage.simple_storage.StorageKeyNotFoundError",), DataPlaneReadError),
-    Row(("builtins.RuntimeError",), DataPlaneReadError, "Error getting data from storage unit"),
-    Row(("builtins.RuntimeError",), DataPlaneWriteError, "Error in put to storage unit"),
+    Row(("builtins.RuntimeError",), DataPlaneReadError, "Error getting data from storage unit", wrapper=True),
+    Row(("builtins.RuntimeError",), DataPlaneWriteError, "Error in put to storage unit", wrapper=True),
     Row(("builtins.RuntimeError",), DataPlaneWriteError, "Storage capacity exceeded"),
-    Row(("builtins.RuntimeError",), DataPlaneClearError, "Error in clear"),
+    Row(("builtins.RuntimeError",), DataPlaneClearError, "Error in clear", wrapper=True),
     # Nobody's arguments: what a start or an attach trips over is the state of the cluster.
     Row(("builtins.ValueError", "builtins.KeyError", "builtins.TypeError"), None, operation=ATTACH),
     # A ValueError that is not the caller's fault: a reply that could not be decoded.
@@ -105,6 +110,29 @@ ROWS: Final[tuple[Row, ...]] = (
 )
 
 
+STORE_CODES: Final[Mapping[int, tuple[type[DataPlaneError], str]]] = {
+    -900: (DataPlaneUnavailable, "the store's master is gone"),
+    -800: (DataPlaneUnavailable, "a transfer failed: the segment that holds or takes the values is gone"),
+    -901: (DataPlaneTimeout, "the store's master did not answer"),
+    -200: (DataPlaneWriteError, "no segment of the store has room left"),
+    -704: (DataPlaneReadError, "lost: the store has them no more, since a segment left or they were evicted"),
+    -600: (DataPlaneBadRequest, "the store refused them as invalid"),
+}
+"""What Mooncake's error codes mean (mooncake-transfer-engine 0.3.13). Of several in one error the first here decides.
+
+TransferQueue raises them as a bare RuntimeError.
+"""
+
+_CODES: Final = re.compile(r"\berror codes? \[?(-?\d+(?:, -?\d+)*)")
+
+
+def store_code(error: BaseException) -> int | None:
+    """Return the code of the store that *error* is about, None if it names none of :data:`STORE_CODES`."""
+    found = _CODES.search(str(error)) if isinstance(error, RuntimeError) else None
+    codes = {int(code) for code in found[1].split(", ")} if found else set()
+    return next((code for code in STORE_CODES if code in codes), None)
+
+
 def error_class(error: BaseException, operation: str, default_error: type[DataPlaneError]) -> type[DataPlaneError]:
     """Return the class that *error*, raised by *operation*, translates to.
 
@@ -112,15 +140,20 @@ def error_class(error: BaseException, operation: str, default_error: type[DataPl
     that is the caller's mistake, since it is TransferQueue that called it. Else it is *default_error*.
     """
     seen: BaseException | None = unwrap(error)
-    first = True
+    first, wrapper = True, None
     while seen is not None:
         if isinstance(seen, DataPlaneError):  # ours, from another process
             return type(seen)
+        code = store_code(seen)
+        if code is not None:
+            return STORE_CODES[code][0]
         row = _row(seen, operation)
         if row is not None and (first or row.error is not DataPlaneBadRequest):
-            return row.error or default_error
+            if not row.wrapper:
+                return row.error or default_error
+            wrapper = wrapper or row
         seen, first = seen.__cause__, False
-    return default_error
+    return default_error if wrapper is None or wrapper.error is None else wrapper.error
 
 
 def unwrap(error: BaseException) -> BaseException:

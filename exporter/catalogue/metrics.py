@@ -183,7 +183,7 @@ SOURCE_STATE = Metric(
     "",
     "1 for the current state of the source, 0 for the others: ok, failing (the last poll failed), budget (polls "
     "are stretched to limit the load on the controller), stale (its data is too old and not shown), disabled "
-    "(nothing to poll).",
+    "(nothing to poll), unsupported (the storage backend has no figures that can be asked for).",
     {"source": SOURCES, "reason": SOURCE_REASONS},
 )
 
@@ -527,7 +527,8 @@ STORAGE_INFO = Metric(
     "dataplane.storage.info",
     "gauge",
     "",
-    "Always 1. The label unit_id is TransferQueue's id of the storage unit. One series per unit that discovery named.",
+    "Always 1. The label unit_id is TransferQueue's id of the storage unit, or the name of the Mooncake segment. One "
+    "series per unit that discovery named, or per segment.",
     {"storage_unit": None, "unit_id": None},
 )
 STORAGE_CAPACITY = Metric(
@@ -548,23 +549,32 @@ STORAGE_MEMORY = Metric(
     "dataplane.storage.memory",
     "gauge",
     "By",
-    "Resident memory of the storage unit's process.",
+    "Resident memory of the storage unit's process; of a Mooncake segment the bytes in use.",
+    {"storage_unit": None},
+)
+STORAGE_MEMORY_LIMIT = Metric(
+    "dataplane.storage.memory.limit",
+    "gauge",
+    "By",
+    "Size of the Mooncake segment. Absent for other storage.",
     {"storage_unit": None},
 )
 STORAGE_UTILIZATION = Metric(
     "dataplane.storage.utilization_ratio",
     "gauge",
     "1",
-    "Keys in the storage unit divided by its capacity. Absent if the capacity is unlimited or unknown.",
+    "Keys in the storage unit divided by its capacity; of a Mooncake segment the bytes in use divided by its size. "
+    "Absent if there is no limit or it is unknown.",
     {"storage_unit": None},
 )
 STORAGE_UP = Metric(
     "dataplane.storage.up",
     "gauge",
     "",
-    "1 if the storage unit answered the last poll, 0 if not. One series per unit that discovery named. A unit that "
-    "writes a checkpoint or is busy with a long request is silent: it is 0 but not lost. dataplane.errors with the "
-    "operation storage_metrics tells why: DataPlaneUnavailable is gone, DataPlaneTimeout is silent.",
+    "1 if the storage unit answered the last poll, 0 if not. One series per unit that discovery named. Of Mooncake: "
+    "per segment; 0 while the master does not answer, and for half an hour after a segment that held rows has left. A "
+    "unit that writes a checkpoint or is busy with a long request is silent: it is 0 but not lost. dataplane.errors "
+    "with the operation storage_metrics tells why: DataPlaneUnavailable is gone, DataPlaneTimeout is silent.",
     {"storage_unit": None},
 )
 STORAGE_KEYS_UNLISTED = Metric(
@@ -638,6 +648,45 @@ STORAGE_SOCKET_DROPS = Metric(
     "{connection}",
     "Connections that the storage unit's socket dropped since TransferQueue's probe started. Absent unless it runs.",
     {"storage_unit": None},
+)
+STORAGE_OBJECTS = Metric(
+    "dataplane.storage.objects",
+    "gauge",
+    "{object}",
+    "Objects in the Mooncake store: one per field of a row. Absent for other storage, like the next ones.",
+)
+STORAGE_CLIENTS = Metric(
+    "dataplane.storage.clients",
+    "gauge",
+    "{client}",
+    "Processes that the Mooncake master counts as its clients: those that contribute a segment.",
+)
+STORAGE_EVICTED_OBJECTS = Metric(
+    "dataplane.storage.evicted.objects",
+    "counter",
+    "{object}",
+    "Objects that the Mooncake master evicted since it started, to make room. Their rows are still listed and can no "
+    "longer be read.",
+)
+STORAGE_EVICTED_SIZE = Metric(
+    "dataplane.storage.evicted.size",
+    "counter",
+    "By",
+    "Size of those objects.",
+)
+STORAGE_ALLOCATION_FAILURES = Metric(
+    "dataplane.storage.allocation.failures",
+    "counter",
+    "{object}",
+    "Objects for which the Mooncake store had no room since the master started, counted again with each retry: the put "
+    "fails.",
+)
+STORAGE_LOOKUP_MISSES = Metric(
+    "dataplane.storage.lookup.misses",
+    "counter",
+    "{object}",
+    "Objects that a read asked for and the Mooncake store did not have since the master started, counted again with "
+    "each retry: evicted, lost with a segment, or of another job.",
 )
 
 # The exporter about itself.

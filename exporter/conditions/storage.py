@@ -12,6 +12,8 @@ from exporter.model.storage import StorageState
 __all__ = [
     "full",
     "full_repeatedly",
+    "allocations_failing",
+    "evicting",
     "full_soon",
     "leaking",
     "near_capacity",
@@ -21,6 +23,7 @@ __all__ = [
 ]
 
 _TREND_S: Final = 1800.0
+_RECENT_S: Final = 600.0
 _LEAK_S: Final = 1200.0
 """The times over which the alerts of the same names look: half an hour, and three times a third of an hour."""
 
@@ -120,6 +123,29 @@ def full_repeatedly(scene: Scene) -> Verdict:
 
 
 @rule(
+    "DataPlaneStorageEvicting",
+    "queue",
+    "critical",
+    remedy="Restart the job from its checkpoint, with more memory or with hard_pin: evicted rows cannot be read.",
+)
+def evicting(scene: Scene) -> Verdict:
+    """The store has evicted objects of rows that are still listed."""
+    return _grown(scene, "evicted", "objects were evicted: their rows are listed and cannot be read")
+
+
+@rule(
+    "DataPlaneStorageAllocationsFailing",
+    "queue",
+    "warning",
+    degrades=True,
+    remedy="Clear rows that are consumed, slow down generation, or let processes contribute larger segments.",
+)
+def allocations_failing(scene: Scene) -> Verdict:
+    """The store finds no room for objects."""
+    return _grown(scene, "unplaced", "times an object found no room: puts fail")
+
+
+@rule(
     "DataPlaneStorageLeaking",
     "queue",
     "warning",
@@ -140,6 +166,16 @@ def leaking(scene: Scene) -> Verdict:
     return Finding(said, {"unlisted": unlisted, "keys": held})
 
 
+def _grown(scene: Scene, column: str, text: str) -> Verdict:
+    """Judge a counter of the store: whether it has grown in the last minutes."""
+    if not scene.snapshot.up or scene.snapshot.store is None:
+        return None
+    grown = scene.past.change(column, scene.now - _RECENT_S)
+    if grown <= 0:
+        return CLEAR
+    return Finding(f"in the last 10 min {count(int(grown))} {text}", {"objects": grown})
+
+
 def _again(scene: Scene, column: str, limit: float, often: str, text: str) -> Verdict:
     seen = scene.past.above(column, limit, _TREND_S) if scene.snapshot.up else None
     if seen is None:
@@ -158,7 +194,7 @@ def _units(scene: Scene) -> tuple[StorageState, ...] | None:
 
 
 def _fills(scene: Scene) -> list[float]:
-    return [unit.keys / unit.capacity for unit in _units(scene) or () if unit.capacity and unit.keys is not None]
+    return [unit.fill for unit in _units(scene) or () if unit.fill is not None]
 
 
 def _down(scene: Scene, concerned: Callable[[StorageState], bool], why: str) -> Verdict:
@@ -183,12 +219,16 @@ def _filled(scene: Scene, judge: Callable[[float], bool], effect: str) -> Verdic
 
 
 def _fill(unit: StorageState, judge: Callable[[float], bool], effect: str) -> Verdict:
-    if not unit.up or (unit.capacity and unit.keys is None):
+    fill = unit.fill
+    if not unit.up or (fill is None and unit.capacity):
         return None
-    if not unit.capacity or unit.keys is None or not judge(fill := unit.keys / unit.capacity):
+    if fill is None or not judge(fill):
         return CLEAR
-    held = f"{count(unit.keys)} of {count(unit.capacity)} keys"
-    return Finding(
-        f"storage unit {unit.index} is {percent(fill)} full ({held}): {effect}",
-        {"used_ratio": fill, "keys": unit.keys, "capacity": unit.capacity, "unit": unit.index},
-    )
+    evidence: dict[str, float] = {"used_ratio": fill, "unit": unit.index}
+    if unit.keys is not None and unit.capacity:
+        held = f"{count(unit.keys)} of {count(unit.capacity)} keys"
+        evidence |= {"keys": unit.keys, "capacity": unit.capacity}
+    else:
+        held = f"of {(unit.memory_limit_bytes or 0) / 2**20:,.0f} MiB"
+        evidence |= {"bytes": unit.memory_bytes or 0}
+    return Finding(f"storage unit {unit.index} is {percent(fill)} full ({held}): {effect}", evidence)

@@ -19,6 +19,7 @@ __all__ = [
     "ListenAddress",
     "OtlpUrl",
     "RayAddress",
+    "StoreUrl",
     "controller_address",
     "mask_url",
     "otlp_base",
@@ -93,6 +94,20 @@ def otlp_base(url: str) -> str:
     return _SIGNAL_PATH.sub("", url)
 
 
+def _store_url(value: object) -> str:
+    """Return the base URL of the metrics of Mooncake's master, ``http://HOST:PORT``."""
+    try:
+        if isinstance(value, str) and value.startswith("http://"):
+            host, port = split_host_port(value.removeprefix("http://").rstrip("/"))
+            if port > 0:
+                return f"http://{join_host_port(host, port)}"
+    except ValueError:
+        pass
+    raise BadValue(
+        f"{show(value)} is not the URL of a Mooncake master's metrics", "write http://HOST:9003, without a path"
+    )
+
+
 def _host_names(value: object) -> tuple[str, ...]:
     """Return host names, from a list or a text with commas between them; ``*.`` may begin a name, ``*`` is any."""
     names = value.split(",") if isinstance(value, str) else value
@@ -117,4 +132,5 @@ ListenAddress = Annotated[Listen, Meta(extra={"form": Form("ADDRESS:PORT", _list
 ControllerAddress = Annotated[str, Meta(extra={"form": Form("tcp://IP:PORT", controller_address)})]
 RayAddress = Annotated[str, Meta(extra={"form": Form("ADDRESS", ray_address)})]
 HostNames = Annotated[tuple[str, ...], Meta(extra={"form": Form("NAME,NAME", _host_names, list)})]
+StoreUrl = Annotated[str, Meta(extra={"form": Form("URL", _store_url)})]
 OtlpUrl = Annotated[str, Meta(extra={"form": Form("URL", _otlp_url, mask_url)})]

@@ -10,7 +10,7 @@ from msgspec import Meta
 from dataplane.conventions import AUTO, ConventionTags
 from dataplane.labels import MAX_PARTITIONS
 from dataplane.partitions import Role
-from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress
+from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress, StoreUrl
 from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
 
 __all__ = [
@@ -112,11 +112,15 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class Storage(msgspec.Struct, frozen=True):
-    """Polls of the storage units."""
+    """Polls of the storage units, or of Mooncake's master.
+
+    ``mooncake_url``: where the master serves its metrics, None for port 9003 of the host that the job names.
+    """
 
     enabled: bool = True
     interval: Interval = 15.0
     timeout: Timeout = 3.0
+    mooncake_url: StoreUrl | None = None
 
 
 class TqMetrics(msgspec.Struct, frozen=True):

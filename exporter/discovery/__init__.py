@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+import msgspec
+
 from dataplane.discovery.record import Endpoint
 from exporter.config import Config
 from exporter.model.results import Absent, Found
@@ -54,8 +56,34 @@ class Discovery(Protocol):
         ...
 
 
+class _WithStore:
+    """A discovery that names the metrics of Mooncake's master in the endpoints that *inner* finds."""
+
+    def __init__(self, inner: Discovery, url: str) -> None:
+        self._inner = inner
+        self._store = url.removeprefix("http://")
+        self.kind = inner.kind
+        self.recheck_s = inner.recheck_s
+
+    def look(self, previous: Endpoint | None) -> Found | Absent:
+        """See :meth:`Discovery.look`."""
+        found = self._inner.look(previous)
+        if isinstance(found, Absent):
+            return found
+        return Found(msgspec.structs.replace(found.endpoint, store_metrics=self._store))
+
+    def close(self) -> None:
+        """See :meth:`Discovery.close`."""
+        self._inner.close()
+
+
 def build_discovery(config: Config) -> Discovery:
     """Return the discovery that *config* selects."""
+    url = config.storage.mooncake_url
+    return _selected(config) if url is None else _WithStore(_selected(config), url)
+
+
+def _selected(config: Config) -> Discovery:
     from exporter.discovery.address import AddressDiscovery
     from exporter.discovery.file import FileDiscovery
     from exporter.discovery.ray_child import RayDiscovery

@@ -29,6 +29,7 @@ from exporter.model.snapshot import (
     RoleFlow,
     Snapshot,
 )
+from exporter.model.storage import StoreState
 
 __all__ = [
     "COLUMNS",
@@ -87,9 +88,10 @@ JUDGED_COLUMNS: Final = (
 )
 """Those of them that conditions are judged by."""
 
-PLANE_COLUMNS: Final = ("ping", "generation", "fill", "down", "unlisted")
+PLANE_COLUMNS: Final = ("ping", "generation", "fill", "down", "unlisted", "evicted", "unplaced")
 """The columns of the data plane as a whole: seconds of the last ping, controllers seen, how full the fullest storage
-unit is, 0..1, how many units do not answer, and the keys that no partition lists."""
+unit is, 0..1, how many units do not answer, the keys that no partition lists, and of a Mooncake store the objects that
+were evicted and those that found no room."""
 
 MAX_BYTES: Final = 2 * 2**20
 """Upper bound of a history's memory: arrays, names, the log of polls and its last JSON. A test measures it."""
@@ -177,9 +179,11 @@ class History:
             rows = self._rows(snapshot)
             state = _STATES.index(plane_state(snapshot))
             ping = next((one.duration for one in snapshot.sources if one.source == "ping" and one.up), None)
-            fills = [unit.keys / unit.capacity for unit in snapshot.storage if unit.capacity and unit.keys is not None]
+            fills = [unit.fill for unit in snapshot.storage if unit.fill is not None]
+            store = snapshot.store or StoreState()
             down = sum(not unit.up for unit in snapshot.storage) if snapshot.storage else None
-            held = (max(fills, default=None), down, snapshot.unlisted_keys) if snapshot.up else (None,) * 3
+            filled = (max(fills, default=None), down, snapshot.unlisted_keys)
+            held = (*filled, store.evicted_objects, store.allocation_failures) if snapshot.up else (None,) * 5
             plane = (ping, snapshot.generation, *held)
             for window in due:
                 window.add(now, snapshot.taken_at, state, plane, rows)

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneGroupMeta
-from exporter.model.storage import StorageState
+from exporter.model.storage import StorageState, StoreState
 from exporter.model.tasks import TaskState
 
 __all__ = [
@@ -164,6 +164,10 @@ class MetadataPoll:
 
 @dataclass(frozen=True, slots=True)
 class StoragePoll:
-    """One round over the storage units: all of them, those that did not answer included."""
+    """One round over the storage units: all of them, those that did not answer included.
+
+    ``store`` are the figures of the whole, None of storage that has none.
+    """
 
     units: tuple[StorageState, ...]
+    store: StoreState | None = None

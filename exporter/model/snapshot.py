@@ -17,7 +17,7 @@ from dataplane.labels import LAG_BOUNDS, MIXED_CONVENTIONS, OTHER_PARTITION
 from dataplane.partitions import ROLES, Role
 from exporter.model.condition import SEVERITIES, Condition
 from exporter.model.histogram import Histogram
-from exporter.model.storage import StorageState
+from exporter.model.storage import StorageState, StoreState
 from exporter.model.tasks import ControllerState, PartitionSamples, TaskState
 
 __all__ = [
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 DiscoveryState = Literal["never_found", "starting", "unreachable", "found", "lost", "ended"]
-SourceReason = Literal["ok", "failing", "budget", "stale", "disabled"]
+SourceReason = Literal["ok", "failing", "budget", "stale", "disabled", "unsupported"]
 Reference = Literal["published", "rows", "newest_seen"]
 UnreadableReason = Literal["timeout", "unavailable", "refused", "held", "pending", "not_listable", "error"]
 Basis = Literal["tag", "first_seen"]
@@ -68,7 +68,7 @@ DISCOVERY_STATES: Final[tuple[DiscoveryState, ...]] = get_args(DiscoveryState)
 SOURCES: Final = ("discovery", "ping", "metadata", "storage", "tq_metrics")
 ON_DEMAND_SOURCES: Final = ("discovery",)
 """The sources that are polled on demand, not at an interval."""
-SOURCE_REASONS: Final[tuple[SourceReason, ...]] = ("ok", "failing", "budget", "stale", "disabled")
+SOURCE_REASONS: Final[tuple[SourceReason, ...]] = get_args(SourceReason)
 REFERENCES: Final[tuple[Reference, ...]] = ("published", "rows", "newest_seen")
 UNREADABLE_REASONS: Final[tuple[UnreadableReason, ...]] = (
     "timeout",
@@ -242,7 +242,8 @@ class SourceState:
     Attributes:
         source: Its name.
         reason: ``ok``, ``failing`` (the last poll failed), ``budget`` (polls are stretched to spare the
-            controller), ``stale`` (its data is too old and no longer shown) or ``disabled`` (nothing to poll).
+            controller), ``stale`` (its data is too old and no longer shown), ``disabled`` (nothing to poll) or
+            ``unsupported`` (what there is cannot be asked).
         up: Whether the last poll succeeded, None before the first.
         last_success: When it last succeeded, seconds since the epoch, None when never.
         duration: Seconds that the last poll took, None before the first.
@@ -322,7 +323,9 @@ class Snapshot:
         reference: Where that version comes from.
         reference_changed_at: When it last changed, seconds since the epoch.
         version_regressions: How often it has stepped back since the exporter started.
-        storage: Every storage unit that discovery named, as of the last poll; empty while that is not known.
+        storage: Every storage unit that discovery named, or segment of a Mooncake store, as of the last poll; empty
+            while that is not known.
+        store: A Mooncake store as a whole, None while unknown and of other storage.
         samples: The samples of each partition, where TransferQueue's own metrics or configured tasks tell.
         tasks: The tasks of those partitions, ordered by partition and task.
         controller: What TransferQueue's own metrics tell of the controller, None while unknown.
@@ -357,6 +360,7 @@ class Snapshot:
     reference_changed_at: float | None = None
     version_regressions: int = 0
     storage: tuple[StorageState, ...] = ()
+    store: StoreState | None = None
     unlisted_keys: int | None = None
     samples: tuple[PartitionSamples, ...] = ()
     tasks: tuple[TaskState, ...] = ()

@@ -29,6 +29,7 @@ class _Record:
     """The mutable health of one source."""
 
     on_demand: bool = False  # polled on demand, so neither stale nor disabled
+    unsupported: bool = False
     awaited: bool = False
     up: bool | None = None
     last_success: float | None = None
@@ -73,6 +74,11 @@ class SourceHealth:
         record = self._record(source)
         record.interval, record.stretched = interval, stretched
         record.awaited = awaited or record.awaited
+
+    def cannot_ask(self, source: str, detail: str) -> None:
+        """Note that what the source would poll is there and cannot be asked, and why."""
+        record = self._record(source)
+        record.unsupported, record.detail = True, detail
 
     def finish(self, source: str, result: Result[object], *, expected: bool = False) -> None:
         """Note how a poll ended. *expected*: a failure is normal, since no data plane was found yet."""
@@ -157,7 +163,7 @@ class SourceHealth:
     def _state(self, name: str, record: _Record) -> SourceState:
         reason: SourceReason
         if record.interval is None and not record.on_demand:
-            reason = "disabled"
+            reason = "unsupported" if record.unsupported else "disabled"
         elif self.is_stale(name):
             reason = "stale"
         elif record.up is False:

@@ -15,7 +15,7 @@ from exporter.model.recorder import Recorder
 from exporter.model.results import Failed, MetadataPoll, Result
 from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, Snapshot
 from exporter.model.source_health import ControllerTime, SourceHealth
-from exporter.model.storage import LastAnswers, StorageState, Unlisted
+from exporter.model.storage import LastAnswers, StorageState, StoreState, Unlisted
 from exporter.model.tasks import Tasks
 from exporter.version import this_build
 
@@ -44,6 +44,7 @@ class State:
         controller_time: The time that the controller spends on this exporter.
         partitions: Contents and flow of the partitions.
         storage: The storage units as of the last poll.
+        store: The storage as a whole, None of storage that has no figures of it.
         unlisted: The keys that no partition lists.
         tasks: The samples and tasks of the partitions.
     """
@@ -65,6 +66,7 @@ class State:
         by_name = ByName(settings)
         self.partitions = Partitions(clock, settings=by_name, max_partitions=max_partitions, max_versions=max_versions)
         self.storage: tuple[StorageState, ...] = ()
+        self.store: StoreState | None = None
         self.unlisted = Unlisted()
         self.tasks = Tasks(clock, max_partitions=max_partitions, settings=by_name)
         self._clock = clock
@@ -99,9 +101,10 @@ class State:
         """Note that a look-up has ended. Readiness waits for the first one."""
         self._looked = True
 
-    def storage_polled(self, units: Sequence[StorageState]) -> None:
-        """Note what the storage units answered."""
+    def storage_polled(self, units: Sequence[StorageState], store: StoreState | None = None) -> None:
+        """Note what the storage units answered, and the storage as a whole."""
         self.storage = self._last_answers.note(units, self._clock.time())
+        self.store = store
 
     def begin_generation(self) -> None:
         """Begin with a new controller: count the last one's groups as lost, and forget its data."""
@@ -117,7 +120,7 @@ class State:
         self.health.restart()
         self.controller_time.interval = None
         self.partitions.forget_listings()
-        self.storage = ()
+        self.storage, self.store = (), None
         self._last_answers.forget()
         self.unlisted.forget()
         self.tasks.forget()
@@ -149,7 +152,7 @@ class State:
         if health.is_stale(_LISTINGS):
             self.partitions.drop_all()
         if health.is_stale(_UNITS):
-            self.storage = ()
+            self.storage, self.store = (), None
         if health.is_stale(_LISTINGS) or health.is_stale(_UNITS):
             self.unlisted.forget()
         if health.is_stale(_OWN_METRICS):
@@ -180,6 +183,7 @@ class State:
             reference_changed_at=versions.changed_at,
             version_regressions=versions.regressions,
             storage=self.storage,
+            store=self.store,
             unlisted_keys=self.unlisted.value,
             samples=samples,
             tasks=tasks,

@@ -11,8 +11,10 @@ __all__ = [
     "STORAGE_OPERATIONS",
     "LastAnswer",
     "LastAnswers",
+    "SegmentFigures",
     "StorageRequests",
     "StorageState",
+    "StoreState",
     "Unlisted",
 ]
 
@@ -47,6 +49,35 @@ class StorageRequests:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentFigures:
+    """One segment of a Mooncake store: its bytes in use, None when unknown, and its size in bytes."""
+
+    used_bytes: int | None
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """What Mooncake's master tells of the store as a whole. Counters begin with the master; None is unknown.
+
+    Attributes:
+        objects: Stored objects, one per field of a row.
+        clients: Processes that have a segment or transfer.
+        evicted_objects: Objects that the master has evicted.
+        evicted_bytes: Their size.
+        allocation_failures: Objects that found no room.
+        lookup_misses: Objects that a read asked for and that were not there, counted again with each retry.
+    """
+
+    objects: int | None = None
+    clients: int | None = None
+    evicted_objects: int | None = None
+    evicted_bytes: int | None = None
+    allocation_failures: int | None = None
+    lookup_misses: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LastAnswer:
     """What a storage unit reported when it last answered, and when that was, seconds since the epoch."""
 
@@ -54,6 +85,7 @@ class LastAnswer:
     capacity: int | None = None
     keys: int | None = None
     memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +97,7 @@ class StorageState:
         unit_id: TransferQueue's id of it.
         capacity: Largest number of samples, None when unlimited or unknown.
         keys: Number of samples.
-        memory_bytes: Resident memory of its process.
+        memory_bytes: Resident memory of its process; of a Mooncake segment its bytes in use.
         error_type: Why it is down: ``DataPlaneUnavailable`` when it is gone, ``DataPlaneTimeout`` when it is silent, or
             another error type. None when it answered.
         detail: The same for display, empty when it answered.
@@ -75,6 +107,7 @@ class StorageState:
         ssd_fallbacks: Values that stayed in memory because they could not be written to SSD.
         accept_queue_peak_ratio: Highest use of the accept queue of its socket, None while TransferQueue's probe is off.
         socket_drops: Connections that the socket dropped since the probe started.
+        memory_limit_bytes: Size of a Mooncake segment, None of other units.
         last_answer: Of one that is down, its last figures, None when it has never answered. For display only.
     """
 
@@ -91,12 +124,21 @@ class StorageState:
     ssd_fallbacks: int | None = None
     accept_queue_peak_ratio: float | None = None
     socket_drops: int | None = None
+    memory_limit_bytes: int | None = None
     last_answer: LastAnswer | None = None
 
     @property
     def up(self) -> bool:
         """Whether it answered."""
         return self.error_type is None
+
+    @property
+    def fill(self) -> float | None:
+        """How full it is, 0..1: by keys or, without a limit of those, by bytes. None when unlimited or unknown."""
+        for held, limit in ((self.keys, self.capacity), (self.memory_bytes, self.memory_limit_bytes)):
+            if limit and held is not None:
+                return held / limit
+        return None
 
 
 class LastAnswers:
@@ -110,7 +152,9 @@ class LastAnswers:
         units = tuple(units)
         for unit in units:
             if unit.up:
-                self._known[unit.unit_id] = LastAnswer(time, unit.capacity, unit.keys, unit.memory_bytes)
+                self._known[unit.unit_id] = LastAnswer(
+                    time, unit.capacity, unit.keys, unit.memory_bytes, unit.memory_limit_bytes
+                )
         return tuple(unit if unit.up else replace(unit, last_answer=self._known.get(unit.unit_id)) for unit in units)
 
     def forget(self) -> None:

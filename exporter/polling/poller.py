@@ -86,6 +86,7 @@ class Poller:
         self._look_up = DiscoverySource(discovery, bind, tracer=tracer, clock=clock)
         self._sources: dict[str, Source[Any]] = {self._look_up.name: self._look_up}
         self._slots = {self._look_up.name: _Slot(self._look_up.name)}
+        self._polls_storage = config.storage.enabled
         self._target: Target | None = None
         self._retired: list[Target] = []
         self._lock = threading.Lock()  # guards everything above from here on
@@ -242,6 +243,8 @@ class Poller:
                 self._slots[source.name].timer.stop()
         self._target = target
         self._state.switch()
+        if target is not None and target.mute_storage is not None and self._polls_storage:
+            self._state.health.cannot_ask("storage", target.mute_storage)
         now = self._clock.monotonic()
         for source in target.sources if target is not None else ():
             self._sources[source.name] = source

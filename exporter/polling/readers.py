@@ -13,6 +13,7 @@ from dataplane.errors import DataPlaneBadRequest
 from dataplane.interfaces import MetadataReader
 from exporter.config import Config
 from exporter.config.rules import Rules, tag_rules
+from exporter.polling.mooncake import MooncakeReader
 from exporter.polling.tq_endpoint import TqMetricsReader
 
 __all__ = ["MAX_UNITS", "Readers", "StorageReader", "connect"]
@@ -56,6 +57,7 @@ class Readers:
         storage: The storage units that can be asked, each with its reader.
         tq_metrics: Reader of TransferQueue's own metrics, None when they are off.
         units_left_out: Storage units beyond :data:`MAX_UNITS`, which are not asked.
+        mooncake: Reader of the metrics of Mooncake's master, None where the storage is another.
         sender: The id that every reply must carry. Its id is None for readers that do not check it.
     """
 
@@ -65,6 +67,7 @@ class Readers:
     sender: KnownSender = field(default_factory=lambda: KnownSender(None))
     tq_metrics: TqMetricsReader | None = None
     units_left_out: int = 0
+    mooncake: MooncakeReader | None = None
 
     def confirm(self) -> None:
         """Accept the present sender id: a look-up found the same controller at the same address again.
@@ -82,8 +85,9 @@ class Readers:
         self.metadata_reader.close()
         for _, reader in self.storage:
             reader.close()
-        if self.tq_metrics is not None:
-            self.tq_metrics.close()
+        for page in (self.tq_metrics, self.mooncake):
+            if page is not None:
+                page.close()
 
 
 def connect(config: Config, endpoint: Endpoint) -> Readers:
@@ -114,7 +118,9 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
         made.pop_all()  # all readers were made: they stay open
     own = endpoint.metrics_endpoint if config.tq_metrics.enabled else None
     tq_metrics = TqMetricsReader(own, timeout_s=config.tq_metrics.timeout) if own else None
-    return Readers(ping, metadata, tuple(storage), sender, tq_metrics, len(units) - len(storage))
+    master = endpoint.store_metrics if config.storage.enabled else None
+    mooncake = MooncakeReader(master, timeout_s=config.storage.timeout) if master else None
+    return Readers(ping, metadata, tuple(storage), sender, tq_metrics, len(units) - len(storage), mooncake)
 
 
 def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, rules: Rules, timeout_s: float) -> MetadataReader:

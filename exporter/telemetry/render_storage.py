@@ -18,6 +18,18 @@ def render_storage(sheet: Sheet, snapshot: Snapshot) -> None:
     sheet.add(catalogue.STORAGE_KEYS_UNLISTED, snapshot.unlisted_keys)
     for unit in snapshot.storage:
         _unit(sheet, unit)
+    store = snapshot.store
+    if store is None:
+        return
+    sheet.add(catalogue.STORAGE_OBJECTS, store.objects)
+    sheet.add(catalogue.STORAGE_CLIENTS, store.clients)
+    for metric, count in (
+        (catalogue.STORAGE_EVICTED_OBJECTS, store.evicted_objects),
+        (catalogue.STORAGE_EVICTED_SIZE, store.evicted_bytes),
+        (catalogue.STORAGE_ALLOCATION_FAILURES, store.allocation_failures),
+        (catalogue.STORAGE_LOOKUP_MISSES, store.lookup_misses),
+    ):
+        sheet.add(metric, count, foreign=True)
 
 
 def _unit(sheet: Sheet, unit: StorageState) -> None:
@@ -28,6 +40,7 @@ def _unit(sheet: Sheet, unit: StorageState) -> None:
         (catalogue.STORAGE_CAPACITY, unit.capacity),
         (catalogue.STORAGE_KEYS, unit.keys),
         (catalogue.STORAGE_MEMORY, unit.memory_bytes),
+        (catalogue.STORAGE_MEMORY_LIMIT, unit.memory_limit_bytes),
         (catalogue.STORAGE_SSD_SIZE, unit.ssd_bytes),
         (catalogue.STORAGE_SSD_VALUES, unit.ssd_values),
         (catalogue.STORAGE_SSD_FALLBACKS, unit.ssd_fallbacks),
@@ -35,8 +48,7 @@ def _unit(sheet: Sheet, unit: StorageState) -> None:
         (catalogue.STORAGE_SOCKET_DROPS, unit.socket_drops),
     ):
         sheet.add(metric, value, storage_unit=index)
-    if unit.capacity and unit.keys is not None:
-        sheet.add(catalogue.STORAGE_UTILIZATION, unit.keys / unit.capacity, storage_unit=index)
+    sheet.add(catalogue.STORAGE_UTILIZATION, unit.fill, storage_unit=index)
     for one in unit.requests:
         for metric, count in (
             (catalogue.STORAGE_REQUESTS_ARRIVED, one.arrived),

@@ -28,7 +28,14 @@ __all__ = ["print_snapshot", "render_snapshot"]
 _UNKNOWN: Final = "?"
 # Without a terminal there is no width limit, and columns must not be cut.
 _PLAIN_WIDTH: Final = 200
-_STYLES: Final = {"ok": "green", "failing": "red", "stale": "red", "budget": "yellow", "disabled": "dim"}
+_STYLES: Final = {
+    "ok": "green",
+    "failing": "red",
+    "stale": "red",
+    "budget": "yellow",
+    "disabled": "dim",
+    "unsupported": "dim",
+}
 
 _UNIT_STATES: Final = {None: "ok", "DataPlaneUnavailable": "gone", "DataPlaneTimeout": "silent"}
 
@@ -151,7 +158,9 @@ def _storage(units: Iterable[StorageState]) -> Table:
             Text(_UNIT_STATES.get(unit.error_type, "failing"), style="green" if unit.up else "red"),
             _number(said.keys),
             (_UNKNOWN if last is None and not unit.up else "-") if said.capacity is None else str(said.capacity),
-            _size(said.memory_bytes),
+            _size(said.memory_bytes)
+            if said.memory_limit_bytes is None
+            else f"{_size(said.memory_bytes)} of {_size(said.memory_limit_bytes)}",
             "" if unit.up else "the start" if last is None else clock(last.at),
             style="" if unit.up else "dim",
         )

@@ -1,4 +1,4 @@
-"""Prometheus HTTP service discovery: where to scrape this exporter, and TransferQueue's own metrics.
+"""Prometheus HTTP service discovery: where to scrape this exporter, TransferQueue's own metrics and Mooncake's master.
 
 TransferQueue picks a free port for its metrics at each start; with this list Prometheus finds the new port.
 """
@@ -41,6 +41,9 @@ def encode_targets(snapshot: Snapshot, *, host: str | None, address: str, scheme
         if endpoint.controller_id is not None:
             labels["__meta_tq_controller_id"] = endpoint.controller_id
         groups.append({"targets": [str(endpoint.metrics_endpoint)], "labels": {**common, **labels}})
+    if endpoint is not None and is_host(endpoint.store_metrics, port_needed=True):
+        labels = {"component": "mooncake", "__scheme__": "http", "__metrics_path__": "/metrics"}
+        groups.append({"targets": [str(endpoint.store_metrics)], "labels": {**common, **labels}})
     return msgspec.json.encode(groups)
 
 

@@ -228,7 +228,7 @@ def test_the_copy_has_the_configuration_and_the_rules_and_never_bootstraps(monke
         return Attachment(SimpleNamespace(_loop=None), "controller", "tcp://127.0.0.1:1")
 
     monkeypatch.setattr(TQDataPlaneClient, "_attach", attach)
-    monkeypatch.setattr(TQDataPlaneClient, "_watch", lambda *arguments: None)
+    monkeypatch.setattr(TQDataPlaneClient, "_watch", lambda *arguments, **options: None)
     monkeypatch.setattr("dataplane.adapters.transfer_queue.attached.import_tq", lambda: ModuleType("transfer_queue"))
     rules = {"p": TagRules("recovery", 2)}
     cfg = {**ON, "timeout_s": 20.0, "observability": {"enabled": True, "callback": lambda event: None}}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from tensordict import NonTensorStack, TensorDict
+from transfer_queue.metadata import extract_field_schema
 
-from dataplane.adapters.rows import demoted, pack, promoted, repacked, storable
+from dataplane.adapters.rows import check_no_empty_row, pack, repacked, scalars_apart, storable
+from dataplane.errors import DataPlaneBadRequest
 
 jagged = torch.nested.as_nested_tensor([torch.arange(1), torch.arange(1)], layout=torch.jagged)
 
@@ -24,7 +26,6 @@ def test_what_transfer_queue_nests_is_dense_again_and_the_rest_stays() -> None:
     assert (data.batch_size, list(data["text"])) == (torch.Size([2]), ["a", "b"])
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("layout", [torch.jagged, torch.strided], ids=str)
 @pytest.mark.parametrize(
     "shapes",
@@ -58,21 +59,35 @@ def test_rows_without_elements_are_dense_too() -> None:
     assert pack([torch.zeros(0, 2), torch.zeros(0, 2)]).shape == (2, 0, 2)
 
 
-def test_a_scalar_keeps_its_shape_and_a_row_of_one_keeps_its_own() -> None:
+def test_scalars_travel_as_the_scalars_that_transfer_queue_describes() -> None:
     fields = TensorDict(
-        {"scalar": torch.tensor([1.0, 2.0]), "one": torch.ones(2, 1), "ones": torch.ones(2, 1, 1), "jagged": jagged},
+        {
+            "scalar": torch.tensor([1.0, 2.0]),
+            "one": torch.ones(2, 1),
+            "jagged": jagged,
+            "text": NonTensorStack("a", "b"),
+        },
         batch_size=[2],
     )
-    sent = promoted(fields)
-    assert min(leaf.dim() for leaf in (sent["scalar"], sent["one"], sent["jagged"])) == 2
-    read = demoted(repacked(sent))
-    assert {name: tuple(read[name].shape) for name in ("scalar", "one", "ones", "jagged")} == {
-        "scalar": (2,),
-        "one": (2, 1),
-        "ones": (2, 1, 1),
-        "jagged": (2, 1),
-    }
-    assert read["scalar"].tolist() == [1.0, 2.0]
+    sent = scalars_apart(fields)
+    schema = extract_field_schema(sent)
+    assert schema["scalar"]["per_sample_shapes"] == [(), ()]
+    assert (schema["scalar"]["dtype"], tuple(schema["one"]["shape"])) == (torch.float32, (1,))
+    assert [row.tolist() for row in sent["scalar"].unbind()] == [1.0, 2.0]
+    assert sent["jagged"] is fields["jagged"]
+
+
+@pytest.mark.parametrize(
+    "leaf",
+    [torch.zeros(2, 0), torch.nested.nested_tensor([torch.zeros(1), torch.zeros(0)], layout=torch.jagged)],
+    ids=["dense", "jagged"],
+)
+def test_a_row_without_elements_is_named(leaf: torch.Tensor) -> None:
+    fields = TensorDict({"full": torch.ones(2, 1), "answer": leaf}, batch_size=[2])
+    with pytest.raises(DataPlaneBadRequest, match=rf"'answer' of sample '{'a' if not leaf.is_nested else 'b'}'"):
+        check_no_empty_row("p", ["a", "b"], fields)
+    check_no_empty_row("p", ["a", "b"], fields.exclude("answer"))
+    check_no_empty_row("p", [], TensorDict({"x": torch.zeros(0, 3)}, batch_size=[0]))
 
 
 @pytest.mark.parametrize(

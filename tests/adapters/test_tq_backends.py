@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -18,27 +17,18 @@ from dataplane.errors import DataPlaneBadRequest, DataPlaneUnavailable
 def _client(monkeypatch: pytest.MonkeyPatch, backend: str) -> TQDataPlaneClient:
     attachment = Attachment(SimpleNamespace(_loop=None), "controller", "tcp://127.0.0.1:1", backend=backend)
     monkeypatch.setattr(TQDataPlaneClient, "_attach", lambda self, conf: attachment)
-    monkeypatch.setattr(TQDataPlaneClient, "_watch", lambda *arguments: None)
+    monkeypatch.setattr(TQDataPlaneClient, "_watch", lambda *arguments, **options: None)
     monkeypatch.setattr("dataplane.adapters.transfer_queue.attached.import_tq", lambda: ModuleType("transfer_queue"))
     return TQDataPlaneClient({"enabled": True})
 
 
-@pytest.mark.parametrize(("backend", "changed"), [("SimpleStorage", False), ("MooncakeStore", True)])
-def test_a_scalar_travels_in_a_shape_of_its_own_where_it_must(
-    backend: str, changed: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("backend", "apart"), [("SimpleStorage", False), ("Yuanrong", False), ("MooncakeStore", True)])
+def test_scalars_go_apart_where_they_would_become_rows_of_one(
+    backend: str, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = _client(monkeypatch, backend)
-    fields = TensorDict({"reward": torch.tensor([1.0, 2.0]), "tokens": torch.ones(2, 1)}, batch_size=[2])
-    stored = client._storable("p", fields)
-    assert (stored["reward"].dim() > 1) is changed
-
-    def answer(self: TQDataPlaneClient, operation: str, *arguments: Any, **options: Any) -> TensorDict:
-        return stored
-
-    monkeypatch.setattr(TQDataPlaneClient, "_call_tq", answer)
-    read = client.get_samples(["a", "b"], "p", ["reward", "tokens"])
-    assert torch.equal(read["reward"], torch.tensor([1.0, 2.0]))
-    assert torch.equal(read["tokens"], torch.ones(2, 1))
+    fields = TensorDict({"reward": torch.tensor([1.0, 2.0])}, batch_size=[2])
+    stored = _client(monkeypatch, backend)._storage.storable("p", ["a", "b"], fields)
+    assert stored["reward"].is_nested is apart
 
 
 def test_no_checkpoint_without_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

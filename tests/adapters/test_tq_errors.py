@@ -27,7 +27,7 @@ from dataplane.errors import (
     DataPlaneWriteError,
     error_type,
 )
-from dataplane.errors.translation import ROWS, Row, error_class
+from dataplane.errors.translation import ROWS, STORE_CODES, Row, error_class, store_code
 
 
 def _resolve(name: str) -> type[Exception]:
@@ -173,3 +173,27 @@ def test_what_is_raised_pickles() -> None:
             raised.operation,
             "p",
         )
+
+
+@pytest.mark.parametrize(("code", "expected"), [(code, kind) for code, (kind, _) in STORE_CODES.items()])
+def test_a_code_of_the_store_decides(code: int, expected: type[DataPlaneError]) -> None:
+    error = RuntimeError(f"batch_get_into failed for keys ['0@x', '1@x'] with error codes [-1, {code}].")
+    assert type(_raise(error, "get_samples", DataPlaneError)) is expected
+
+
+def test_of_several_codes_the_one_that_explains_the_others_decides() -> None:
+    error = RuntimeError("batch_get_into failed for keys ['0@x', '1@x', '2@x'] with error codes [-704, -900, -200]")
+    assert store_code(error) == -900
+    assert store_code(ValueError("error codes [-900]")) is store_code(RuntimeError("error codes [-1]")) is None
+
+
+def test_a_cause_wins_over_the_text_that_transfer_queue_wraps_it_in() -> None:
+    for cause, expected in (
+        (ConnectionRefusedError("refused"), DataPlaneUnavailable),
+        (TimeoutError(), DataPlaneTimeout),
+        (RuntimeError("batch_get_into failed for keys ['0@x'] with error codes [-704]"), DataPlaneReadError),
+        (ValueError("lack of something"), DataPlaneClearError),  # TransferQueue's own mistake, not the caller's
+    ):
+        error = RuntimeError(f"Error in clear_samples operation: {cause}")
+        error.__cause__ = cause
+        assert type(_raise(error, "clear_samples", DataPlaneError)) is expected

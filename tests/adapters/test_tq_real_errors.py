@@ -46,7 +46,7 @@ def _handshake(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     client._tq.interface._TQ_CLIENT = None
     try:
         with frozen(cluster.controller.pid):
-            return _call(client, ATTACH, lambda: session._attach_to(client._tq, handle, config))
+            return _call(client, ATTACH, lambda: session._attach_to(client._tq, handle, config, {}, 5.0))
     finally:
         client._tq.interface._TQ_CLIENT = client._attachment.client
 
@@ -59,7 +59,7 @@ def _impossible_lookup(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
 
 def _frozen_controller(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
     with frozen(cluster.controller.pid):
-        return _call(client, ATTACH, lambda: session.attach(client._tq, 0.5))
+        return _call(client, ATTACH, lambda: session.attach(client._tq, 0.5, {}))
 
 
 def _closed_underneath(cluster: TQCluster, client: TQDataPlaneClient) -> Any:
@@ -181,7 +181,7 @@ def test_a_dead_actor_a_missing_one_and_one_that_is_not_polling(
     _check(caught.value, dead)
     wait_until_no_controller()
     with pytest.raises(DataPlaneError) as caught:
-        _call(tq_client, ATTACH, lambda: session.attach(tq_client._tq, 5.0))
+        _call(tq_client, ATTACH, lambda: session.attach(tq_client._tq, 5.0, {}))
     _check(caught.value, missing)
 
     cluster.start_tq(polling_mode=False)

@@ -24,7 +24,7 @@ from exporter.model.snapshot import (
     Snapshot,
     SourceState,
 )
-from exporter.model.storage import LastAnswer, StorageState
+from exporter.model.storage import LastAnswer, StorageState, StoreState
 from exporter.model.tasks import PartitionSamples
 
 NOW = 1_900_000_000.0
@@ -48,7 +48,7 @@ def past(seconds: float = 1800.0, *, known: bool = True, **columns: Sequence[tup
     names = ("arrived", "completed", "departed", "given_up", "failed", "reference_version", "staleness_max")
     values: dict[str, list[float | None]] = {
         name: [value(columns.get(name, ()), age) for age in ages]
-        for name in (*names, "generation", "fill", "ping", "down", "unlisted")
+        for name in (*names, "generation", "fill", "ping", "down", "unlisted", "evicted", "unplaced")
     }
     values["listed"] = [0.0 if known else None] * len(ages)
     window = Samples([NOW - age for age in ages], [known] * len(ages), values)
@@ -187,6 +187,16 @@ CASES: dict[str, tuple[Scene, Scene, Scene | None]] = {
         replace(units(unit(1)), past=past(fill=[(1800, 0), (900, 0.95), (600, 0), (300, 0.95), (200, 0)])),
         replace(units(unit(1)), past=past(fill=[(1800, 0), (900, 0.9), (600, 0), (300, 0.9), (200, 0)])),
         replace(units(unit(1)), past=Past()),
+    ),
+    "DataPlaneStorageEvicting": (
+        scene(past(evicted=[(1800, 5), (590, 7)]), store=StoreState(evicted_objects=7)),
+        scene(past(evicted=[(1800, 5), (610, 7)]), store=StoreState(evicted_objects=7)),
+        scene(past(evicted=[(590, 7)])),
+    ),
+    "DataPlaneStorageAllocationsFailing": (
+        scene(past(unplaced=[(590, 7)]), store=StoreState()),
+        scene(past(unplaced=[(610, 7)]), store=StoreState()),
+        scene(past(unplaced=[(590, 7)]), store=StoreState(), up=False),
     ),
     "DataPlaneStorageLeaking": (
         scene(past(3600, unlisted=[(3600, 3), (2410, 5), (1210, 9)]), storage=(unit(90),), unlisted_keys=10),
@@ -348,6 +358,13 @@ def test_a_unit_that_does_not_answer_is_dated() -> None:
     assert found
     assert found.text == "1 of 2 storage units does not answer since 17:46:00 UTC: busy or stopped (unit 1)"
     assert found.since == NOW - 40
+
+
+def test_a_segment_is_full_by_its_bytes() -> None:
+    segment = StorageState(0, "10.0.0.7:13224", memory_bytes=19 * 2**20, memory_limit_bytes=20 * 2**20)
+    found = RULES["DataPlaneNearCapacity"].check(units(segment))
+    assert found
+    assert found.text == "storage unit 0 is 95 % full (of 20 MiB): when it is full, puts fail"
 
 
 def test_a_storage_without_limit_is_never_full() -> None:

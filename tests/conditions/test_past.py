@@ -7,7 +7,7 @@ import pytest
 from exporter.model.history import JUDGED_COLUMNS, PLANE_COLUMNS
 from exporter.model.past import Fall, Past, Samples
 from exporter.model.snapshot import PartitionStatus, SourceState
-from exporter.model.storage import StorageState
+from exporter.model.storage import StorageState, StoreState
 from exporter.model.tasks import PartitionSamples, TaskState
 from tests.conditions.run import Run, flow
 
@@ -68,6 +68,7 @@ def test_the_history_gives_the_columns_that_are_judged() -> None:
     run.more["storage"] = (StorageState(0, "u0", capacity=10, keys=4), StorageState(1, "u1", capacity=10, keys=9))
     run.more["sources"] = (SourceState("ping", "ok", True, duration=0.5),)
     run.more |= {"generation": 2, "unlisted_keys": 12}
+    run.more["store"] = StoreState(evicted_objects=55, allocation_failures=40)
     flow(run, 2)
     past = run.history.past()
     assert past.recent.columns.keys() == {*JUDGED_COLUMNS, *PLANE_COLUMNS}
@@ -77,6 +78,8 @@ def test_the_history_gives_the_columns_that_are_judged() -> None:
         "fill": 0.9,
         "down": 0,
         "unlisted": 12,
+        "evicted": 55,
+        "unplaced": 40,
     }
     assert past.recent.columns["departed"][-1] == 8
     assert past.recent.known == [True] * 20

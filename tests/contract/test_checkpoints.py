@@ -60,6 +60,7 @@ def test_everything_comes_back_with_its_metadata(
     assert sorted(taken + left) == ["a_g0", "b_g0", "c_g0"]
 
 
+@pytest.mark.simple_storage
 def test_a_client_that_was_used_loads_nothing(client: DataPlaneClient, tmp_path: Path) -> None:
     client.save_checkpoint(tmp_path / "checkpoint")
     assert client.load_checkpoint(tmp_path / "checkpoint") == {}

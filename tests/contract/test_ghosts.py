@@ -14,6 +14,7 @@ from tests.support.cluster import TQCluster
 _TOO_MANY = SHARED_CAPACITY + 2
 
 
+@pytest.mark.simple_storage
 def test_a_failed_put_leaves_uncommitted_groups_that_are_never_ready(
     cluster: TQCluster, tq_client: DataPlaneClient
 ) -> None:

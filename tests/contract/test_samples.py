@@ -55,7 +55,6 @@ def test_rows_of_equal_shape_come_back_dense_however_they_were_written(client: D
     assert torch.equal(client.get_samples(["a"], "p", ["nested"])["nested"], torch.tensor([[0, 1]]))
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_rows_that_are_ragged_in_a_later_dimension(client: DataPlaneClient) -> None:
     ragged = torch.nested.as_nested_tensor([torch.zeros(2, 3), torch.ones(4, 5)], layout=torch.strided)
     client.put_samples(["a", "b"], "p", TensorDict({"ragged": ragged}, batch_size=[2]))

@@ -96,6 +96,7 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
         # A figure that a unit does not report is unknown, not 0.
         ["1", "ok", "", "2,400", UNKNOWN, UNKNOWN, UNKNOWN, "10.0.0.9", "501", "cd31"],
         ["2", "silent", "the start", *[UNKNOWN] * 4, "10.0.0.10", "502", "cd32"],
+        ["3", "ok", "", UNKNOWN, "256 MiB", "75 %", "191 MiB", UNKNOWN, UNKNOWN, UNKNOWN],  # a segment of Mooncake
     ]
     assert cells(page, "tasks") == [
         ["stream", "200", "all", UNKNOWN, "75 %", ""],

@@ -60,6 +60,12 @@ def test_a_new_controllers_port_takes_the_old_ones_place() -> None:
     assert [one["targets"] for one in moved] == [["exporter.example:9464"], ["10.0.0.8:42000"]]
 
 
+def test_the_master_of_mooncake_is_a_target_of_its_own() -> None:
+    found = targets(replace_struct(ENDPOINT, store_metrics="10.0.0.9:9003"))[-1]
+    assert (found["targets"], found["labels"]["component"]) == (["10.0.0.9:9003"], "mooncake")
+    assert len(targets(replace_struct(ENDPOINT, store_metrics="x y:1"))) == len(targets(ENDPOINT))
+
+
 @pytest.mark.parametrize(
     "endpoint",
     [None, replace_struct(ENDPOINT, metrics_endpoint=None), replace_struct(ENDPOINT, metrics_endpoint="x y:1")],

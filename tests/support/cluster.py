@@ -129,6 +129,7 @@ class TQCluster:
         polling_mode: TransferQueue's ``controller.polling_mode``.
         sampler: TransferQueue's ``controller.sampler``.
         metrics: Start TransferQueue's own Prometheus endpoint too.
+        mooncake: TransferQueue's options of MooncakeStore, which has no storage units; None for SimpleStorage.
         with_tq: Start TransferQueue; False leaves a Ray with nothing in it.
         python: The interpreter of the owning process, to test another TransferQueue than this process has.
         cpus: CPUs that Ray believes to have, None for what TransferQueue and a few tasks need.
@@ -145,6 +146,7 @@ class TQCluster:
         polling_mode: bool = True,
         sampler: str = "SequentialSampler",
         metrics: bool = False,
+        mooncake: Mapping[str, Any] | None = None,
         with_tq: bool = True,
         python: str = sys.executable,
         cpus: int | None = None,
@@ -158,6 +160,7 @@ class TQCluster:
             "polling_mode": polling_mode,
             "sampler": sampler,
             "metrics": metrics,
+            "mooncake": None if mooncake is None else dict(mooncake),
         }
         self._command = [python, "-u", str(_DRIVER), *preload]
         self._variables = dict(variables or {})

@@ -48,18 +48,27 @@ class Driver:
         return {"ray_address": context.address_info["gcs_address"], "versions": versions}
 
     def start_tq(
-        self, storage_units: int, capacity: int | None, polling_mode: bool, sampler: str, metrics: bool
+        self,
+        storage_units: int,
+        capacity: int | None,
+        polling_mode: bool,
+        sampler: str,
+        metrics: bool,
+        mooncake: dict[str, Any] | None,
     ) -> dict[str, Any]:
         from omegaconf import OmegaConf
 
         self.stop_tq()  # init() would attach to what a test's own program has left
+        backend = {
+            "storage_backend": "SimpleStorage",
+            "SimpleStorage": {"total_storage_size": capacity, "num_data_storage_units": storage_units},
+        }
+        if mooncake is not None:
+            backend = {"storage_backend": "MooncakeStore", "MooncakeStore": {"auto_init": False, **mooncake}}
         conf = {
             "controller": {"polling_mode": polling_mode, "sampler": sampler},
             "metrics": {"enabled": metrics},
-            "backend": {
-                "storage_backend": "SimpleStorage",
-                "SimpleStorage": {"total_storage_size": capacity, "num_data_storage_units": storage_units},
-            },
+            "backend": backend,
         }
         tq.init(OmegaConf.create(conf))
         return self.describe()
@@ -68,8 +77,8 @@ class Driver:
         controller = ray.get_actor(_NAME, namespace=_NAMESPACE)
         conf = ray.get(controller.get_config.remote(), timeout=30)
         info = conf.controller.zmq_info
-        units = tq.interface._TQ_STORAGE["SimpleStorage"]
-        zmq_infos = dict(conf.backend.SimpleStorage.zmq_info)
+        units = tq.interface._TQ_STORAGE.get("SimpleStorage", {})
+        zmq_infos = dict(conf.backend.SimpleStorage.zmq_info or {})
         answer: dict[str, Any] = {
             "controller": {
                 "id": info.id,
@@ -97,6 +106,9 @@ class Driver:
         handles = [interface._TQ_CONTROLLER, *((interface._TQ_STORAGE or {}).get("SimpleStorage") or {}).values()]
         if interface._TQ_CLIENT is not None:
             interface._TQ_CLIENT.close()
+            close_store = getattr(getattr(interface._TQ_CLIENT.storage_manager, "storage_client", None), "close", None)
+            if close_store is not None:
+                close_store()
         interface._TQ_CLIENT = interface._TQ_STORAGE = interface._TQ_CONTROLLER = None
         for pid in self._pids:
             with contextlib.suppress(ProcessLookupError):
@@ -121,7 +133,10 @@ class Driver:
 
     def clear_all(self) -> None:
         client = tq.get_client()
-        for partition_id in client.get_partition_list():
+        store = getattr(getattr(client.storage_manager, "storage_client", None), "_store", None)
+        if store is not None:  # TransferQueue's own clear of a partition fails for rows with different fields
+            store.remove_all(force=True)
+        for partition_id in client.get_partition_list() if store is None else ():
             client.clear_partition(partition_id=partition_id)
         # The public call does not remove a partition without rows.
         for partition_id in client.get_partition_list():

@@ -28,7 +28,7 @@ from exporter.model.snapshot import (
     SourceState,
     StorageState,
 )
-from exporter.model.storage import StorageRequests
+from exporter.model.storage import StorageRequests, StoreState
 from exporter.model.tasks import REQUEST_BOUNDS, ControllerRequests, ControllerState, PartitionSamples, TaskState
 
 __all__ = ["ODD_NAME", "STARTED", "TAKEN", "empty_snapshot", "flow", "partition", "rich_snapshot"]
@@ -196,7 +196,9 @@ def rich_snapshot() -> Snapshot:
                 ),
                 StorageState(1, "TQ_STORAGE_UNIT_1", capacity=None, keys=2_400),
                 StorageState(2, "TQ_STORAGE_UNIT_2", error_type="DataPlaneTimeout", detail="storage unit 2: silent"),
+                StorageState(3, "10.0.0.7:13224", memory_bytes=200_000_000, memory_limit_bytes=268_435_456),
             ),
+            store=StoreState(37, 1, 55, 57_671_680, 40, 7),
             unlisted_keys=12,
             samples=(
                 PartitionSamples("stream", 200, task="ref", tasks_left_out=2),

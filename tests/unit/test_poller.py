@@ -20,6 +20,7 @@ from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.errors import DataPlaneNotReady, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
 from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
 from exporter.config import Config
+from exporter.config.model import Storage
 from exporter.model.results import Absent, Found, Ok, Result, StoragePoll
 from exporter.model.snapshot import SourceState, StorageState
 from exporter.model.state import State
@@ -206,6 +207,29 @@ def test_a_controller_that_is_found_is_polled_at_once(at: Fixture) -> None:
     assert [unit.keys for unit in snapshot.storage] == [7]
     assert [source.interval for source in snapshot.sources] == [None, 5.0, 10.0, 15.0, None]
     assert [source.reason for source in snapshot.sources] == ["ok", "ok", "ok", "ok", "disabled"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "enabled", "reason"),
+    [
+        ("RayStore", True, "unsupported"),
+        ("Yuanrong", True, "unsupported"),
+        ("RayStore", False, "disabled"),
+        (None, True, "disabled"),
+    ],
+)
+def test_storage_that_cannot_be_asked_says_so(backend: str | None, enabled: bool, reason: str) -> None:
+    at = Fixture(Config(storage=Storage(enabled=enabled)))
+    at.poller.start(loop=False)
+    at.discovery.answer = Found(Endpoint("tcp://127.0.0.1:1", "controller-1", "actor-1", backend))
+    at.step()
+    source = at.source("storage")
+    assert (source.reason, f"backend {backend}" in source.detail) == (reason, reason == "unsupported")
+    at.find()
+    at.look()
+    at.step()
+    assert at.source("storage").reason == "ok"
+    assert at.poller.stop(10.0)
 
 
 def test_each_source_keeps_its_own_interval(at: Fixture) -> None:

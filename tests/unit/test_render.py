@@ -170,8 +170,8 @@ def test_counters_and_histograms_count_from_the_start_and_all_points_carry_the_s
         for point in metric.data.data_points:
             assert point.time_unix_nano == int(TAKEN * 1e9)
             if isinstance(metric.data, Sum | Histogram):
-                # Counted by a unit or the controller, since it began.
-                foreign = metric.name.startswith(("dataplane.storage.requests.", "dataplane.controller.requests."))
+                # Counted by a unit, a store or the controller, since it began.
+                foreign = metric.name.startswith(("dataplane.storage.", "dataplane.controller.requests."))
                 assert point.start_time_unix_nano == (0 if foreign else int(STARTED * 1e9))
         if isinstance(metric.data, Sum):
             assert metric.data.is_monotonic

@@ -25,8 +25,9 @@ from exporter.model.histogram import Histogram
 from exporter.model.results import Failed, Ok
 from exporter.model.state import State
 from exporter.model.tasks import REQUEST_BOUNDS, ControllerRequests, ControllerState, OwnMetrics, TaskState
+from exporter.polling.http_page import MAX_BYTES
 from exporter.polling.sources.tq_metrics import TqMetricsSource
-from exporter.polling.tq_endpoint import MAX_BYTES, TqMetricsReader, parse
+from exporter.polling.tq_endpoint import TqMetricsReader, parse
 from tests.support.clock import StoppedClock
 from tests.support.recording import RecordingRecorder
 

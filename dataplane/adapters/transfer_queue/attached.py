@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from dataplane.adapters.transfer_queue import session
+from dataplane.adapters.transfer_queue import mooncake, session
 from dataplane.adapters.transfer_queue.config import DEFAULT_TIMEOUT_S, seconds, tq_conf
 from dataplane.adapters.transfer_queue.reader import MIN_CLOSE_S, MetadataCalls, import_tq
 from dataplane.config import portable, without_effect
@@ -87,12 +87,13 @@ class AttachedCalls(MetadataCalls):
 
     def _attach(self, conf: dict[str, Any] | None) -> session.Attachment:
         handover = session.Handover()
+        own = mooncake.own_options(self._made_with[0])
         timeout_s = self._timeout_s if conf is None else max(self._timeout_s, _START_TIMEOUT_S)
 
         def call() -> session.Attachment:
             if conf is None:
-                return handover.offer(self._tq, session.attach(self._tq, timeout_s))
-            return handover.offer(self._tq, session.start(self._tq, conf, self._timeout_s, timeout_s))
+                return handover.offer(self._tq, session.attach(self._tq, timeout_s, own))
+            return handover.offer(self._tq, session.start(self._tq, conf, own, self._timeout_s, timeout_s))
 
         try:
             # The look-up has the same deadline and a better error message, so this one ends a second later.
@@ -104,7 +105,14 @@ class AttachedCalls(MetadataCalls):
 
     def _adopt(self, attachment: session.Attachment) -> None:
         self._attached = attachment
-        self._watch(attachment.client._loop, attachment.controller_address, attachment.storage_addresses)
+        # A call to Mooncake's dead master may only log that it failed; a read from Yuanrong's dead worker holds
+        # Python's lock for a minute.
+        self._watch(
+            attachment.client._loop,
+            attachment.controller_address,
+            attachment.storage_addresses,
+            probe_first=attachment.backend in (mooncake.BACKEND, session.YUANRONG),
+        )
 
     def _client(self) -> Any:
         client = self._attachment.client

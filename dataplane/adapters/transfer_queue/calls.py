@@ -108,14 +108,28 @@ class TransferQueueCalls:
         self._in_flight: set[concurrent.futures.Future[Any]] = set()
         self._controller_probe: ConnectionProbe | None = None
         self._storage_probes: dict[str, ConnectionProbe] = {}
+        self._probe_first = False
 
     def _watch(
-        self, loop: asyncio.AbstractEventLoop, controller_address: str, storage_addresses: Mapping[str, str]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        controller_address: str,
+        storage_addresses: Mapping[str, str],
+        *,
+        probe_first: bool = False,
     ) -> None:
-        """Set the loop that coroutines run on, and the peers that are probed after a timeout."""
+        """Set the loop that coroutines run on, and the peers that are probed after a timeout.
+
+        Args:
+            loop: TransferQueue's event loop.
+            controller_address: The controller's request socket.
+            storage_addresses: What the storage consists of, by the name that messages use.
+            probe_first: Probe the storage also before each call that needs it.
+        """
         self._loop = loop
         self._controller_probe = ConnectionProbe(controller_address)
-        self._storage_probes = {unit: ConnectionProbe(address) for unit, address in storage_addresses.items()}
+        self._storage_probes = {name: ConnectionProbe(address) for name, address in storage_addresses.items()}
+        self._probe_first = probe_first
 
     def _call_tq(
         self,
@@ -143,6 +157,9 @@ class TransferQueueCalls:
         try:
             if self._closed:
                 raise DataPlaneUnavailable("this client is closed: make a new one")
+            gone = self._storage_gone() if storage and self._probe_first else None
+            if gone is not None:
+                raise DataPlaneUnavailable(gone)
             return self._run(fn, deadline_s)
         except DataPlaneError as error:
             error.operation = error.operation or operation
@@ -271,18 +288,21 @@ class TransferQueueCalls:
 
     def _who_is_gone(self, storage: bool) -> str | None:
         """Return which peer of the unanswered call is gone, and the remedy; None when none is known to be gone."""
-        ends = time.monotonic() + _VERDICTS_TOTAL_S
         if self._controller_probe is not None and self._controller_probe.verdict(_VERDICT_WAIT_S) == "gone":
             return (
                 f"the controller at {self._controller_probe.address} is gone: "
                 "close this client, and make a new one when TransferQueue runs again, "
                 "in a new process if Ray was restarted too"
             )
-        for unit, probe in self._storage_probes.items() if storage else ():
+        return self._storage_gone() if storage else None
+
+    def _storage_gone(self) -> str | None:
+        ends = time.monotonic() + _VERDICTS_TOTAL_S
+        for name, probe in self._storage_probes.items():
             wait_s = min(_VERDICT_WAIT_S, ends - time.monotonic())
             if wait_s > 0 and probe.verdict(wait_s) == "gone":
                 return (
-                    f"storage unit {unit} at {probe.address} is gone, which TransferQueue does not replace: "
+                    f"{name} at {probe.address} is gone, which TransferQueue does not replace: "
                     "start TransferQueue anew, then make a new client"
                 )
         return None

@@ -37,12 +37,10 @@ class CheckpointCalls(AttachedCalls):
         operation = "save_checkpoint"
         folder = checkpoint_folder(operation, checkpoint_dir)
         described: dict[str, Any] = json.loads(json_metadata(metadata))
-        if self._attachment.backend != SIMPLE_STORAGE:
-            raise DataPlaneBadRequest(
-                f"TransferQueue saves no rows of its backend {self._attachment.backend}", operation=operation
-            )
 
         def call() -> None:
+            if self._attachment.backend != SIMPLE_STORAGE:
+                raise DataPlaneBadRequest(f"TransferQueue saves no rows of its backend {self._attachment.backend}")
             self._client()
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._tq.save_checkpoint(folder, metadata=described)

@@ -23,9 +23,10 @@ from dataplane.adapters.arguments import (
     check_tasks,
     claimed_batch,
 )
-from dataplane.adapters.transfer_queue.checkpoints import SIMPLE_STORAGE, CheckpointCalls
+from dataplane.adapters.transfer_queue.checkpoints import CheckpointCalls
 from dataplane.adapters.transfer_queue.config import DEFAULT_POLL_INTERVAL_S, seconds
 from dataplane.adapters.transfer_queue.reader import TransferQueueMetadataReader
+from dataplane.adapters.transfer_queue.storage import Storage, storage_of
 from dataplane.errors import (
     DataPlaneBadRequest,
     DataPlaneClearError,
@@ -44,10 +45,6 @@ __all__ = ["TQDataPlaneClient", "TransferQueueMetadataReader"]
 
 _log = logging.getLogger(__name__)
 
-# On a cold cluster each new actor imports torch, and may wait for a node.
-_START_TIMEOUT_S = 300.0
-# TransferQueue waits up to 15 s for its storage units to end.
-_END_TIMEOUT_S = 60.0
 # A claim gets at least this long: a claim that is cancelled in flight may lose the samples that it consumed.
 _MIN_CLAIM_REQUEST_S = 1.0
 
@@ -78,6 +75,9 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
     Where a short deadline would do harm, a minimum applies: 300 s to start TransferQueue, 60 s to end it, 600 s for a
     checkpoint, 5 s to close sockets. A claim polls until its own *timeout_s*, each request within the deadline.
 
+    On Mooncake an attach and a close stop the whole process for a moment, and calls that were given up may run on for
+    two minutes: see docs/storage.md. A process that contributes a segment takes the rows in it along when it closes.
+
     It pickles, for a Ray actor: the copy attaches where it arrives, with its first call, and starts nothing. It has the
     same configuration and rules.
 
@@ -85,7 +85,8 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
     ``enums``, so they have no effect.
 
     Args:
-        cfg: See :class:`~dataplane.interfaces.DataPlaneConfig`. What concerns the storage is for a start.
+        cfg: See :class:`~dataplane.interfaces.DataPlaneConfig`. What concerns the storage is for a start, except what
+            each process chooses for itself on Mooncake: sizes, device and ``hard_pin``.
         bootstrap: Start TransferQueue when none runs; False only attaches, None attaches with the first call.
         rules: How the tags of a partition are read, by partition name.
         default_rules: The same for partitions that *rules* does not name.
@@ -105,6 +106,7 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
         rules: Mapping[str, TagRules] | None = None,
         default_rules: TagRules = DEFAULT_TAG_RULES,
     ) -> None:
+        self._stored: Storage | None = None
         super().__init__(cfg, bootstrap=bootstrap, rules=rules, default_rules=default_rules)
         self._poll_interval_s = seconds(cfg, "claim_meta_poll_interval_s", DEFAULT_POLL_INTERVAL_S)
         self._registered_fields: dict[str, set[str]] = {}
@@ -211,19 +213,18 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
     ) -> KVBatchMeta:
         """See :meth:`~dataplane.interfaces.DataPlaneClient.put_samples`."""
         check_put(partition_id, sample_ids, fields, tags)
-        stored = None if fields is None or not sample_ids else self._storable(partition_id, fields)
+        storage = self._storage
+        stored = None if fields is None or not sample_ids else storage.storable(partition_id, sample_ids, fields)
 
         async def call() -> Any:
             self._client()
             if not sample_ids:
                 return None
-            return await self._tq.async_kv_batch_put(
-                keys=sample_ids, partition_id=partition_id, fields=stored, tags=tags
-            )
+            return await storage.put(sample_ids, partition_id, stored, tags)
 
-        storage = fields is not None
+        uses = stored is not None
         try:
-            put = self._call_tq("put_samples", call, DataPlaneWriteError, partition_id=partition_id, storage=storage)
+            put = self._call_tq("put_samples", call, DataPlaneWriteError, partition_id=partition_id, storage=uses)
         except DataPlaneError as error:
             if not _does_not_pickle(error.__cause__):
                 raise
@@ -252,15 +253,16 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
             self._client()
             keys = list(await self._list_rows(partition_id)) if sample_ids is None else sample_ids
             if keys:
-                await self._tq.async_kv_clear(keys=keys, partition_id=partition_id)
+                await self._storage.clear(keys, partition_id)
 
         self._call_tq("clear_samples", call, DataPlaneClearError, partition_id=partition_id, storage=True)
 
-    def _storable(self, partition_id: str, fields: TensorDict) -> TensorDict:
-        from dataplane.adapters.rows import promoted, storable
-
-        stored = storable(partition_id, fields)
-        return stored if self._attachment.backend == SIMPLE_STORAGE else promoted(stored)
+    @property
+    def _storage(self) -> Storage:
+        attachment = self._attachment
+        if self._stored is None:
+            self._stored = storage_of(self._tq, attachment)
+        return self._stored
 
     async def _list_rows(self, partition_id: str) -> dict[str, Any]:
         self._client()
@@ -298,13 +300,13 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
         check_fields(operation, partition_id, "select_fields", select_fields)
         assert select_fields is not None
         fields = select_fields
-        from dataplane.adapters.rows import demoted, empty, repacked
+        from dataplane.adapters.rows import empty, repacked
 
         async def call() -> Any:
             self._client()
             if not sample_ids:
                 return empty()
-            data = await self._tq.async_kv_batch_get(keys=sample_ids, partition_id=partition_id, select_fields=fields)
+            data = await self._storage.get(sample_ids, partition_id, fields)
             missing = [name for name in fields if name not in data.keys()]  # noqa: SIM118
             # TransferQueue leaves out unknown keys and fields without an error.
             if missing or data.batch_size[0] != len(sample_ids):
@@ -320,8 +322,7 @@ class TQDataPlaneClient(CheckpointCalls, DataPlaneClient):
             kind = UnknownSampleError if "were not found" in str(error) else DataPlaneBadRequest
             message = f"{error} (keys {sample_ids[:5]!r}, fields {fields!r}, partition {partition_id!r})"
             raise kind(message, operation=operation, partition_id=partition_id) from error.__cause__
-        data = repacked(data)
-        return data if self._attachment.backend == SIMPLE_STORAGE else demoted(data)
+        return repacked(data)
 
     async def _explain_short_read(self, keys: list[str], partition_id: str, missing: list[str]) -> DataPlaneError:
         rows = await self._list_rows(partition_id)

@@ -14,16 +14,20 @@ import os
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
+from dataplane.adapters.transfer_queue import mooncake
 from dataplane.adapters.transfer_queue.config import check_no_master_runs
 from dataplane.discovery.actor import ask_controller, find_controller
 from dataplane.errors import DataPlaneNotReady
+from dataplane.net.addresses import join_host_port
 
 __all__ = [
+    "YUANRONG",
     "Attachment",
     "Handover",
     "attach",
@@ -33,6 +37,9 @@ __all__ = [
     "start",
     "unique_client_id",
 ]
+
+YUANRONG = "Yuanrong"
+"""TransferQueue's name of that backend."""
 
 _POLL_S = 0.2
 _END_TASKS_S = 1.0
@@ -46,7 +53,7 @@ class Attachment:
         client: The ``TransferQueueClient`` that the module's functions use.
         controller_id: The controller's own id.
         controller_address: Its request socket.
-        storage_addresses: Storage unit id to put/get socket; empty for backends without such units.
+        storage_addresses: What the storage consists of, as messages name it, to its address; empty where unknown.
         owned: This package made the client. Otherwise other code in this process did, and must close it.
         started: This attachment started the controller and the storage, so it ends them.
         polling: The controller answers a claim at once; otherwise its only thread waits for enough samples.
@@ -97,23 +104,29 @@ class Handover:
             release(*offered)
 
 
-def attach(tq: ModuleType, timeout_s: float) -> Attachment:
+def attach(tq: ModuleType, timeout_s: float, own: Mapping[str, Any]) -> Attachment:
     """Attach to the running controller, or share the process's attachment to it. Creates nothing.
 
+    Args:
+        tq: The module ``transfer_queue``.
+        timeout_s: Deadline for an answer, in seconds.
+        own: What this process chooses for itself where the job's storage is Mooncake.
+
     Raises:
-        DataPlaneUnavailable: This process is not connected to Ray.
+        DataPlaneUnavailable: This process is not connected to Ray, or Mooncake's master is gone.
         DataPlaneNotReady: The controller has no configuration yet: it is still starting.
         Exception: Any error of Ray and TransferQueue; Ray raises ValueError when there is no controller.
     """
-    return _attach_to_actor(tq, find_controller(), timeout_s, timeout_s)
+    return _attach_to_actor(tq, find_controller(), own, timeout_s, timeout_s)
 
 
-def start(tq: ModuleType, conf: dict[str, Any], answer_s: float, start_s: float) -> Attachment:
+def start(tq: ModuleType, conf: dict[str, Any], own: Mapping[str, Any], answer_s: float, start_s: float) -> Attachment:
     """Start TransferQueue with *conf*, or attach if a controller is already running. Starts Ray if needed.
 
     Args:
         tq: The module ``transfer_queue``.
         conf: The configuration for ``transfer_queue.init``.
+        own: See :func:`attach`.
         answer_s: Deadline for an answer from an existing controller, in seconds.
         start_s: Deadline of a start by this or another process, in seconds.
     """
@@ -129,7 +142,9 @@ def start(tq: ModuleType, conf: dict[str, Any], answer_s: float, start_s: float)
             handle = None
         left_s = deadline - time.monotonic()
         try:
-            return _create(tq, conf, left_s) if handle is None else _attach_to_actor(tq, handle, answer_s, left_s)
+            if handle is None:
+                return _create(tq, conf, left_s)
+            return _attach_to_actor(tq, handle, own, answer_s, left_s)
         except ray.exceptions.RayActorError:
             # The controller has just died: Ray frees its name a moment later.
             if time.monotonic() + _POLL_S >= deadline:
@@ -165,6 +180,7 @@ def close_client(client: Any) -> None:
     if not client._loop.is_closed():
         _end_tasks(client)
         client.close()
+        mooncake.close_store(_store_of(client))
 
 
 def unique_client_id() -> str:
@@ -178,7 +194,9 @@ def controller_info(tq: ModuleType, controller_id: str, host: str, port: int) ->
     return tq.utils.zmq_utils.ZMQServerInfo(role=role, id=controller_id, ip=host, ports={"request_handle_socket": port})
 
 
-def _attach_to_actor(tq: ModuleType, handle: Any, answer_s: float, config_s: float) -> Attachment:
+def _attach_to_actor(
+    tq: ModuleType, handle: Any, own: Mapping[str, Any], answer_s: float, config_s: float
+) -> Attachment:
     deadline = time.monotonic() + config_s
     while True:
         _, config = ask_controller(handle, answer_s)
@@ -188,10 +206,10 @@ def _attach_to_actor(tq: ModuleType, handle: Any, answer_s: float, config_s: flo
             raise DataPlaneNotReady(f"the controller has stored no configuration within {config_s:g} s")
         time.sleep(_POLL_S)
     with _making:
-        return _attach_to(tq, handle, config)
+        return _attach_to(tq, handle, config, own, answer_s)
 
 
-def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
+def _attach_to(tq: ModuleType, handle: Any, config: Any, own: Mapping[str, Any], answer_s: float) -> Attachment:
     info = config.controller.zmq_info
     with _lock:
         client = tq.interface._TQ_CLIENT
@@ -203,10 +221,14 @@ def _attach_to(tq: ModuleType, handle: Any, config: Any) -> Attachment:
                 _users[id(client)] += 1
             return attachment
     _end_left_over_storage(tq, handle)
+    backend = config.backend.storage_backend
+    options = config.backend[backend]
+    if backend == mooncake.BACKEND:
+        options.update(own)
+        mooncake.check_master(options, answer_s)
     client = tq.TransferQueueClient(client_id=unique_client_id(), controller_info=info)
     try:
-        backend = config.backend.storage_backend
-        client.initialize_storage_manager(manager_type=backend, config=config.backend[backend])
+        client.initialize_storage_manager(manager_type=backend, config=options)
     except BaseException:
         client.close()
         raise
@@ -220,13 +242,32 @@ def _describe(client: Any, config: Any) -> Attachment:
     info = config.controller.zmq_info
     backend = config.backend.storage_backend
     options = config.backend[backend] or {}
-    units = {unit.id: unit.to_addr("put_get_socket") for unit in dict(options.get("zmq_info") or {}).values()}
+    units = dict(options.get("zmq_info") or {}).values()
+    storage = {f"storage unit {unit.id}": unit.to_addr("put_get_socket") for unit in units}
+    master = mooncake.master_address(options) if backend == mooncake.BACKEND else None
+    if master is not None:
+        storage[mooncake.MASTER] = master
+    worker = _yuanrong_worker(options) if backend == YUANRONG else None
+    if worker is not None:
+        storage["the Yuanrong worker of this node"] = worker
     polling = bool(config.controller.polling_mode)
-    return Attachment(client, info.id, info.to_addr("request_handle_socket"), units, polling=polling, backend=backend)
+    return Attachment(client, info.id, info.to_addr("request_handle_socket"), storage, polling=polling, backend=backend)
+
+
+def _yuanrong_worker(options: Mapping[str, Any]) -> str | None:
+    """Return the address of this node's worker, which Yuanrong's client finds in the same way; None if it is gone."""
+    from transfer_queue.utils.yuanrong_utils import find_reachable_host
+
+    port = int(options["worker_port"])
+    host = find_reachable_host(port)
+    return None if host is None else f"tcp://{join_host_port(host, port)}"
 
 
 def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachment:
     check_no_master_runs(conf)
+    options = conf["backend"].get(mooncake.BACKEND)
+    if options is not None and not options.get("auto_init"):
+        mooncake.check_master(options, timeout_s)
     from omegaconf import OmegaConf
 
     with _making:
@@ -240,7 +281,7 @@ def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachmen
             raise
         # Two processes may race to create the controller. The loser attaches to the winner's; only the winner has
         # storage.
-        attachment.started = bool(tq.interface._TQ_STORAGE)
+        attachment.started = tq.interface._TQ_STORAGE is not None
         with _lock:
             _users[id(client)] = 1
         return attachment
@@ -263,10 +304,18 @@ def _end_tasks(client: Any) -> None:
 
 def _end(tq: ModuleType) -> None:
     """End what the module's globals refer to: this process's storage units, its client and the controller."""
-    client = tq.interface._TQ_CLIENT
+    client, storage = tq.interface._TQ_CLIENT, tq.interface._TQ_STORAGE
     if client is not None and client._loop.is_closed():
-        tq.interface._TQ_CLIENT = None  # a closed client would raise, and keep the controller alive
+        tq.interface._TQ_CLIENT = client = None  # a closed client would raise, and keep the controller alive
     tq.close()
+    if client is not None:
+        mooncake.close_store(_store_of(client))
+    mooncake.end_master(storage)
+
+
+def _store_of(client: Any) -> Any:
+    """Return TransferQueue's client of a key-value store, which its own close leaves open; None where there is none."""
+    return getattr(getattr(client, "storage_manager", None), "storage_client", None)
 
 
 def _undo_init(tq: ModuleType, error: BaseException) -> None:

@@ -15,6 +15,7 @@ from exporter.config import Config
 from exporter.polling.readers import Readers
 from exporter.polling.sources.base import Next, Source
 from exporter.polling.sources.metadata import MetadataSource
+from exporter.polling.sources.mooncake import MooncakeSource
 from exporter.polling.sources.ping import PingSource
 from exporter.polling.sources.storage import StorageSource
 from exporter.polling.sources.tq_metrics import TqMetricsSource
@@ -34,6 +35,8 @@ def build_sources(readers: Readers, config: Config, *, tracer: Tracer, clock: Cl
         sources.append(
             StorageSource(readers.storage, config, tracer=tracer, clock=clock, left_out=readers.units_left_out)
         )
+    if readers.mooncake:
+        sources.append(MooncakeSource(readers.mooncake, config, tracer=tracer, clock=clock))
     if readers.tq_metrics:
         sources.append(TqMetricsSource(readers.tq_metrics, config, tracer=tracer, clock=clock))
     return tuple(sources)

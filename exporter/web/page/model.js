@@ -222,6 +222,12 @@ const hostOf = (address) => /^tcp:\/\/(.+):\d+$/.exec(address)?.[1] ?? null;
 // Whether the histories have anything of a data plane that answered.
 export const hasPast = (histories) => histories.some((history) => history?.state.includes("found"));
 
+// How full a unit is: by keys or, without a limit of those, by bytes; null when unlimited or unknown.
+export function fill(unit) {
+  if (unit.capacity && unit.keys !== null) return unit.keys / unit.capacity;
+  return unit.memory_limit_bytes && unit.memory_bytes !== null ? unit.memory_bytes / unit.memory_limit_bytes : null;
+}
+
 export function storage(snapshot) {
   const capacities = snapshot.storage.map((unit) => unit.capacity);
   const keys = snapshot.storage.map((unit) => unit.keys);

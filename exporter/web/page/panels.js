@@ -6,8 +6,8 @@ import * as format from "./format.js";
 import * as model from "./model.js";
 import { Table } from "./table.js";
 
-const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale", disabled: "off" };
-const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle" };
+const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale", disabled: "off", unsupported: "cannot be asked" };
+const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle", unsupported: "idle" };
 const REFERENCES = { published: "published", rows: "from rows", newest_seen: "newest seen" };
 const MANY = 8; // above this number of partitions the filter is shown
 
@@ -278,8 +278,8 @@ function storageColumns(panels) {
     { label: "State", cell: (cell, unit) => { badge(cell, ...unitState(unit)); attribute(cell, "title", unit.detail ? format.visible(unit.detail) : null); } },
     { label: "No answer since", tight: true, cell: cellText(since) },
     { label: "Keys", numeric: true, cell: figure((unit) => format.count(unit.keys)) },
-    { label: "Capacity", numeric: true, cell: figure((unit) => (unit.capacity === null ? format.UNKNOWN : format.count(unit.capacity))) },
-    { label: "Used", numeric: true, cell: figure((unit) => (unit.capacity && unit.keys !== null ? format.percent(unit.keys / unit.capacity) : format.UNKNOWN)) },
+    { label: "Capacity", numeric: true, cell: figure((unit) => (unit.capacity !== null ? format.count(unit.capacity) : unit.memory_limit_bytes !== null ? format.bytes(unit.memory_limit_bytes) : format.UNKNOWN)) },
+    { label: "Used", numeric: true, cell: figure((unit) => (model.fill(unit) !== null ? format.percent(model.fill(unit)) : format.UNKNOWN)) },
     { label: "Memory", numeric: true, cell: figure((unit) => format.bytes(unit.memory_bytes)) },
     { label: "Node", tight: true, cell: (cell, unit) => { text(cell, format.visible(place(unit).host ?? format.UNKNOWN)); attribute(cell, "title", place(unit).node); } },
     { label: "Process", numeric: true, cell: cellText((unit) => String(place(unit).pid ?? format.UNKNOWN)) },
@@ -294,7 +294,8 @@ function unitState({ error_type }) {
 
 function storageEmpty(snapshot) {
   const polled = model.source(snapshot, "storage");
-  if (snapshot.endpoint && !snapshot.endpoint.storage_units?.length) return "the discovery record names none";
+  if (polled?.reason === "unsupported") return polled.detail;
+  if (snapshot.endpoint && !snapshot.endpoint.storage_units?.length && !snapshot.endpoint.store_metrics) return "the discovery record names none";
   return polled?.reason === "disabled" ? "not polled" : "not known now";
 }
 
