@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults chaos soak fuzz check format docs screenshots bench audit dist clean tools
+.PHONY: help demo stack dashboards test test-fast test-oldest test-python engines test-nightly coverage mutants faults chaos soak fuzz check format docs screenshots bench audit dist clean tools
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ tools:
 
 test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs only these, WORKERS=2 needs less memory.
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+
+engines: $(INSTALLED) tools ## Run the tests with real container engines, Slurm and systemd; needs root and Debian, takes about 6 minutes.
+	.ci/engines
+	$(BIN)/python -m pytest --engines --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/engines
 
 test-nightly: $(INSTALLED) ## Run only the property tests, with 30 times as many new random examples.
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses auto $(TESTS)
