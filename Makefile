@@ -40,9 +40,9 @@ tools:
 test: $(INSTALLED) tools ## Run the tests; TESTS=tests/unit runs only these, WORKERS=2 needs less memory.
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
 
-engines: $(INSTALLED) tools ## Run the tests with real container engines, Slurm and systemd; needs root and Debian, takes about 6 minutes.
+engines: $(INSTALLED) tools ## Run the tests with real container engines, Slurm and systemd; needs root and Debian 12.
 	.ci/engines
-	$(BIN)/python -m pytest --engines --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/engines
+	$(BIN)/python -m pytest --engines --timeout 900 --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/engines
 
 test-nightly: $(INSTALLED) ## Run only the property tests, with 30 times as many new random examples.
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses auto $(TESTS)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.engines.containers.base_image import PYTHON_IMAGE, make_tree
 from tests.engines.containers.docker import Docker, build_arguments
+from tests.engines.containers.podman import Podman
 from tests.engines.machine import require
 from tests.support.cluster import TQCluster
 
@@ -17,9 +19,9 @@ IMAGE = "registry.example/tq-exporter:0.1.0"
 
 @pytest.fixture(scope="session")
 def base_tree() -> Path:
-    """The stand-in for the image with Python, as a tar archive."""
+    """A Debian with Python, the stand-in for the base of the images, and with systemd, as a tar archive."""
     require("mmdebstrap")
-    return make_tree("python", "python3", "python3-venv", "python3-pip")
+    return make_tree("debian", "python3", "python3-venv", "python3-pip", "curl", "dbus", "systemd", "systemd-sysv")
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +41,30 @@ def image(docker: Docker) -> str:
     return IMAGE
 
 
-@pytest.fixture
-def record(cluster: TQCluster, tmp_path: Path) -> Iterator[Path]:
-    """The discovery record of a real TransferQueue with 4 rows in ``train``, in a folder that any user may read."""
-    tmp_path.chmod(0o755)
-    path = tmp_path / "discovery" / "endpoint.json"
-    path.parent.mkdir(mode=0o755)
+@pytest.fixture(scope="session")
+def podman(folder: Path) -> Iterator[Podman]:
+    """An empty podman."""
+    require("podman", "runc")
+    with Podman.made(folder / "podman") as podman:
+        yield podman
+
+
+@contextmanager
+def publishing(cluster: TQCluster, path: Path) -> Iterator[Path]:
+    """Put 4 rows into ``train``, and keep the cluster's discovery record at *path* up to date."""
     cluster.put("train", [f"g{number}_g0" for number in range(4)], tags=[{"weight_version": 1}] * 4)
     cluster.run("import dataplane\ntq.publisher = dataplane.publish_endpoint(path, interval_s=0.2)", path=str(path))
-    yield path
-    cluster.run("tq.publisher.close()")
+    try:
+        yield path
+    finally:
+        cluster.run("tq.publisher.close()")
+
+
+@pytest.fixture
+def record(cluster: TQCluster, tmp_path: Path) -> Iterator[Path]:
+    """The discovery record of a real TransferQueue, in a folder that any user may read."""
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "discovery"
+    folder.mkdir(mode=0o755)
+    with publishing(cluster, folder / "endpoint.json") as path:
+        yield path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -15,16 +16,21 @@ from typing import Any
 from tests.engines.machine import ROOT, daemon, run
 from tests.support.waiting import wait_until
 
-__all__ = ["LOCKED_DOWN", "Container", "Docker", "answers", "build_arguments"]
+__all__ = ["LOCKED_DOWN", "Container", "Docker", "answers", "build_arguments", "commit"]
 
 LOCKED_DOWN = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", "768m")
 """How docs/deploy.md says that the image can run."""
 
 
+@functools.cache
+def commit() -> str:
+    """Return the commit that the tests build."""
+    return run("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).strip()
+
+
 def build_arguments(target: str, tag: str) -> tuple[str, ...]:
     """Return the arguments of a documented build of this repository's Dockerfile."""
-    commit = run("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).strip()
-    return ("--network", "host", "--build-arg", f"COMMIT={commit}", "--target", target, "--tag", tag, str(ROOT))
+    return ("--network", "host", "--build-arg", f"COMMIT={commit()}", "--target", target, "--tag", tag, str(ROOT))
 
 
 def answers(port: int, path: str) -> bool:
@@ -45,8 +51,8 @@ class Docker:
 
     @classmethod
     @contextmanager
-    def started(cls, folder: Path) -> Iterator[Docker]:
-        """Start dockerd, and end it and its containers at the end of the block."""
+    def started(cls, folder: Path, *prefix: str) -> Iterator[Docker]:
+        """Start dockerd, by the command *prefix* if one is given; end it and its containers at the end of the block."""
         folder.mkdir()
         settings = {
             "data-root": f"{folder}/data",
@@ -59,7 +65,8 @@ class Docker:
             "bridge": "none",
         }
         (folder / "daemon.json").write_text(json.dumps(settings))
-        with daemon("dockerd", "--config-file", folder / "daemon.json", log=folder / "log") as process:
+        command: tuple[str | Path, ...] = (*prefix, "dockerd", "--config-file", folder / "daemon.json")
+        with daemon(*command, log=folder / "log") as process:
             docker = cls(folder)
 
             def is_up() -> bool:
@@ -72,7 +79,7 @@ class Docker:
 
     def __call__(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         """Run a command and return what it printed."""
-        return run(self.program, *arguments, env={**self.env, **(env or {})}, timeout_s=400).strip()
+        return run(self.program, *arguments, env={**self.env, **(env or {})}, timeout_s=800).strip()
 
     def succeeds(self, *arguments: str) -> bool:
         """Return whether a command ends with 0."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.engines.containers.base_image import PYTHON_IMAGE
-from tests.engines.containers.docker import Docker, build_arguments
-from tests.engines.machine import ROOT, run
+from tests.engines.containers.docker import Docker, build_arguments, commit
+from tests.engines.containers.podman import Podman
 
 _LEFT_OUT = """
 import importlib.util, os
@@ -14,10 +15,6 @@ for name in ("ray", "torch", "transfer_queue", "tensordict", "numpy", "pip", "se
     assert importlib.util.find_spec(name) is None, name
 assert (os.getuid(), os.getgid()) == (65532, 65532)
 """
-
-
-def commit() -> str:
-    return run("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).strip()
 
 
 def test_buildkit_makes_an_image_that_knows_its_commit_and_has_no_more_than_it_needs(
@@ -45,3 +42,9 @@ def test_the_classic_builder_builds_the_image_and_the_one_on_a_training_image(do
         said = docker("run", "--rm", "--network", "none", "--read-only", f"classic-{target}", "--version")
         assert f"(commit {commit()}, " in said
     assert docker.inspect("classic-on-training")["Config"]["User"] == "65532:65532"
+
+
+def test_podman_builds_it(podman: Podman, base_tree: Path) -> None:
+    podman("import", "--quiet", base_tree, f"localhost/{PYTHON_IMAGE}")
+    podman("build", "--quiet", *build_arguments("exporter", "localhost/built"), timeout_s=800)
+    assert f"(commit {commit()}, " in podman("run", "--rm", "--network", "none", "localhost/built", "--version")
