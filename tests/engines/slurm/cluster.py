@@ -42,7 +42,6 @@ SelectTypeParameters=CR_Core
 ReturnToService=2
 MpiDefault=none
 MinJobAge=3600
-KillWait=5
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
