@@ -1,5 +1,3 @@
-# syntax=docker/dockerfile:1
-#
 # Three images from one file:
 #   docker build --target exporter .                       no Ray: for --discovery-file and --controller
 #   docker build --target exporter-ray --build-arg RAY_VERSION=2.60.0 --build-arg TQ_VERSION=0.1.11 .
@@ -9,9 +7,13 @@
 #
 # Pass --build-arg COMMIT=$(git rev-parse --short=12 HEAD), and for a release --build-arg VERSION=0.1.0. tq-exporter
 # --version prints both. The build has no access to the git repository, so it cannot find them itself.
+#
+# BuildKit, podman and buildah build only the stages that the target needs. Docker's classic builder builds every stage above the
+# target: so exporter comes first, and the stages above exporter-ray build without arguments. No "# syntax=" line: it
+# would fetch a front end from a registry, which a builder without Internet access cannot reach.
 
 ARG PYTHON_VERSION=3.11.14
-ARG TRAINING_IMAGE=scratch
+ARG TRAINING_IMAGE=python:${PYTHON_VERSION}-slim-bookworm
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS wheel
 ARG VERSION=""
@@ -28,19 +30,9 @@ RUN SETUPTOOLS_SCM_PRETEND_VERSION_FOR_TQ_EXPORTER="${VERSION}" \
 FROM python:${PYTHON_VERSION}-slim-bookworm AS environment
 COPY constraints.txt /constraints.txt
 COPY --from=wheel /wheel /wheel
-RUN python -m venv /opt/tq-exporter \
-    && /opt/tq-exporter/bin/pip install --no-cache-dir --constraint /constraints.txt /wheel/*.whl
-
-FROM environment AS environment-ray
-# Ray accepts only drivers with the cluster's versions of Ray (RAY_VERSION) and Python (PYTHON_VERSION).
-ARG RAY_VERSION
-ARG TQ_VERSION
-# The exporter needs no GPU, and torch's CUDA build takes gigabytes: pass the index of the CPU build here.
-ARG TORCH_INDEX_URL=""
-RUN grep -vE '^(ray|TransferQueue|torch)==' /constraints.txt > /constraints-ray.txt \
-    && /opt/tq-exporter/bin/pip install --no-cache-dir --constraint /constraints-ray.txt \
-        ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
-        torch "ray[default]==${RAY_VERSION:?give the version of the cluster}" "TransferQueue==${TQ_VERSION:?give the version of the job}" tensordict
+# Without a pip of its own, which would be a third of the environment: the base image's pip installs into it.
+RUN python -m venv --without-pip /opt/tq-exporter \
+    && pip --python /opt/tq-exporter/bin/python install --no-cache-dir --constraint /constraints.txt /wheel/*.whl
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS base
 ARG COMMIT=""
@@ -51,8 +43,7 @@ LABEL org.opencontainers.image.title="tq-exporter" \
 ENV PATH=/opt/tq-exporter/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    RAY_USAGE_STATS_ENABLED=0 \
-    TQ_EXPORTER_LISTEN=0.0.0.0:9464
+    RAY_USAGE_STATS_ENABLED=0
 RUN groupadd --gid 65532 exporter && useradd --uid 65532 --gid 65532 --no-create-home --shell /usr/sbin/nologin exporter
 EXPOSE 9464
 # The exporter writes no files: run it with a read-only root file system. The image with Ray needs a writable /tmp.
@@ -60,8 +51,8 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-
 ENTRYPOINT ["tq-exporter"]
 CMD ["run"]
 
-FROM base AS exporter-ray
-COPY --from=environment-ray /opt/tq-exporter /opt/tq-exporter
+FROM base AS exporter
+COPY --from=environment /opt/tq-exporter /opt/tq-exporter
 USER 65532:65532
 
 FROM ${TRAINING_IMAGE} AS on-training
@@ -80,8 +71,7 @@ RUN python3 -m venv --system-site-packages /opt/tq-exporter \
     && /opt/tq-exporter/bin/pip install --no-cache-dir /wheel/*.whl
 ENV PATH=/opt/tq-exporter/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    RAY_USAGE_STATS_ENABLED=0 \
-    TQ_EXPORTER_LISTEN=0.0.0.0:9464
+    RAY_USAGE_STATS_ENABLED=0
 EXPOSE 9464
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 CMD ["tq-exporter", "healthcheck"]
 ARG RUN_AS=65532:65532
@@ -91,7 +81,20 @@ RUN ["tq-exporter", "--version"]
 ENTRYPOINT ["tq-exporter"]
 CMD ["run"]
 
-# The last stage is the default: a build without --target makes it.
-FROM base AS exporter
-COPY --from=environment /opt/tq-exporter /opt/tq-exporter
+FROM environment AS environment-ray
+# Ray accepts only drivers with the cluster's versions of Ray (RAY_VERSION) and Python (PYTHON_VERSION).
+ARG RAY_VERSION
+ARG TQ_VERSION
+# The exporter needs no GPU, and torch's CUDA build takes gigabytes: pass the index of the CPU build here.
+ARG TORCH_INDEX_URL=""
+RUN grep -vE '^(ray|TransferQueue|torch)==' /constraints.txt > /constraints-ray.txt \
+    && pip --python /opt/tq-exporter/bin/python install --no-cache-dir --constraint /constraints-ray.txt \
+        ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} \
+        torch "ray[default]==${RAY_VERSION:?give the version of the cluster}" "TransferQueue==${TQ_VERSION:?give the version of the job}" tensordict
+
+FROM base AS exporter-ray
+COPY --from=environment-ray /opt/tq-exporter /opt/tq-exporter
 USER 65532:65532
+
+# The last stage is the default: a build without --target makes it.
+FROM exporter AS default

@@ -18,7 +18,7 @@ INSTALLED := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-oldest test-python test-nightly coverage mutants faults chaos verl soak fuzz check format docs screenshots detection bench audit dist clean tools verl-environment
+.PHONY: help demo stack dashboards test test-fast test-oldest test-python engines test-nightly coverage mutants faults chaos verl soak fuzz check format docs screenshots detection bench audit dist clean tools verl-environment
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ verl-environment: $(INSTALLED)
 
 test: $(INSTALLED) tools verl-environment ## Run the tests; TESTS=tests/unit runs only these, WORKERS=2 needs less memory.
 	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+
+engines: $(INSTALLED) tools ## Run the tests with real container engines, Slurm and systemd; needs root and Debian 12.
+	.ci/engines
+	$(BIN)/python -m pytest --engines --timeout 900 --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/engines
 
 test-nightly: $(INSTALLED) ## Run only the property tests, with 30 times as many new random examples.
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses auto $(TESTS)

@@ -154,17 +154,14 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _healthcheck(options: argparse.Namespace) -> int:
-    config = _load(options)
-    setup_logging("text", "warning")
-    from exporter.web.healthcheck import UnhealthyError, check_health
+    from exporter.health import SeveralExportersError, UnhealthyError, check_health
 
-    if (options.client_cert is None) != (options.client_key is None):
-        raise ConfigError("--client-cert", "and --client-key belong together", "give both or neither")
-    pair = None if options.client_cert is None else (options.client_cert, options.client_key)
     try:
-        check_health(config, "/readyz" if options.ready else "/healthz", pair)
+        check_health(options.pid, ready=options.ready)
     except UnhealthyError as error:
         return fail(f"unhealthy: {error}", 1)
+    except SeveralExportersError as error:
+        raise ConfigError("--pid", f"is needed: the processes {error} are exporters", "name one of them") from None
     return 0
 
 
@@ -313,17 +310,11 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     health = add(
         "healthcheck",
         _healthcheck,
-        "check that the exporter on this machine is alive; exit code 1 when it is not",
-        "healthcheck --config exporter.yaml",
+        "check that the exporter of this container or machine is alive; exit code 1 when it is not",
+        "healthcheck --ready",
     )
-    health.add_argument(
-        "--ready", action="store_true", help="check readiness instead: the first round of polls is done"
-    )
-    health.add_argument(
-        "--client-cert", type=Path, metavar="FILE", help="PEM client certificate, where one is required"
-    )
-    health.add_argument("--client-key", type=Path, metavar="FILE", help="PEM key of the client certificate")
-    add_settings(health, only=("--listen", "--web.config.file"))
+    health.add_argument("--ready", action="store_true", help="check also that the first round of polls is done")
+    health.add_argument("--pid", type=int, help="the exporter's process, where several run")
     listing = add("metrics", _metrics, "list every metric", "metrics --format markdown")
     listing.add_argument(
         "--format", choices=("table", "markdown", "json"), default="table", help="how to print (default: %(default)s)"

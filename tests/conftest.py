@@ -39,8 +39,9 @@ _FIRST: Final = (
 )
 """What takes long, the longest first: a long file that begins last keeps one worker busy while the others are done."""
 
-_TOGETHER: Final = ("tests/packaging/", "tests/helm/")
-"""Folders whose files share a long set-up: an installation with pip, all installations of the chart."""
+_TOGETHER: Final = ("tests/packaging/", "tests/helm/", "tests/engines/containers/", "tests/engines/slurm/")
+"""Folders whose files share a long set-up: an installation with pip, all installations of the chart,
+a container engine, Slurm."""
 
 os.environ.update(RAY_ENV)  # Ray reads them when it is imported, which any import of a test may do
 

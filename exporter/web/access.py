@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporter.web.auth import HEALTH_PATHS, HEALTH_SCHEME, BasicAuth, TooManyChecksError
+from exporter.web.auth import BasicAuth, TooManyChecksError
 from exporter.web.guard import Protection
 from exporter.web.hosts import AllowedHosts
 from exporter.web.replies import plain
@@ -73,9 +72,5 @@ class Access:
         protection: Protection = request.state.protection
         if not protection.users:
             return True
-        given = request.headers.get("authorization")
-        if given is not None and request.url.path in HEALTH_PATHS:
-            scheme, _, token = given.partition(" ")
-            if scheme == HEALTH_SCHEME and hmac.compare_digest(token.encode(), protection.health_token.encode()):
-                return True
-        return await self._basic_auth.check(protection.users, given, request.state.slot.host)
+        authorization = request.headers.get("authorization")
+        return await self._basic_auth.check(protection.users, authorization, request.state.slot.host)

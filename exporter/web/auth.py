@@ -24,7 +24,7 @@ import bcrypt
 
 from exporter.web.threads import in_daemon_thread
 
-__all__ = ["HEALTH_PATHS", "HEALTH_SCHEME", "BasicAuth", "TooManyChecksError", "health_token"]
+__all__ = ["BasicAuth", "TooManyChecksError"]
 
 MAX_WAITING: Final = 16
 """Password checks that run or wait at the same time."""
@@ -32,11 +32,6 @@ MAX_WAITING_PER_CLIENT: Final = 4
 """How many of them one address may use, so that no client can use all of them."""
 MAX_REMEMBERED: Final = 256
 """The largest number of cached logins."""
-
-HEALTH_SCHEME: Final = "TQ-Exporter-Health"
-"""The ``Authorization`` scheme of ``tq-exporter healthcheck``."""
-HEALTH_PATHS: Final = ("/healthz", "/readyz")
-"""The paths that it gives access to."""
 
 _BCRYPT_BYTES: Final = 72  # bcrypt ignores what follows; the tools that make hashes cut there too
 
@@ -113,15 +108,6 @@ class BasicAuth:
             self._waiting[client] -= 1
             if not self._waiting[client]:
                 del self._waiting[client]
-
-
-def health_token(users: Mapping[str, bytes]) -> str:
-    """Return the token that ``tq-exporter healthcheck`` sends, since it has no password.
-
-    Anyone who can read the users' hashes can compute it. It gives access to the health endpoints only.
-    """
-    hashes = b"\n".join(user.encode() + b":" + users[user] for user in sorted(users))
-    return hmac.new(hashlib.sha256(hashes).digest(), b"tq-exporter healthcheck", "sha256").hexdigest()
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:

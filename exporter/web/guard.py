@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Final
 
 from exporter.config import ConfigError
-from exporter.web.auth import health_token
 from exporter.web.tls import server_context
 from exporter.web.web_config import WebConfig, read_web_config
 
@@ -31,14 +30,12 @@ class Protection:
         tls: The TLS context; None for plain HTTP.
         client_allowed_sans: A client's certificate must have one of these names; empty accepts any.
         users: The bcrypt hash of each user's password; empty when no login is needed.
-        health_token: See :func:`exporter.web.auth.health_token`; empty without users.
         headers: Headers to add to every response.
     """
 
     tls: ssl.SSLContext | None = None
     client_allowed_sans: tuple[str, ...] = ()
     users: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
-    health_token: str = ""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -118,7 +115,6 @@ class Guard:
                 tls=None if config.tls is None else server_context(config.tls),
                 client_allowed_sans=() if config.tls is None else config.tls.client_allowed_sans,
                 users=MappingProxyType(dict(config.users)),
-                health_token=health_token(config.users) if config.users else "",
                 headers=MappingProxyType(dict(config.headers)),
             )
         finally:

@@ -21,6 +21,7 @@ import uvicorn
 
 from dataplane.net.addresses import join_host_port
 from exporter.config import Listen
+from exporter.health import Health, serve_health
 from exporter.model.history import History
 from exporter.model.snapshot import Snapshot
 from exporter.web.access import Access
@@ -106,7 +107,7 @@ class WebServer:
             headers=[("Server", "tq-exporter"), ("Connection", "close")],
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         )
-        self._server = _Server(config, slots, self._guard)
+        self._server = _Server(config, slots, self._guard, lambda: Health(alive(), snapshot().ready))
         self._listener: socket.socket | None = None
         self._serving: threading.Thread | None = None
 
@@ -152,19 +153,31 @@ class _Server(uvicorn.Server):
 
     listener: socket.socket
 
-    def __init__(self, config: uvicorn.Config, slots: Slots, guard: Guard) -> None:
+    def __init__(self, config: uvicorn.Config, slots: Slots, guard: Guard, health: Callable[[], Health]) -> None:
         super().__init__(config)
         self._slots = slots
         self._guard = guard
+        self._health = health
+        self._checks: asyncio.Server | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
         self._accepting = asyncio.create_task(self._accept())
+        try:
+            self._checks = await serve_health(self._report)
+        except OSError as error:
+            logger.warning("tq-exporter healthcheck will not find this exporter: %s", error)
+
+    def _report(self) -> Health:
+        health = self._health()
+        return health._replace(alive=health.alive and not self._accepting.done())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn. Does not wait for open connections."""
         self._accepting.cancel()
+        if self._checks is not None:
+            self._checks.close()
         self._slots.end_all()
         self.force_exit = True
         await super().shutdown(sockets)

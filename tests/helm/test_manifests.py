@@ -133,8 +133,9 @@ def test_a_new_pod_has_the_labels_of_the_old_one(installed: dict[str, Stage]) ->
         address = f"{metadata['name']}.{metadata['namespace']}.svc:{service['spec']['ports'][0]['port']}"
         if name == "sidecar":
             address = f"blue-head-svc.{metadata['namespace']}.svc:9464"
-        own = {"ray_cluster": "a"} if name == "full" else {}
-        assert seen(monitor, 1) == seen(monitor, 2) == {"instance": address, "namespace": "training"} | own
+        own = {"ray_cluster": "a", "run": "grpo-7b"} if name == "full" else {}
+        common = {"instance": address, "job": "tq-exporter", "namespace": "training"}
+        assert seen(monitor, 1) == seen(monitor, 2) == common | own
 
 
 def test_a_new_pod_goes_on_with_the_series_that_it_pushes(installed: dict[str, Stage]) -> None:
@@ -201,7 +202,15 @@ def test_the_network_policy_leads_to_ray_by_pod_and_not_by_port(installed: dict[
             }
         ]
     }
-    assert {port["port"] for port in dns["ports"]} == {53}
+    assert {(port["port"], port["protocol"]) for port in dns["ports"]} == {
+        (53, "UDP"),
+        (53, "TCP"),
+        (5353, "UDP"),
+        (5353, "TCP"),
+    }
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in dns["to"]
+    pod_labels = [peer["podSelector"]["matchLabels"] for peer in dns["to"] if "podSelector" in peer]
+    assert pod_labels == [{"k8s-app": "kube-dns"}, {"dns.operator.openshift.io/daemonset-dns": "default"}]
     assert collector["ports"] == [{"port": 4318, "protocol": "TCP"}]
     [ingress] = policy["ingress"]
     assert ingress["ports"] == [{"port": "tq-metrics", "protocol": "TCP"}]
@@ -225,7 +234,7 @@ def test_dashboards_are_those_of_the_repository(installed: dict[str, Stage], nam
     found = {}
     for item in installed[name].objects:
         if item["kind"] == "ConfigMap" and "grafana_dashboard" in item["metadata"]["labels"]:
-            assert item["metadata"]["annotations"]["grafana_folder"] == "TransferQueue"
+            assert item["metadata"]["annotations"]["grafana_folder"] == ("RL" if name == "full" else "TransferQueue")
             found.update(item["data"])
     assert found == {file.name: file.read_text() for file in files}
 
@@ -247,10 +256,12 @@ def test_a_packed_chart_has_the_dashboards_and_rules_in_it(tmp_path: Path) -> No
 def test_the_probe_of_helm_test_asks_the_service(installed: dict[str, Stage]) -> None:
     [pod] = [item for item in rendered(installed["full"]) if item["kind"] == "Pod"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
-    *_, url, headers = pod["spec"]["containers"][0]["command"]
+    [container] = pod["spec"]["containers"]
+    *_, url, certificate = container["command"]
     service = installed["full"].find("Service")
     assert url == f"https://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
-    assert json.loads(headers) == CI_VALUES["full"]["probes"]["httpHeaders"]
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == [certificate]
+    assert all("value" not in variable for variable in container["env"]), "a password in a manifest"
 
 
 def test_the_notes_say_how_to_look(installed: dict[str, Stage]) -> None:

@@ -73,6 +73,6 @@ def test_arguments_environment_and_configuration_start_an_exporter_that_follows_
 def run_helm_test(hooks: list[str], url: str) -> str:
     """Run the command of ``helm test``'s pod against *url*; return what it prints."""
     [pod] = [yaml.safe_load(text) for text in hooks]
-    _, flag, script, _, headers = pod["spec"]["containers"][0]["command"]
-    done = subprocess.run([sys.executable, flag, script, url, headers], capture_output=True, text=True, check=True)
+    _, flag, script, _, certificate = pod["spec"]["containers"][0]["command"]
+    done = subprocess.run([sys.executable, flag, script, url, certificate], capture_output=True, text=True, check=True)
     return done.stdout

@@ -45,7 +45,7 @@ def test_another_chart_version_and_other_labels_change_no_immutable_field(tmp_pa
     assert text.count("9.9.9") == 2
     (newer / "Chart.yaml").write_text(text)
     values = CI_VALUES["full"]
-    more = {**values, "podLabels": {"app.kubernetes.io/instance": "other"}, "commonLabels": {"tier": "new"}}
+    more = {**values, "podLabels": {"tier": "old"}, "commonLabels": {"tier": "new"}}
     release = steps("full", values)
     release["steps"] += [{"chart": str(newer), "values": more}]
     [[before, after]] = install(release)

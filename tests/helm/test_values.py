@@ -28,6 +28,59 @@ _WRONG: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
+_IGNORED: list[tuple[dict[str, Any], str, str]] = [
+    ({"config": {"listen": "0.0.0.0"}}, "/config/listen'", "an address without a port"),
+    ({"config": {"listen": "0.0.0.0:0"}}, "/config/listen'", "any free port"),
+    ({"extraArgs": ["--listen=127.0.0.1:1"]}, "/extraArgs/0'", "a flag against the configuration"),
+    ({"extraEnv": [{"name": "TQ_EXPORTER_LISTEN", "value": "1"}]}, "/extraEnv/0/name'", "a variable against the file"),
+    ({"extraEnv": [{"name": "HOME", "value": "/"}]}, "/extraEnv/0/name'", "a variable of the chart"),
+    (
+        {"commonLabels": {"app.kubernetes.io/name": "x"}},
+        "propertyName 'app.kubernetes.io/name'",
+        "a label of the chart",
+    ),
+    ({"podAnnotations": {"checksum/config": "x"}}, "propertyName 'checksum/config'", "an annotation of the chart"),
+    ({"image": {"tag": "1", "digest": f"sha256:{'0' * 64}"}}, "/image/tag'", "a tag beside a digest"),
+    ({"sidecar": {"podSelector": {"a": "b"}}}, "/sidecar'", "labels of a sidecar without one"),
+    ({"mode": "sidecar", "nodeSelector": {"a": "b"}}, "/nodeSelector'", "a pod's setting without a pod"),
+    ({"mode": "sidecar", "networkPolicy": {"enabled": True}}, "/networkPolicy/enabled'", "a policy without a pod"),
+    ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "/podMonitor/enabled'", "two scrapes"),
+    ({"serviceMonitor": {"labels": {"release": "x"}}}, "/serviceMonitor/labels'", "labels of a monitor that is off"),
+    ({"prometheusRule": {"thresholds": {"stalled_seconds": 1}}}, "/prometheusRule/thresholds'", "rules that are off"),
+    ({"ray": {"tokenSecret": {"key": "token"}}}, "/ray/tokenSecret/key'", "a key without a Secret"),
+    ({"discoveryVolume": {"mountPath": "/x"}}, "/discoveryVolume/mountPath'", "a folder without a volume"),
+    ({"tests": {"basicAuth": {"username": {"name": "a", "key": "b"}}}}, "/tests/basicAuth'", "a user, no password"),
+    (
+        {"web": {"configSecret": {"name": "a"}}, "config": {"web": {"config_file": "b"}}},
+        "/config/web/config_file'",
+        "two web configurations",
+    ),
+]
+
+
+def test_values_that_would_be_ignored_are_refused() -> None:
+    discovery = CI_VALUES["default"]["config"]
+    releases = [
+        steps("wrong", {**values, "config": {**discovery, **values.get("config", {})}}) for values, _, _ in _IGNORED
+    ]
+    said = zip(install_or_fail(*releases), _IGNORED, strict=True)
+    assert [f"{what}: {text}" for text, (_, wanted, what) in said if wanted not in text] == []
+
+
+def test_the_conditions_of_the_schema_name_the_defaults_that_there_are() -> None:
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def compare(schema: Any, value: Any, where: str) -> None:
+        if isinstance(schema, dict) and "const" in schema:
+            assert schema["const"] == value, where
+        for name, inner in schema.get("properties", {}).items() if isinstance(schema, dict) else ():
+            if name in value:
+                compare(inner, value[name], f"{where}.{name}")
+
+    for rule in json.loads((CHART / "values.schema.json").read_text())["allOf"]:
+        compare(rule["then"], defaults, rule["$comment"])
+
+
 def test_wrong_values_are_refused_by_name() -> None:
     releases = [steps("wrong", {**CI_VALUES["default"], **values}) for values, _, _ in _WRONG]
     for said, (_, wanted, what) in zip(install_or_fail(*releases), _WRONG, strict=True):
@@ -36,7 +89,7 @@ def test_wrong_values_are_refused_by_name() -> None:
 
 def test_every_value_has_a_schema_and_every_schema_a_value() -> None:
     def compare(schema: dict[str, Any], values: Any, where: str) -> None:
-        if schema.get("additionalProperties") is not False:
+        if schema.get("additionalProperties") is not False or values == {}:
             return
         known = set(schema["properties"])
         # Values that Helm adds to every subchart, that an umbrella chart enables it with, and fields of Kubernetes

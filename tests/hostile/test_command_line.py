@@ -75,7 +75,7 @@ def test_a_port_alone_listens_on_all_addresses() -> None:
         (["rules", "--runbooks", "http://[", "-o", "x"], "--runbooks: 'http://[' is no URL; "),
         (
             ["demo", "--config", "x.yaml"],
-            "--config: is an argument of check-config, healthcheck, once, ray-submit, run, ",
+            "--config: is an argument of check-config, once, ray-submit, run, ",
         ),
         (["metrics", "--json"], "--json: is an argument of once, not of metrics; see tq-exporter metrics --help"),
         (["--verison"], "--verison: is not a known argument; did you mean --version?"),
@@ -133,7 +133,6 @@ def test_the_stack_takes_a_duration_as_the_demo_does() -> None:
 @pytest.mark.parametrize(
     ("command", "listed", "accepted"),
     [
-        ("healthcheck", {"--listen", "--web.config.file"}, {"--otlp", "--controller"}),
         ("once", {"--controller", "--ping-interval"}, {"--listen", "--web.disable-page"}),
         ("ray-submit", {"--ray-address", "--listen"}, {"--controller"}),
         ("run", {"--listen", "--otlp", "--controller"}, set()),

@@ -95,7 +95,6 @@ def test_a_record_that_is_no_file_fails(no_file: tuple[str, str]) -> None:
         ["run", "--config", "no-file"],
         ["check-config", "--web.config.file", "no-file"],
         ["check-config", "--sample", "no-file"],
-        ["healthcheck", "--client-cert", "no-file", "--client-key", "no-file"],
         ["ray-submit", "--config", "no-file"],
     ],
     ids=" ".join,

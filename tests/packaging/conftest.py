@@ -61,7 +61,7 @@ def run_steps(
                 _copy(ROOT / source, _under(root, folder, target), only=len(sources) == 1)
         elif step == "RUN" and not text.startswith("["):
             command = re.sub(r'(?<=[ "(])/(?=[a-z])', f"{root}/", text)
-            command = command.replace("pip install ", f"pip install {install_options} ")
+            command = re.sub(r"\bpip (\S+ \S+ )?install ", rf"\g<0>{install_options} ", command)
             quick = {"PATH": path, "PIP_NO_COMPILE": "1"}  # compiling takes half the time of an installation
             run("sh", "-euc", command, cwd=folder, env={**quick, **(env or {})}, timeout_s=280)
 

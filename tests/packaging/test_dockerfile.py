@@ -1,4 +1,4 @@
-"""The Dockerfile cannot be built here, so it is linted and parsed."""
+"""The Dockerfile, linted and parsed. tests/engines builds it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ def test_every_image_runs_as_nobody_and_asks_itself_for_its_health(name: str) ->
     assert any('CMD ["tq-exporter", "healthcheck"]' in text for one in lineage for text in one.of("HEALTHCHECK"))
     assert any("org.opencontainers.image.revision" in text for one in lineage for text in one.of("LABEL"))
     assert any(one.of("ENTRYPOINT") == ['["tq-exporter"]'] for one in lineage)
+
+
+def test_the_classic_builder_meets_no_stage_that_needs_arguments_before_the_target() -> None:
+    names = list(STAGES)
+    needy = {name for name, stage in STAGES.items() if any(":?" in text for text in stage.of("RUN"))}
+    assert needy == {"environment-ray"}
+    assert names.index("environment-ray") > max(names.index("exporter"), names.index("on-training"))
+    assert STAGES[names[-1]].base == "exporter"
+
+
+def test_nothing_is_fetched_from_a_registry_but_the_bases_and_no_variable_beats_the_configuration_file() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert not re.search(r"^# *syntax *=", text, re.MULTILINE)
+    assert "TQ_EXPORTER_" not in re.sub(r"SETUPTOOLS_SCM_\w+", "", text)
 
 
 def test_bases_are_pinned() -> None:

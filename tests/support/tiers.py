@@ -1,4 +1,6 @@
-"""Two tiers: ``pytest`` runs everything, ``pytest --fast`` what needs no more than the extra ``test``.
+"""Tiers: ``pytest`` runs everything but tests/engines, ``pytest --fast`` what needs no more than the extra ``test``.
+
+``pytest --engines tests/engines`` runs what needs root, as ``make engines`` does.
 
 A new test lands in the right tier by what it uses. With ``--fast`` the modules in HEAVY cannot be imported, also where
 they are installed. A file that needs one when it is collected is left out; so is a test that uses one of
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -21,11 +24,14 @@ HEAVY = (
     # These start Ray, or install packages, in other processes.
     *("tests.support.cluster", "tests.support.demo_process", "tests.support.tq_versions", "tests.helm.helm"),
 )
+_ENGINES = Path(__file__).parents[1] / "engines"
+
 HEAVY_FIXTURES = frozenset({"shared_cluster", "browser", "installation"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="run what needs no Ray, torch, browser or installation")
+    parser.addoption("--engines", action="store_true", help="run also what needs root, container engines and Slurm")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,6 +39,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.fast:
         for name in HEAVY:
             sys.modules[name] = None  # type: ignore[assignment]  # it cannot be imported then
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path == _ENGINES and not config.option.engines else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,7 +11,7 @@ import bcrypt
 import pytest
 
 from exporter.web import auth
-from exporter.web.auth import BasicAuth, TooManyChecksError, health_token
+from exporter.web.auth import BasicAuth, TooManyChecksError
 
 
 def hashed(password: bytes) -> bytes:
@@ -187,10 +187,3 @@ def test_a_pair_that_came_many_times_at_once_is_checked_once(checks: Checks) -> 
         assert len(checks.hashes) == 1
 
     asyncio.run(come())
-
-
-def test_the_health_token_follows_the_hashes_and_is_none_of_them() -> None:
-    token = health_token(USERS)
-    assert token == health_token(dict(reversed(USERS.items())))
-    assert token != health_token({"alice": USERS["alice"]})
-    assert all(value.decode() not in token for value in USERS.values())

@@ -1,23 +1,29 @@
-"""``tq-exporter healthcheck``: what counts as healthy, and its message otherwise."""
+"""``tq-exporter healthcheck``: what counts as healthy, its message otherwise, and which exporter it asks."""
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from exporter.config import Config, ConfigError, Listen, load_config
+from exporter import cli, health
+from exporter.config import Listen
+from exporter.health import UnhealthyError, check_health
 from exporter.model.snapshot import Snapshot
 from exporter.web import WebServer
-from exporter.web.healthcheck import UnhealthyError, check_health
+from tests.support.exporter_process import ExporterProcess
 from tests.support.snapshots import empty_snapshot
+from tests.support.waiting import wait_until
+
+NOWHERE = ("--controller", "tcp://127.0.0.1:1")
 
 
 class Exporter:
-    """A server whose health a test sets."""
+    """A server in this process whose health a test sets."""
 
     def __init__(self) -> None:
         self.alive = True
@@ -28,63 +34,74 @@ class Exporter:
             snapshot=lambda: self.snapshot,
             alive=lambda: self.alive,
         )
-        self.port = self.web.listen()[1]
+        self.web.listen()
         self.web.start()
-
-    def config(self, host: str = "127.0.0.1", web: Path | None = None) -> Config:
-        given = {"--listen": f"{host}:{self.port}", "--web.config.file": None if web is None else str(web)}
-        return load_config(given, {})
 
 
 @pytest.fixture
 def exporter() -> Iterator[Exporter]:
     made = Exporter()
+    wait_until(lambda: said() != f"process {os.getpid()} is no exporter of this user", "the socket")
     yield made
     made.web.stop()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
-def test_a_live_loop_is_well(exporter: Exporter, host: str) -> None:
-    check_health(exporter.config(host))
-    check_health(exporter.config(host), "/readyz")
+def said(*, ready: bool = False) -> str:
+    """Return what a check of this process says, empty when it is well."""
+    try:
+        check_health(os.getpid(), ready=ready)
+    except UnhealthyError as error:
+        return str(error)
+    return ""
+
+
+def test_a_live_loop_is_well(exporter: Exporter) -> None:
+    assert said() == said(ready=True) == ""
 
 
 def test_a_loop_that_has_stopped_is_not(exporter: Exporter) -> None:
     exporter.alive = False
-    with pytest.raises(UnhealthyError, match="the poll loop has stopped"):
-        check_health(exporter.config())
+    assert said() == "the poll loop or the web server has stopped"
+
+
+def test_a_server_that_accepts_no_connection_is_not(exporter: Exporter) -> None:
+    server = exporter.web._server
+    server.servers = []
+    server._accepting.get_loop().call_soon_threadsafe(server._accepting.cancel)
+    wait_until(server._accepting.done, "the end of the task")
+    assert said() == "the poll loop or the web server has stopped"
 
 
 def test_readiness_is_the_first_round(exporter: Exporter) -> None:
     exporter.snapshot = empty_snapshot()
-    check_health(exporter.config())
-    with pytest.raises(UnhealthyError, match="the first round of polls is not done"):
-        check_health(exporter.config(), "/readyz")
+    assert said() == ""
+    assert said(ready=True) == "the first round of polls is not done"
 
 
 def test_nobody_there_is_not_well(exporter: Exporter) -> None:
     exporter.web.stop()
-    with pytest.raises(UnhealthyError, match=rf"no answer at 127\.0\.0\.1:{exporter.port}: .*refused"):
-        check_health(exporter.config())
+    assert said() == f"process {os.getpid()} is no exporter of this user"
 
 
-def test_something_else_there_is_not_well(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.web.healthcheck._TIMEOUT_S", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        exporter.port = mute.getsockname()[1]
-        with pytest.raises(UnhealthyError, match="timed out"):
-            check_health(exporter.config())
+def test_something_else_on_the_socket_is_not_well(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter.web.stop()
+    monkeypatch.setattr(health, "_TIMEOUT_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(f"\0{health._PREFIX}mute")
+        mute.listen()
+        assert said() == f"the exporter, process {os.getpid()}, does not answer: timed out"
 
 
-def test_a_broken_web_configuration_ends_no_exporter_that_works(
-    exporter: Exporter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_two_exporters_are_told_apart_by_process_and_a_stopped_one_is_not_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    web = tmp_path / "web.yml"
-    web.write_text("basic_auth_users: {alice: secret}\n")
-    check_health(exporter.config(web=web))
-    assert "basic_auth_users.alice: is not a bcrypt hash" in caplog.text
-
-
-def test_any_free_port_cannot_be_asked() -> None:
-    with pytest.raises(ConfigError, match="listen: port 0 is any free one"):
-        check_health(load_config({"--listen": "127.0.0.1:0"}, {}))
+    monkeypatch.setattr(health, "_TIMEOUT_S", 0.5)
+    with ExporterProcess(*NOWHERE) as one, ExporterProcess(*NOWHERE) as other:
+        assert cli.main(["healthcheck"]) == 2
+        line = capsys.readouterr().err
+        assert "--pid: is needed: the processes " in line
+        assert {str(one.process.pid), str(other.process.pid)} <= set(line.replace(",", "").split())
+        one.process.send_signal(signal.SIGSTOP)
+        assert cli.main(["healthcheck", "--pid", str(other.process.pid)]) == 0
+        assert cli.main(["healthcheck", "--pid", str(one.process.pid)]) == 1
+        assert capsys.readouterr().err.endswith(f"process {one.process.pid}, does not answer: timed out\n")

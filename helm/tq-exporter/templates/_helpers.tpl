@@ -21,17 +21,37 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "tq-exporter.labels" -}}
-{{ include "tq-exporter.selectorLabels" . }}
-{{ include "tq-exporter.otherLabels" . }}
+{{- include "tq-exporter.labelsWith" (dict "root" . "labels" dict) }}
+{{- end }}
+
+{{/* The labels of an object that has `labels` of its own: they replace those of commonLabels. The chart is `root`. */}}
+{{- define "tq-exporter.labelsWith" -}}
+{{- with .root }}
+{{- $selector := include "tq-exporter.selectorLabels" . | fromYaml }}
+{{- merge $selector (include "tq-exporter.ownLabels" . | fromYaml) $.labels .Values.commonLabels | toYaml }}
+{{- end }}
 {{- end }}
 
 {{/* Labels that no selector uses. */}}
-{{- define "tq-exporter.otherLabels" -}}
+{{- define "tq-exporter.ownLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with omit .Values.commonLabels "helm.sh/chart" "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" }}
-{{ toYaml . }}
+{{- end }}
+
+{{/* The port on which the exporter listens. */}}
+{{- define "tq-exporter.port" -}}
+{{- default "0.0.0.0:9464" .Values.config.listen | regexFind "[0-9]+$" }}
+{{- end }}
+
+{{/* `exec` or `http`. */}}
+{{- define "tq-exporter.probeHandler" -}}
+{{- if ne .Values.probes.handler "auto" }}
+{{- .Values.probes.handler }}
+{{- else if or .Values.web.configSecret.name (dig "web" "config_file" "" .Values.config) }}
+{{- "exec" }}
+{{- else }}
+{{- "http" }}
 {{- end }}
 {{- end }}
 
@@ -80,7 +100,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $web := default (dict) .Values.config.web }}
 {{- $hosts = concat $hosts (default (list) $web.allowed_hosts) }}
 {{- $web = merge (dict "allowed_hosts" $hosts) (omit $web "allowed_hosts") }}
-{{- toYaml (merge (dict "listen" "0.0.0.0:9464" "web" $web) (omit .Values.config "listen" "web")) }}
+{{- toYaml (merge (dict "web" $web) (omit .Values.config "web") (dict "listen" "0.0.0.0:9464")) }}
 {{- end }}
 
 {{/*
@@ -135,17 +155,13 @@ envFrom:
 {{- end }}
 ports:
   - name: tq-metrics
-    containerPort: 9464
+    containerPort: {{ include "tq-exporter.port" . }}
     protocol: TCP
 livenessProbe:
-  httpGet:
-    path: /healthz
-    {{- include "tq-exporter.probe" . | nindent 4 }}
+  {{- include "tq-exporter.probe" (dict "root" . "path" "/healthz" "command" (list "tq-exporter" "healthcheck")) | nindent 2 }}
   {{- toYaml .Values.probes.liveness | nindent 2 }}
 readinessProbe:
-  httpGet:
-    path: /readyz
-    {{- include "tq-exporter.probe" . | nindent 4 }}
+  {{- include "tq-exporter.probe" (dict "root" . "path" "/readyz" "command" (list "tq-exporter" "healthcheck" "--ready")) | nindent 2 }}
   {{- toYaml .Values.probes.readiness | nindent 2 }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
@@ -173,11 +189,15 @@ volumeMounts:
 {{- end }}
 
 {{- define "tq-exporter.probe" -}}
-port: tq-metrics
-scheme: {{ .Values.probes.scheme }}
-{{- with .Values.probes.httpHeaders }}
-httpHeaders:
-  {{- toYaml . | nindent 2 }}
+{{- if eq (include "tq-exporter.probeHandler" .root) "exec" -}}
+exec:
+  command:
+    {{- toYaml .command | nindent 4 }}
+{{- else -}}
+httpGet:
+  path: {{ .path }}
+  port: tq-metrics
+  scheme: {{ upper .root.Values.web.scheme }}
 {{- end }}
 {{- end }}
 
@@ -210,7 +230,7 @@ httpHeaders:
 path: /metrics
 interval: {{ .interval }}
 scrapeTimeout: {{ .scrapeTimeout }}
-scheme: {{ .scheme }}
+scheme: {{ $.root.Values.web.scheme }}
 # The exporter's own `run` label and version are in target_info.
 honorLabels: false
 {{- with .tlsConfig }}
@@ -222,12 +242,19 @@ basicAuth:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 relabelings:
+  # The rules and dashboards know the exporter by its job, whatever the release is called.
+  - targetLabel: job
+    replacement: tq-exporter
+  {{- with $.root.Values.config.run }}
+  - targetLabel: run
+    replacement: {{ . | toString | replace "$" "$$" | quote }}
+  {{- end }}
   # A new pod is the same exporter: alerts go on, and keep their page.
   {{- if eq $.root.Values.mode "sidecar" }}
   - sourceLabels: [__meta_kubernetes_pod_label_ray_io_cluster]
     regex: (.+)
     targetLabel: instance
-    replacement: $1-head-svc.{{ $.root.Release.Namespace }}.svc:9464
+    replacement: $1-head-svc.{{ $.root.Release.Namespace }}.svc:{{ include "tq-exporter.port" $.root }}
   {{- else }}
   - targetLabel: instance
     replacement: {{ include "tq-exporter.fullname" $.root }}.{{ $.root.Release.Namespace }}.svc:{{ $.root.Values.service.port }}

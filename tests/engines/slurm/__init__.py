@@ -1,0 +1,1 @@
+"""The documented batch script on a real Slurm."""
