@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from dataplane.conventions.base import Convention, Group, KeyRule
-from dataplane.tags import Int, Tag, to_int
+from dataplane.tags import Int, Tag, is_bare, to_int
 
 __all__ = ["CONVENTION", "Verl"]
 
@@ -16,7 +16,7 @@ _UNFINISHED: Final = frozenset({"", "pending", "running"})
 
 
 def _group_id(key: str, tag: Tag) -> str:
-    if tag.is_prompt is True:
+    if tag.is_prompt is True or is_bare(tag):  # a key is listed before its tag, which may say that it is padding
         return key
     head, _, index = key.rpartition("_")
     uid, _, session = head.rpartition("_")

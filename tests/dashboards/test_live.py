@@ -87,11 +87,14 @@ ALERTS_NOT_HERE = {
     "DataPlaneStorageUnitFlapping",
     "DataPlaneFullRepeatedly",
     "DataPlaneStorageLeaking",
+    "DataPlaneStorageEvicting",
+    "DataPlaneStorageAllocationsFailing",
     "DataPlaneClientWritesFailing",
     "DataPlaneClientCrashLooping",
 }
 """``tests/end_to_end`` sees what the first query: ``test_not_usable.py`` two discovery states, ``test_tasks.py`` tasks.
-The others need a fault that comes and goes, or lasts, for longer than this test; promtool tests them."""
+``tests/mooncake`` sees evictions and allocations that fail. The others need a fault that comes and goes, or lasts, for
+longer than this test; promtool tests them."""
 
 SCENARIO_OF_PANEL = {
     "Time until full": "stale and stalled",
@@ -111,6 +114,9 @@ PANELS_NOT_HERE = {
     "Dropped connections",
     "Consumed by task",
     "Failed requests",
+    "Mooncake store",
+    "Mooncake evictions",
+    "Mooncake objects",
     "Conditions",
 }
 """Panels about what the test's job does not do or use, and one whose four queries have data in different scenarios:

@@ -282,7 +282,7 @@ def gauges(seen: Exposition) -> set[tuple[str, str]]:
 def starved(url: str, process: psutil.Process) -> Iterator[Callable[[str], tuple[int, str]]]:
     """Let the exporter open no file or socket. Yields a function that sends a GET on an earlier connection."""
     host, port = url.removeprefix("http://").split(":")
-    connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(12)]
+    connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(60)]
     wait_until(lambda: n_accepted(process, int(port)) >= len(connections), "that the connections are accepted")
     before = process.rlimit(psutil.RLIMIT_NOFILE)
 

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -183,6 +184,8 @@ def test_what_a_process_contributes_leaves_with_it(
         assert holder.ask(f"put {' '.join(keys)}")[1] == "ok"
         holder.process.kill()
         holder.process.wait(timeout=10)
+        slow: Any = tq_client
+        slow._timeout_s = 30.0  # TransferQueue tries three times, which takes seconds
         with pytest.raises(DataPlaneUnavailable, match=rf"\(segment {added}\): samples \['k\d+'"):
             tq_client.get_samples(keys, "held", ["tokens"])
     wait_until(lambda: _segments(mooncake_master) == [owner], "the end of the segment")

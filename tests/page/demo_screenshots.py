@@ -1,13 +1,16 @@
-"""Takes the screenshots in docs/images: the page on the real demo, in four states. Run by ``make screenshots``.
+"""Takes the screenshots in docs/images: the page on the real demo. Run by ``make screenshots``.
 
 pytest does not collect it by name: it runs for minutes, so that the charts contain enough data.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -21,14 +24,22 @@ from tests.support.waiting import wait_until
 RUN_S = float(os.environ.get("RUN_S", "240"))
 
 
-@pytest.mark.timeout(1200)
-def test_the_four_states(browser: Browser, request: pytest.FixtureRequest) -> None:
+INCIDENTS = {
+    "stalled-trainer": "DataPlaneTrainingQuiet",
+    "failing-rollouts": "DataPlaneNoGroupCompleted",
+    "dead-weight-sync": "DataPlaneRolloutsBehind",
+}
+"""The condition that names the culprit of each of the demo's incidents."""
+
+
+@pytest.fixture
+def shoot(browser: Browser, request: pytest.FixtureRequest) -> Callable[..., None]:
     option = request.config.getoption("--screenshots", default=None)
     assert option, "--screenshots FOLDER says where they go"
     folder = Path(option)
     folder.mkdir(parents=True, exist_ok=True)
 
-    def shoot(name: str, url: str, *, width: int = 1440, height: int = 900, theme: str = "light") -> None:
+    def take(name: str, url: str, *, width: int = 1440, height: int = 900, theme: str = "light") -> None:
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
         page.goto(url)
         page.wait_for_selector("body[data-connection=live]")
@@ -37,6 +48,28 @@ def test_the_four_states(browser: Browser, request: pytest.FixtureRequest) -> No
         page.screenshot(path=folder / f"page-{name}.png", full_page=width > 400)
         page.close()
 
+    return take
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("scenario", INCIDENTS)
+def test_an_incident(scenario: str, shoot: Callable[..., None]) -> None:
+    with DemoProcess("--scenario", scenario) as demo:
+        demo.wait_until_ready()
+        url = demo.urls["exporter"].removesuffix("metrics")
+
+        def is_named() -> bool:
+            with urllib.request.urlopen(f"{url}api/v1/conditions", timeout=10) as answer:
+                conditions = json.load(answer)["conditions"]
+            return any(one["name"] == INCIDENTS[scenario] and one["holds"] for one in conditions)
+
+        wait_until(is_named, INCIDENTS[scenario], 600.0)
+        time.sleep(RUN_S / 8)
+        shoot(scenario, url)
+
+
+@pytest.mark.timeout(1200)
+def test_the_four_states(browser: Browser, shoot: Callable[..., None]) -> None:
     with DemoProcess("--rollouts", "2") as demo:
         wait_until(lambda: "logs   " in demo.out, "the demo is up", 300.0)
         url = demo.urls["exporter"].removesuffix("metrics")

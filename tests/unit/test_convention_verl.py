@@ -103,6 +103,17 @@ def test_padding_and_session_markers_are_no_groups() -> None:
     assert only(rows).keys == ["u", "u_0_0"]
 
 
+def test_a_row_whose_tag_is_not_there_yet_is_no_group_and_no_part_of_one() -> None:
+    """A key is listed before its tag: until then nobody knows whether it is padding."""
+    listed = group_rows("p", {"u": prompt("running"), "u_0_0": {}, "pad0a_0_0": {}, "w": {}})
+    assert [(one.group_id, one.bare) for one in listed] == [
+        ("u", False),
+        ("u_0_0", True),
+        ("pad0a_0_0", True),
+        ("w", True),
+    ]
+
+
 def test_a_finished_prompt_without_trajectories_is_ready_to_nobody() -> None:
     """verl 0.8 leaves such rows behind for good."""
     assert group_rows("p", {"u": prompt("finished")}) == []
