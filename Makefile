@@ -6,9 +6,9 @@ TESTS ?= tests
 FAULTS ?= tests/faults
 SEED ?= 1
 PYTHONS ?= 3.10 3.11 3.12 3.13
-# The tests wait more than they compute, so three workers keep two cores busy. All tests of a file run on one worker.
+# The tests wait more than they compute, so five workers keep two cores busy. All tests of a file run on one worker.
 # tests/conftest.py sets the order of the files.
-WORKERS ?= 3
+WORKERS ?= 5
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin

@@ -72,7 +72,6 @@ SCENARIO_OF_ALERT = {
     "TQExporterOverBudget": "normal",
     "DataPlanePingSlow": "normal",
     "DataPlaneNearCapacity": "normal",
-    "DataPlaneStorageFull": "normal",
     "TQExporterThresholdsMissing": "before",
 }
 """The scenario in which each alert's query must return data. ``before``: before any rule was evaluated."""
@@ -87,6 +86,7 @@ ALERTS_NOT_HERE = {
     "DataPlaneStorageUnitFlapping",
     "DataPlaneFullRepeatedly",
     "DataPlaneStorageLeaking",
+    "DataPlaneStorageFull",
     "DataPlaneStorageEvicting",
     "DataPlaneStorageAllocationsFailing",
     "DataPlaneClientWritesFailing",
