@@ -8,6 +8,7 @@ is another container's exporter, for example on a shared host network, and a che
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -15,15 +16,13 @@ import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    import asyncio
-
-__all__ = ["Health", "SeveralExportersError", "UnhealthyError", "check_health", "serve_health"]
+__all__ = ["Health", "SeveralExportersError", "UnhealthyError", "check_health", "listen_for_checks", "serve_health"]
 
 _PREFIX: Final = "tq-exporter-health-"
 _TIMEOUT_S: Final = 5.0
+_RETRY_S: Final = 0.05
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -55,22 +54,45 @@ class _Peer(NamedTuple):
     gid: int
 
 
-async def serve_health(health: Callable[[], Health]) -> asyncio.Server:
-    """Answer checks on the running event loop, so that an answer also proves that the loop runs.
+def listen_for_checks() -> socket.socket:
+    """Return a socket for :func:`serve_health`.
+
+    Raises:
+        OSError: The system has no such sockets, or no descriptor is free.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.setblocking(False)
+        listener.bind(f"\0{_PREFIX}{secrets.token_hex(8)}")
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def serve_health(listener: socket.socket, health: Callable[[], Health]) -> None:
+    """Answer checks on the running event loop, so that an answer also proves that the loop runs, until cancelled.
 
     Only the exporter's own user and root get an answer.
 
     Args:
+        listener: From :func:`listen_for_checks`; closed at the end.
         health: Returns the present health.
     """
     import asyncio  # a check does without, and takes a third less CPU time
 
-    def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if _peer(writer.get_extra_info("socket")).uid in (0, os.geteuid()):
-            writer.write(json.dumps(health()).encode())
-        writer.close()
-
-    return await asyncio.start_unix_server(answer, f"\0{_PREFIX}{secrets.token_hex(8)}")
+    loop = asyncio.get_running_loop()
+    with listener:
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError:  # no descriptor is free: the check waits
+                await asyncio.sleep(_RETRY_S)
+                continue
+            with connection, contextlib.suppress(OSError):  # a check that does not wait for its answer
+                if _peer(connection).uid in (0, os.geteuid()):
+                    connection.send(json.dumps(health()).encode())
 
 
 def check_health(pid: int | None = None, *, ready: bool = False) -> None:

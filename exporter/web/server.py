@@ -21,7 +21,7 @@ import uvicorn
 
 from dataplane.net.addresses import join_host_port
 from exporter.config import Listen
-from exporter.health import Health, serve_health
+from exporter.health import Health, listen_for_checks, serve_health
 from exporter.model.history import History
 from exporter.model.snapshot import Snapshot
 from exporter.web.access import Access
@@ -158,14 +158,14 @@ class _Server(uvicorn.Server):
         self._slots = slots
         self._guard = guard
         self._health = health
-        self._checks: asyncio.Server | None = None
+        self._checks: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
         self._accepting = asyncio.create_task(self._accept())
         try:
-            self._checks = await serve_health(self._report)
+            self._checks = asyncio.create_task(serve_health(listen_for_checks(), self._report))
         except OSError as error:
             logger.warning("tq-exporter healthcheck will not find this exporter: %s", error)
 
@@ -177,7 +177,7 @@ class _Server(uvicorn.Server):
         """See uvicorn. Does not wait for open connections."""
         self._accepting.cancel()
         if self._checks is not None:
-            self._checks.close()
+            self._checks.cancel()
         self._slots.end_all()
         self.force_exit = True
         await super().shutdown(sockets)

@@ -139,6 +139,7 @@ _REAL: dict[str, tuple[Row, Provoke]] = {
 
 _NOT_PROVOKED = {
     "has not been initialized": "the adapter never lets TransferQueue attach by itself",
+    "[RPC unavailable]": "Yuanrong's; its package does not go together with Mooncake's in one environment",
     "Storage capacity exceeded": "always inside 'Error in put to storage unit', in case that wrapper goes",
 }
 

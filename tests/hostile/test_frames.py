@@ -28,8 +28,8 @@ def test_a_reply_of_ever_more_frames_is_cut_off_before_it_fills_the_memory() -> 
     assert "larger than 33554432 bytes" in first
     assert "larger than 33554432 bytes" in second
     assert third.startswith("['p']")
-    # MB. The reply has 600, of which a busy machine may receive some before it notices.
-    assert int(third.split()[-1]) < 450
+    # MB; 86 without load. The reply has 600, of which a busy machine may receive some before it notices.
+    assert int(third.split()[-1]) < 300
 
 
 def test_frames_that_are_too_large_together_are_refused() -> None:
@@ -45,7 +45,7 @@ class _Reader:
     """A reader in a process of its own, whose memory is that of the reader alone."""
 
     _PROGRAM = """if True:
-        import resource, sys
+        import pathlib, re, sys
         from dataplane.adapters.wire import WireMetadataReader
         reader = WireMetadataReader(sys.argv[1], timeout_s=30.0)
         for _ in sys.stdin:
@@ -53,7 +53,9 @@ class _Reader:
                 said = reader.list_partitions()
             except Exception as error:
                 said = str(error)
-            print(said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, flush=True)
+            # Not getrusage, whose peak is at first that of the process which started this one.
+            peak = re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())
+            print(said, int(peak[1]) // 1024, flush=True)
     """
 
     def __init__(self, address: str) -> None:

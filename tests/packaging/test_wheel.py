@@ -19,7 +19,9 @@ def test_the_environment_has_neither_ray_nor_torch_nor_transfer_queue(
 ) -> None:
     look = "import importlib.util as u; print([n for n in ('ray', 'torch', 'transfer_queue') if u.find_spec(n)])"
     assert run(installation.python, "-c", look, cwd=tmp_path) == "[]\n"
-    assert "No broken requirements" in run(installation.python, "-m", "pip", "check", cwd=tmp_path)
+    assert "No broken requirements" in run(
+        sys.executable, "-m", "pip", "--python", installation.python, "check", cwd=tmp_path
+    )
 
 
 def test_it_says_which_commit_it_is(installation: Installation, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 import bcrypt
 import pytest
 
+from exporter import health
 from exporter.web import MAX_CONNECTIONS
 from exporter.web.protocol import MAX_HEAD_BYTES
 from tests.support.certificates import Authority
@@ -272,6 +273,8 @@ def test_a_lack_of_file_descriptors_costs_those_that_ask_nothing(target: Target)
         with ExitStack() as stack:
             for _ in range(40):
                 target.connect(stack)
+            for _, check in health._connect_all():
+                stack.enter_context(check)
             target.scrape_works()
             assert "cannot accept a connection: Too many open files" in target.exporter.log
     finally:
