@@ -165,9 +165,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._accepting = asyncio.create_task(self._accept())
         try:
-            self._checks = asyncio.create_task(serve_health(listen_for_checks(), self._report))
+            listener = listen_for_checks()
         except OSError as error:
             logger.warning("tq-exporter healthcheck will not find this exporter: %s", error)
+            return
+        self._checks = asyncio.create_task(serve_health(listener, self._report))
+        # Also when it is cancelled before it has begun.
+        self._checks.add_done_callback(lambda _: listener.close())
 
     def _report(self) -> Health:
         health = self._health()

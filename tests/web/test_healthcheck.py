@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -105,3 +106,10 @@ def test_two_exporters_are_told_apart_by_process_and_a_stopped_one_is_not_well(
         assert cli.main(["healthcheck", "--pid", str(other.process.pid)]) == 0
         assert cli.main(["healthcheck", "--pid", str(one.process.pid)]) == 1
         assert capsys.readouterr().err.endswith(f"process {one.process.pid}, does not answer: timed out\n")
+
+
+def test_a_server_that_ends_at_once_leaves_no_socket() -> None:
+    for _ in range(20):
+        Exporter().web.stop()
+    gc.collect()  # a socket that is left is a warning here, which is an error
+    assert said() == f"process {os.getpid()} is no exporter of this user"
