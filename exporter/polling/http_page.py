@@ -8,9 +8,9 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -25,6 +25,8 @@ from dataplane.errors import (
 from dataplane.net.resolver import Resolver
 
 __all__ = ["MAX_BYTES", "MetricsPage", "samples"]
+
+T = TypeVar("T")
 
 MAX_BYTES: Final = 4 * 2**20
 """A larger page is refused: of TransferQueue's own metrics, about a hundred partitions with a hundred tasks each."""
@@ -51,8 +53,8 @@ class MetricsPage:
         self._socket: socket.socket | None = None  # http.client drops its own as soon as the answer begins
         self._closed = False
 
-    def read(self) -> bytes:
-        """Return the page.
+    def read(self, parse: Callable[[bytes], T]) -> T:
+        """Return what *parse* makes of the page. The operation is named on its DataPlaneError too.
 
         Raises:
             DataPlaneUnavailable: Nothing listens there, the connection ended, or this page is closed.
@@ -62,7 +64,7 @@ class MetricsPage:
         """
         expired = threading.Event()
         try:
-            return self._fetch(expired)
+            return parse(self._fetch(expired))
         except DataPlaneError as error:
             error.operation = self._operation
             raise

@@ -43,12 +43,7 @@ class MooncakeReader:
 
     def read(self) -> tuple[dict[str, SegmentFigures], StoreState]:
         """Return what the page shows. For the errors see :meth:`MetricsPage.read` and :func:`parse`."""
-        page = self._page.read()
-        try:
-            return parse(page)
-        except DataPlaneReadError as error:
-            error.operation = _OPERATION
-            raise
+        return self._page.read(parse)
 
     def close(self) -> None:
         """End a reading in flight, idempotently. Later readings raise DataPlaneUnavailable."""

@@ -39,12 +39,7 @@ class TqMetricsReader:
 
     def read(self) -> OwnMetrics:
         """Return what the page shows. For the errors see :meth:`MetricsPage.read` and :func:`parse`."""
-        page = self._page.read()
-        try:
-            return parse(page)
-        except DataPlaneReadError as error:
-            error.operation = _OPERATION
-            raise
+        return self._page.read(parse)
 
     def close(self) -> None:
         """End a reading in flight, idempotently. Later readings raise DataPlaneUnavailable."""
