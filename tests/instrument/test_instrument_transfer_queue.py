@@ -84,6 +84,7 @@ def test_the_public_api_is_observed_as_the_wrapper_observes(public_api: dict[str
         "kv_batch_get_by_meta": [("get_data p", 3, None, 1)],
         "kv_list": [("list_metadata p", 4, None, 0)],
         "error": [("get_samples p", 1, "DataPlaneBadRequest", 0)],
+        "kv_put of another field": [("put_samples p", 1, None, 0)],
         "get_meta": [("claim_meta p", 2, None, 2)],
         "get_data": [("get_data p", 2, None, 2)],
         "put": [("put_samples q", 2, None, 0)],
@@ -107,7 +108,7 @@ def test_the_public_api_is_observed_as_the_wrapper_observes(public_api: dict[str
     assert public_api["still a coroutine function"] is True
     assert public_api["restored"] is True
     assert public_api["keys"]["put_samples w"] == public_api["keys"]["pop w"] == 1
-    assert public_api["keys"]["put_samples p"] == 1 + 3 + 2
+    assert public_api["keys"]["put_samples p"] == 1 + 3 + 1 + 2
     assert public_api["duration points"] > 0
 
 

@@ -58,7 +58,8 @@ tq.init()
 client = tq.get_client()
 keys = ["a", "b", "c"]
 
-tq.kv_put(key="one", partition_id="p", fields={"x": torch.ones(2)}, tag={"weight_version": 2})
+# "one" and "a" alone have both fields, so that a claim of both takes them, whichever indexes the rows got.
+tq.kv_put(key="one", partition_id="p", fields={"x": torch.ones(2), "y": torch.ones(2)}, tag={"weight_version": 2})
 step("kv_put")
 meta = tq.kv_batch_put(keys=keys, partition_id="p", fields=batch(3), tags=[{"weight_version": 1}] * 3)
 step("kv_batch_put")
@@ -75,7 +76,9 @@ assert set(listed["p"]) == {"one", *keys}
 with contextlib.suppress(ValueError):
     tq.kv_batch_get(["unknown"], "p")
 step("error")
-claimed = client.get_meta(data_fields=["x"], batch_size=2, partition_id="p", task_name="t")
+tq.kv_put(key="a", partition_id="p", fields={"y": torch.ones(2)})
+step("kv_put of another field")
+claimed = client.get_meta(data_fields=["x", "y"], batch_size=2, partition_id="p", task_name="t")
 step("get_meta")
 client.get_data(claimed)
 step("get_data")

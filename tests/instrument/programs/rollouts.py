@@ -30,15 +30,16 @@ client = MetricsDataPlaneClient(
 )
 if sys.argv[2] == "produce":
     with tracers.get_tracer("generator").start_as_current_span("generate"):
-        for version, group in ((3, "p0"), (5, "p1")):
+        # Only p0 has both fields, so that a claim of both takes p0: samplers take the lowest index first, and
+        # TransferQueue hands freed indexes out again, so on a used controller the order of puts decides nothing.
+        for version, group, names in ((3, "p0", ("x", "y")), (5, "p1", ("x",))):
             keys = [f"{group}_g{i}" for i in range(4)]
-            client.put_samples(
-                keys, "train", TensorDict({"x": torch.ones(4, 2)}, batch_size=[4]), [{"weight_version": version}] * 4
-            )
+            fields = TensorDict({name: torch.ones(4, 2) for name in names}, batch_size=[4])
+            client.put_samples(keys, "train", fields, [{"weight_version": version}] * 4)
     client.put_samples(["p2_g0"], "train", TensorDict({"x": torch.ones(1, 2)}, batch_size=[1]))
 else:
     client.publish_weight_version(6)
-    client.get_data(client.claim_meta("train", "trainer", ["x"], 4))
+    client.get_data(client.claim_meta("train", "trainer", ["x", "y"], 4))
     client.list_metadata("train")
     client.get_samples(["p1_g0"], "train", ["x"])
     client.pop([f"p0_g{i}" for i in range(4)], "train")
