@@ -68,5 +68,5 @@ class Machine:
         try:
             wait_until(lambda: self._podman.succeeds("exec", self._name, "bash", "-c", condition), condition, timeout_s)
         except AssertionError as error:
-            log = "journalctl --no-pager --lines 40 --unit tq-exporter || true; systemctl status tq-exporter || true"
+            log = "journalctl --no-pager -n 40 -u tq-exporter -u training; systemctl status tq-exporter || true"
             raise AssertionError(f"{error}\n{self.sh(log)}") from None

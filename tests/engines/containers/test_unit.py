@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import secrets
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +14,12 @@ from exporter.demo.stack import free_port
 from tests.engines.containers.conftest import publishing
 from tests.engines.containers.podman import Podman
 from tests.engines.containers.systemd import Machine
+from tests.engines.machine import ROOT
 from tests.support.cluster import TQCluster
 
+_TRAINING = Path(__file__).with_name("training.py")
+_ON_A_NODE = "[Service]\nDynamicUser=no\nUser=ray\nPrivateTmp=no\nReadWritePaths=/tmp\n"
+"""What docs/deploy.md adds to the unit on a node of Ray."""
 _SEES = r"""curl -fs http://127.0.0.1:{port}/metrics | grep -q '^dataplane_partition_keys{{partition="train"}} 4'"""
 
 
@@ -30,6 +36,14 @@ def discovery(folder: Path) -> Path:
 def machine(podman: Podman, base_tree: Path, discovery: Path) -> Iterator[Machine]:
     with Machine.booted(podman, base_tree, discovery) as machine:
         yield machine
+
+
+def exposure_of(machine: Machine) -> float:
+    """Return how exposed systemd finds the unit, from 0 to 10."""
+    said = machine.sh("systemd-analyze security --no-pager tq-exporter | tail -1")
+    found = re.search(r"tq-exporter\.service: ([\d.]+)", said)
+    assert found is not None, said
+    return float(found[1])
 
 
 def configure(machine: Machine, discovery: str) -> int:
@@ -62,8 +76,33 @@ def test_it_reads_a_transfer_queue_by_file_without_any_right(
         machine.wait_for(_SEES.format(port=port))
         machine.sh("systemctl stop tq-exporter")
         assert machine.show("Result") == "success"
-    said = machine.sh("systemd-analyze security --no-pager tq-exporter | tail -1")
-    exposure = re.search(r"tq-exporter\.service: ([\d.]+)", said)
-    assert exposure is not None, said
-    record_property("systemd's exposure of the unit", exposure[1])
-    assert float(exposure[1]) <= 1.5
+    exposure = exposure_of(machine)
+    record_property("systemd's exposure of the unit", exposure)
+    assert exposure <= 1.5
+
+
+def test_it_finds_a_transfer_queue_through_ray(
+    machine: Machine, record_property: Callable[[str, object], None]
+) -> None:
+    documented = (ROOT / "docs" / "deploy.md").read_text()
+    assert all(f"    {line}\n" in documented for line in _ON_A_NODE.splitlines())
+    machine.sh("useradd --system ray")
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    settings = {**token, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "HOME": "/tmp"}
+    machine.write("/etc/tq-exporter/environment", "".join(f"{name}={value}\n" for name, value in token.items()))
+    machine.write("/run/training.environment", "".join(f"{name}={value}\n" for name, value in settings.items()))
+    # On a busy machine Ray's own patience with its start may be too short.
+    properties = "User=ray", "EnvironmentFile=/run/training.environment", "Restart=on-failure"
+    options = " ".join(f"--property {name}" for name in properties)
+    machine.sh(f"systemd-run --unit training {options} {sys.executable} {_TRAINING} /tmp/address")
+    try:
+        machine.wait_for("[ -s /tmp/address ]", 240)
+        machine.write("/etc/systemd/system/tq-exporter.service.d/override.conf", _ON_A_NODE)
+        port = configure(machine, f"ray_address: '{machine.sh('cat /tmp/address')}'")
+        machine.wait_for(_SEES.format(port=port))
+        user = machine.sh(f"stat --format %U /proc/{machine.show('MainPID')}").strip()
+        assert user == "ray"
+        machine.sh("systemctl stop tq-exporter")
+        record_property("systemd's exposure of the unit beside Ray", exposure_of(machine))
+    finally:
+        machine.sh("systemctl stop training")
