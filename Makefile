@@ -98,6 +98,7 @@ check: $(INSTALLED) ## Check format, lint, types, the import contract and that g
 	$(BIN)/python -m exporter.catalogue.docs | diff docs/metrics.md - || { echo 'docs/metrics.md is out of date: run make docs' >&2; exit 1; }
 	$(BIN)/python -m exporter.shipped.thresholds | diff dashboards/prometheus/thresholds.yaml - || { echo 'thresholds.yaml is out of date: run make dashboards' >&2; exit 1; }
 	$(BIN)/python helm/readme.py | diff helm/tq-exporter/README.md - || { echo 'helm/tq-exporter/README.md is out of date: run make docs' >&2; exit 1; }
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	rm -rf build/dashboards && $(BIN)/python -m dashboards.build build/dashboards
 	diff -r dashboards/grafana build/dashboards || { echo 'dashboards/grafana is out of date: run make dashboards' >&2; exit 1; }
 
@@ -105,9 +106,10 @@ format: $(INSTALLED) ## Format the code and apply the linter's automatic fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(INSTALLED) ## Generate docs/metrics.md and the chart's README.
+docs: $(INSTALLED) ## Generate docs/metrics.md and the chart's README, and build the site into build/site; OFFLINE=true for files.
 	$(BIN)/python -m exporter.catalogue.docs > docs/metrics.md
 	$(BIN)/python helm/readme.py > helm/tq-exporter/README.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 screenshots: $(INSTALLED) tools ## Take the screenshots in docs/images from the demo; takes a few minutes.
 	$(BIN)/python -m pytest tests/page/demo_screenshots.py --screenshots docs/images
@@ -127,12 +129,15 @@ audit: $(INSTALLED) ## Check the installed packages for known vulnerabilities (n
 	$(BIN)/python -m pip freeze --exclude-editable > .audit/installed.txt
 	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps --requirement .audit/installed.txt
 
-dist: $(INSTALLED) ## Build wheel, sdist and the list of the wheel's dependencies into dist/.
+dist: $(INSTALLED) ## Build and check wheel and sdist, list the wheel's dependencies, and write its SBOM, into dist/.
 	rm -rf dist build/lib
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[release]'
 	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
 	$(PYTHON) -m venv --clear build/clean
 	build/clean/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
 	build/clean/bin/python -m pip freeze --exclude tq-exporter > dist/dependencies.txt
+	$(BIN)/cyclonedx-py environment --output-format JSON --output-file dist/sbom.json build/clean/bin/python
 	build/clean/bin/tq-exporter --version
 
 clean: ## Remove the virtual environments and all generated files.
