@@ -25,6 +25,7 @@ help: ## Show the targets.
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	.ci/torch $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tq,instrument,dev]'
 	touch $@
 
