@@ -107,9 +107,10 @@ format: $(INSTALLED) ## Format the code and apply the linter's automatic fixes.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(INSTALLED) ## Generate docs/metrics.md and the chart's README, and build the site into build/site; OFFLINE=true for files.
+docs: $(INSTALLED) ## Generate docs/metrics.md, docs/licences.md and the chart's README, and build the site into build/site; OFFLINE=true for files.
 	$(BIN)/python -m exporter.catalogue.docs > docs/metrics.md
 	$(BIN)/python helm/readme.py > helm/tq-exporter/README.md
+	$(BIN)/python docs/_site/licences.py > docs/licences.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 screenshots: $(INSTALLED) tools ## Take the screenshots in docs/images from the demo; takes a few minutes.
