@@ -13,68 +13,33 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from dataplane.groups import GROUP_STATES, GroupState
 from exporter.clock import Clock
 from exporter.model.past import Past, Samples, TaskProgress
-from exporter.model.snapshot import (
-    DISCOVERY_STATES,
-    DiscoveryState,
-    Incident,
-    PartitionFlow,
-    PartitionState,
-    RoleFlow,
-    Snapshot,
+from exporter.model.samples import (
+    COLUMNS,
+    MAX_SERIES,
+    PLANE_COLUMNS,
+    PLANE_STATES,
+    UNKNOWN,
+    PlaneState,
+    Row,
+    Slots,
+    plane_state,
+    sample,
 )
-from exporter.model.storage import StoreState
+from exporter.model.snapshot import Incident, Snapshot
 
-__all__ = [
-    "COLUMNS",
-    "JUDGED_COLUMNS",
-    "MAX_BYTES",
-    "MAX_SERIES",
-    "PLANE_COLUMNS",
-    "SAMPLES",
-    "WINDOWS",
-    "History",
-    "PlaneState",
-    "plane_state",
-]
-
-PlaneState = DiscoveryState | Literal["silent"]
-"""State of the data plane: the discovery state, except that ``silent`` means found but not answering."""
+__all__ = ["JUDGED_COLUMNS", "MAX_BYTES", "SAMPLES", "WINDOWS", "History"]
 
 WINDOWS: Final[Mapping[str, float]] = {"recent": 2.0, "hour": 24.0}
 """Name of each window to the seconds between two of its samples."""
 
 SAMPLES: Final = 150
 """Samples per window: 5 minutes and 1 hour."""
-
-MAX_SERIES: Final = 20
-"""Partitions with a series of their own. The total includes all partitions."""
-
-COLUMNS: Final = (
-    "ready",
-    "incomplete",
-    "uncommitted",
-    "failed",
-    "taken",
-    "arrived",
-    "completed",
-    "departed",
-    "given_up",
-    "lost",
-    "staleness_max",
-    "staleness_mean",
-    "reference_version",
-    "listed",
-)
-"""The columns of a series. ``arrived`` to ``lost`` count since the exporter started, and change only with a listing;
-``given_up`` counts the groups that departed without ever being complete: uncommitted, incomplete or failed. ``listed``
-is how many seconds old the newest listing was at the sample."""
 
 JUDGED_COLUMNS: Final = (
     "failed",
@@ -86,12 +51,7 @@ JUDGED_COLUMNS: Final = (
     "reference_version",
     "listed",
 )
-"""Those of them that conditions are judged by."""
-
-PLANE_COLUMNS: Final = ("ping", "generation", "fill", "down", "unlisted", "evicted", "unplaced")
-"""The columns of the data plane as a whole: seconds of the last ping, controllers seen, how full the fullest storage
-unit is, 0..1, how many units do not answer, the keys that no partition lists, and of a Mooncake store the objects that
-were evicted and those that found no room."""
+"""The columns that conditions are judged by."""
 
 MAX_BYTES: Final = 2 * 2**20
 """Upper bound of a history's memory: arrays, names, the log of polls and its last JSON. A test measures it."""
@@ -99,20 +59,9 @@ MAX_BYTES: Final = 2 * 2**20
 _FAILURES_KEPT = 60
 _SUCCESSES_KEPT = 12
 _CHANGES_KEPT = 20
-_MAX_NAME = 256
 _MAX_TEXT = 500
-_GIVEN_UP: Final[tuple[GroupState, ...]] = ("uncommitted", "incomplete", "failed")
 _TOTAL: Final = 0
 _TRAINED: Final = MAX_SERIES + 1
-_STATES: Final[tuple[PlaneState, ...]] = (*DISCOVERY_STATES, "silent")
-_UNKNOWN = math.nan
-
-
-def plane_state(snapshot: Snapshot) -> PlaneState:
-    """Return the state of the data plane."""
-    if snapshot.discovery == "found" and not snapshot.up:
-        return "silent"
-    return snapshot.discovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +99,7 @@ class History:
         self._clock = clock
         self._lock = threading.Lock()
         self._windows = {name: _Window(every_s) for name, every_s in WINDOWS.items()}
-        self._slots = _Slots()
+        self._slots = Slots()
         self._changes: deque[_Change] = deque(maxlen=_CHANGES_KEPT)
         self._failures: deque[_Poll] = deque(maxlen=_FAILURES_KEPT)
         self._successes: deque[_Poll] = deque(maxlen=_SUCCESSES_KEPT)
@@ -176,17 +125,13 @@ class History:
             for slot in self._slots.assign(snapshot.partitions):
                 for window in self._windows.values():
                     window.clear(slot)
-            rows = self._rows(snapshot)
-            state = _STATES.index(plane_state(snapshot))
-            ping = next((one.duration for one in snapshot.sources if one.source == "ping" and one.up), None)
-            fills = [unit.fill for unit in snapshot.storage if unit.fill is not None]
-            store = snapshot.store or StoreState()
-            down = sum(not unit.up for unit in snapshot.storage) if snapshot.storage else None
-            filled = (max(fills, default=None), down, snapshot.unlisted_keys)
-            held = (*filled, store.evicted_objects, store.allocation_failures) if snapshot.up else (None,) * 5
-            plane = (ping, snapshot.generation, *held)
+            taken = sample(snapshot, self._slots)
+            present = self._slots.present
+            rows: dict[int, Row] = {present[name]: row for name, row in taken.partitions.items()}
+            rows[_TOTAL], rows[_TRAINED] = taken.total, taken.trained
+            state = PLANE_STATES.index(taken.state)
             for window in due:
-                window.add(now, snapshot.taken_at, state, plane, rows)
+                window.add(now, snapshot.taken_at, state, taken.plane, rows)
 
     def note_degraded(self) -> None:
         """Note that the data plane is degraded, with the newest samples: that is judged only after they were taken."""
@@ -234,7 +179,7 @@ class History:
             "interval": window.every_s,
             "samples": SAMPLES,
             "at": window.times(order),
-            "state": [_STATES[int(window.state[index])] for index in order],
+            "state": [PLANE_STATES[int(window.state[index])] for index in order],
             "degraded": [bool(window.degraded[index]) for index in order],
             "ping": _take(window.plane[0], order),
             "total": window.series(_TOTAL, order),
@@ -246,20 +191,6 @@ class History:
             "failures": list(reversed(self._failures)),
             "successes": list(reversed(self._successes)),
         }
-
-    def _rows(self, snapshot: Snapshot) -> dict[int, Sequence[float]]:
-        """Return a row per slot. A partition that is not listed is unknown and has no row."""
-        flows = {flow.partition: flow for flow in snapshot.flows}
-        train = next((flow for flow in snapshot.role_flows if flow.role == "train"), None)
-        rows: dict[int, Sequence[float]] = {
-            _TOTAL: _row(snapshot.total, snapshot.total_flow, snapshot.taken_at),
-            _TRAINED: _row(_with_reference(snapshot), train, snapshot.taken_at),
-        }
-        for part in snapshot.partitions:
-            slot = self._slots.present.get(part.partition)
-            if slot is not None:
-                rows[slot] = _row(part, flows.get(part.partition), snapshot.taken_at)
-        return rows
 
     def _note_change(self, snapshot: Snapshot) -> None:
         state = plane_state(snapshot)
@@ -345,7 +276,7 @@ class _Window:
         time: float,
         state: int,
         plane: Sequence[float | None],
-        rows: Mapping[int, Sequence[float]],
+        rows: Mapping[int, Row],
     ) -> None:
         # On a grid, so that samples do not drift apart. After a pause the grid starts anew.
         on_grid = self._due + self.every_s
@@ -357,8 +288,8 @@ class _Window:
         self.state[index] = state
         self.degraded[index] = False
         for column, value in zip(self.plane, plane, strict=True):
-            column[index] = _UNKNOWN if value is None else value
-        unknown = (_UNKNOWN,) * len(COLUMNS)
+            column[index] = UNKNOWN if value is None else value
+        unknown = (UNKNOWN,) * len(COLUMNS)
         for slot, columns in enumerate(self._columns):
             for column, figure in zip(columns, rows.get(slot, unknown), strict=True):
                 column[index] = figure
@@ -386,7 +317,7 @@ class _Window:
         order = self.order()
         columns = {name: _take(self._columns[_TRAINED][COLUMNS.index(name)], order) for name in JUDGED_COLUMNS}
         listed = columns["listed"]
-        found = _STATES.index("found")
+        found = PLANE_STATES.index("found")
         known = [self.state[index] == found and listed[at] is not None for at, index in enumerate(order)]
         plane = {name: _take(column, order) for name, column in zip(PLANE_COLUMNS, self.plane, strict=True)}
         return Samples(self.times(order) if order else [], known, {**columns, **plane})
@@ -395,58 +326,8 @@ class _Window:
         return {name: _take(column, order) for name, column in zip(COLUMNS, self._columns[slot], strict=True)}
 
 
-class _Slots:
-    """Which partition has which series. A partition keeps its slot until it is gone and another one needs it."""
-
-    def __init__(self) -> None:
-        self._names: list[str | None] = [None] * MAX_SERIES
-        self.present: dict[str, int] = {}
-
-    def assign(self, partitions: Sequence[PartitionState]) -> list[int]:
-        """Assign slots to the *partitions*, the fullest first; return the slots that have a new owner."""
-        names = {part.partition for part in partitions}
-        held = {name: slot for slot, name in enumerate(self._names, start=1) if name is not None}
-        changed: list[int] = []
-        newcomers = [part for part in partitions if part.partition not in held and len(part.partition) <= _MAX_NAME]
-        free = [slot for slot, name in enumerate(self._names, start=1) if name not in names]
-        free.sort(key=lambda slot: self._names[slot - 1] is not None)  # unused slots first
-        newcomers.sort(key=lambda part: -sum(part.groups.values()))
-        for part, slot in zip(newcomers, free, strict=False):
-            self._names[slot - 1] = part.partition
-            changed.append(slot)
-        held = {name: slot for slot, name in enumerate(self._names, start=1) if name is not None}
-        self.present = {name: slot for name, slot in held.items() if name in names}
-        return changed
-
-
-def _row(part: PartitionState | None, flow: PartitionFlow | RoleFlow | None, time: float) -> Sequence[float]:
-    counts = (_UNKNOWN,) * 5 if flow is None else _counts(flow)
-    if part is None:
-        return (*(_UNKNOWN,) * len(GROUP_STATES), *counts, *(_UNKNOWN,) * 4)
-    return (
-        *(part.groups[state] for state in GROUP_STATES),
-        *counts,
-        *(
-            _UNKNOWN if value is None else value
-            for value in (part.staleness_max, part.staleness_mean, part.reference_version)
-        ),
-        max(time - part.newest_listing, 0.0),
-    )
-
-
-def _with_reference(snapshot: Snapshot) -> PartitionState | None:
-    """Return the partitions that train, with the reference in force: that of a partition is as old as its listing."""
-    return snapshot.trained and replace(snapshot.trained, reference_version=snapshot.reference_version)
-
-
-def _counts(flow: PartitionFlow | RoleFlow) -> tuple[float, ...]:
-    departed = flow.departed_by_state if isinstance(flow, PartitionFlow) else flow.departed
-    given_up = sum(departed[state] for state in _GIVEN_UP)
-    return flow.arrived, flow.completed, sum(departed.values()), given_up, flow.lost
-
-
 def _blank() -> array[float]:
-    return array("d", [_UNKNOWN]) * SAMPLES
+    return array("d", [UNKNOWN]) * SAMPLES
 
 
 def _take(column: array[float], order: Iterable[int]) -> list[float | None]:

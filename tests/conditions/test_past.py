@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.model.history import JUDGED_COLUMNS, PLANE_COLUMNS
+from exporter.model.history import JUDGED_COLUMNS
 from exporter.model.past import Fall, Past, Samples
+from exporter.model.samples import PLANE_COLUMNS
 from exporter.model.snapshot import PartitionStatus, SourceState
 from exporter.model.storage import StorageState, StoreState
 from exporter.model.tasks import PartitionSamples, TaskState

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from exporter.model.history import COLUMNS, MAX_BYTES, MAX_SERIES, SAMPLES, WINDOWS, History
+from exporter.model.history import MAX_BYTES, SAMPLES, WINDOWS, History
+from exporter.model.samples import COLUMNS, MAX_SERIES
 from exporter.model.snapshot import Incident, PartitionFlow, PartitionState, Snapshot, SourceState
 from tests.support.clock import StoppedClock
 from tests.support.snapshots import flow, partition, rich_snapshot, with_totals

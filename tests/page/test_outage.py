@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page
 
-from exporter.model.history import plane_state
+from exporter.model.samples import plane_state
 from exporter.model.snapshot import DiscoveryState, Snapshot
 from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, Served, cells, number, running, text, wait_for_text
