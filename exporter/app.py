@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType, MappingProxyType
+from typing import TYPE_CHECKING
 
 from dataplane.discovery.record import Endpoint
 from dataplane.net.addresses import join_host_port
@@ -25,9 +26,15 @@ from exporter.polling.poller import Poller
 from exporter.polling.readers import connect
 from exporter.polling.sources import build_sources
 from exporter.polling.sources.target import Target
+from exporter.recording.summary import SummaryOnly
 from exporter.telemetry import Telemetry
 from exporter.terminal.state_line import state_line
+from exporter.version import this_build
 from exporter.web import Guard, WebServer
+
+if TYPE_CHECKING:  # they load SQLite
+    from exporter.recording.archive import Archive
+    from exporter.recording.recorder import FlightRecorder
 
 __all__ = ["SHUTDOWN_S", "limits_of", "poll_once", "run", "watch"]
 
@@ -60,6 +67,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     clock = SystemClock()
     history = History(clock)
     guard = Guard(config.web.config_file)
+    recorder, archive = _recording(config, clock)
     requests: dict[int, Callable[[], None]] = {
         # On a thread of its own: files may be on a disk that hangs, and SIGTERM must still end this process.
         signal.SIGHUP: lambda: threading.Thread(target=_reload, args=(guard, reread), daemon=True).start(),
@@ -74,17 +82,20 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             history=history,
             guard=guard,
             page=not config.web.disable_page,
+            recorded=archive,
             allowed_hosts=config.web.allowed_hosts,
             refused_login=lambda: telemetry.recorder.refused_login(),  # noqa: PLW0108
         )
         host, port = web.listen()  # first: when the port is in use, nothing else has started
         try:
-            telemetry, poller = _assemble(config, clock, Judge(history, limits_of(config)))
+            judge = Judge(history, limits_of(config)).judge
+            telemetry, poller = _assemble(config, clock, lambda snapshot: recorder.observe(judge(snapshot)))
         except BaseException:
             web.stop()
             raise
         try:
             web.start()
+            recorder.start()
             poller.start()
             logger.info("serving metrics on %s://%s/metrics", web.scheme, join_host_port(host, port))
             # Python runs signal handlers on this thread, and a signal that another thread caught does not wake it.
@@ -96,6 +107,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             web.stop()
             if not poller.stop(timeout_s=SHUTDOWN_S / 3):
                 logger.info("exiting while a poll still waits for its answer")
+            recorder.stop(timeout_s=SHUTDOWN_S / 3)
             telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
     return 0
 
@@ -103,7 +115,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
 def poll_once(config: Config) -> Snapshot:
     """Poll every source once, without serving anything, and return the snapshot."""
     clock = SystemClock()
-    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits_of(config)))
+    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits_of(config)).judge)
     try:
         return poller.poll_once()
     finally:
@@ -118,7 +130,7 @@ def watch(config: Config, seconds: float) -> Snapshot:
     """
     clock = SystemClock()
     limits = replace(limits_of(config), quiet_s=min(Limits().quiet_s, 0.75 * seconds))
-    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits))
+    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits).judge)
     stop = threading.Event()
     try:
         with _signals_set(stop):
@@ -140,7 +152,26 @@ def limits_of(config: Config) -> Limits:
     return Limits(ping_slo_s=config.ping.slo, thresholds={**Limits().thresholds, **given})
 
 
-def _assemble(config: Config, clock: Clock, judge: Judge) -> tuple[Telemetry, Poller]:
+def _recording(config: Config, clock: Clock) -> tuple[FlightRecorder | SummaryOnly, Archive | None]:
+    """Return who records the run, and who reads the recording."""
+    file = config.history.file
+    if file is None:
+        return SummaryOnly(config.thresholds.staleness_versions), None
+    from exporter.recording.archive import Archive
+    from exporter.recording.recorder import FlightRecorder
+
+    recorder = FlightRecorder(
+        file,
+        config.history.max_size,
+        window=config.thresholds.staleness_versions,
+        clock=clock,
+        version=str(this_build()),
+        run=config.run,
+    )
+    return recorder, Archive(file)
+
+
+def _assemble(config: Config, clock: Clock, judge: Callable[[Snapshot], Snapshot]) -> tuple[Telemetry, Poller]:
     telemetry = Telemetry(config, lambda: poller.snapshot, clock=clock)
 
     def bind(endpoint: Endpoint) -> Target:
@@ -154,7 +185,7 @@ def _assemble(config: Config, clock: Clock, judge: Judge) -> tuple[Telemetry, Po
         recorder=telemetry.recorder,
         tracer=telemetry.tracer,
         clock=clock,
-        judge=judge.judge,
+        judge=judge,
     )
     return telemetry, poller
 

@@ -725,6 +725,25 @@ CONTROLLER_BUSY = Metric(
     "1",
     "Share of its time that the controller spends on this exporter, 0 to 1. Absent before the first metadata poll.",
 )
+RECORDER_UP = Metric(
+    "tq_exporter.recorder.up",
+    "gauge",
+    "",
+    "1 if the recording of the run was written the last time, 0 if it was not: the disk is full or does not answer, or "
+    "the file cannot be used. Absent without history.file, and before the first write.",
+)
+RECORDER_SIZE = Metric(
+    "tq_exporter.recorder.size",
+    "gauge",
+    "By",
+    "Size of the recording with its write-ahead log. At most history.max_size.",
+)
+RECORDER_DROPPED = Metric(
+    "tq_exporter.recorder.dropped",
+    "counter",
+    "{row}",
+    "Rows that are missing in the recording, because the disk took none for longer than they could wait.",
+)
 BUILD_INFO = Metric(
     "tq_exporter.build.info",
     "gauge",

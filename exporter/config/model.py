@@ -18,6 +18,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DiscoverySettings",
+    "History",
     "Log",
     "LogFormat",
     "LogLevel",
@@ -230,6 +231,18 @@ class Web(msgspec.Struct, frozen=True):
     allowed_hosts: HostNames = ()
 
 
+class History(msgspec.Struct, frozen=True):
+    """The flight recorder.
+
+    Attributes:
+        file: Where the run is kept on disk, None for nowhere.
+        max_size: Bound of the file and its write-ahead log, bytes.
+    """
+
+    file: FilePath | None = None
+    max_size: Annotated[Size, Meta(ge=8 * 2**20, le=2**40)] = 64 * 2**20
+
+
 class Log(msgspec.Struct, frozen=True):
     """The exporter's own log, on standard error."""
 
@@ -258,6 +271,7 @@ class Config(msgspec.Struct, frozen=True):
         otlp: OTLP push.
         traces: Traces over OTLP.
         web: Access over HTTP, and the live page.
+        history: The flight recorder.
         log: The exporter's own log.
     """
 
@@ -278,6 +292,7 @@ class Config(msgspec.Struct, frozen=True):
     otlp: Otlp = Otlp()
     traces: Traces = Traces()
     web: Web = Web()
+    history: History = History()
     log: Log = Log()
 
 

@@ -32,6 +32,7 @@ _FLAGS: Final = {
     "web.config_file": ("--web.config.file", "TLS, users and headers: docs/security.md"),
     "web.disable_page": ("--web.disable-page", "do not serve the live page at /"),
     "web.allowed_hosts": ("--web.allowed-hosts", "further host names that clients may use for this exporter"),
+    "history.file": ("--history-file", "keep the run on disk in this file: docs/recorder.md"),
     "log.format": ("--log-format", "format of the log lines"),
     "log.level": ("--log-level", "lowest level that is logged"),
 }

@@ -17,6 +17,7 @@ from dataplane.labels import LAG_BOUNDS, MIXED_CONVENTIONS, OTHER_PARTITION
 from dataplane.partitions import ROLES, Role
 from exporter.model.condition import SEVERITIES, Condition
 from exporter.model.histogram import Histogram
+from exporter.model.recording import RecorderState
 from exporter.model.storage import StorageState, StoreState
 from exporter.model.tasks import ControllerState, PartitionSamples, TaskState
 
@@ -337,6 +338,7 @@ class Snapshot:
         errors: Failures by operation and type, most frequent first.
         conditions: Every condition, causes before what follows from them; empty while nothing was judged.
         last_known: What was last known, None while the data plane answers.
+        recorder: How the recording on disk is doing, None without one.
         version: The version of this exporter.
     """
 
@@ -371,6 +373,7 @@ class Snapshot:
     errors: tuple[ErrorCount, ...] = ()
     conditions: tuple[Condition, ...] = ()
     last_known: LastKnown | None = None
+    recorder: RecorderState | None = None
     version: str = ""
 
     @property

@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics import export as otel
 from dataplane.metrics import Metric
 from exporter.catalogue import metrics as catalogue
 from exporter.catalogue.metrics import UndeclaredError, check_attributes
+from exporter.model.recording import RecorderState
 from exporter.model.snapshot import (
     DISCOVERY_STATES,
     SOURCE_REASONS,
@@ -64,8 +65,16 @@ def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
     render_tasks(sheet, snapshot)
     render_storage(sheet, snapshot)
     sheet.add(catalogue.CONTROLLER_BUSY, snapshot.controller_busy_ratio)
+    _recorder(sheet, snapshot.recorder)
     sheet.add(catalogue.BUILD_INFO, 1, version=build.version, commit=build.commit, python_version=build.python_version)
     return sheet.metrics()
+
+
+def _recorder(sheet: Sheet, recorder: RecorderState | None) -> None:
+    if recorder is not None:
+        sheet.add(catalogue.RECORDER_UP, None if recorder.up is None else int(recorder.up))
+        sheet.add(catalogue.RECORDER_SIZE, recorder.size_bytes)
+        sheet.add(catalogue.RECORDER_DROPPED, recorder.dropped)
 
 
 class Sheet:

@@ -16,11 +16,12 @@ from exporter.catalogue.page import render_page
 from exporter.model.history import WINDOWS, History
 from exporter.model.snapshot import Snapshot, encode_conditions, encode_snapshot
 from exporter.web.assets import ASSETS, PAGE_HEADERS
+from exporter.web.recorded import Recorded, Replay, from_disk, history_of, replay_answers
 from exporter.web.replies import compressed, plain
 from exporter.web.service_discovery import encode_targets
 from exporter.web.threads import in_daemon_thread
 
-__all__ = ["Scrape", "make_router"]
+__all__ = ["Scrape", "make_replay_router", "make_router"]
 
 MAX_ANSWERS: Final = 4
 """Answers that are made at the same time. More would not be faster, and would slow down the polls."""
@@ -61,6 +62,7 @@ def make_router(
     address: Callable[[], str],
     scheme: str,
     page: bool,
+    recorded: Recorded | None = None,
 ) -> Router:
     """Return the paths and their answers.
 
@@ -72,6 +74,7 @@ def make_router(
         address: Returns the ``host:port`` listened on, for clients that send no ``Host``.
         scheme: ``https`` when the server speaks TLS.
         page: Whether ``/`` is the live page; otherwise it is a list of links.
+        recorded: The run on disk; None without.
     """
 
     def metrics(request: Request) -> Response:
@@ -98,14 +101,28 @@ def make_router(
         "/api/v1/snapshot": lambda _: _typed(encode_snapshot(snapshot()), _JSON),
     }
     if page:
-        answers["/"] = _asset("index.html")
-        answers["/docs/metrics"] = lambda _: _page(render_page(), _HTML)
-        answers.update({f"/page/{name}": _asset(name) for name in ASSETS if name != "index.html"})
+        answers.update(_page_answers())
         if history is not None:
             answers.update({f"/api/v1/history/{window}": _history(history, window) for window in WINDOWS})
     turns = asyncio.Semaphore(MAX_ANSWERS)
     routes = [Route("/healthz", health), Route("/readyz", readiness)]
     routes += [Route(path, _beside_the_loop(answer, turns)) for path, answer in answers.items()]
+    if page:
+        reading = _unrecorded if recorded is None else from_disk(history_of(recorded), asyncio.Lock())
+        routes.append(Route("/api/v1/history", reading))
+    return Router(routes, redirect_slashes=False, default=_not_found)
+
+
+def make_replay_router(replay: Replay) -> Router:
+    """Return the paths and their answers for a recording: the page and what it asks, and nothing that is of now."""
+
+    async def health(_request: Request) -> Response:
+        return plain(HTTPStatus.OK, "ok")
+
+    turns, disk = asyncio.Semaphore(MAX_ANSWERS), asyncio.Lock()
+    routes = [Route("/healthz", health), Route("/readyz", health)]
+    routes += [Route(path, _beside_the_loop(answer, turns)) for path, answer in _page_answers().items()]
+    routes += [Route(path, from_disk(read, disk)) for path, read in replay_answers(replay).items()]
     return Router(routes, redirect_slashes=False, default=_not_found)
 
 
@@ -130,6 +147,18 @@ def _typed(body: bytes, content_type: str) -> Response:
 
 def _page(body: bytes, content_type: str) -> Response:
     return Response(body, headers={"Content-Type": content_type, **dict(PAGE_HEADERS)})
+
+
+def _page_answers() -> dict[str, _Answer]:
+    return {
+        "/": _asset("index.html"),
+        "/docs/metrics": lambda _: _page(render_page(), _HTML),
+        **{f"/page/{name}": _asset(name) for name in ASSETS if name != "index.html"},
+    }
+
+
+async def _unrecorded(_request: Request) -> Response:
+    return plain(HTTPStatus.NOT_FOUND, "this exporter keeps no recording; set history.file")
 
 
 def _asset(name: str) -> _Answer:

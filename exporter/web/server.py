@@ -30,7 +30,8 @@ from exporter.web.guard import Guard
 from exporter.web.hosts import AllowedHosts
 from exporter.web.limits import Slot, Slots
 from exporter.web.protocol import MAX_HEAD_BYTES, ClientProtocol
-from exporter.web.routes import Scrape, make_router
+from exporter.web.recorded import Recorded, Replay
+from exporter.web.routes import Scrape, make_replay_router, make_router
 from exporter.web.threads import in_daemon_thread
 
 __all__ = ["ListenError", "WebServer"]
@@ -62,6 +63,8 @@ class WebServer:
         history: The history that the live page draws.
         guard: TLS, users and headers.
         page: Whether ``/`` is the live page.
+        recorded: The run on disk, for the live page.
+        replay: A recording that is shown instead of all that is live.
         allowed_hosts: Host names that clients may use in addition to those that are always accepted.
         refused_login: Called for each request whose user name or password is wrong.
 
@@ -79,15 +82,27 @@ class WebServer:
         history: History | None = None,
         guard: Guard | None = None,
         page: bool = True,
+        recorded: Recorded | None = None,
+        replay: Replay | None = None,
         allowed_hosts: Iterable[str] = (),
         refused_login: Callable[[], None] = lambda: None,
     ) -> None:
         self._listen = listen
         self._guard = guard or Guard(None)
         self.scheme = "http" if self._guard.current().tls is None else "https"
-        router = make_router(
-            scrape, snapshot, alive, history=history, address=self._address, scheme=self.scheme, page=page
-        )
+        if replay is not None:
+            router = make_replay_router(replay)
+        else:
+            router = make_router(
+                scrape,
+                snapshot,
+                alive,
+                history=history,
+                address=self._address,
+                scheme=self.scheme,
+                page=page,
+                recorded=recorded,
+            )
         slots = Slots()
         app = Front(Access(router, AllowedHosts((listen.host, *allowed_hosts)), refused_login), slots)
         config = uvicorn.Config(
