@@ -11,8 +11,10 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -32,11 +34,13 @@ from exporter.arguments import (
     printing,
     reject,
 )
-from exporter.config import Config, ConfigError, ConfigNote, dump_config, load_config
+from exporter.config import Config, ConfigError, ConfigNote, Listen, dump_config, load_config
 from exporter.logs import setup_logging
 from exporter.version import this_build
 
 __all__ = ["main"]
+
+_REPLAY_LISTEN: Final = Listen("127.0.0.1", 9465)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,10 +104,18 @@ def _run(options: argparse.Namespace) -> int:
     _check_packages(config)
     setup_logging(config.log.format, config.log.level, urls=_urls(config))
     from exporter import app
+
+    with _listening():
+        return app.run(config, reread=lambda: _load(options))
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    """Turn an address that cannot be listened on into an error of the configuration."""
     from exporter.web import ListenError
 
     try:
-        return app.run(config, reread=lambda: _load(options))
+        yield
     except ListenError as error:
         remedy = "free it or give another with --listen ADDRESS:PORT (port 0 takes any free one)"
         raise ConfigError("listen", error.strerror or str(error), remedy) from error
@@ -201,6 +213,40 @@ def _write_files(write: Callable[[argparse.Namespace], str], options: argparse.N
     except CommandError as error:
         return fail(str(error), 2)
     return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from exporter.model.recording import RecordingError
+    from exporter.recording.archive import Archive
+    from exporter.recording.report import render_report
+
+    try:
+        page = render_report(Archive(options.file))
+    except RecordingError as error:
+        return fail(str(error), 1)
+    if options.output is None:
+        print_out(page)
+        return 0
+    try:
+        options.output.write_text(page, "utf-8")
+    except OSError as error:
+        return fail(f"cannot write {options.output}: {error.strerror}; give another path with -o", 2)
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    config = _load(options)
+    if given_flags(options)["--listen"] is None:  # what is looked at alone is not shown to others
+        config = msgspec.structs.replace(config, listen=_REPLAY_LISTEN)
+    setup_logging(config.log.format, config.log.level)
+    from exporter import replay
+    from exporter.model.recording import RecordingError
+
+    try:
+        with _listening():
+            return replay.replay(options.file, config)
+    except RecordingError as error:
+        return fail(str(error), 1)
 
 
 def _ray_submit(options: argparse.Namespace) -> int:
@@ -333,6 +379,22 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
 
         files.add_dashboard_arguments(shown)
         files.add_rule_arguments(rules)
+    report = add(
+        "report",
+        _report,
+        "write a report of a recorded run, as one HTML file that needs no network",
+        "report run.tqr -o report.html",
+    )
+    report.add_argument("file", type=Path, metavar="FILE", help="the recording that history.file names")
+    report.add_argument("-o", "--output", type=Path, metavar="HTML", help="where to write it (default: the output)")
+    replayed = add(
+        "replay",
+        _replay,
+        "serve the live page from a recording until SIGTERM",
+        "replay run.tqr --listen 127.0.0.1:9465",
+    )
+    replayed.add_argument("file", type=Path, metavar="FILE", help="the recording that history.file names")
+    add_settings(replayed, only=("--listen", "--web.config.file", "--web.allowed-hosts", "--log-format", "--log-level"))
     submit = add(
         "ray-submit",
         _ray_submit,
