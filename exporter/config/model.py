@@ -11,7 +11,7 @@ from dataplane.conventions import AUTO, ConventionTags
 from dataplane.labels import MAX_PARTITIONS
 from dataplane.partitions import Role
 from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress, StoreUrl
-from exporter.config.values import BadValue, Duration, FilePath, Form, Size, Text, show, text
+from exporter.config.values import BadValue, Duration, FilePath, Form, RecordingSize, Size, Text, show, text
 
 __all__ = [
     "MAX_TASKS",
@@ -240,7 +240,7 @@ class History(msgspec.Struct, frozen=True):
     """
 
     file: FilePath | None = None
-    max_size: Annotated[Size, Meta(ge=8 * 2**20, le=2**40)] = 64 * 2**20
+    max_size: Annotated[RecordingSize, Meta(le=2**40)] = 64 * 2**20
 
 
 class Log(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ __all__ = [
     "Duration",
     "FilePath",
     "Form",
+    "RecordingSize",
     "Size",
     "Text",
     "describe",
@@ -164,5 +165,8 @@ Text = Annotated[str, Meta(extra={"form": Form("NAME", text)})]
 FilePath = Annotated[Path, Meta(extra={"form": Form("FILE", lambda value: Path(text(value)), str)})]
 Duration = Annotated[float, Meta(extra={"form": Form("DURATION", _duration, show_duration, "a duration")})]
 """Seconds."""
-Size = Annotated[int, Meta(ge=1, extra={"form": Form("SIZE", _size, show_size, "a size")})]
+_SIZE_FORM = Form("SIZE", _size, show_size, "a size")
+Size = Annotated[int, Meta(ge=1, extra={"form": _SIZE_FORM})]
 """Bytes."""
+RecordingSize = Annotated[int, Meta(ge=8 * 2**20, extra={"form": _SIZE_FORM})]
+"""Bytes of a recording: with less, its write-ahead log would take most of it."""

@@ -45,6 +45,12 @@ class Player:
         """Return a time as JSON. See :meth:`~exporter.recording.archive.Archive.history`."""
         return self._archive.history(begin, end)
 
+    def window(self, length_s: float, at: float | None) -> bytes:
+        """Return the time of *length_s* seconds before a time as JSON; raises a RecordingError."""
+        begin, end = self._archive.span()
+        at = end if at is None else min(max(at, begin), end)
+        return self._archive.history(at - length_s, at)
+
     def _at(self, at: float | None) -> dict[str, Any]:
         begin, end = self._archive.span()
         at = end if at is None else min(max(at, begin), end)

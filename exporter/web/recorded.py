@@ -43,6 +43,10 @@ class Replay(Recorded, Protocol):
         """Return the conditions as JSON."""
         ...
 
+    def window(self, length_s: float, at: float | None) -> bytes:
+        """Return the *length_s* seconds before as JSON."""
+        ...
+
 
 class _Refused(ValueError):
     """A parameter is wrong: ``str()`` says which and how to write it."""
@@ -65,12 +69,7 @@ def replay_answers(replay: Replay) -> dict[str, Read]:
 
     def window(name: str) -> Read:
         length_s = WINDOWS[name] * SAMPLES
-
-        def read(request: Request) -> bytes:
-            at = _time(request, "at")
-            return replay.history(None if at is None else at - length_s, at)
-
-        return read
+        return lambda request: replay.window(length_s, _time(request, "at"))
 
     return {
         "/api/v1/snapshot": lambda request: replay.snapshot(_time(request, "at")),

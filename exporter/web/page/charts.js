@@ -1,7 +1,7 @@
 // Charts over time as SVG. The shapes stretch with the page, so all text is HTML beside them.
 
 import { attribute, h, keyed, s, text } from "./dom.js";
-import { ago, decimal } from "./format.js";
+import { ago, date, decimal } from "./format.js";
 
 const WIDTH = 1000;
 const HEIGHT = 100;
@@ -56,9 +56,9 @@ export class TimeChart {
     return h("li", {}, h("i", { class: `swatch tone-${one.tone}`, "aria-hidden": "true" }), `${one.label} `, one.value);
   }
 
-  // at: sample times; now and lengthS: the time shown; values: {key: array with null for unknown}; top: a common scale.
-  draw({ at, now, lengthS, values, interval, top, empty }) {
-    this.data = { at, now, lengthS, values };
+  // at: sample times; shown: the time shown, {from, to, live}; values: {key: array with null for unknown}; top: a common scale.
+  draw({ at, shown, values, interval, top, empty }) {
+    this.data = { at, shown, values };
     const drawn = at.map((_, index) => this.known(index));
     const nothing = !drawn.includes(true);
     this.empty.hidden = !nothing;
@@ -66,8 +66,10 @@ export class TimeChart {
     const highest = Math.max(0, ...at.map((_, index) => this.height(index)));
     this.max = niceMax(top ?? highest);
     text(this.top, nothing ? "" : decimal(this.max));
-    text(this.from, `${ago(lengthS)}`);
-    const x = at.map((time) => WIDTH * (1 - (now - time) / lengthS));
+    const { from, to, live } = shown;
+    text(this.from, live ? ago(to - from) : date(from));
+    text(this.until, live ? "now" : date(to));
+    const x = at.map((time) => (WIDTH * (time - from)) / (to - from));
     const runs = this.runs(drawn, interval);
     let floor = at.map(() => 0);
     this.series.forEach((one, position) => {
@@ -129,15 +131,16 @@ export class TimeChart {
 
   // The legend shows the values under the cursor, or the latest ones.
   show() {
-    const { at, now, values } = this.data;
+    const { at, shown, values } = this.data;
+    const moment = (index) => (shown.live ? ago(shown.to - at[index]) : date(at[index]));
     if (this.cursor !== null && this.cursor >= at.length) this.cursor = null;
     const index = this.cursor ?? at.length - 1;
     for (const one of this.series) text(one.value, this.format(values[one.key][index] ?? null));
-    text(this.when, this.cursor === null ? "" : ago(now - at[index]));
+    text(this.when, this.cursor === null ? "" : moment(index));
     attribute(this.rule, "visibility", this.cursor === null ? "hidden" : "visible");
     if (this.cursor !== null) for (const end of ["x1", "x2"]) attribute(this.rule, end, String(this.x[index]));
     const said = this.series.map((one) => `${one.label} ${this.format(values[one.key][index] ?? null)}`).join(", ");
-    const when = this.cursor === null ? "now" : ago(now - at[index]);
+    const when = this.cursor === null ? (shown.live ? "now" : "at the end") : moment(index);
     attribute(this.svg, "aria-label", `${this.title}: ${when} ${said}; scale up to ${this.format(this.max)}`);
   }
 }

@@ -1,9 +1,12 @@
 // The main loop: polls the exporter every two seconds and shows when it does not answer.
 
 import { attribute, byId, h, text } from "./dom.js";
+import { Events } from "./events.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
 import { Panels } from "./panels.js";
+import { Ranges } from "./ranges.js";
+import { Replay } from "./replay.js";
 import { Stages } from "./stages.js";
 import { capital, drawStatus } from "./status.js";
 
@@ -23,7 +26,6 @@ const state = {
   problem: "",
   nextTry: null,
   scope: null,
-  window: "recent",
   outage: false,
 };
 
@@ -50,18 +52,20 @@ async function ask(path) {
 }
 
 async function askAll() {
-  const { body, date } = await ask("api/v1/snapshot");
+  const { body, date } = await ask(`api/v1/snapshot${replay.query()}`);
   // A history is requested again only after its sampling interval.
   for (const name of HISTORIES) {
     const known = state.histories[name];
     const restarted = state.snapshot && state.snapshot.started_at !== body.started_at;
-    if (!known || restarted || clock() - state.fetchedAt[name] >= known.interval * 0.9) {
-      state.histories[name] = (await ask(`api/v1/history/${name}`)).body;
+    if (!known || restarted || replay.moved(body) || clock() - state.fetchedAt[name] >= known.interval * 0.9) {
+      state.histories[name] = (await ask(`api/v1/history/${name}${replay.query()}`)).body;
       state.fetchedAt[name] = clock();
     }
   }
+  await ranges.read(body, ask, clock);
+  replay.seen(body);
   state.snapshot = body;
-  state.skew = Number.isFinite(date) ? Math.max(date - body.taken_at, 0) : 0;
+  state.skew = Number.isFinite(date) && !body.recording ? Math.max(date - body.taken_at, 0) : 0;
   state.received = clock();
 }
 
@@ -93,10 +97,19 @@ async function turn() {
 
 const stages = new Stages();
 const panels = new Panels({ choose });
+const events = new Events();
+const ranges = new Ranges(() => {
+  remember();
+  turn();
+});
+const replay = new Replay(() => {
+  remember();
+  turn();
+});
 
 function view() {
   const { snapshot } = state;
-  const now = snapshot.taken_at + state.skew + (clock() - state.received);
+  const now = snapshot.recording ? snapshot.recording.at : snapshot.taken_at + state.skew + (clock() - state.received);
   const frozen = state.skew > FROZEN_S;
   // After the page was hidden or the machine slept, nothing is current until the next answer.
   const connected = state.failed === 0 && !frozen && clock() - state.received < FROZEN_S;
@@ -112,7 +125,7 @@ function view() {
     connected,
     problem: state.problem,
     histories,
-    history: state.histories[state.window],
+    history: ranges.drawn(snapshot, state.histories),
     scope: state.scope,
     lagsInScope: model.lags(live, state.scope),
     rates: model.currentRates(live, state.histories.recent, state.scope),
@@ -131,6 +144,9 @@ function draw() {
   arrange(scene);
   drawStatus(scene);
   drawScope(scene);
+  ranges.draw(scene.snapshot);
+  replay.draw(scene.snapshot);
+  events.draw(scene);
   stages.draw(scene);
   panels.draw(scene);
   const { snapshot } = scene;
@@ -156,7 +172,8 @@ function drawConnection() {
   const frozen = state.snapshot && state.skew > FROZEN_S;
   const away = state.failed > 0;
   byId("unreachable").hidden = !away && !frozen;
-  attribute(document.body, "data-connection", away ? "away" : frozen ? "frozen" : "live");
+  const recorded = Boolean(state.snapshot?.recording);
+  attribute(document.body, "data-connection", away ? "away" : frozen ? "frozen" : recorded ? "replay" : "live");
   if (away) {
     const last = state.snapshot ? `Its last answer is ${format.span(Math.round(clock() - state.received))} old; every figure on this page is that old.` : "It has not answered yet.";
     const wait = Math.max(Math.ceil(state.nextTry - clock()), 0);
@@ -166,8 +183,8 @@ function drawConnection() {
     text(byId("unreachable-title"), "This exporter has stopped polling");
     text(byId("unreachable-why"), `It answers, but its figures are ${format.span(Math.round(state.skew))} old.`);
   }
-  attribute(byId("live"), "data-live", away || frozen ? "no" : "yes");
-  text(byId("live"), away ? "Not updating" : frozen ? "Not polling" : `Live, every ${EVERY_S} s`);
+  attribute(byId("live"), "data-live", away || frozen || recorded ? "no" : "yes");
+  text(byId("live"), away ? "Not updating" : frozen ? "Not polling" : recorded ? "Recording" : `Live, every ${EVERY_S} s`);
 }
 
 // Choices
@@ -192,16 +209,15 @@ function drawScope({ snapshot, scope }) {
 function recall() {
   const said = new URLSearchParams(window.location.search);
   state.scope = said.get("partition") || null;
-  const radios = [...document.querySelectorAll("input[name=window]")];
-  const radio = radios.find((one) => one.value === said.get("range")) ?? radios[0];
-  radio.checked = true; // a browser may remember what was checked before a reload
-  state.window = radio.value;
+  ranges.recall(said);
+  replay.recall(said);
 }
 
 function remember() {
   const said = new URLSearchParams();
   if (state.scope !== null) said.set("partition", state.scope);
-  if (state.window !== "recent") said.set("range", state.window);
+  ranges.remember(said);
+  replay.remember(said);
   const query = said.toString();
   window.history.replaceState(null, "", query ? `?${query}` : window.location.pathname);
 }
@@ -213,14 +229,6 @@ function choose(name) {
 }
 
 byId("scope").addEventListener("change", (event) => choose(event.target.selectedOptions[0].name ?? null));
-
-for (const radio of document.querySelectorAll("input[name=window]")) {
-  radio.addEventListener("change", () => {
-    state.window = radio.value;
-    remember();
-    draw();
-  });
-}
 
 recall();
 

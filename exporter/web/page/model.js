@@ -25,6 +25,7 @@ export const STATES = {
   never_found: { word: "Not found yet", tone: "idle" },
   starting: { word: "Starting", tone: "warn" },
   unreachable: { word: "Unreachable", tone: "bad" },
+  unrecorded: { word: "Not recorded", tone: "idle" },
 };
 
 // A state's colour is that of its tone, everywhere: in the headline, the strip, its legend and the tables.
@@ -102,6 +103,12 @@ export function quantile(histogram, share) {
     below += here;
   }
   return histogram.bounds.at(-1);
+}
+
+// The time that a history covers: {from, to, live}. A live one ends now.
+export function coverage(history, now) {
+  if (history.window !== "recorded") return { from: now - history.interval * history.samples, to: now, live: true };
+  return history.live ? { from: now - (history.to - history.from), to: now, live: true } : { from: history.from, to: history.to, live: false };
 }
 
 // The selection's history: a series of columns, or null where there is none.

@@ -44,12 +44,12 @@ export class Stages {
       // While the controller did not answer, the queue is unknown, although the last listing was kept a little longer.
       const past = (key) => history.at.map((_, index) => (series && history.state[index] === "found" ? series[key][index] : null));
       const flow = (key) => (series ? model.rates(history, series, key, windowS) : past(key));
-      // The last point of every chart is the present, so that its values equal those of the headline.
-      const columns = (entries) => Object.fromEntries(entries.map(([key, before, current]) => [key, [...before, current ?? null]]));
+      // The last point of a live chart is the present, so that its values equal those of the headline.
+      const shown = model.coverage(history, now);
+      const columns = (entries) => Object.fromEntries(entries.map(([key, before, current]) => [key, shown.live ? [...before, current ?? null] : before]));
       const frame = {
-        at: [...history.at, now],
-        now,
-        lengthS: history.interval * history.samples,
+        at: shown.live ? [...history.at, now] : history.at,
+        shown,
         interval: Math.max(history.interval, 4),
         empty: series ? "No data in this time range" : "No history: only the fullest partitions have one",
       };

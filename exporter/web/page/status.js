@@ -103,17 +103,9 @@ const SHORTEST = 2; // of 1000: a state of a second is still seen
 
 function drawTimeline(history, now) {
   if (!history) return;
-  const lengthS = history.interval * history.samples;
-  const spans = [];
-  history.at.forEach((at, index) => {
-    const until = history.at[index + 1] ?? Math.min(now, at + 2.5 * history.interval);
-    const to = Math.min(until, at + 2.5 * history.interval); // no sample: the exporter did not run, or was late
-    const last = spans.at(-1);
-    const here = model.stateAt(history, index);
-    if (last?.state === here && at - last.to < 0.01) last.to = to;
-    else spans.push({ state: here, from: at, to });
-  });
-  const x = (time) => Math.max(1000 * (1 - (now - time) / lengthS), 0);
+  const shown = model.coverage(history, now);
+  const spans = history.spans ? recordedSpans(history, shown) : sampledSpans(history, now);
+  const x = (time) => Math.min(Math.max((1000 * (time - shown.from)) / (shown.to - shown.from), 0), 1000);
   const svg = byId("timeline");
   keyed(
     svg,
@@ -131,8 +123,11 @@ function drawTimeline(history, now) {
   );
   const totals = {};
   for (const span of spans) totals[span.state] = (totals[span.state] ?? 0) + span.to - span.from;
+  const unknown = shown.to - shown.from - Object.values(totals).reduce((sum, seconds) => sum + seconds, 0);
+  if (history.spans && unknown > history.interval) totals.unrecorded = unknown;
   const said = Object.entries(totals).map(([plane, seconds]) => `${model.STATES[plane].word} ${format.span(Math.round(seconds))}`);
-  attribute(svg, "aria-label", `State in the last ${format.span(lengthS)}: ${said.join(", ")}`);
+  const when = shown.live ? `in the last ${format.span(Math.round(shown.to - shown.from))}` : `from ${format.date(shown.from)} to ${format.date(shown.to)}`;
+  attribute(svg, "aria-label", `State ${when}: ${said.join(", ")}`);
   keyed(
     byId("timeline-legend"),
     Object.keys(totals),
@@ -140,5 +135,25 @@ function drawTimeline(history, now) {
     (plane) => h("li", { "data-tone": model.STATES[plane].tone }, h("i", { class: "swatch" }), `${model.STATES[plane].word} `, h("b")),
     (item, plane) => text(item.lastElementChild, format.span(Math.round(totals[plane]))),
   );
-  text(byId("timeline-from"), format.ago(lengthS));
+  text(byId("timeline-from"), shown.live ? format.ago(shown.to - shown.from) : format.date(shown.from));
+  text(byId("timeline-to"), shown.live ? "now" : format.date(shown.to));
+}
+
+// A recording says exactly when a state began and ended.
+function recordedSpans(history, shown) {
+  return history.spans.filter((span) => span.to > shown.from && span.from < shown.to && model.STATES[span.state])
+    .map((span) => ({ ...span, from: Math.max(span.from, shown.from), to: Math.min(span.to, shown.to) }));
+}
+
+function sampledSpans(history, now) {
+  const spans = [];
+  history.at.forEach((at, index) => {
+    const until = history.at[index + 1] ?? Math.min(now, at + 2.5 * history.interval);
+    const to = Math.min(until, at + 2.5 * history.interval); // no sample: the exporter did not run, or was late
+    const last = spans.at(-1);
+    const here = model.stateAt(history, index);
+    if (last?.state === here && at - last.to < 0.01) last.to = to;
+    else spans.push({ state: here, from: at, to });
+  });
+  return spans;
 }
