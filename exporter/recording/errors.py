@@ -17,5 +17,5 @@ def is_damage(error: Exception) -> bool:
 
 
 def described(error: Exception) -> str:
-    """Return what an error of SQLite or of the system says, without the file's name."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    """Return in one line what an error of SQLite or of the system says, without the file's name."""
+    return " ".join(((error.strerror if isinstance(error, OSError) else None) or str(error)).split())

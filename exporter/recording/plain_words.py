@@ -85,7 +85,7 @@ def _answers(events: Sequence[StoredEvent], end: float) -> Iterator[str]:
     if outages:
         at, until = max(outages, key=lambda one: one[1] - one[0])
         yield (
-            f"It stopped to answer {_times(len(outages))}; the longest outage began at {time_of(at)} and took "
+            f"It stopped answering {_times(len(outages))}; the longest outage began at {time_of(at)} and took "
             f"{span(until - at)}."
         )
     controllers = dict.fromkeys(one.name for one in events if one.kind == "controller")
@@ -137,7 +137,7 @@ def _groups(summary: Summary) -> Iterator[str]:
     evicted = ", ".join(by_state) or "none"
     yield (
         f"At least {count(summary.groups_in)} groups came in. {count(summary.trained)} left complete, so at most "
-        f"that many of those seen were trained; evicted were {evicted}; lost were {count(summary.lost)}."
+        f"that many of those seen were trained; evicted: {evicted}; lost: {count(summary.lost)}."
     )
     if summary.mean_lag is not None and summary.p95_lag is not None:
         bound = f"at most {summary.p95_lag:g}" if summary.p95_lag <= LAG_BOUNDS[-1] else f"above {LAG_BOUNDS[-1]:g}"

@@ -80,17 +80,18 @@ def connect(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
     try:
-        _check_identity(connection, path)
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        new = _check_identity(connection, path) == 0
+        for (said,) in connection.execute("PRAGMA quick_check(1)"):  # before anything is changed
+            if said != "ok":
+                raise sqlite3.DatabaseError(said)
+        if new:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise RecordingError(f"{path} is on a file system without shared memory; use a local disk", lasting=True)
         # Survives the end of the process at any moment. After a loss of power the last seconds may be missing.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -512")
-        for (said,) in connection.execute("PRAGMA quick_check(1)"):
-            if said != "ok":
-                raise sqlite3.DatabaseError(said)
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error) and is_damage(error):

@@ -30,6 +30,7 @@ STARVED = Condition(
     "generation",
     "critical",
     True,
+    True,
     since=0.0,
     text="no group is ready",
     evidence={"ready": 0, "quiet_seconds": 700.0},
@@ -49,6 +50,7 @@ class SimulatedRun:
         starved: Nothing arrives, and the condition says so.
         version: The trainer's version; by default that of the time.
         controller: The id of the controller.
+        reason: Why it does not answer in an outage.
     """
 
     def __init__(self, clock: StoppedClock | None = None, *, partitions: int = 1) -> None:
@@ -56,10 +58,20 @@ class SimulatedRun:
         self.outage = self.starved = False
         self.version: int | None = None
         self.controller = "TQ_CONTROLLER_1"
+        self.reason = "no answer in 4 s"
         self._started = self.clock.time()
         self._arrived = 0
         self._incidents: tuple[Incident, ...] = ()
         self._names = ["train", *(f"train_{index}_b" for index in range(1, partitions))]
+
+    def begin_again(self, *, controller: str | None = None, reason: str | None = None) -> None:
+        """Watch it from now on as an exporter does that has just started."""
+        self._started = self.clock.time()
+        self._arrived = 0
+        self._incidents = ()
+        self.outage = self.starved = False
+        self.controller = controller or self.controller
+        self.reason = reason or self.reason
 
     def run(self, seconds: float, every_s: float = 1.0) -> Iterator[Snapshot]:
         """Yield the snapshots of the next *seconds*, and move the clock."""
@@ -77,7 +89,7 @@ class SimulatedRun:
         version = int((now - self._started) // 90) if self.version is None else self.version
         up = not self.outage
         if self.outage:
-            self._incidents = (Incident(now, "ping", "ping", "DataPlaneTimeout", "no answer in 4 s"), *self._incidents)
+            self._incidents = (Incident(now, "ping", "ping", "DataPlaneTimeout", self.reason), *self._incidents)
             self._incidents = self._incidents[:50]
         sources = (
             SourceState("ping", "ok" if up else "failing", up, now, 0.002 + 0.001 * math.sin(now), 5.0),

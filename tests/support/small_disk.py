@@ -26,16 +26,20 @@ class SmallDisk:
         with self._ballast.open("wb", buffering=0) as file:
             os.posix_fallocate(file.fileno(), 0, os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize)
 
+    def protect(self) -> None:
+        """Let nobody write to it any more."""
+        subprocess.run([*_AS_ROOT, "mount", "-o", "remount,ro", str(self.path)], check=True)
+
     def free(self) -> None:
         """Free the space again."""
         self._ballast.unlink()
 
 
 @contextmanager
-def small_disk(path: Path) -> Iterator[SmallDisk]:
-    """Create *path* and mount a memory file system there during the block. Needs root, or ``sudo -n``."""
+def small_disk(path: Path, size: int = _SIZE) -> Iterator[SmallDisk]:
+    """Create *path* and mount a memory file system of *size* bytes there for the block. Needs root, or ``sudo -n``."""
     path.mkdir()
-    options = f"size={_SIZE},mode=0777"
+    options = f"size={size},mode=0777"
     subprocess.run([*_AS_ROOT, "mount", "-t", "tmpfs", "-o", options, "small-disk", str(path)], check=True)
     try:
         yield SmallDisk(path)

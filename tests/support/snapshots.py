@@ -11,6 +11,7 @@ from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
 from dataplane.partitions import Role, role_of
 from exporter.model.condition import Condition
 from exporter.model.occupancy import merge, nothing
+from exporter.model.recording import RecorderState
 from exporter.model.snapshot import (
     ALL_PARTITIONS,
     LAG_BOUNDS,
@@ -140,6 +141,7 @@ def rich_snapshot() -> Snapshot:
             up=True,
             ready=True,
             generation=2,
+            recorder=RecorderState(True, STARTED - 3600, 1_048_576, 3),
             endpoint=Endpoint(
                 address="tcp://10.0.0.7:40123",
                 controller_id="TQ_CONTROLLER_5a1f",
