@@ -49,6 +49,7 @@ _IGNORED: list[tuple[dict[str, Any], str, str]] = [
     ({"prometheusRule": {"thresholds": {"stalled_seconds": 1}}}, "/prometheusRule/thresholds'", "rules that are off"),
     ({"ray": {"tokenSecret": {"key": "token"}}}, "/ray/tokenSecret/key'", "a key without a Secret"),
     ({"discoveryVolume": {"mountPath": "/x"}}, "/discoveryVolume/mountPath'", "a folder without a volume"),
+    ({"historyVolume": {"mountPath": "/x"}}, "/historyVolume/mountPath'", "a folder without a volume"),
     ({"tests": {"basicAuth": {"username": {"name": "a", "key": "b"}}}}, "/tests/basicAuth'", "a user, no password"),
     (
         {"web": {"configSecret": {"name": "a"}}, "config": {"web": {"config_file": "b"}}},

@@ -14,6 +14,7 @@ from exporter.model.condition import Condition
 from exporter.model.history import History
 from exporter.model.snapshot import PartitionFlow, PartitionState, Snapshot
 from exporter.web import WebServer
+from exporter.web.recorded import Recorded
 from tests.support.snapshots import flow, partition, rich_snapshot, with_totals
 from tests.support.waiting import wait_until
 
@@ -36,7 +37,8 @@ class Served:
     The snapshot's times advance with the clock, as with running polls.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, recorded: Recorded | None = None) -> None:
+        self._recorded = recorded
         self.history = History(SystemClock())
         self.alive = True
         self.asked = 0
@@ -53,6 +55,7 @@ class Served:
             snapshot=self._snapshot,
             alive=lambda: self.alive,
             history=self.history,
+            recorded=self._recorded,
         )
         self._port = self.web.listen()[1]
         self.web.start()
@@ -102,6 +105,7 @@ def running() -> Snapshot:
     return replace(
         then,
         conditions=(FLOWS,),
+        recorder=None,
         taken_at=then.taken_at + late,
         started_at=then.started_at + late,
         partitions=tuple(moved(part) for part in then.partitions),

@@ -50,7 +50,7 @@ def test_it_says_what_happened_in_plain_words(recording: Path) -> None:
         "Nothing was recorded in one gap, together 10 min 10 s",
         "TransferQueue answered for 83.8 % of the recorded time.",
         "It stopped answering twice; the longest outage began at 14 Nov 2023 22:20:20 and took 1 min 30 s.",
-        "DataPlaneTrainerStarved (critical) held once, together 2 min, first at 14 Nov 2023 22:18:20: no group is ready",
+        "DataPlaneTrainerStarved (critical) held once, together 2 min, first at 14 Nov 2023 22:18:20: no group",
         "2 controllers answered, one after the other.",
         "groups came in.",
         "The trainer starved for at least 1 min 5",

@@ -121,6 +121,9 @@ args:
   {{- if .Values.web.disablePage }}
   - --web.disable-page
   {{- end }}
+  {{- if .Values.historyVolume.source }}
+  - --history-file={{ .Values.historyVolume.mountPath }}/run.tqr
+  {{- end }}
   {{- range .Values.extraArgs }}
   - {{ . | quote }}
   {{- end }}
@@ -183,6 +186,10 @@ volumeMounts:
     mountPath: {{ .Values.discoveryVolume.mountPath }}
     readOnly: true
   {{- end }}
+  {{- if .Values.historyVolume.source }}
+  - name: tq-exporter-history
+    mountPath: {{ .Values.historyVolume.mountPath }}
+  {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -217,6 +224,10 @@ httpGet:
 {{- end }}
 {{- with .Values.discoveryVolume.source }}
 - name: tq-exporter-discovery
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.historyVolume.source }}
+- name: tq-exporter-history
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.extraVolumes }}
