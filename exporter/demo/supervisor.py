@@ -58,7 +58,7 @@ class DemoRequest:
     Attributes:
         listen: Where the exporter serves HTTP.
         duration: Seconds to run once the exporter sees the data plane, None until a signal.
-        logs: Folder of the logs, None for one that is removed at the end.
+        logs: Folder of the logs and the recording, None for one that is removed at the end.
         convention, scenario, rollouts, seed, otlp, chaos: See :class:`~exporter.demo.protocol.Options`.
         default_intervals: Whether the exporter polls as rarely as it does in production.
     """
@@ -165,7 +165,7 @@ class _Demo:
 
     def _start_exporter(self, ray_address: str) -> None:
         command = [sys.executable, "-m", "exporter.cli", "run", "--listen", str(self._request.listen)]
-        command += ["--ray-address", ray_address]
+        command += ["--ray-address", ray_address, "--history-file", str(self._logs / "run.tqr")]
         if not self._request.default_intervals:
             command += ["--ping-interval", "1s", "--metadata-interval", "1s"]
         if self._request.otlp is not None:

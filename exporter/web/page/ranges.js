@@ -74,7 +74,7 @@ export class Ranges {
       this.asked = "";
       return;
     }
-    const key = JSON.stringify([this.name, wanted.live ? Math.round(wanted.to - wanted.from > 86400 ? 0 : wanted.to - wanted.from) : wanted]);
+    const key = wanted.live ? this.name : JSON.stringify(wanted);
     const every = Math.max(FRESH_S, this.history?.interval ?? 0) * 0.9;
     if (key === this.asked && clock() - this.askedAt < every) return;
     try {
