@@ -136,18 +136,18 @@ def test_a_full_disk_costs_nothing_but_what_it_cannot_hold(tmp_path: Path, caplo
         assert missing <= 12
 
 
-def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hangs = threading.Event()
-    write = Store.write
+@pytest.mark.parametrize("where", ["__init__", "write", "tidy", "size"])
+def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+    whole = getattr(Store, where)
+    original = whole.fget if isinstance(whole, property) else whole
 
-    def hang(store: Store, batch: Batch, now: float) -> None:
-        if batch.frames:
-            hangs.set()
-            assert goes_on.wait(60)
-        write(store, batch, now)
+    def hang(*given: Any) -> Any:
+        hangs.set()
+        assert goes_on.wait(60)
+        return original(*given)
 
-    goes_on = threading.Event()
-    monkeypatch.setattr(Store, "write", hang)
+    monkeypatch.setattr(Store, where, property(hang) if isinstance(whole, property) else hang)
     run = SimulatedRun()
     recorder = recorder_of(tmp_path / "run.tqr", run)
     recorder.observe(run.snapshot())
@@ -165,7 +165,7 @@ def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.M
     finally:
         goes_on.set()
     wait_until(lambda: not recorder._thread.is_alive(), "the recorder ends")
-    assert len(Archive(tmp_path / "run.tqr").frames(0, 1e11)) == MAX_FRAMES + 1
+    assert len(Archive(tmp_path / "run.tqr").frames(0, 1e11)) >= MAX_FRAMES
 
 
 def test_a_damaged_file_is_said_once_and_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
