@@ -91,7 +91,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let the exporter poll as rarely as in production, not every second",
     )
-    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the log files in this folder, and the recording of the run, run.tqr")
+    parser.add_argument(
+        "--logs", type=Path, metavar="FOLDER", help="keep the log files in this folder, and the recording, run.tqr"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from exporter.model.samples import PLANE_STATES
 from exporter.recording import recorder as module
 from exporter.recording.archive import UNRECORDED, Archive
 from exporter.recording.recorder import MAX_EVENTS, MAX_FRAMES
-from exporter.recording.store import Batch, Store
+from exporter.recording.store import Store
 from tests.recording.support import close, kill, record, recorder_of
 from tests.support.exporter_process import ExporterProcess
 from tests.support.simulated_run import SimulatedRun
@@ -140,7 +140,7 @@ def test_a_full_disk_costs_nothing_but_what_it_cannot_hold(tmp_path: Path, caplo
 def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     hangs, goes_on = threading.Event(), threading.Event()
     whole = getattr(Store, where)
-    original = whole.fget if isinstance(whole, property) else whole
+    original: Any = whole.fget if isinstance(whole, property) else whole
 
     def hang(*given: Any) -> Any:
         hangs.set()
