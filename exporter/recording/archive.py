@@ -85,17 +85,21 @@ class Archive:
         """Return the frames of a time, oldest first, those of each *step* seconds merged into one."""
         merged: list[Frame] = []
         together: list[Frame] = []
+        for frame in self.walk(begin, end):
+            if together and (step <= 0 or frame.at // step != together[0].at // step):
+                merged.append(_one(together, step))
+                together = []
+            together.append(frame)
+        return [*merged, _one(together, step)] if together else merged
+
+    def walk(self, begin: float, end: float) -> Iterator[Frame]:
+        """Yield the frames of a time, oldest first, without keeping them."""
         with self._reading() as connection:
             for (body,) in connection.execute(
                 "SELECT body FROM frames WHERE at BETWEEN ? AND ? ORDER BY at", (millis(begin), millis(end))
             ):
                 with contextlib.suppress(ValueError):  # a damaged row is missing
-                    frame = decode_frame(body)
-                    if together and (step <= 0 or frame.at // step != together[0].at // step):
-                        merged.append(_one(together, step))
-                        together = []
-                    together.append(frame)
-        return [*merged, _one(together, step)] if together else merged
+                    yield decode_frame(body)
 
     def events(self, begin: float, end: float, *kinds: str) -> list[StoredEvent]:
         """Return the events of these *kinds* that touch a time, oldest first; all kinds when none is given."""

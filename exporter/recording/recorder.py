@@ -103,8 +103,6 @@ class FlightRecorder:
     def observe(self, snapshot: Snapshot) -> Snapshot:
         """Note *snapshot*, and return it with the state of the recording. Cheap; call it with every snapshot."""
         with self._lock:
-            self._tally.see(snapshot)
-            self._last = snapshot
             if not self._given_up:
                 self._note(snapshot)
             return replace(snapshot, recorder=replace(self._state, dropped=self._dropped))
@@ -119,7 +117,8 @@ class FlightRecorder:
         """Write what is left, and log the summary of the run. Returns within *timeout_s* seconds."""
         with self._lock:
             self._ended, self._snapshot = True, self._last
-            self._add(self._watch.end(self._clock.time()))
+            if not self._given_up:
+                self._add(self._watch.end(self._clock.time()))
             run = together([*self._earlier, self._tally.summary])
         log_summary(run)
         if self._thread.ident is None:
@@ -137,6 +136,8 @@ class FlightRecorder:
             The seconds after which to write again, None when there is no use in trying again.
         """
         batch: Batch | None = None
+        if self._given_up:
+            return None
         try:
             store = self._opened()
             batch = self._taken()
@@ -163,6 +164,15 @@ class FlightRecorder:
     # Who records.
 
     def _note(self, snapshot: Snapshot) -> None:
+        try:
+            self._take(snapshot)
+        except Exception as error:  # our bug must not end the polling, which waits for this
+            logger.exception("recording to %s failed unexpectedly", self._path)
+            self._give_up(f"unexpected {type(error).__name__}")
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self._last = snapshot
+        self._tally.see(snapshot)
         self._add(self._watch.see(snapshot))
         now = self._clock.monotonic()
         if now >= self._frame_due:
@@ -245,7 +255,8 @@ class FlightRecorder:
         self._said = False
         since, size = store.since, store.size  # before the lock: nobody who records waits for the disk
         with self._lock:
-            self._state = RecorderState(True, since, size)
+            if not self._given_up:
+                self._state = RecorderState(True, since, size)
 
     def _failed(self, batch: Batch | None, why: str, *, lasting: bool = False) -> None:
         """Keep what was not written for the next turn, and say so once."""
@@ -256,14 +267,21 @@ class FlightRecorder:
         self._said = True
         with self._lock:
             if lasting:
-                self._given_up = True
-                self._frames.clear()
-                self._events.clear()
-            elif batch is not None:
+                self._give_up(why)
+                return
+            if batch is not None:
                 self._events = {**batch.events, **self._events}
                 self._frames.extendleft(reversed(batch.frames))
                 self._shorten()
             self._state = replace(self._state, up=False, detail=why)
+
+    def _give_up(self, why: str) -> None:
+        """Keep nothing more."""
+        self._given_up = True
+        self._frames.clear()
+        self._events.clear()
+        self._last = self._snapshot = None
+        self._state = replace(self._state, up=False, detail=why)
 
     def _close(self) -> None:
         store, self._store = self._store, None

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
+import msgspec
+
 from exporter.conditions.words import count, span
 from exporter.model.condition import SEVERITIES
 from exporter.model.samples import COLUMNS, PLANE_COLUMNS
@@ -35,7 +37,10 @@ def render_report(archive: Archive) -> str:
     """
     begin, end = archive.span()
     events = archive.events(begin, end)
-    raw = archive.frames(begin, end)
+    # Each frame, without its figures: there may be many.
+    raw = [
+        msgspec.structs.replace(frame, total=None, trained=None, partitions={}) for frame in archive.walk(begin, end)
+    ]
     step = max((end - begin) / MAX_POINTS, 10.0)
     frames = archive.frames(begin, end, step)
     summaries = archive.summaries()

@@ -133,24 +133,27 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     error: Exception | None = None
     # Where nobody may write beside the file, and no exporter has it open, it is read as it stands.
     for more in ("", "&immutable=1") if not os.path.exists(f"{path}-wal") else ("",):
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro{more}", uri=True, timeout=_WAIT_S)
         try:
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA cell_size_check = ON")
-            if _check_identity(connection, path) == 0:
-                raise RecordingError(f"{path} is empty; nothing was recorded", lasting=True)
+            return _opened_to_read(path, more)
         except sqlite3.Error as failure:
-            connection.close()
             if is_damage(failure):
                 raise _damaged(path, failure) from failure
             error = failure
-        except BaseException:
-            connection.close()
-            raise
-        else:
-            return connection
     assert error is not None
     raise RecordingError(f"{path} cannot be read: {described(error)}; copy it to a folder of your own") from error
+
+
+def _opened_to_read(path: Path, more: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro{more}", uri=True, timeout=_WAIT_S)
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        if _check_identity(connection, path) == 0:
+            raise RecordingError(f"{path} is empty; nothing was recorded", lasting=True)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> int:

@@ -188,13 +188,19 @@ class SummaryOnly:
 
     def __init__(self, window: float) -> None:
         self._tally = Tally(window)
+        self._defective = False
 
     def start(self) -> None:
         """Do nothing."""
 
     def observe(self, snapshot: Snapshot) -> Snapshot:
         """Note *snapshot*, and return it."""
-        self._tally.see(snapshot)
+        try:
+            if not self._defective:
+                self._tally.see(snapshot)
+        except Exception:  # our bug must not end the polling, which waits for this
+            self._defective = True
+            logger.exception("summing up the run failed unexpectedly")
         return snapshot
 
     def stop(self, timeout_s: float) -> None:

@@ -185,17 +185,21 @@ def test_a_damaged_file_is_said_once_and_left(tmp_path: Path, caplog: pytest.Log
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("where", ["encode_snapshot", "reduce"])
 def test_a_bug_of_ours_ends_the_recording_and_nothing_else(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr(module, "encode_snapshot", lambda snapshot: 1 // 0)
+    monkeypatch.setattr(module, where, lambda *given: 1 // 0)
     run = SimulatedRun()
     recorder = recorder_of(tmp_path / "run.tqr", run)
     recorder.observe(run.snapshot())
-    assert recorder.flush() is None
+    recorder.flush()
     assert "ZeroDivisionError" in recorder.state.detail
-    recorder.observe(run.snapshot())
-    kill(recorder)
+    seen = recorder.observe(run.snapshot())
+    assert seen.recorder is not None
+    assert seen.recorder.up is not True
+    assert caplog.text.count("failed unexpectedly") == 1
+    close(recorder)
 
 
 def test_a_file_that_is_removed_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
