@@ -1,4 +1,4 @@
-"""Which build of PyTorch `make` takes. Python is a stand-in that notes its arguments: no index with CUDA builds is needed."""
+"""Which build of PyTorch `make` takes. Python is a stand-in: no index with builds for CUDA is needed."""
 
 from __future__ import annotations
 
