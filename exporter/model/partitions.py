@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -10,6 +11,7 @@ from dataplane.partitions import ROLES, ByName, Role, bounded_label
 from exporter.clock import Clock
 from exporter.config.model import Partition
 from exporter.model.flow import FlowTracker
+from exporter.model.groups import GroupsView
 from exporter.model.occupancy import merge, nothing, summarise
 from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing
 from exporter.model.snapshot import (
@@ -56,16 +58,25 @@ class Partitions:
         settings: Settings by partition name.
         max_partitions: How many partitions keep a label of their own.
         max_versions: How many weight versions keep a count of their own, per partition.
+        window: Largest acceptable lag, in versions.
 
     Attributes:
         versions: The trainer's weight version.
     """
 
-    def __init__(self, clock: Clock, *, settings: ByName[Partition], max_partitions: int, max_versions: int) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        settings: ByName[Partition],
+        max_partitions: int,
+        max_versions: int,
+        window: float = math.inf,
+    ) -> None:
         self._clock = clock
         self._settings = settings
         self._max_versions = max_versions
-        self._flow = FlowTracker(settings, max_partitions)
+        self._flow = FlowTracker(settings, max_partitions, window)
         self._listed: dict[str, _Listed] = {}
         self._known: dict[str, _Readability] = {}  # every partition that exists
         self.versions = Versions()
@@ -90,6 +101,7 @@ class Partitions:
                 sender_id=listing.sender_id,
                 stated=listing.stated_version,
                 reference=before,
+                convention=listing.convention,
             )
         if loaded:
             self.versions.restart()
@@ -143,7 +155,7 @@ class Partitions:
 
     def lose_all(self) -> None:
         """Count all groups as lost and forget listings and versions, since a new controller answers."""
-        self._flow.lose_all()
+        self._flow.lose_all(self._clock.time())
         self.versions.restart()
         self.forget_listings()
 
@@ -222,6 +234,11 @@ class Partitions:
     def role_flows(self) -> tuple[RoleFlow, ...]:
         """Return the flow through the partitions of each role, including those that are gone."""
         return self._flow.by_role()
+
+    def groups(self) -> GroupsView:
+        """Return the groups of the last listings, also of those that are too old, and the unusual departures."""
+        listings = self._flow.groups(self._listed.keys())
+        return GroupsView(listings, self._flow.departures.newest_first(), self.versions.reference)
 
     def rows(self) -> int | None:
         """Return the number of all rows in all partitions, None while a partition is not known."""

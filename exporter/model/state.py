@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -36,6 +37,7 @@ class State:
         max_partitions: How many partitions keep a label of their own.
         max_versions: How many weight versions keep a count of their own, per partition.
         settings: Settings of partitions, by name or regular expression.
+        window: Largest acceptable lag, in versions.
 
     Attributes:
         recorder: As given.
@@ -57,6 +59,7 @@ class State:
         max_partitions: int,
         max_versions: int,
         settings: Mapping[str, Partition] = MappingProxyType({}),
+        window: float = math.inf,
     ) -> None:
         self.recorder = recorder
         self._version = this_build().version
@@ -64,7 +67,9 @@ class State:
         self.health = SourceHealth(recorder, clock, SOURCES, ON_DEMAND_SOURCES)
         self.controller_time = ControllerTime(clock)
         by_name = ByName(settings)
-        self.partitions = Partitions(clock, settings=by_name, max_partitions=max_partitions, max_versions=max_versions)
+        self.partitions = Partitions(
+            clock, settings=by_name, max_partitions=max_partitions, max_versions=max_versions, window=window
+        )
         self.storage: tuple[StorageState, ...] = ()
         self.store: StoreState | None = None
         self.unlisted = Unlisted()
