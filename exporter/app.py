@@ -17,6 +17,7 @@ from exporter.clock import Clock, SystemClock
 from exporter.conditions import Judge, Limits
 from exporter.config import Config, ConfigError
 from exporter.discovery import build_discovery
+from exporter.groups import Groups
 from exporter.logs import set_level
 from exporter.memory import keep_memory_small
 from exporter.model.history import History
@@ -29,7 +30,7 @@ from exporter.telemetry import Telemetry
 from exporter.terminal.state_line import state_line
 from exporter.web import Guard, WebServer
 
-__all__ = ["SHUTDOWN_S", "limits_of", "poll_once", "run", "watch"]
+__all__ = ["SHUTDOWN_S", "groups_of", "limits_of", "poll_groups", "poll_once", "run", "watch"]
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             history=history,
             guard=guard,
             page=not config.web.disable_page,
+            groups=None if config.web.disable_groups else groups_of(config, lambda: poller).encode,
             allowed_hosts=config.web.allowed_hosts,
             refused_login=lambda: telemetry.recorder.refused_login(),  # noqa: PLW0108
         )
@@ -110,6 +112,16 @@ def poll_once(config: Config) -> Snapshot:
         telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
 
 
+def poll_groups(config: Config) -> Groups:
+    """Poll every source once, without serving anything, and return what answers questions about the groups."""
+    telemetry, poller = _assemble(config, SystemClock(), Judge(History(SystemClock()), limits_of(config)))
+    try:
+        poller.poll_once()
+        return groups_of(config, lambda: poller)
+    finally:
+        telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+
+
 def watch(config: Config, seconds: float) -> Snapshot:
     """Poll for *seconds* from the first full round on, without serving anything, and return the last snapshot.
 
@@ -138,6 +150,11 @@ def limits_of(config: Config) -> Limits:
     """Return what the conditions are judged by."""
     given = {name: getattr(config.thresholds, name) for name in config.thresholds.__struct_fields__}
     return Limits(ping_slo_s=config.ping.slo, thresholds={**Limits().thresholds, **given})
+
+
+def groups_of(config: Config, poller: Callable[[], Poller]) -> Groups:
+    """Return what answers questions about the groups that a poller has listed."""
+    return Groups(lambda: poller().groups, lambda: poller().snapshot, limits_of(config), trace_url=config.web.trace_url)
 
 
 def _assemble(config: Config, clock: Clock, judge: Judge) -> tuple[Telemetry, Poller]:

@@ -290,7 +290,10 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
         help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile",
     )
     once.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")
-    add_settings(once, unused=("--listen", "--web.config.file", "--web.disable-page", "--web.allowed-hosts"))
+    add_settings(
+        once,
+        unused=("--listen", "--web.config.file", "--web.disable-page", "--web.disable-groups", "--web.allowed-hosts"),
+    )
     check = add(
         "check-config",
         _check_config,

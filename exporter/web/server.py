@@ -30,7 +30,7 @@ from exporter.web.guard import Guard
 from exporter.web.hosts import AllowedHosts
 from exporter.web.limits import Slot, Slots
 from exporter.web.protocol import MAX_HEAD_BYTES, ClientProtocol
-from exporter.web.routes import Scrape, make_router
+from exporter.web.routes import AskGroups, Scrape, make_router
 from exporter.web.threads import in_daemon_thread
 
 __all__ = ["ListenError", "WebServer"]
@@ -52,7 +52,7 @@ class ListenError(OSError):
 
 
 class WebServer:
-    """Serves ``/metrics``, ``/healthz``, ``/readyz``, ``/api/v1/snapshot``, ``/api/v1/conditions`` and ``/``.
+    """Serves ``/metrics``, ``/healthz``, ``/readyz``, ``/api/v1/{snapshot,conditions,groups}`` and ``/``.
 
     Args:
         listen: Where to listen; port 0 takes any free one.
@@ -62,6 +62,7 @@ class WebServer:
         history: The history that the live page draws.
         guard: TLS, users and headers.
         page: Whether ``/`` is the live page.
+        groups: Answers questions about groups; None shows none.
         allowed_hosts: Host names that clients may use in addition to those that are always accepted.
         refused_login: Called for each request whose user name or password is wrong.
 
@@ -79,6 +80,7 @@ class WebServer:
         history: History | None = None,
         guard: Guard | None = None,
         page: bool = True,
+        groups: AskGroups | None = None,
         allowed_hosts: Iterable[str] = (),
         refused_login: Callable[[], None] = lambda: None,
     ) -> None:
@@ -86,7 +88,14 @@ class WebServer:
         self._guard = guard or Guard(None)
         self.scheme = "http" if self._guard.current().tls is None else "https"
         router = make_router(
-            scrape, snapshot, alive, history=history, address=self._address, scheme=self.scheme, page=page
+            scrape,
+            snapshot,
+            alive,
+            history=history,
+            address=self._address,
+            scheme=self.scheme,
+            page=page,
+            groups=groups,
         )
         slots = Slots()
         app = Front(Access(router, AllowedHosts((listen.host, *allowed_hosts)), refused_login), slots)
