@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dataplane.groups import DataPlaneGroupMeta
 from dataplane.partitions import ByName
 from exporter.conditions import Limits
+from exporter.config import Listen
 from exporter.groups import Groups
 from exporter.model.condition import Condition
 from exporter.model.flow import FlowTracker
@@ -15,6 +18,7 @@ from exporter.model.groups import GroupsView
 from exporter.model.occupancy import nothing
 from exporter.model.snapshot import PartitionStatus, Snapshot
 from exporter.model.versions import VersionReference
+from exporter.web import Guard, WebServer
 
 NOW = 1_900_000_000.0
 
@@ -71,3 +75,23 @@ class Listings:
 
     def groups(self, **fields: Any) -> Groups:
         return Groups(self.view, self.snapshot, self.limits, **fields)
+
+
+@contextmanager
+def serving(groups: Groups | None, web_config: Path | None = None, *, page: bool = True) -> Iterator[str]:
+    """Serve *groups* in this process; yields the URL. None: nobody may see them."""
+    web = WebServer(
+        Listen("127.0.0.1", 0),
+        scrape=lambda accept, names: (b"", "text/plain"),
+        snapshot=lambda: Snapshot(NOW, NOW) if groups is None else groups.snapshot(),
+        alive=lambda: True,
+        guard=Guard(web_config),
+        page=page,
+        groups=None if groups is None else groups.encode,
+    )
+    _, port = web.listen()
+    web.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        web.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -93,11 +94,12 @@ def test_the_answer_is_that_of_a_plain_loop(
         and (query.search in one.group_id or any(query.search in key for key in one.keys))
         and selected(one)
     ]
-    figure = {
+    figures: dict[str, Callable[[DataPlaneGroupMeta], Any]] = {
         "age": age,
         "lag": lambda one: -math.inf if lag(one) is None else lag(one),
         "keys": lambda one: len(one.keys),
-    }[query.sort or "age"]
+    }
+    figure = figures[query.sort or "age"]
     expected.sort(key=lambda one: (-figure(one), one.partition_id, one.group_id))
     answer = seen.groups().answer(query)
     assert answer.matched == len(expected)
