@@ -59,6 +59,7 @@ class Partitions:
         max_partitions: How many partitions keep a label of their own.
         max_versions: How many weight versions keep a count of their own, per partition.
         window: Largest acceptable lag, in versions.
+        names_groups: Whether states name single groups.
 
     Attributes:
         versions: The trainer's weight version.
@@ -72,10 +73,12 @@ class Partitions:
         max_partitions: int,
         max_versions: int,
         window: float = math.inf,
+        names_groups: bool = True,
     ) -> None:
         self._clock = clock
         self._settings = settings
         self._max_versions = max_versions
+        self._names_groups = names_groups
         self._flow = FlowTracker(settings, max_partitions, window)
         self._listed: dict[str, _Listed] = {}
         self._known: dict[str, _Readability] = {}  # every partition that exists
@@ -252,7 +255,7 @@ class Partitions:
         per_step = None if settings is None else settings.groups_per_step
         if per_step is None and role == "train":
             per_step = published_per_step
-        return summarise(
+        state = summarise(
             partition,
             listing.groups,
             listed_at=time,
@@ -265,6 +268,7 @@ class Partitions:
             orphaned=self._flow.orphaned(partition, reference),
             groups_per_step=per_step,
         )
+        return state if self._names_groups else _without_ids(state)
 
     def _note_readable(self, poll: MetadataPoll, time: float) -> None:
         self._known = {name: self._known.get(name) or _Readability() for name in poll.partitions}
@@ -282,6 +286,10 @@ class Partitions:
 
     def _merge(self, label: str, parts: list[PartitionState]) -> PartitionState:
         return merge(label, parts, max_versions=self._max_versions)
+
+
+def _without_ids(state: PartitionState) -> PartitionState:
+    return replace(state, oldest=tuple(replace(one, group_id="") for one in state.oldest), unfinished=())
 
 
 def _reason(failure: PartitionFailure) -> UnreadableReason:

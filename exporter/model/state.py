@@ -38,6 +38,7 @@ class State:
         max_versions: How many weight versions keep a count of their own, per partition.
         settings: Settings of partitions, by name or regular expression.
         window: Largest acceptable lag, in versions.
+        names_groups: Whether snapshots name single groups.
 
     Attributes:
         recorder: As given.
@@ -60,6 +61,7 @@ class State:
         max_versions: int,
         settings: Mapping[str, Partition] = MappingProxyType({}),
         window: float = math.inf,
+        names_groups: bool = True,
     ) -> None:
         self.recorder = recorder
         self._version = this_build().version
@@ -68,7 +70,12 @@ class State:
         self.controller_time = ControllerTime(clock)
         by_name = ByName(settings)
         self.partitions = Partitions(
-            clock, settings=by_name, max_partitions=max_partitions, max_versions=max_versions, window=window
+            clock,
+            settings=by_name,
+            max_partitions=max_partitions,
+            max_versions=max_versions,
+            window=window,
+            names_groups=names_groups,
         )
         self.storage: tuple[StorageState, ...] = ()
         self.store: StoreState | None = None

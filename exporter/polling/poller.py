@@ -84,6 +84,7 @@ class Poller:
             max_versions=config.weight_versions,
             settings=config.partitions,
             window=config.thresholds.staleness_versions,
+            names_groups=not config.web.disable_groups,
         )
         self._look_up = DiscoverySource(discovery, bind, tracer=tracer, clock=clock)
         self._sources: dict[str, Source[Any]] = {self._look_up.name: self._look_up}

@@ -9,8 +9,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from exporter.clock import SystemClock
+from exporter.conditions import Limits
 from exporter.config import Listen
+from exporter.groups import Groups
 from exporter.model.condition import Condition
+from exporter.model.groups import GroupsView
 from exporter.model.history import History
 from exporter.model.snapshot import PartitionFlow, PartitionState, Snapshot
 from exporter.web import WebServer
@@ -37,6 +40,9 @@ class Served:
     """
 
     def __init__(self, port: int = 0) -> None:
+        self.view: Callable[[], GroupsView] | None = None
+        self.trace_url: str | None = None
+        self.hide_groups = False
         self.history = History(SystemClock())
         self.alive = True
         self.asked = 0
@@ -53,6 +59,7 @@ class Served:
             snapshot=self._snapshot,
             alive=lambda: self.alive,
             history=self.history,
+            groups=None if self.hide_groups else self._groups,
         )
         self._port = self.web.listen()[1]
         self.web.start()
@@ -83,6 +90,10 @@ class Served:
         self.history.observe(snapshot)
         if snapshot.degraded:
             self.history.note_degraded()
+
+    def _groups(self, parameters: list[tuple[str, str]]) -> bytes:
+        view = self.view or GroupsView
+        return Groups(view, self._snapshot, Limits(), self.trace_url).encode(parameters)
 
     def _snapshot(self) -> Snapshot:
         self.asked += 1

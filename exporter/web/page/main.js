@@ -3,6 +3,7 @@
 import { attribute, byId, h, text } from "./dom.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
+import { Groups, isView } from "./groups.js";
 import { Panels } from "./panels.js";
 import { Stages } from "./stages.js";
 import { capital, drawStatus } from "./status.js";
@@ -24,6 +25,8 @@ const state = {
   nextTry: null,
   scope: null,
   window: "recent",
+  groups: "", // the view of groups that is open
+  search: "",
   outage: false,
 };
 
@@ -93,6 +96,7 @@ async function turn() {
 
 const stages = new Stages();
 const panels = new Panels({ choose });
+const groups = new Groups({ ask, choose: chooseGroups });
 
 function view() {
   const { snapshot } = state;
@@ -120,6 +124,7 @@ function view() {
     held,
     problems: held.filter((one) => one.severity !== "notice"),
     notices: held.filter((one) => one.severity === "notice"),
+    showGroups: (name) => chooseGroups({ groups: name, search: "", scope: null }, true),
     degraded: snapshot.up && model.heldConditions(snapshot).some((one) => one.degrades),
   };
 }
@@ -133,6 +138,7 @@ function draw() {
   drawScope(scene);
   stages.draw(scene);
   panels.draw(scene);
+  groups.draw(scene, state);
   const { snapshot } = scene;
   byId("run").hidden = !snapshot.endpoint?.run;
   text(byId("run"), snapshot.endpoint?.run ? format.name(snapshot.endpoint.run) : "");
@@ -196,20 +202,32 @@ function recall() {
   const radio = radios.find((one) => one.value === said.get("range")) ?? radios[0];
   radio.checked = true; // a browser may remember what was checked before a reload
   state.window = radio.value;
+  state.groups = isView(said.get("groups") ?? "") ? said.get("groups") : "";
+  state.search = said.get("search") ?? "";
 }
 
 function remember() {
   const said = new URLSearchParams();
   if (state.scope !== null) said.set("partition", state.scope);
   if (state.window !== "recent") said.set("range", state.window);
+  if (state.groups) said.set("groups", state.groups);
+  if (state.groups && state.search) said.set("search", state.search);
   const query = said.toString();
   window.history.replaceState(null, "", query ? `?${query}` : window.location.pathname);
 }
 
 function choose(name) {
   state.scope = name;
+  if (name !== null && !state.groups) state.groups = "oldest"; // a partition opens into its groups
   remember();
   draw();
+}
+
+function chooseGroups(chosen, show = false) {
+  Object.assign(state, chosen);
+  remember();
+  draw();
+  if (show) byId("groups-panel").scrollIntoView({ block: "start" });
 }
 
 byId("scope").addEventListener("change", (event) => choose(event.target.selectedOptions[0].name ?? null));

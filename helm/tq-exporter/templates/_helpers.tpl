@@ -121,6 +121,9 @@ args:
   {{- if .Values.web.disablePage }}
   - --web.disable-page
   {{- end }}
+  {{- if .Values.web.disableGroups }}
+  - --web.disable-groups
+  {{- end }}
   {{- range .Values.extraArgs }}
   - {{ . | quote }}
   {{- end }}
