@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -52,7 +51,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(served: Served) -> Iterator[Stage]:
+def stage(served: Served) -> Stage:
     staged = Stage(served)
     staged.list(
         group("old", "uncommitted", created_at=time.time() - 7200, weight_version=40, keys=["k1", "k2"]),

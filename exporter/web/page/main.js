@@ -95,7 +95,7 @@ async function turn() {
 // Drawing
 
 const stages = new Stages();
-const panels = new Panels({ choose });
+const panels = new Panels({ choose: openPartition });
 const groups = new Groups({ ask, choose: chooseGroups });
 
 function view() {
@@ -218,9 +218,14 @@ function remember() {
 
 function choose(name) {
   state.scope = name;
-  if (name !== null && !state.groups) state.groups = "oldest"; // a partition opens into its groups
   remember();
   draw();
+}
+
+// In the table a partition opens into its groups.
+function openPartition(name) {
+  if (name !== null && !state.groups) state.groups = "oldest";
+  choose(name);
 }
 
 function chooseGroups(chosen, show = false) {
