@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from dataplane.partitions import MAX_LABEL, Role
+from exporter.model.counters import FlowCounters
 from exporter.model.groups import Departed, Resident, cut
 
 __all__ = ["MAX_DEPARTED", "WHY", "Departures"]
@@ -49,7 +50,7 @@ class Departures:
         """Note that groups of this role are seen taken before they leave."""
         self._taking.add(role)
 
-    def why(self, role: Role, group: Resident, age_s: float, lag: int | None, usual: tuple[int, float]) -> list[str]:
+    def why(self, role: Role, group: Resident, age_s: float, lag: int | None, earlier: FlowCounters) -> list[str]:
         """Return why it is unusual that *group* left, nothing when it is not.
 
         Args:
@@ -57,7 +58,7 @@ class Departures:
             group: The group as it was last listed.
             age_s: How old it was, in seconds.
             lag: Its lag, None when unknown.
-            usual: How many groups have left before it, and the sum of their ages in seconds.
+            earlier: What has left before it, of the same label.
         """
         found = []
         if group.state == "failed":
@@ -68,21 +69,13 @@ class Departures:
             found.append("untaken")
         if lag is not None and lag > self._window:
             found.append("stale")
-        left, ages = usual
-        if left >= _LEAST_DEPARTURES and age_s > max(_OLD_TIMES * ages / left, _OLD_S):
+        left = earlier.departed.total()
+        if left >= _LEAST_DEPARTURES and age_s > max(_OLD_TIMES * earlier.residence.sum / left, _OLD_S):
             found.append("old")
         return found
 
     def note(
-        self,
-        label: str,
-        group_id: str,
-        group: Resident,
-        why: list[str],
-        *,
-        time: float,
-        epoch: float,
-        lag: int | None,
+        self, label: str, group_id: str, group: Resident, why: list[str], time: float, epoch: float, lag: int | None
     ) -> None:
         """Keep a group that left.
 

@@ -226,8 +226,7 @@ class FlowTracker:
                 first_seen = since = now
                 changed.append(group)
             else:
-                first_seen = seen.first_seen
-                since = seen.since if seen.state == state else now
+                first_seen, since = seen.first_seen, seen.since if seen.state == state else now
                 if complete and not seen.completed:
                     completed += 1
                 complete = complete or seen.completed
@@ -249,12 +248,13 @@ class FlowTracker:
             self.departures.takes(known.role)
         for counters in self._counters_of(known):
             counters.completed += completed
+        left = {group_id: resident for group_id, resident in before.items() if group_id in gone} if gone else {}
         if restored:
-            self._lose(known, {group_id: before[group_id] for group_id in gone}, time)
+            self._lose(known, left, time)
             for counters in self._counters_of(known):
                 counters.restored += len(new)
             return
-        self._depart(known, {group_id: before[group_id] for group_id in gone}, time, reference)
+        self._depart(known, left, time, reference)
         if self._unseen is not None and partition in self._unseen:
             self._unseen.discard(partition)
             return
@@ -340,25 +340,21 @@ class FlowTracker:
     def _lose(self, known: _Partition, residents: Mapping[str, Resident], time: float) -> None:
         for counters in self._counters_of(known):
             counters.lost += len(residents)
-        label = self._labels[known.name]
         for group_id, resident in islice(residents.items(), MAX_DEPARTED):
-            self.departures.note(label, group_id, resident, ["lost"], time=time, epoch=self._epoch, lag=None)
+            self.departures.note(self._labels[known.name], group_id, resident, ["lost"], time, self._epoch, None)
 
     def _depart(
         self, known: _Partition, residents: Mapping[str, Resident], time: float, reference: VersionReference | None
     ) -> None:
-        of_label, of_role = self._counters_of(known)
+        label, (of_label, of_role) = self._labels[known.name], self._counters_of(known)
         for group_id, resident in residents.items():
             since = resident.first_seen + self._epoch if resident.created_at is None else resident.created_at
             age_s = max(time - since, 0.0)
             lag = None
             if reference is not None and resident.weight_version is not None:
                 lag = reference.lag(resident.weight_version)
-            usual = of_label.departed.total(), of_label.residence.sum
-            why = self.departures.why(known.role, resident, age_s, lag, usual)
-            if why:
-                label = self._labels[known.name]
-                self.departures.note(label, group_id, resident, why, time=time, epoch=self._epoch, lag=lag)
+            if why := self.departures.why(known.role, resident, age_s, lag, of_label):
+                self.departures.note(label, group_id, resident, why, time, self._epoch, lag)
             of_label.departed_one(resident.state, age_s, lag)
             of_role.departed_one(resident.state, age_s, lag)
 
