@@ -64,6 +64,15 @@ def test_a_group_that_stayed_much_longer_than_usual_is_kept() -> None:
     assert [(one.group_id, one.why) for one in seen.view().departed] == [("old", ("old",))]
 
 
+def test_where_groups_stay_for_long_that_is_not_unusual() -> None:
+    seen = Listings()
+    groups = [group(str(n), created_at=NOW - 1000) for n in range(20)]
+    seen.list({"train": [group("longer", created_at=NOW - 3000), *groups]})
+    seen.list({"train": [group("longer", created_at=NOW - 3000)]})
+    seen.list({"train": []})
+    assert seen.view().departed == ()
+
+
 def test_what_a_controller_or_a_checkpoint_took_away_is_lost() -> None:
     seen = Listings()
     seen.list({"train": [group("a"), group("kept")], "gone": [group("x")]}, sender="one")

@@ -204,6 +204,15 @@ def test_members_of_a_family_are_found_by_its_label() -> None:
     assert [one.group_id for one in groups.answer(Query(partition="train_2")).groups] == ["g2"]
 
 
+def test_a_search_finds_within_one_key_and_not_across_two() -> None:
+    seen = Listings()
+    seen.list({"train": [group("g", keys=["ka", "kb"]), group("h", keys=["odd\nkey", "z"])]})
+    groups = seen.groups()
+    assert groups.answer(Query(search="a\nk")).matched == 0
+    [odd] = groups.answer(Query(search="d\nk")).groups
+    assert (odd.group_id, odd.first_keys) == ("h", ("odd\nkey", "z"))
+
+
 def test_an_answer_is_bounded_whatever_the_ids_are() -> None:
     long = "\U0001f682" * 600
     seen = Listings()

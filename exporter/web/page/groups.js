@@ -160,7 +160,7 @@ export class Groups {
       figure("Version", (one) => one.version),
       figure("Lag", (one) => one.lag),
       { label: "Keys", numeric: true, sort: (one) => one.keys, cell: (cell, one) => text(cell, keysOf(one)) },
-      figure("Sessions", (one) => one.sessions),
+      figure("Sessions", (one) => one.sessions, (sessions) => (sessions === null ? "" : format.count(sessions))), // only verl has them
       figure("Size", (one) => one.size_bytes, format.bytes),
       { label: "First keys", cell: (cell, one) => text(cell, one.first_keys.map(format.name).join(" ") + (one.keys > one.first_keys.length ? " …" : "")) },
       { label: "Noted", cell: (cell, one) => text(cell, noted(one, this.now)) },
