@@ -157,8 +157,10 @@ def _age(group: Group) -> str:
 
 
 def _since(group: Group, now: float) -> str:
+    """Return since when it is in its state. One in which it was first seen may have begun before."""
+    least = "≥ " if group.state_since == group.first_seen else ""
     end = now if group.departed_at is None else group.departed_at
-    return f"{clock(group.state_since)} ({span(end - group.state_since)})"
+    return f"{clock(group.state_since)} ({least}{span(end - group.state_since)})"
 
 
 def _keys(group: Group) -> str:

@@ -57,6 +57,7 @@ def test_a_running_exporters_groups_are_a_table(capsys: pytest.CaptureFixture[st
     assert "1 h 6 min" in lines[2]
     assert "2.0 KiB" in lines[2]
     assert "≥ 0 s" in lines[3]
+    assert "UTC (≥ 0 s)" in lines[3]
     assert "\x1b" not in out.replace("\u241b", "")
     assert "\u241b[2J\\u202e[bold]x" in lines[3]
     assert len(lines) == 4, "a line per group, however long it is"

@@ -81,6 +81,7 @@ def test_a_partition_opens_into_its_groups(stage: Stage, open_page: Open) -> Non
     assert text(page, "#groups-title") == "Groups of train"
     row = cells(page, "groups")[0]
     assert row[1:4] == ["train", "uncommitted", "2 h"]
+    assert row[4].startswith("\u2264 "), "it was in this state at first sight"
     assert row[5:8] == ["40", "1", "2"]
     assert row[10] == "k1 k2"
     assert cells(page, "groups")[1][3].startswith("\u2265 ")

@@ -196,7 +196,8 @@ export class Groups {
   }
 
   drawSince(cell, one) {
-    text(cell, format.at(one.state_since, this.now));
+    const seenSo = one.state_since === one.first_seen; // it may have been in this state before
+    text(cell, `${seenSo ? "≤ " : ""}${format.at(one.state_since, this.now)}`);
     attribute(cell, "title", `First seen ${format.date(one.first_seen)}`);
   }
 
