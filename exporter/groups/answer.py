@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -207,7 +207,7 @@ class Groups:
             one
             for part in covered
             for one in _matching(part, reference, snapshot.taken_at, query)
-            if not selectors or any(select(_candidate(one)) for select in selectors)
+            if not selectors or _is_about(selectors, _candidate(one))
         ]
         first = heapq.nsmallest(query.limit, found, key=_ORDER[query.sort or "age"])
         about = {
@@ -274,6 +274,10 @@ _DEPARTED_ORDER: Final[Mapping[str, Callable[[Departed], float]]] = {
 def _candidate(one: _Found) -> Candidate:
     group, part = one.group, one.part
     return Candidate(part.role, group.state, one.lag, one.age_s, one.group_id in part.orphaned, group.malformed)
+
+
+def _is_about(selectors: Iterable[_Selector], candidate: Candidate) -> bool:
+    return any(selects(candidate) for selects in selectors)
 
 
 def _describe(one: _Found, about: Mapping[str, _Selector]) -> Group:
