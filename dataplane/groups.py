@@ -51,7 +51,7 @@ class DataPlaneGroupMeta(msgspec.Struct, frozen=True, gc=False):
         expected_num_keys: Number of keys of the complete group, None when undeclared. Under ``verl``: of sessions.
         size_bytes: Sum over the rows that declare a size, None when none does.
         tags: A copy of the first row's tags, sorted by key. The wire reader keeps only the tags that a convention
-            reads.
+            reads, and ``traceparent``.
         failed: True when the producer gave the group up.
         malformed_keys: Number of rows with a tag that could not be read.
         taken: True when a trainer has taken it and its rows are still there.

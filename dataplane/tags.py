@@ -20,6 +20,7 @@ __all__ = [
     "MAX_EXACT_INT",
     "NO_MAPPING",
     "SCALAR",
+    "TRACEPARENT",
     "Count",
     "Int",
     "LooseTagFields",
@@ -36,6 +37,7 @@ __all__ = [
     "to_seconds",
     "to_sorted_dict",
     "to_text",
+    "to_trace_id",
 ]
 
 MAX_EXACT_INT: Final = 2**53
@@ -50,6 +52,10 @@ Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_SECONDS)]
 
 SCALAR: Final[Any] = bool | int | float | str | None
 """The type of a field that holds more than one of the types above."""
+
+
+TRACEPARENT: Final = "traceparent"
+"""The tag that carries a producer's span across the queue, in W3C Trace Context's text form."""
 
 
 class TagFields(msgspec.Struct, frozen=True, gc=False):
@@ -208,6 +214,14 @@ def _to_plain(value: object) -> object:
     return plain if type(plain) in _PLAIN else None
 
 
+def to_trace_id(traceparent: object) -> str | None:
+    """Return the trace id, 32 hexadecimal digits, in a W3C ``traceparent``, None when it has no valid one."""
+    match = _TRACEPARENT.match(traceparent) if type(traceparent) is str else None
+    return None if match is None or match[1] == _NO_TRACE else match[1]
+
+
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?=\Z|-)")
+_NO_TRACE: Final = 32 * "0"
 _PLAIN: Final = frozenset({str, int, float, bool})
 _DECIMAL: Final = re.compile(r"\s*[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,3})?\s*", re.ASCII)
 _TRUE = frozenset({"true", "1", "yes"})

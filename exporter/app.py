@@ -18,6 +18,7 @@ from exporter.clock import Clock, SystemClock
 from exporter.conditions import Judge, Limits
 from exporter.config import Config, ConfigError
 from exporter.discovery import build_discovery
+from exporter.groups import Groups
 from exporter.logs import set_level
 from exporter.memory import keep_memory_small
 from exporter.model.history import History
@@ -26,6 +27,7 @@ from exporter.polling.poller import Poller
 from exporter.polling.readers import connect
 from exporter.polling.sources import build_sources
 from exporter.polling.sources.target import Target
+from exporter.recording.departures import DepartureNotes
 from exporter.recording.summary import SummaryOnly
 from exporter.telemetry import Telemetry
 from exporter.terminal.state_line import state_line
@@ -36,7 +38,7 @@ if TYPE_CHECKING:  # they load SQLite
     from exporter.recording.archive import Archive
     from exporter.recording.recorder import FlightRecorder
 
-__all__ = ["SHUTDOWN_S", "limits_of", "poll_once", "run", "watch"]
+__all__ = ["SHUTDOWN_S", "groups_of", "limits_of", "poll_groups", "poll_once", "run", "watch"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +85,20 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             guard=guard,
             page=not config.web.disable_page,
             recorded=archive,
+            groups=None if config.web.disable_groups else groups_of(config, lambda: poller).encode,
             allowed_hosts=config.web.allowed_hosts,
             refused_login=lambda: telemetry.recorder.refused_login(),  # noqa: PLW0108
         )
         host, port = web.listen()  # first: when the port is in use, nothing else has started
         try:
             judge = Judge(history, limits_of(config)).judge
-            telemetry, poller = _assemble(config, clock, lambda snapshot: recorder.observe(judge(snapshot)))
+
+            def judged(snapshot: Snapshot) -> Snapshot:
+                notes.note(poller.groups.departed)
+                return recorder.observe(judge(snapshot))
+
+            notes = DepartureNotes(recorder.record_departures)
+            telemetry, poller = _assemble(config, clock, judged)
         except BaseException:
             web.stop()
             raise
@@ -107,6 +116,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             web.stop()
             if not poller.stop(timeout_s=SHUTDOWN_S / 3):
                 logger.info("exiting while a poll still waits for its answer")
+            notes.note(poller.groups.departed)
             recorder.stop(timeout_s=SHUTDOWN_S / 3)
             telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
     return 0
@@ -118,6 +128,16 @@ def poll_once(config: Config) -> Snapshot:
     telemetry, poller = _assemble(config, clock, Judge(History(clock), limits_of(config)).judge)
     try:
         return poller.poll_once()
+    finally:
+        telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+
+
+def poll_groups(config: Config) -> Groups:
+    """Poll every source once, without serving anything, and return what answers questions about the groups."""
+    telemetry, poller = _assemble(config, SystemClock(), Judge(History(SystemClock()), limits_of(config)).judge)
+    try:
+        poller.poll_once()
+        return groups_of(config, lambda: poller)
     finally:
         telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
 
@@ -169,6 +189,11 @@ def _recording(config: Config, clock: Clock) -> tuple[FlightRecorder | SummaryOn
         run=config.run,
     )
     return recorder, Archive(file)
+
+
+def groups_of(config: Config, poller: Callable[[], Poller]) -> Groups:
+    """Return what answers questions about the groups that a poller has listed."""
+    return Groups(lambda: poller().groups, lambda: poller().snapshot, limits_of(config), trace_url=config.web.trace_url)
 
 
 def _assemble(config: Config, clock: Clock, judge: Callable[[Snapshot], Snapshot]) -> tuple[Telemetry, Poller]:

@@ -1,4 +1,4 @@
-"""The command line: ``tq-exporter run | once | check-config | healthcheck | metrics | … | ray-submit | demo``.
+"""The command line: ``tq-exporter run | once | groups | check-config | healthcheck | metrics | … | ray-submit | demo``.
 
 Importing this module loads only the configuration; a command loads what it needs.
 """
@@ -34,7 +34,7 @@ from exporter.arguments import (
     printing,
     reject,
 )
-from exporter.config import Config, ConfigError, ConfigNote, Listen, dump_config, load_config
+from exporter.config import SETTINGS, Config, ConfigError, ConfigNote, Listen, dump_config, load_config
 from exporter.logs import setup_logging
 from exporter.version import this_build
 
@@ -122,10 +122,7 @@ def _listening() -> Iterator[None]:
 
 
 def _once(options: argparse.Namespace) -> int:
-    config = _load(options)
-    _check_packages(config)
-    # The output names the failure; a log line would repeat it.
-    setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error", urls=_urls(config))
+    config = _load_quiet(options)
     from exporter import app
     from exporter.model.snapshot import encode_snapshot
 
@@ -144,6 +141,12 @@ def _once(options: argparse.Namespace) -> int:
     reasons = [f"{source.source}: {source.detail}" for source in snapshot.sources if source.detail]
     why = "; ".join(reasons) or f"discovery: {snapshot.discovery.replace('_', ' ')}"
     return fail(f"TransferQueue did not answer: {why}", 1)
+
+
+def _groups(options: argparse.Namespace) -> int:
+    from exporter import groups_command
+
+    return groups_command.run(options, lambda: _load_quiet(options))
 
 
 def _check_config(options: argparse.Namespace) -> int:
@@ -296,6 +299,13 @@ def _completion(options: argparse.Namespace) -> int:
 
 # The arguments.
 
+_NOT_SERVED = (
+    "--listen",
+    "--history-file",
+    *(one.flag for one in SETTINGS if one.flag and one.flag.startswith("--web.")),
+)
+"""Flags that commands which serve nothing do not list."""
+
 
 def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     """Return the parser. With *arguments*, flags that must be loaded are left out where another command is named."""
@@ -336,9 +346,18 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
         help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile",
     )
     once.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")
-    add_settings(
-        once, unused=("--listen", "--web.config.file", "--web.disable-page", "--web.allowed-hosts", "--history-file")
+    add_settings(once, unused=_NOT_SERVED)
+    groups = add(
+        "groups",
+        _groups,
+        "list groups: which one, in which state, since when, how far behind",
+        "groups --url http://10.0.0.1:9464 --condition stuck",
     )
+    if arguments is None or arguments[:1] == ["groups"]:
+        from exporter import groups_command
+
+        groups_command.add_arguments(groups)
+    add_settings(groups, unused=_NOT_SERVED)
     check = add(
         "check-config",
         _check_config,
@@ -423,6 +442,14 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
 
 def _load(options: argparse.Namespace) -> Config:
     return _read(options, os.environ, options.config)
+
+
+def _load_quiet(options: argparse.Namespace) -> Config:
+    """Load the configuration for a command whose output names a failure: a log line would repeat it."""
+    config = _load(options)
+    _check_packages(config)
+    setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error", urls=_urls(config))
+    return config
 
 
 def _read(options: argparse.Namespace, environ: Mapping[str, str], file: Path | None) -> Config:

@@ -7,13 +7,13 @@ partition showed is in its :class:`Memory`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import UNSET
 
-from dataplane.tags import Count, Int, Seconds, Tag, to_count, to_int, to_seconds
+from dataplane.tags import TRACEPARENT, Count, Int, Seconds, Tag, to_count, to_int, to_seconds
 
 __all__ = ["COMMON_FIELDS", "Account", "Convention", "Group", "KeyRule", "Memory"]
 
@@ -24,6 +24,7 @@ COMMON_FIELDS: Final[Mapping[str, Any]] = {
     "groups_per_step": Count,  # only in the row that a trainer publishes
     "num_keys": Count,
     "size_bytes": Count,
+    TRACEPARENT: str,  # names the trace that a group comes from; no convention reads it
     "weight_version": Int,
 }
 """The tags that rows may have in any convention, and their types."""
@@ -211,4 +212,8 @@ class Convention(ABC):
 
     def members(self, group: Any) -> int | None:
         """Return how many of the *group*'s expected members are there, None to count its keys."""
+        return None
+
+    def sessions(self, keys: Sequence[str]) -> int | None:
+        """Return how many sessions the *keys* of a group are of, None where groups have none. For display only."""
         return None

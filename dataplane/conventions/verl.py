@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -13,6 +14,7 @@ from dataplane.tags import Int, Tag, is_bare, to_int
 __all__ = ["CONVENTION", "Verl"]
 
 _UNFINISHED: Final = frozenset({"", "pending", "running"})
+_TRAJECTORY: Final = re.compile(r"._\d+_\d+\Z")
 
 
 def _group_id(key: str, tag: Tag) -> str:
@@ -124,6 +126,10 @@ class Verl(Convention):
     def members(self, group: _PromptGroup) -> int | None:
         """See :class:`Convention`: the number of sessions. A session may have several trajectories."""
         return len({_session(key) for key in group.keys if key != group.prompt_key})
+
+    def sessions(self, keys: Sequence[str]) -> int | None:
+        """See :class:`Convention`."""
+        return len({_session(key) for key in keys if _TRAJECTORY.search(key)})
 
 
 CONVENTION: Final = Verl()

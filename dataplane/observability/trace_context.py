@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from dataplane.tags import to_int
+from dataplane.tags import TRACEPARENT, to_int
 
 __all__ = ["TRACEPARENT", "contexts_of", "stamp", "tells_version", "traceparent", "versions_of"]
-
-TRACEPARENT: Final = "traceparent"
-"""The tag that carries a producer's span across the queue, in W3C Trace Context's text form."""
 
 _propagator = TraceContextTextMapPropagator()
 

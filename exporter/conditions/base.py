@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
+from dataplane.groups import GroupState
+from dataplane.partitions import Role
 from exporter.model.condition import Severity, Stage
 from exporter.model.past import Past, Pulse
 from exporter.model.snapshot import PartitionState, RoleFlow, Snapshot, SourceState
 from exporter.shipped.thresholds import THRESHOLDS
 
-__all__ = ["CLEAR", "Check", "Finding", "Limits", "Rule", "Scene", "Verdict", "any_of", "rule"]
+__all__ = [
+    "CLEAR",
+    "Candidate",
+    "Check",
+    "Finding",
+    "Limits",
+    "Rule",
+    "Scene",
+    "Selects",
+    "Verdict",
+    "any_of",
+    "is_finished",
+    "is_unfinished",
+    "rule",
+]
 
 _DEFAULTS: Final = {threshold.name: threshold.default for threshold in THRESHOLDS}
 
@@ -135,6 +151,16 @@ class Scene:
         return None if not found and hidden else found
 
 
+def is_unfinished(group: Candidate) -> bool:
+    """Return whether a group of a partition that trains is not ready yet."""
+    return group.role == "train" and group.state in ("uncommitted", "incomplete")
+
+
+def is_finished(group: Candidate) -> bool:
+    """Return whether a group of a partition that trains is ready or taken."""
+    return group.role == "train" and group.state in ("ready", "taken")
+
+
 def any_of(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the first finding; without one unknown if one is unknown, else :data:`CLEAR`.
 
@@ -156,12 +182,37 @@ def any_of(verdicts: Iterable[Verdict]) -> Verdict:
 Check = Callable[[Scene], Verdict]
 
 
+class Candidate(NamedTuple):
+    """A group as a condition sees it that selects groups.
+
+    Attributes:
+        role: What its partition is for.
+        state: Its state.
+        lag: Its lag, None when unknown.
+        age_s: Its age in seconds.
+        orphaned: Whether it stays taken although the trainer's version has moved on.
+        malformed: Number of its rows with a tag that could not be read.
+    """
+
+    role: Role
+    state: GroupState
+    lag: int | None
+    age_s: float
+    orphaned: bool
+    malformed: int
+
+
+Selects = Callable[[Candidate, Limits, Mapping[str, float]], bool]
+"""Whether a condition is about a group, given the limits, and the condition's evidence while it holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A condition as declared. For the fields see :class:`~exporter.model.condition.Condition`.
 
     Attributes:
         check: Judges a scene.
+        selects: Tells which groups the condition is about, None when it is about none.
     """
 
     name: str
@@ -171,6 +222,7 @@ class Rule:
     runbook: str
     degrades: bool
     check: Check
+    selects: Selects | None = None
 
 
 def rule(
@@ -181,6 +233,7 @@ def rule(
     remedy: str,
     runbook: str | None = None,
     degrades: bool | None = None,
+    selects: Selects | None = None,
 ) -> Callable[[Check], Rule]:
     """Make a function that judges a scene into a condition.
 
@@ -191,7 +244,8 @@ def rule(
         remedy: Likewise.
         runbook: The name of its runbook, by default *name*.
         degrades: Likewise; by default when it is critical.
+        selects: See :class:`Rule`. It agrees with the check: the groups that a finding counts are selected.
     """
     page = f"docs/runbooks/{runbook or name}.md"
     serious = severity == "critical" if degrades is None else degrades
-    return lambda check: Rule(name, stage, severity, remedy, page, serious, check)
+    return lambda check: Rule(name, stage, severity, remedy, page, serious, check, selects)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from exporter.conditions.base import CLEAR, Finding, Scene, Verdict, rule
+from exporter.conditions.base import CLEAR, Candidate, Finding, Scene, Verdict, is_unfinished, rule
 from exporter.conditions.tasks import judge_tasks
 from exporter.conditions.words import clock, count, quoted, span
 from exporter.model.past import Pulse, TaskProgress
@@ -31,6 +31,7 @@ _GIVEN_UP_S: Final = 1800.0
     "generation",
     "critical",
     remedy="Read the generators' log: groups fail, or are given up before they are complete.",
+    selects=lambda group, limits, evidence: is_unfinished(group) or _has_failed(group),
 )
 def no_group_completed(scene: Scene) -> Verdict:
     """Groups arrive, and as many are given up as are in progress, and none is completed."""
@@ -51,6 +52,7 @@ def no_group_completed(scene: Scene) -> Verdict:
     "generation",
     "warning",
     remedy="Read the generators' log: what was generated for these groups is wasted.",
+    selects=lambda group, limits, evidence: _has_failed(group),
 )
 def groups_given_up(scene: Scene) -> Verdict:
     """Groups are completed, and many that left within half an hour had failed or were never complete."""
@@ -71,6 +73,7 @@ def groups_given_up(scene: Scene) -> Verdict:
     "generation",
     "critical",
     remedy="Check whether the rollout workers are alive, and look at the groups that are unfinished.",
+    selects=lambda group, limits, evidence: is_unfinished(group),
 )
 def trainer_starved(scene: Scene) -> Verdict:
     """The trainer lacks groups, and none has been completed for ten minutes and 3 times the usual time."""
@@ -82,6 +85,7 @@ def trainer_starved(scene: Scene) -> Verdict:
     "generation",
     "warning",
     remedy="Look at the groups that are unfinished: the trainer waits for them.",
+    selects=lambda group, limits, evidence: is_unfinished(group),
 )
 def trainer_waiting(scene: Scene) -> Verdict:
     """The trainer lacks groups, and none has been completed for longer than usual."""
@@ -129,6 +133,7 @@ def arrivals_quiet(scene: Scene) -> Verdict:
     "notice",
     runbook="DataPlaneTrainerStarved",
     remedy="Watch for a while (once --watch 60s): one look does not show whether groups are completed.",
+    selects=lambda group, limits, evidence: is_unfinished(group),
 )
 def step_incomplete(scene: Scene) -> Verdict:
     """In a single look, the trainer lacks groups."""
@@ -147,6 +152,9 @@ def step_incomplete(scene: Scene) -> Verdict:
     "generation",
     "warning",
     remedy="Evict the incomplete groups. If all groups are incomplete, the configured group_size is wrong.",
+    selects=lambda group, limits, evidence: (
+        group.state == "incomplete" and group.age_s > limits.thresholds["incomplete_age_seconds"]
+    ),
 )
 def incomplete_orphaned(scene: Scene) -> Verdict:
     """Keys of a committed group never arrived."""
@@ -158,6 +166,9 @@ def incomplete_orphaned(scene: Scene) -> Verdict:
     "generation",
     "warning",
     remedy="Look at the writers' errors, then evict the keys of the groups that stay.",
+    selects=lambda group, limits, evidence: (
+        group.state == "uncommitted" and group.age_s > limits.thresholds["uncommitted_age_seconds"]
+    ),
 )
 def uncommitted_leaking(scene: Scene) -> Verdict:
     """A group is never committed: its writer died, or its write failed."""
@@ -230,3 +241,7 @@ def _old(scene: Scene, state: str, limit: float) -> Verdict:
         return Finding(said, {"age_seconds": age}, (part.partition,), (oldest.group_id,) if oldest.group_id else ())
 
     return scene.partitions(judge)
+
+
+def _has_failed(group: Candidate) -> bool:
+    return group.role == "train" and group.state == "failed"

@@ -68,11 +68,14 @@ class Judge:
             return None
 
     def _condition(self, rule: Rule, verdict: Verdict, now: float) -> Condition:
+        about_groups = rule.selects is not None
         fixed = (rule.name, rule.stage, rule.severity)
         if not verdict:
             self._since.pop(rule.name, None)
             holds = None if verdict is None else False
-            return Condition(*fixed, holds, rule.degrades, remedy=rule.remedy, runbook=rule.runbook)
+            return Condition(
+                *fixed, holds, rule.degrades, remedy=rule.remedy, runbook=rule.runbook, about_groups=about_groups
+            )
         since = self._since.setdefault(rule.name, now if verdict.since is None else verdict.since)
         return Condition(
             *fixed,
@@ -85,4 +88,5 @@ class Judge:
             verdict.groups,
             rule.remedy,
             rule.runbook,
+            about_groups,
         )

@@ -61,6 +61,7 @@ def partition_unreadable(scene: Scene) -> Verdict:
     "queue",
     "warning",
     remedy="Clear the keys of these groups: the run resumed, and nobody else will.",
+    selects=lambda group, limits, evidence: group.orphaned,
 )
 def groups_orphaned(scene: Scene) -> Verdict:
     """Taken groups stay although the trainer's version has moved on."""
@@ -82,6 +83,7 @@ def groups_orphaned(scene: Scene) -> Verdict:
     "queue",
     "warning",
     remedy="Look at the tags of a few rows, and fix their writer or the partition's convention.",
+    selects=lambda group, limits, evidence: group.malformed > 0,
 )
 def rows_malformed(scene: Scene) -> Verdict:
     """Tags cannot be read."""

@@ -7,7 +7,7 @@ from typing import Final
 from exporter.conditions import data_plane, generation, own, queue, storage, training
 from exporter.conditions.base import Rule
 
-__all__ = ["CONDITIONS"]
+__all__ = ["CONDITIONS", "STUCK"]
 
 CONDITIONS: Final[tuple[Rule, ...]] = (
     data_plane.lost,
@@ -54,3 +54,10 @@ CONDITIONS: Final[tuple[Rule, ...]] = (
     own.polls_stretched,
     training.flows,
 )
+
+STUCK: Final[tuple[Rule, ...]] = (
+    queue.groups_orphaned,
+    generation.incomplete_orphaned,
+    generation.uncommitted_leaking,
+)
+"""The conditions that are about groups of which nobody takes care any more."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections.abc import Mapping
 from typing import Final
 
-from exporter.conditions.base import CLEAR, Finding, Scene, Verdict, rule
+from exporter.conditions.base import CLEAR, Candidate, Finding, Scene, Verdict, is_finished, rule
 from exporter.conditions.tasks import judge_tasks
 from exporter.conditions.words import clock, count, quoted, span
 from exporter.model.past import TaskProgress
@@ -38,6 +40,7 @@ _UNUSUAL: Final = 3.0
     "training",
     "critical",
     remedy="Check whether the trainer is alive, and what it waits for: py-spy dump.",
+    selects=lambda group, limits, evidence: _waits(group, evidence),
 )
 def queue_stalled(scene: Scene) -> Verdict:
     """The trainer has groups, and none has left for longer than the longest step and 3 times the usual time."""
@@ -50,6 +53,7 @@ def queue_stalled(scene: Scene) -> Verdict:
     "warning",
     runbook="DataPlaneQueueStalled",
     remedy="Wait for the end of a step that is longer than usual; then look at the trainer.",
+    selects=lambda group, limits, evidence: _waits(group, evidence),
 )
 def training_quiet(scene: Scene) -> Verdict:
     """The trainer has groups, and none has left for longer than usual."""
@@ -123,6 +127,7 @@ def version_stuck(scene: Scene) -> Verdict:
     "training",
     "warning",
     remedy="Check whether the trainer was restarted on purpose. Newer groups are of weights that no longer exist.",
+    selects=lambda group, limits, evidence: group.role == "train" and _lag(group) < 0,
 )
 def version_stepped_back(scene: Scene) -> Verdict:
     """The trainer's version fell, with the same controller."""
@@ -141,6 +146,7 @@ def version_stepped_back(scene: Scene) -> Verdict:
     "warning",
     runbook="DataPlaneWeightVersionStuck",
     remedy="Check the weight synchronization from the trainer to the rollout workers.",
+    selects=lambda group, limits, evidence: is_finished(group) and _lag(group) >= _LEAST_LAG,
 )
 def rollouts_behind(scene: Scene) -> Verdict:
     """Even the newest finished group was made by old weights."""
@@ -164,6 +170,9 @@ def rollouts_behind(scene: Scene) -> Verdict:
     "training",
     "warning",
     remedy="If the trainer takes such groups, lower its window; if they only stay, evict them.",
+    selects=lambda group, limits, evidence: (
+        group.role == "train" and group.state != "failed" and _lag(group) > limits.thresholds["staleness_versions"]
+    ),
 )
 def staleness_above_window(scene: Scene) -> Verdict:
     """Groups are more weight versions behind than is acceptable."""
@@ -184,6 +193,11 @@ def staleness_above_window(scene: Scene) -> Verdict:
     "warning",
     runbook="DataPlaneStalenessAboveWindow",
     remedy="Find out what changed: a slower trainer, faster rollouts, or groups that nobody evicts.",
+    selects=lambda group, limits, evidence: (
+        group.role == "train"
+        and group.state != "failed"
+        and _lag(group) > _unusual_lag(evidence.get("usual_lag", math.inf))
+    ),
 )
 def lag_unusual(scene: Scene) -> Verdict:
     """The largest lag is far above what is usual in this run."""
@@ -192,7 +206,7 @@ def lag_unusual(scene: Scene) -> Verdict:
     if lag is None or len(seen) < _LEAST_SAMPLES:
         return None
     usual = statistics.median(seen)
-    if lag <= max(_UNUSUAL * usual, usual + _LEAST_LAG):
+    if lag <= _unusual_lag(usual):
         return CLEAR
     return Finding(
         f"the largest lag is {count(lag)} weight versions, usual in the last hour were {usual:g}",
@@ -228,3 +242,20 @@ def _stalled(scene: Scene, *, severe: bool) -> Verdict:
         {what: number, "quiet_seconds": departed.quiet_for},
         since=departed.quiet_since,
     )
+
+
+def _waits(group: Candidate, evidence: Mapping[str, float]) -> bool:
+    """Whether the trainer could go on with *group*: one that it has taken or, when it has none, one that is ready."""
+    if "ready" in evidence:
+        return group.role == "train" and group.state == "ready"
+    return group.role == "train" and group.state == "taken" and not group.orphaned
+
+
+def _lag(group: Candidate) -> float:
+    """Return the lag of *group*; of an unknown one NaN, which is neither below nor above a limit."""
+    return math.nan if group.lag is None else group.lag
+
+
+def _unusual_lag(usual: float) -> float:
+    """Return the lag above which a lag is unusual."""
+    return max(_UNUSUAL * usual, usual + _LEAST_LAG)

@@ -1,4 +1,4 @@
-"""Addresses in a configuration: where to listen, the controller, a Ray cluster, an OTLP receiver."""
+"""Addresses in a configuration: where to listen, the controller, a Ray cluster, an OTLP receiver, a view of traces."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ __all__ = [
     "OtlpUrl",
     "RayAddress",
     "StoreUrl",
+    "TraceUrl",
     "controller_address",
     "mask_url",
     "otlp_base",
@@ -108,6 +109,24 @@ def _store_url(value: object) -> str:
     )
 
 
+def _trace_url(value: object) -> str:
+    """Return the URL of a view of traces, with a placeholder for the trace's id."""
+    url = value if isinstance(value, str) else ""
+    remedy = "write one such as https://tempo.example/trace/{trace_id}"
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or not re.fullmatch(r"[\x21-\x7e]+", url):
+        raise BadValue(f"{show(mask_url(url) if url else value)} is not an http or https URL", remedy)
+    if "@" in parts.netloc:
+        raise BadValue(f"{show(mask_url(url))} has credentials, which everyone who sees the page would see", remedy)
+    if "{trace_id}" not in url.removeprefix(f"{parts.scheme}://{parts.netloc}"):
+        raise BadValue(f"{show(url)} has no {{trace_id}} after the host", remedy)
+    return url
+
+
 def _host_names(value: object) -> tuple[str, ...]:
     """Return host names, from a list or a text with commas between them; ``*.`` may begin a name, ``*`` is any."""
     names = value.split(",") if isinstance(value, str) else value
@@ -133,4 +152,5 @@ ControllerAddress = Annotated[str, Meta(extra={"form": Form("tcp://IP:PORT", con
 RayAddress = Annotated[str, Meta(extra={"form": Form("ADDRESS", ray_address)})]
 HostNames = Annotated[tuple[str, ...], Meta(extra={"form": Form("NAME,NAME", _host_names, list)})]
 StoreUrl = Annotated[str, Meta(extra={"form": Form("URL", _store_url)})]
+TraceUrl = Annotated[str, Meta(extra={"form": Form("URL", _trace_url)})]
 OtlpUrl = Annotated[str, Meta(extra={"form": Form("URL", _otlp_url, mask_url)})]

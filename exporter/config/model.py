@@ -10,7 +10,16 @@ from msgspec import Meta
 from dataplane.conventions import AUTO, ConventionTags
 from dataplane.labels import MAX_PARTITIONS
 from dataplane.partitions import Role
-from exporter.config.addresses import ControllerAddress, HostNames, Listen, ListenAddress, OtlpUrl, RayAddress, StoreUrl
+from exporter.config.addresses import (
+    ControllerAddress,
+    HostNames,
+    Listen,
+    ListenAddress,
+    OtlpUrl,
+    RayAddress,
+    StoreUrl,
+    TraceUrl,
+)
 from exporter.config.values import BadValue, Duration, FilePath, Form, RecordingSize, Size, Text, show, text
 
 __all__ = [
@@ -222,12 +231,16 @@ class Web(msgspec.Struct, frozen=True):
     Attributes:
         config_file: TLS, users and headers, in the web configuration format of Prometheus's exporters.
         disable_page: Leave out the live page at ``/``.
+        disable_groups: Show no group: neither over HTTP nor on the page. Keys and ids may be private.
+        trace_url: Where a trace can be seen, with ``{trace_id}`` in it.
         allowed_hosts: Host names that clients may use beside loopback, IP addresses, the machine's own name and the one
             listened on.
     """
 
     config_file: FilePath | None = None
     disable_page: bool = False
+    disable_groups: bool = False
+    trace_url: TraceUrl | None = None
     allowed_hosts: HostNames = ()
 
 

@@ -31,6 +31,7 @@ _FLAGS: Final = {
     "otlp.endpoint": ("--otlp", "push to this OTLP receiver"),
     "web.config_file": ("--web.config.file", "TLS, users and headers: docs/security.md"),
     "web.disable_page": ("--web.disable-page", "do not serve the live page at /"),
+    "web.disable_groups": ("--web.disable-groups", "show no group ids and keys: the page and the API have no groups"),
     "web.allowed_hosts": ("--web.allowed-hosts", "further host names that clients may use for this exporter"),
     "history.file": ("--history-file", "keep the run on disk in this file: docs/recorder.md"),
     "log.format": ("--log-format", "format of the log lines"),

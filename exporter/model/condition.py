@@ -35,6 +35,7 @@ class Condition:
         groups: The ids of some of the groups concerned, cut to the length of a label. For display only.
         remedy: What to do first.
         runbook: The page that says more, below the repository's root.
+        about_groups: Whether it is about groups: ``/api/v1/groups?condition=NAME`` has them.
     """
 
     name: str
@@ -49,3 +50,4 @@ class Condition:
     groups: tuple[str, ...] = ()
     remedy: str = ""
     runbook: str = ""
+    about_groups: bool = False

@@ -6,13 +6,19 @@ cannot tell trained from evicted groups: both count as departed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from itertools import islice
+from typing import Final
 
-from dataplane.groups import DataPlaneGroupMeta, GroupState
+import msgspec
+
+from dataplane.groups import DataPlaneGroupMeta
 from dataplane.partitions import ROLES, ByName, Role, role_of
 from exporter.config.model import Partition
 from exporter.model.counters import FlowCounters
+from exporter.model.departures import MAX_DEPARTED, Departures
+from exporter.model.groups import PartitionGroups, Resident, reside
 from exporter.model.labels import Labels
 from exporter.model.snapshot import ALL_PARTITIONS, PartitionFlow, RoleFlow
 from exporter.model.versions import VersionReference
@@ -24,18 +30,6 @@ COUNTER_LINGER_S: Final = 600.0
 
 _COMPLETE: Final = frozenset({"ready", "taken"})
 _LISTINGS_BEFORE_ORPHANED: Final = 2
-
-
-class _Resident(NamedTuple):
-    """What is kept of a group between two listings. ``first_seen`` is monotonic, since the wall clock may jump."""
-
-    first_seen: float
-    created_at: float | None
-    weight_version: int | None
-    state: GroupState
-    completed: bool
-    key: str
-    keys: int
 
 
 class _Taken:
@@ -54,11 +48,14 @@ class _Partition:
     def __init__(self, name: str, role: Role) -> None:
         self.name = name
         self.role = role
-        self.residents: dict[str, _Resident] = {}
+        self.residents: dict[str, Resident] = {}
         self.taken: dict[str, _Taken] = {}
         self.newest: int | None = None
         self.stated: int | None = None
         self.sender_id: str | None = None
+        self.convention = ""
+        self.listed_at = 0.0
+        self.orphaned: frozenset[str] = frozenset()
 
 
 class FlowTracker:
@@ -67,12 +64,14 @@ class FlowTracker:
     Args:
         settings: Settings by partition name.
         max_partitions: How many partitions keep a label of their own; more are counted under ``other``.
+        window: Largest acceptable lag, see :class:`~exporter.model.departures.Departures`.
 
     Attributes:
         arrived: Whether a group has arrived in a partition that trains since :meth:`begin_poll`.
+        departures: The departures that were unusual.
     """
 
-    def __init__(self, settings: ByName[Partition], max_partitions: int) -> None:
+    def __init__(self, settings: ByName[Partition], max_partitions: int, window: float = math.inf) -> None:
         self._settings = settings
         self._labels = Labels(settings, max_partitions)
         self._partitions: dict[str, _Partition] = {}
@@ -88,6 +87,7 @@ class FlowTracker:
         # Partitions whose next listing shows groups that came with a checkpoint.
         self._restored: set[str] = set()
         self.arrived = False
+        self.departures = Departures(window)
 
     def label(self, partition: str) -> str:
         """Return the label that a partition is counted under, as of the last poll."""
@@ -115,6 +115,23 @@ class FlowTracker:
         """Return group id to the time when it was first seen, for the groups of the last listing."""
         residents = self._residents(partition)
         return {group_id: resident.first_seen + self._epoch for group_id, resident in residents.items()}
+
+    def groups(self, current: Collection[str]) -> tuple[PartitionGroups, ...]:
+        """Return the groups of the last listings. Those of the partitions in *current* are still valid."""
+        return tuple(
+            PartitionGroups(
+                name,
+                self._labels[name],
+                known.role,
+                known.convention,
+                known.listed_at,
+                name in current,
+                known.residents,
+                known.orphaned,
+                self._epoch,
+            )
+            for name, known in self._partitions.items()
+        )
 
     def begin_poll(
         self,
@@ -150,9 +167,9 @@ class FlowTracker:
         for name in self._partitions.keys() - names:
             known = self._partitions.pop(name)
             if loaded and known.sender_id != sender_id:
-                self._lose(known, len(known.residents))
+                self._lose(known, known.residents, time)
             else:
-                self._depart(known, known.residents.values(), time, reference)
+                self._depart(known, known.residents, time, reference)
         for old, new in self._labels.assign(partitions, self._counters).items():
             if old in self._counters:
                 self._counters_under(new).add(self._counters.pop(old))
@@ -168,6 +185,7 @@ class FlowTracker:
         sender_id: str | None = None,
         stated: int | None = None,
         reference: VersionReference | None = None,
+        convention: str = "",
     ) -> None:
         """Compare a partition's *groups* with its last listing.
 
@@ -180,6 +198,7 @@ class FlowTracker:
             sender_id: The controller that listed them, None when unknown.
             stated: The newest version that the rows say the trainer has finished, None if they say none.
             reference: The trainer's version as of the last poll.
+            convention: The tag convention by which the rows were read.
         """
         known = self._partitions.get(partition)
         restored = partition in self._restored
@@ -189,9 +208,9 @@ class FlowTracker:
         elif None not in (sender_id, known.sender_id) and sender_id != known.sender_id:
             restored = True
         known.sender_id = sender_id or known.sender_id
-        known.stated = stated
+        known.stated, known.convention, known.listed_at = stated, convention, time
         before, now = known.residents, time - self._epoch
-        after: dict[str, _Resident] = {}
+        after: dict[str, Resident] = {}
         taken: dict[str, _Taken] = {}
         changed: list[DataPlaneGroupMeta] = []
         bare: set[str] = set()
@@ -204,20 +223,18 @@ class FlowTracker:
             seen = before.get(group_id)
             complete = state in _COMPLETE
             if seen is None:
-                first_seen = now
+                first_seen = since = now
                 changed.append(group)
             else:
-                first_seen = seen.first_seen
+                first_seen, since = seen.first_seen, seen.since if seen.state == state else now
                 if complete and not seen.completed:
                     completed += 1
                 complete = complete or seen.completed
-                if len(keys) > seen.keys:
+                if len(keys) > seen.key_count:
                     changed.append(group)
             if state == "taken":
                 taken[group_id] = known.taken.get(group_id) or _Taken()
-            after[group_id] = _Resident(
-                first_seen, group.created_at, group.weight_version, state, complete, keys[0], len(keys)
-            )
+            after[group_id] = reside(group, state, first_seen=first_seen, since=since, completed=complete)
         # A group whose keys are still there has not departed, also when nothing tells any more that they are its keys.
         after.update((group_id, old) for group_id, old in before.items() if bare and old.key in bare)
         gone = before.keys() - after.keys()
@@ -227,14 +244,17 @@ class FlowTracker:
         versions = (resident.weight_version for resident in after.values())
         known.newest = max((version for version in versions if version is not None), default=None)
         known.residents, known.taken = after, taken
+        if taken:
+            self.departures.takes(known.role)
         for counters in self._counters_of(known):
             counters.completed += completed
+        left = {group_id: resident for group_id, resident in before.items() if group_id in gone} if gone else {}
         if restored:
-            self._lose(known, len(gone))
+            self._lose(known, left, time)
             for counters in self._counters_of(known):
                 counters.restored += len(new)
             return
-        self._depart(known, (before[group_id] for group_id in gone), time, reference)
+        self._depart(known, left, time, reference)
         if self._unseen is not None and partition in self._unseen:
             self._unseen.discard(partition)
             return
@@ -252,20 +272,22 @@ class FlowTracker:
         known = self._partitions.get(partition)
         if known is None or reference is None:
             return 0
-        orphaned = 0
-        for taken in known.taken.values():
+        orphaned: list[str] = []
+        for group_id, taken in known.taken.items():
             if taken.version is None or reference.version <= taken.version:
                 taken.version = reference.version
                 taken.listings_beyond = 0
                 continue
             taken.listings_beyond += 1
-            orphaned += taken.listings_beyond >= _LISTINGS_BEFORE_ORPHANED
-        return orphaned
+            if taken.listings_beyond >= _LISTINGS_BEFORE_ORPHANED:
+                orphaned.append(group_id)
+        known.orphaned = frozenset(orphaned)
+        return len(orphaned)
 
-    def lose_all(self) -> None:
-        """Count all groups as lost, since a new controller answers."""
+    def lose_all(self, time: float) -> None:
+        """Count all groups as lost, since a new controller answers at *time*, seconds since the epoch."""
         for known in self._partitions.values():
-            self._lose(known, len(known.residents))
+            self._lose(known, known.residents, time)
         self._partitions.clear()
         self._restored.clear()
         self._sender_id = None
@@ -300,7 +322,7 @@ class FlowTracker:
         """Return the flow of each role since the exporter started."""
         return tuple(counters.of_role(role) for role, counters in self._roles.items())
 
-    def _residents(self, partition: str) -> Mapping[str, _Resident]:
+    def _residents(self, partition: str) -> Mapping[str, Resident]:
         known = self._partitions.get(partition)
         return {} if known is None else known.residents
 
@@ -315,20 +337,26 @@ class FlowTracker:
             counters = self._counters[label] = FlowCounters(self._polled_before)
         return counters
 
-    def _lose(self, known: _Partition, count: int) -> None:
+    def _lose(self, known: _Partition, residents: Mapping[str, Resident], time: float) -> None:
         for counters in self._counters_of(known):
-            counters.lost += count
+            counters.lost += len(residents)
+        for group_id, resident in islice(residents.items(), MAX_DEPARTED):
+            self.departures.note(self._labels[known.name], group_id, resident, ["lost"], time, self._epoch, None)
 
     def _depart(
-        self, known: _Partition, residents: Iterable[_Resident], time: float, reference: VersionReference | None
+        self, known: _Partition, residents: Mapping[str, Resident], time: float, reference: VersionReference | None
     ) -> None:
-        for resident in residents:
+        label, (of_label, of_role) = self._labels[known.name], self._counters_of(known)
+        for group_id, resident in residents.items():
             since = resident.first_seen + self._epoch if resident.created_at is None else resident.created_at
+            age_s = max(time - since, 0.0)
             lag = None
             if reference is not None and resident.weight_version is not None:
                 lag = reference.lag(resident.weight_version)
-            for counters in self._counters_of(known):
-                counters.departed_one(resident.state, max(time - since, 0.0), lag)
+            if why := self.departures.why(known.role, resident, age_s, lag, of_label):
+                self.departures.note(label, group_id, resident, why, time, self._epoch, lag)
+            of_label.departed_one(resident.state, age_s, lag)
+            of_role.departed_one(resident.state, age_s, lag)
 
     def _expire(self, now: float, in_use: Collection[str]) -> None:
         for label, counters in list(self._counters.items()):
@@ -344,8 +372,8 @@ def _follow_keys(
     gone: set[str],
     new: set[str],
     changed: Iterable[DataPlaneGroupMeta],
-    before: Mapping[str, _Resident],
-    after: dict[str, _Resident],
+    before: Mapping[str, Resident],
+    after: dict[str, Resident],
 ) -> int:
     """Follow keys that moved to another group: the old group has not departed, and the new one has not arrived.
 
@@ -363,7 +391,10 @@ def _follow_keys(
         if successor in new:
             new.discard(successor)
             completed += resident.completed and not old.completed
-            after[successor] = resident._replace(
-                first_seen=old.first_seen, completed=resident.completed or old.completed
+            after[successor] = msgspec.structs.replace(
+                resident,
+                first_seen=old.first_seen,
+                since=old.since if old.state == resident.state else resident.since,
+                completed=resident.completed or old.completed,
             )
     return completed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -10,6 +11,7 @@ from dataplane.partitions import ROLES, ByName, Role, bounded_label
 from exporter.clock import Clock
 from exporter.config.model import Partition
 from exporter.model.flow import FlowTracker
+from exporter.model.groups import GroupsView
 from exporter.model.occupancy import merge, nothing, summarise
 from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing
 from exporter.model.snapshot import (
@@ -56,16 +58,28 @@ class Partitions:
         settings: Settings by partition name.
         max_partitions: How many partitions keep a label of their own.
         max_versions: How many weight versions keep a count of their own, per partition.
+        window: Largest acceptable lag, in versions.
+        names_groups: Whether states name single groups.
 
     Attributes:
         versions: The trainer's weight version.
     """
 
-    def __init__(self, clock: Clock, *, settings: ByName[Partition], max_partitions: int, max_versions: int) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        settings: ByName[Partition],
+        max_partitions: int,
+        max_versions: int,
+        window: float = math.inf,
+        names_groups: bool = True,
+    ) -> None:
         self._clock = clock
         self._settings = settings
         self._max_versions = max_versions
-        self._flow = FlowTracker(settings, max_partitions)
+        self._names_groups = names_groups
+        self._flow = FlowTracker(settings, max_partitions, window)
         self._listed: dict[str, _Listed] = {}
         self._known: dict[str, _Readability] = {}  # every partition that exists
         self.versions = Versions()
@@ -90,6 +104,7 @@ class Partitions:
                 sender_id=listing.sender_id,
                 stated=listing.stated_version,
                 reference=before,
+                convention=listing.convention,
             )
         if loaded:
             self.versions.restart()
@@ -143,7 +158,7 @@ class Partitions:
 
     def lose_all(self) -> None:
         """Count all groups as lost and forget listings and versions, since a new controller answers."""
-        self._flow.lose_all()
+        self._flow.lose_all(self._clock.time())
         self.versions.restart()
         self.forget_listings()
 
@@ -223,6 +238,11 @@ class Partitions:
         """Return the flow through the partitions of each role, including those that are gone."""
         return self._flow.by_role()
 
+    def groups(self) -> GroupsView:
+        """Return the groups of the last listings, also of those that are too old, and the unusual departures."""
+        listings = self._flow.groups(self._listed.keys())
+        return GroupsView(listings, self._flow.departures.newest_first(), self.versions.reference)
+
     def rows(self) -> int | None:
         """Return the number of all rows in all partitions, None while a partition is not known."""
         if self._known.keys() - self._listed.keys():
@@ -235,7 +255,7 @@ class Partitions:
         per_step = None if settings is None else settings.groups_per_step
         if per_step is None and role == "train":
             per_step = published_per_step
-        return summarise(
+        state = summarise(
             partition,
             listing.groups,
             listed_at=time,
@@ -248,6 +268,7 @@ class Partitions:
             orphaned=self._flow.orphaned(partition, reference),
             groups_per_step=per_step,
         )
+        return state if self._names_groups else _without_ids(state)
 
     def _note_readable(self, poll: MetadataPoll, time: float) -> None:
         self._known = {name: self._known.get(name) or _Readability() for name in poll.partitions}
@@ -265,6 +286,10 @@ class Partitions:
 
     def _merge(self, label: str, parts: list[PartitionState]) -> PartitionState:
         return merge(label, parts, max_versions=self._max_versions)
+
+
+def _without_ids(state: PartitionState) -> PartitionState:
+    return replace(state, oldest=tuple(replace(one, group_id="") for one in state.oldest), unfinished=())
 
 
 def _reason(failure: PartitionFailure) -> UnreadableReason:

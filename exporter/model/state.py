@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -36,6 +37,8 @@ class State:
         max_partitions: How many partitions keep a label of their own.
         max_versions: How many weight versions keep a count of their own, per partition.
         settings: Settings of partitions, by name or regular expression.
+        window: Largest acceptable lag, in versions.
+        names_groups: Whether snapshots name single groups.
 
     Attributes:
         recorder: As given.
@@ -57,6 +60,8 @@ class State:
         max_partitions: int,
         max_versions: int,
         settings: Mapping[str, Partition] = MappingProxyType({}),
+        window: float = math.inf,
+        names_groups: bool = True,
     ) -> None:
         self.recorder = recorder
         self._version = this_build().version
@@ -64,7 +69,14 @@ class State:
         self.health = SourceHealth(recorder, clock, SOURCES, ON_DEMAND_SOURCES)
         self.controller_time = ControllerTime(clock)
         by_name = ByName(settings)
-        self.partitions = Partitions(clock, settings=by_name, max_partitions=max_partitions, max_versions=max_versions)
+        self.partitions = Partitions(
+            clock,
+            settings=by_name,
+            max_partitions=max_partitions,
+            max_versions=max_versions,
+            window=window,
+            names_groups=names_groups,
+        )
         self.storage: tuple[StorageState, ...] = ()
         self.store: StoreState | None = None
         self.unlisted = Unlisted()

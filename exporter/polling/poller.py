@@ -17,6 +17,7 @@ from opentelemetry.trace import Tracer
 from exporter.clock import Clock
 from exporter.config import Config
 from exporter.discovery import Discovery
+from exporter.model.groups import GroupsView
 from exporter.model.recorder import Recorder
 from exporter.model.results import Result
 from exporter.model.snapshot import Snapshot
@@ -82,6 +83,8 @@ class Poller:
             max_partitions=config.max_partitions,
             max_versions=config.weight_versions,
             settings=config.partitions,
+            window=config.thresholds.staleness_versions,
+            names_groups=not config.web.disable_groups,
         )
         self._look_up = DiscoverySource(discovery, bind, tracer=tracer, clock=clock)
         self._sources: dict[str, Source[Any]] = {self._look_up.name: self._look_up}
@@ -95,12 +98,18 @@ class Poller:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tq-exporter-poller", daemon=True)
         self._snapshot = self._state.snapshot()
+        self._groups = self._state.partitions.groups()
         self._ticked_at = clock.monotonic()
 
     @property
     def snapshot(self) -> Snapshot:
         """The latest snapshot."""
         return self._snapshot
+
+    @property
+    def groups(self) -> GroupsView:
+        """The groups of the last listings. Reading them takes no lock, so no poll waits for a reader."""
+        return self._groups
 
     def alive(self) -> bool:
         """Return whether the loop still runs."""
@@ -193,6 +202,7 @@ class Poller:
 
     def _publish(self) -> None:
         self._snapshot = self._judge(self._state.snapshot())
+        self._groups = self._state.partitions.groups()
 
     # Results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -202,6 +202,9 @@ class SummaryOnly:
             self._defective = True
             logger.exception("summing up the run failed unexpectedly")
         return snapshot
+
+    def record_departures(self, departures: Iterable[Mapping[str, object]]) -> None:
+        """Keep nothing of single groups."""
 
     def stop(self, timeout_s: float) -> None:
         """Log the summary of the run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import msgspec
 from rich.console import Console
@@ -11,7 +11,9 @@ from rich.console import Console
 from dataplane.visible import visible
 from exporter.model.snapshot import Snapshot
 
-__all__ = ["make_console", "visible_snapshot"]
+__all__ = ["make_console", "visible_copy", "visible_snapshot"]
+
+T = TypeVar("T")
 
 
 def make_console(stream: TextIO | None = None, *, width: int | None = None) -> Console:
@@ -21,7 +23,12 @@ def make_console(stream: TextIO | None = None, *, width: int | None = None) -> C
 
 def visible_snapshot(snapshot: Snapshot) -> Snapshot:
     """Return *snapshot* with every text in it visible, so that no renderer can forget one."""
-    return msgspec.convert(_visible(msgspec.to_builtins(snapshot, enc_hook=dict)), Snapshot)
+    return visible_copy(snapshot)
+
+
+def visible_copy(value: T) -> T:
+    """Return a dataclass or struct with every text in it visible."""
+    return msgspec.convert(_visible(msgspec.to_builtins(value, enc_hook=dict)), type(value))
 
 
 def _visible(value: Any) -> Any:

@@ -22,6 +22,7 @@ from exporter.model.snapshot import (
 )
 from exporter.terminal.findings import findings
 from exporter.terminal.outside import make_console, visible_snapshot
+from exporter.terminal.sizes import size_text
 
 __all__ = ["print_snapshot", "render_snapshot"]
 
@@ -98,7 +99,7 @@ def _partitions(partitions: Iterable[PartitionState], nothing: str) -> Table:
             "" if partition.partition == ALL_PARTITIONS else partition.role,
             *(str(partition.groups.get(state, 0)) for state in GROUP_STATES),
             str(partition.keys),
-            _size(partition.size_bytes),
+            size_text(partition.size_bytes),
             f"{_number(partition.oldest_version)}..{_number(partition.newest_version)}",
             " ".join([_number(partition.reference_version), (partition.reference or "").replace("_", " ")]).strip(),
         )
@@ -158,9 +159,9 @@ def _storage(units: Iterable[StorageState]) -> Table:
             Text(_UNIT_STATES.get(unit.error_type, "failing"), style="green" if unit.up else "red"),
             _number(said.keys),
             (_UNKNOWN if last is None and not unit.up else "-") if said.capacity is None else str(said.capacity),
-            _size(said.memory_bytes)
+            size_text(said.memory_bytes)
             if said.memory_limit_bytes is None
-            else f"{_size(said.memory_bytes)} of {_size(said.memory_limit_bytes)}",
+            else f"{size_text(said.memory_bytes)} of {size_text(said.memory_limit_bytes)}",
             "" if unit.up else "the start" if last is None else clock(last.at),
             style="" if unit.up else "dim",
         )
@@ -191,14 +192,3 @@ def _table(title: str, *columns: str) -> Table:
 
 def _number(value: int | None) -> str:
     return _UNKNOWN if value is None else str(value)
-
-
-def _size(count: int | None) -> str:
-    if count is None:
-        return _UNKNOWN
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"

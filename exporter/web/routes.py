@@ -12,7 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from dataplane.visible import visible
 from exporter.catalogue.page import render_page
+from exporter.groups import BadQuery
 from exporter.model.history import WINDOWS, History
 from exporter.model.snapshot import Snapshot, encode_conditions, encode_snapshot
 from exporter.web.assets import ASSETS, PAGE_HEADERS
@@ -21,13 +23,16 @@ from exporter.web.replies import compressed, plain
 from exporter.web.service_discovery import encode_targets
 from exporter.web.threads import in_daemon_thread
 
-__all__ = ["Scrape", "make_replay_router", "make_router"]
+__all__ = ["AskGroups", "Scrape", "make_replay_router", "make_router"]
 
 MAX_ANSWERS: Final = 4
 """Answers that are made at the same time. More would not be faster, and would slow down the polls."""
 
 Scrape = Callable[[str | None, Sequence[str]], tuple[bytes, str]]
 """Returns the exposition and its content type, given an ``Accept`` header and the wanted sample names, if limited."""
+
+AskGroups = Callable[[list[tuple[str, str]]], bytes]
+"""Returns groups as JSON, given the parameters of the URL; raises BadQuery."""
 
 _INDEX: Final = b"""<!doctype html>
 <html lang="en">
@@ -38,7 +43,7 @@ _INDEX: Final = b"""<!doctype html>
 <li><a href="metrics">Metrics</a></li>
 <li><a href="api/v1/conditions">Conditions as JSON</a></li>
 <li><a href="api/v1/snapshot">Snapshot as JSON</a></li>
-<li><a href="sd">Targets for Prometheus</a></li>
+%(groups)s<li><a href="sd">Targets for Prometheus</a></li>
 <li><a href="healthz">Health</a>: the exporter's own loop is alive</li>
 <li><a href="readyz">Readiness</a>: the first round of polls is done</li>
 </ul>
@@ -46,10 +51,12 @@ _INDEX: Final = b"""<!doctype html>
 </html>
 """
 """The page at ``/`` when the live page is switched off."""
+_GROUPS_LINK: Final = b'<li><a href="api/v1/groups">Groups as JSON</a></li>\n'
 
 _HTML: Final = "text/html; charset=utf-8"
 _JSON: Final = "application/json"
 _STOPPED: Final = "the poll loop has stopped"
+_NO_GROUPS: Final = "this exporter does not show groups: web.disable_groups is set"
 _NOT_READY: Final = "the first round of polls is not done"
 
 
@@ -63,6 +70,7 @@ def make_router(
     scheme: str,
     page: bool,
     recorded: Recorded | None = None,
+    groups: AskGroups | None,
 ) -> Router:
     """Return the paths and their answers.
 
@@ -75,6 +83,7 @@ def make_router(
         scheme: ``https`` when the server speaks TLS.
         page: Whether ``/`` is the live page; otherwise it is a list of links.
         recorded: The run on disk; None without.
+        groups: Answers questions about groups; None when nobody may see them.
     """
 
     def metrics(request: Request) -> Response:
@@ -85,6 +94,14 @@ def make_router(
         host = request.headers.get("host")
         return _typed(encode_targets(snapshot(), host=host, address=address(), scheme=scheme), _JSON)
 
+    def ask_groups(request: Request) -> Response:
+        if groups is None:
+            return plain(HTTPStatus.NOT_FOUND, _NO_GROUPS)
+        try:
+            return _typed(groups(request.query_params.multi_items()), _JSON)
+        except BadQuery as error:
+            return plain(HTTPStatus.BAD_REQUEST, visible(str(error)))
+
     # Health is answered on the event loop itself, so that a slow scrape cannot delay it.
     async def health(_request: Request) -> Response:
         return plain(HTTPStatus.OK, "ok") if alive() else plain(HTTPStatus.SERVICE_UNAVAILABLE, _STOPPED)
@@ -93,15 +110,16 @@ def make_router(
         return plain(HTTPStatus.OK, "ready") if snapshot().ready else plain(HTTPStatus.SERVICE_UNAVAILABLE, _NOT_READY)
 
     answers: dict[str, _Answer] = {
-        "/": lambda _: _typed(_INDEX, _HTML),
+        "/": lambda _: _typed(_INDEX % {b"groups": b"" if groups is None else _GROUPS_LINK}, _HTML),
         "/metrics": metrics,
         "/metrics/": metrics,
         "/sd": targets,
         "/api/v1/conditions": lambda _: _typed(encode_conditions(snapshot()), _JSON),
+        "/api/v1/groups": ask_groups,
         "/api/v1/snapshot": lambda _: _typed(encode_snapshot(snapshot()), _JSON),
     }
     if page:
-        answers.update(_page_answers())
+        answers.update(_page_answers(groups is not None))
         if history is not None:
             answers.update({f"/api/v1/history/{window}": _history(history, window) for window in WINDOWS})
     turns = asyncio.Semaphore(MAX_ANSWERS)
@@ -121,7 +139,7 @@ def make_replay_router(replay: Replay) -> Router:
 
     turns, disk = asyncio.Semaphore(MAX_ANSWERS), asyncio.Lock()
     routes = [Route("/healthz", health), Route("/readyz", health)]
-    routes += [Route(path, _beside_the_loop(answer, turns)) for path, answer in _page_answers().items()]
+    routes += [Route(path, _beside_the_loop(answer, turns)) for path, answer in _page_answers(groups=False).items()]
     routes += [Route(path, from_disk(read, disk)) for path, read in replay_answers(replay).items()]
     return Router(routes, redirect_slashes=False, default=_not_found)
 
@@ -149,9 +167,9 @@ def _page(body: bytes, content_type: str) -> Response:
     return Response(body, headers={"Content-Type": content_type, **dict(PAGE_HEADERS)})
 
 
-def _page_answers() -> dict[str, _Answer]:
+def _page_answers(groups: bool) -> dict[str, _Answer]:
     return {
-        "/": _asset("index.html"),
+        "/": _asset("index.html") if groups else _without_groups,
         "/docs/metrics": lambda _: _page(render_page(), _HTML),
         **{f"/page/{name}": _asset(name) for name in ASSETS if name != "index.html"},
     }
@@ -164,6 +182,11 @@ async def _unrecorded(_request: Request) -> Response:
 def _asset(name: str) -> _Answer:
     asset = ASSETS[name]
     return lambda _: _page(asset.body, asset.content_type)
+
+
+def _without_groups(_request: Request) -> Response:
+    index = ASSETS["index.html"]
+    return _page(index.body.replace(b"<body>", b'<body data-groups="off">'), index.content_type)
 
 
 def _history(history: History, window: str) -> _Answer:

@@ -31,7 +31,7 @@ from exporter.web.hosts import AllowedHosts
 from exporter.web.limits import Slot, Slots
 from exporter.web.protocol import MAX_HEAD_BYTES, ClientProtocol
 from exporter.web.recorded import Recorded, Replay
-from exporter.web.routes import Scrape, make_replay_router, make_router
+from exporter.web.routes import AskGroups, Scrape, make_replay_router, make_router
 from exporter.web.threads import in_daemon_thread
 
 __all__ = ["ListenError", "WebServer"]
@@ -53,7 +53,7 @@ class ListenError(OSError):
 
 
 class WebServer:
-    """Serves ``/metrics``, ``/healthz``, ``/readyz``, ``/api/v1/snapshot``, ``/api/v1/conditions`` and ``/``.
+    """Serves ``/metrics``, ``/healthz``, ``/readyz``, ``/api/v1/{snapshot,conditions,groups}`` and ``/``.
 
     Args:
         listen: Where to listen; port 0 takes any free one.
@@ -65,6 +65,7 @@ class WebServer:
         page: Whether ``/`` is the live page.
         recorded: The run on disk, for the live page.
         replay: A recording that is shown instead of all that is live.
+        groups: Answers questions about groups; None shows none.
         allowed_hosts: Host names that clients may use in addition to those that are always accepted.
         refused_login: Called for each request whose user name or password is wrong.
 
@@ -84,6 +85,7 @@ class WebServer:
         page: bool = True,
         recorded: Recorded | None = None,
         replay: Replay | None = None,
+        groups: AskGroups | None = None,
         allowed_hosts: Iterable[str] = (),
         refused_login: Callable[[], None] = lambda: None,
     ) -> None:
@@ -102,6 +104,7 @@ class WebServer:
                 scheme=self.scheme,
                 page=page,
                 recorded=recorded,
+                groups=groups,
             )
         slots = Slots()
         app = Front(Access(router, AllowedHosts((listen.host, *allowed_hosts)), refused_login), slots)

@@ -13,6 +13,7 @@ import pytest
 from tests.support.cluster import TQCluster
 
 SHORT = {
+    "groups": "64",
     "harm": "--keys 64 --bar-keys 64 --control-keys 64 --rounds 2 --window 0.5",
     "instrument": "--rounds 1 --calls 5 --puts 800 --tq",
     "poll": "--pairs 1 --case 64:16:recovery --case 64:16:verl --case 64:16:nemo-rl",
@@ -21,6 +22,7 @@ SHORT = {
 """The arguments of a run that takes seconds."""
 
 TABLE = {
+    "groups": r"^ +64 keys, no traces: .*^ +64 keys, with traces: ",
     "harm": r"^64 keys resident.*^ +off 1 .*^ +off 2 .*^ +exporter .*^ +back to back ",
     "instrument": r"^put with SDK .*^clear without SDK .*^propagate .*^8 threads, .*^a put on TransferQueue: ",
     "poll": r"^ +keys group tags .*^ +64 +16 recovery .*^ +64 +16 verl .*^ +64 +16 nemo-rl ",
@@ -46,8 +48,9 @@ def test_none_is_left_out() -> None:
     assert SHORT.keys() == TABLE.keys() == {file.stem for file in files}
 
 
-def test_scrape(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    run("scrape", monkeypatch, capsys)
+@pytest.mark.parametrize("name", ["groups", "scrape"])
+def test_alone(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run(name, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("name", ["harm", "instrument", "poll"])

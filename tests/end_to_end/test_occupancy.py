@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 
@@ -11,6 +12,7 @@ from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION
 from tests.support.cluster import TQCluster
 from tests.support.exporter_process import ExporterProcess
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 FAST = ("--ping-interval", "500ms", "--metadata-interval", "500ms")
 
 
@@ -24,6 +26,7 @@ def test_every_figure_follows_from_what_was_put(cluster: TQCluster) -> None:
             "expected_num_keys": 3 if group == "b" else 2,
             "created_at": created,
             "size_bytes": 50,
+            "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01",
         }
         cluster.put("train", [f"{group}-0", f"{group}-1"], tags=[tag, tag])
     with ExporterProcess("--controller", cluster.controller.address, *FAST) as exporter:
@@ -52,6 +55,20 @@ def test_every_figure_follows_from_what_was_put(cluster: TQCluster) -> None:
             lambda seen: seen.value("dataplane_partition_groups_arrived_total", partition="train") == 1, "an arrival"
         )
         assert seen.value("dataplane_partition_staleness_max", partition="train") == 7
+
+        status, body = exporter.get("/api/v1/groups?partition=train&sort=lag&limit=2")
+        answer = json.loads(body)
+        assert (status, answer["matched"]) == (200, 5)
+        found = [(one["group_id"], one["state"], one["lag"], one["first_keys"]) for one in answer["groups"]]
+        assert found == [("d", "ready", 7, ["d-0", "d-1"]), ("b", "incomplete", 2, ["b-0", "b-1"])]
+        assert answer["groups"][0]["created_at"] == pytest.approx(created, abs=0.01)
+        assert answer["groups"][0]["trace_id"] == TRACE
+        cluster.clear_all()
+        exporter.wait_for(lambda seen: not seen.value("dataplane_partition_keys", partition="train"), "a departure")
+        left = json.loads(exporter.get("/api/v1/groups?departed=true")[1])["groups"]
+        assert {one["group_id"]: one["why"] for one in left} == {
+            "b": ["unfinished"], "c": ["unfinished"], "d": ["stale"],
+        }  # fmt: skip
 
 
 def test_a_published_version_is_what_lags_are_counted_from(cluster: TQCluster) -> None:

@@ -19,7 +19,7 @@ _VALUES: dict[str, Any] = {
     "config": {**CI_VALUES["full"]["config"], "discovery": CI_VALUES["file"]["config"]["discovery"]},
     "extraArgs": ["--log-format", "json"],
     "extraEnv": [{"name": "TQ_EXPORTER_PING_INTERVAL", "value": "300ms"}],
-    "web": {"disablePage": True},
+    "web": {"disablePage": True, "disableGroups": True},
 }
 # There is no receiver here; other tests cover pushing.
 _VALUES["config"].pop("otlp")

@@ -9,8 +9,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from exporter.clock import SystemClock
+from exporter.conditions import Limits
 from exporter.config import Listen
+from exporter.groups import Groups
 from exporter.model.condition import Condition
+from exporter.model.groups import GroupsView
 from exporter.model.history import History
 from exporter.model.snapshot import PartitionFlow, PartitionState, Snapshot
 from exporter.web import WebServer
@@ -39,6 +42,9 @@ class Served:
 
     def __init__(self, port: int = 0, recorded: Recorded | None = None) -> None:
         self._recorded = recorded
+        self.view: Callable[[], GroupsView] | None = None
+        self.trace_url: str | None = None
+        self.hide_groups = False
         self.history = History(SystemClock())
         self.alive = True
         self.asked = 0
@@ -56,6 +62,7 @@ class Served:
             alive=lambda: self.alive,
             history=self.history,
             recorded=self._recorded,
+            groups=None if self.hide_groups else self._groups,
         )
         self._port = self.web.listen()[1]
         self.web.start()
@@ -86,6 +93,10 @@ class Served:
         self.history.observe(snapshot)
         if snapshot.degraded:
             self.history.note_degraded()
+
+    def _groups(self, parameters: list[tuple[str, str]]) -> bytes:
+        view = self.view or GroupsView
+        return Groups(view, self._snapshot, Limits(), self.trace_url).encode(parameters)
 
     def _snapshot(self) -> Snapshot:
         self.asked += 1

@@ -172,7 +172,7 @@ def test_a_partition_that_left_before_it_was_listed_has_no_baseline_when_it_come
 def test_what_a_lost_controller_held_is_lost_and_not_departed() -> None:
     poller = Poller()
     poller.poll({"train": {"a": 1, "b": 1}})
-    poller.tracker.lose_all()
+    poller.tracker.lose_all(poller.now)
     poller.poll({"train": {"c": 1}})
     assert poller.counts() == (1, 0, 2)
 
@@ -239,7 +239,7 @@ def test_what_several_controllers_held_adds_up() -> None:
     poller = Poller()
     for name in "ab":
         poller.poll({"train": {name: 1, name + name: 1}})
-        poller.tracker.lose_all()
+        poller.tracker.lose_all(poller.now)
     assert poller.flow().lost == 4
 
 

@@ -225,3 +225,19 @@ def test_a_new_controller_forgets_names_and_versions() -> None:
     on.partitions.lose_all()
     assert on.partitions.statuses() == ()
     assert on.partitions.versions.reference is None
+
+
+def test_states_name_no_group_where_groups_are_private() -> None:
+    groups = [DataPlaneGroupMeta("train", "private", ["private-0"])]
+    seen = {}
+    for named in (True, False):
+        fixture = Fixture()
+        fixture.partitions = Partitions(
+            fixture.clock, settings=ByName({}), max_partitions=9, max_versions=9, names_groups=named
+        )
+        poll = MetadataPoll(("train",), (PartitionListing("train", groups, 0.01),), (), None, 0.01, None)
+        fixture.partitions.take_in(poll, keep_s=30.0)
+        seen[named] = fixture.partitions.states()
+    assert "private" in str(seen[True])
+    assert "private" not in str(seen[False])
+    assert seen[False][0].oldest[0].created_at == seen[True][0].oldest[0].created_at

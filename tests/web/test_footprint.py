@@ -34,7 +34,7 @@ class Standing(Run):
         return self._rows
 
 
-@pytest.mark.parametrize(("keys", "limit_mb"), [(10_000, 55), (100_000, 85)])
+@pytest.mark.parametrize(("keys", "limit_mb"), [(10_000, 60), (100_000, 85)])
 def test_it_stays_small(keys: int, limit_mb: int, tmp_path: Path) -> None:
     file = tmp_path / "endpoint.json"
     with Controllers(Standing(keys), file), ExporterProcess("--discovery-file", str(file), *FAST, env=ENV) as exporter:
@@ -42,7 +42,14 @@ def test_it_stays_small(keys: int, limit_mb: int, tmp_path: Path) -> None:
         exporter.wait_for(
             lambda seen: (seen.value("tq_exporter_polls_total", source="metadata", outcome="ok") or 0) > 20, "polls"
         )
-        for path in ("/metrics", "/api/v1/snapshot", "/", "/metrics", "/api/v1/history/hour"):
+        for path in (
+            "/metrics",
+            "/api/v1/snapshot",
+            "/",
+            "/metrics",
+            "/api/v1/history/hour",
+            "/api/v1/groups?search=7&limit=1000",
+        ):
             assert exporter.get(path)[0] == 200
         rss, threads = exporter.process.memory_info().rss, exporter.process.num_threads()
         with ExitStack() as stack:

@@ -26,6 +26,7 @@ PATHS = (
     "/readyz",
     "/sd",
     "/api/v1/conditions",
+    "/api/v1/groups",
     "/api/v1/snapshot",
     "/docs/metrics",
     "/nothing",

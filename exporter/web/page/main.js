@@ -4,6 +4,7 @@ import { attribute, byId, h, text } from "./dom.js";
 import { Events } from "./events.js";
 import * as format from "./format.js";
 import * as model from "./model.js";
+import { Groups, isView } from "./groups.js";
 import { Panels } from "./panels.js";
 import { Ranges } from "./ranges.js";
 import { Replay } from "./replay.js";
@@ -26,6 +27,8 @@ const state = {
   problem: "",
   nextTry: null,
   scope: null,
+  groups: "", // the view of groups that is open
+  search: "",
   outage: false,
 };
 
@@ -96,7 +99,7 @@ async function turn() {
 // Drawing
 
 const stages = new Stages();
-const panels = new Panels({ choose });
+const panels = new Panels({ choose: openPartition });
 const events = new Events();
 const ranges = new Ranges(() => {
   remember();
@@ -106,6 +109,7 @@ const replay = new Replay(() => {
   remember();
   turn();
 });
+const groups = new Groups({ ask, choose: chooseGroups });
 
 function view() {
   const { snapshot } = state;
@@ -133,6 +137,7 @@ function view() {
     held,
     problems: held.filter((one) => one.severity !== "notice"),
     notices: held.filter((one) => one.severity === "notice"),
+    showGroups: (name) => chooseGroups({ groups: name, search: "", scope: null }, true),
     degraded: snapshot.up && model.heldConditions(snapshot).some((one) => one.degrades),
   };
 }
@@ -149,6 +154,7 @@ function draw() {
   events.draw(scene);
   stages.draw(scene);
   panels.draw(scene);
+  groups.draw(scene, state);
   const { snapshot } = scene;
   byId("run").hidden = !snapshot.endpoint?.run;
   text(byId("run"), snapshot.endpoint?.run ? format.name(snapshot.endpoint.run) : "");
@@ -211,6 +217,8 @@ function recall() {
   state.scope = said.get("partition") || null;
   ranges.recall(said);
   replay.recall(said);
+  state.groups = isView(said.get("groups") ?? "") ? said.get("groups") : "";
+  state.search = said.get("search") ?? "";
 }
 
 function remember() {
@@ -218,6 +226,8 @@ function remember() {
   if (state.scope !== null) said.set("partition", state.scope);
   ranges.remember(said);
   replay.remember(said);
+  if (state.groups) said.set("groups", state.groups);
+  if (state.groups && state.search) said.set("search", state.search);
   const query = said.toString();
   window.history.replaceState(null, "", query ? `?${query}` : window.location.pathname);
 }
@@ -226,6 +236,19 @@ function choose(name) {
   state.scope = name;
   remember();
   draw();
+}
+
+// In the table a partition opens into its groups.
+function openPartition(name) {
+  if (name !== null && !state.groups) state.groups = "oldest";
+  choose(name);
+}
+
+function chooseGroups(chosen, show = false) {
+  Object.assign(state, chosen);
+  remember();
+  draw();
+  if (show) byId("groups-panel").scrollIntoView({ block: "start" });
 }
 
 byId("scope").addEventListener("change", (event) => choose(event.target.selectedOptions[0].name ?? null));

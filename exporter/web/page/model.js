@@ -257,6 +257,9 @@ export const isKnown = (snapshot, name) => snapshot.conditions.some((one) => one
 
 export const TONES = { critical: "bad", warning: "warn", notice: "ok", ok: "ok" };
 
+// What a condition says, empty while it does not hold.
+export const conditionText = (snapshot, name) => snapshot.conditions.find((one) => one.name === name)?.text ?? "";
+
 const SEVERITIES = ["critical", "warning", "notice"];
 
 // The severity of the worst of some conditions, null when there is none.

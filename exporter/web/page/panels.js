@@ -160,7 +160,7 @@ export class Panels {
     }
     attribute(cell.firstElementChild, "aria-pressed", String(this.view.scope === part.partition));
     const named = model.heldConditions(this.view.live).filter((one) => one.partitions.includes(part.partition));
-    attribute(cell.firstElementChild, "title", ["Show only this partition in the figures above", ...named.map((one) => one.text)].join("\n"));
+    attribute(cell.firstElementChild, "title", ["Show only this partition in the figures above, and its groups below", ...named.map((one) => one.text)].join("\n"));
     attribute(cell.parentElement, "data-tone", part.severity ? model.TONES[part.severity] : null);
   }
 

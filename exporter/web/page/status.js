@@ -2,6 +2,7 @@
 
 import { attribute, byId, facts, h, keyed, path, s, text } from "./dom.js";
 import * as format from "./format.js";
+import { areShown } from "./groups.js";
 import * as model from "./model.js";
 
 export const capital = (words) => words && words[0].toUpperCase() + words.slice(1);
@@ -9,7 +10,7 @@ export const capital = (words) => words && words[0].toUpperCase() + words.slice(
 const LOOK_AT = { generation: "generation", training: "training", queue: "the queue", data_plane: "the data plane", exporter: "the exporter" };
 const SEVERITY_WORDS = { critical: "critical", warning: "warning", notice: "note" };
 
-export function drawStatus({ snapshot, live, now, connected, frozen, problem, held, problems, notices, degraded, histories, history }) {
+export function drawStatus({ snapshot, live, now, connected, frozen, problem, held, problems, notices, degraded, histories, history, showGroups }) {
   const plane = model.planeState(snapshot);
   const { word, tone } = model.STATES[degraded ? "degraded" : plane];
   const ping = model.source(snapshot, "ping");
@@ -38,7 +39,10 @@ export function drawStatus({ snapshot, live, now, connected, frozen, problem, he
   text(byId("reason"), why ? `Reason: ${format.visible(why)}` : "");
   byId("remedy").hidden = !first;
   path(byId("remedy"), first ? `What to do: ${first.remedy} More in ${first.runbook}.` : "");
-  drawOthers(first ? held.filter((one) => one !== first) : [], now);
+  const about = areShown() && first?.about_groups ? first.name : null;
+  byId("first-groups").hidden = about === null;
+  byId("first-groups").onclick = () => showGroups(about);
+  drawOthers(first ? held.filter((one) => one !== first) : [], now, showGroups);
   const restarts = Math.max(snapshot.generation - 1, 0);
   const { controller } = model.processes(snapshot);
   const outside = (value) => (value ? format.visible(value) : null);
@@ -59,7 +63,7 @@ export function drawStatus({ snapshot, live, now, connected, frozen, problem, he
 }
 
 // The conditions after the first one, whose text is the headline's.
-function drawOthers(conditions, now) {
+function drawOthers(conditions, now, showGroups) {
   byId("others").hidden = !conditions.length;
   keyed(
     byId("others"),
@@ -67,13 +71,20 @@ function drawOthers(conditions, now) {
     (one) => one.name,
     (one) =>
       h("li", {}, h("span", { class: "badge", "data-tone": one.severity === "notice" ? "idle" : model.TONES[one.severity] }, SEVERITY_WORDS[one.severity]),
-        h("p", {}, h("span"), " ", h("span", { class: "note" }), " ", h("a", { href: `docs/metrics#${one.name}` }, one.name))),
+        h("p", {}, h("span"), " ", h("span", { class: "note" }), " ", h("a", { href: `docs/metrics#${one.name}` }, one.name), " ", groupsButton(one.name, showGroups))),
     (item, one) => {
-      const [said, note] = item.lastElementChild.children;
+      const [said, note, , button] = item.lastElementChild.children;
+      button.hidden = !areShown() || !one.about_groups;
       text(said, `${capital(one.text)}.`);
       text(note, `${one.since === null ? "" : `Since ${format.at(one.since, now)}. `}What to do: ${one.remedy}`);
     },
   );
+}
+
+function groupsButton(name, showGroups) {
+  const button = h("button", { type: "button", class: "show" }, "Show the groups");
+  button.addEventListener("click", () => showGroups(name));
+  return button;
 }
 
 function quietSentence(live) {

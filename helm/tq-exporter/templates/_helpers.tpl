@@ -124,6 +124,9 @@ args:
   {{- if .Values.historyVolume.source }}
   - --history-file={{ .Values.historyVolume.mountPath }}/run.tqr
   {{- end }}
+  {{- if .Values.web.disableGroups }}
+  - --web.disable-groups
+  {{- end }}
   {{- range .Values.extraArgs }}
   - {{ . | quote }}
   {{- end }}
