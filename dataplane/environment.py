@@ -1,6 +1,6 @@
-"""The environment variables of the instrumentation. It runs in other programs than the exporter.
+"""The environment variables of the instrumentation and of clients of the exporter, which are other programs.
 
-Both have variables that begin with ``TQ_EXPORTER_``, and one environment is often given to all programs of a job. So
+All have variables that begin with ``TQ_EXPORTER_``, and one environment is often given to all programs of a job. So
 the exporter, which refuses variables that it does not know, knows this list.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-__all__ = ["CLIENT_VARIABLES", "PROPAGATE_VARIABLE", "SPANS_VARIABLE", "switch"]
+__all__ = ["CLIENT_VARIABLES", "PASSWORD_VARIABLE", "PROPAGATE_VARIABLE", "SPANS_VARIABLE", "switch"]
 
 PROPAGATE_VARIABLE: Final = "TQ_EXPORTER_PROPAGATE"
 """Turns ``propagate`` of the instrumentor on."""
@@ -17,7 +17,10 @@ PROPAGATE_VARIABLE: Final = "TQ_EXPORTER_PROPAGATE"
 SPANS_VARIABLE: Final = "TQ_EXPORTER_SPANS"
 """Turns spans off, for the instrumentor and for wrappers, where something else makes one for each call already."""
 
-CLIENT_VARIABLES: Final = frozenset({PROPAGATE_VARIABLE, SPANS_VARIABLE})
+PASSWORD_VARIABLE: Final = "TQ_EXPORTER_PASSWORD"  # noqa: S105 - its name
+"""The password of a running exporter, for what reads it over HTTP."""
+
+CLIENT_VARIABLES: Final = frozenset({PROPAGATE_VARIABLE, SPANS_VARIABLE, PASSWORD_VARIABLE})
 """All of them."""
 
 _ON: Final = ("1", "true", "yes", "on")

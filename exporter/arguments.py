@@ -9,16 +9,22 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
+from dataplane.environment import PASSWORD_VARIABLE
+from dataplane.files import read_regular_text
 from dataplane.nearest import did_you_mean
 from dataplane.visible import visible
 from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError
+
+if TYPE_CHECKING:
+    from exporter.remote import Remote
 
 __all__ = [
     "PROGRAM",
     "OutputError",
     "Parser",
+    "add_remote_arguments",
     "add_settings",
     "discard_output",
     "fail",
@@ -28,6 +34,7 @@ __all__ = [
     "print_out",
     "printing",
     "reject",
+    "remote_of",
 ]
 
 PROGRAM: Final = "tq-exporter"
@@ -104,6 +111,77 @@ def reject(parser: Parser, rest: Sequence[str], arguments: Sequence[str]) -> NoR
         raise ConfigError(unknown, f"is an argument of {', '.join(others)}, not of {name}", f"see {page}")
     remedy = did_you_mean(unknown, known, page) if unknown.startswith("--") else f"see {page}"
     raise ConfigError(unknown, "is not a known argument", remedy)
+
+
+# A running exporter.
+
+
+def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--url`` of a running exporter to *parser*, and what its protection takes. :func:`remote_of` reads them."""
+    group = parser.add_argument_group(
+        "running exporter", f"The password is in ${PASSWORD_VARIABLE} or a file, where no list of processes shows it."
+    )
+    group.add_argument("--url", metavar="URL", help="read this running exporter: http://[USER@]HOST:9464 or HOST:PORT")
+    group.add_argument("--user", metavar="NAME", help="user name of its basic authentication")
+    group.add_argument("--password-file", type=Path, metavar="FILE", help="file with the password on its first line")
+    group.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities of its certificate, PEM")
+    group.add_argument("--cert", type=Path, metavar="FILE", help="certificate of this client, PEM")
+    group.add_argument("--key", type=Path, metavar="FILE", help="key of that certificate, PEM")
+    group.add_argument(
+        "--timeout", type=_timeout, default=15.0, metavar="DURATION", help="longest wait for an answer (default: 15s)"
+    )
+
+
+def remote_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Remote | None:
+    """Return the running exporter that the arguments name, None without ``--url``.
+
+    Raises:
+        ConfigError: An argument cannot be used, or belongs to ``--url`` and is given without it.
+    """
+    if options.url is None:
+        for name in ("user", "password_file", "ca_file", "cert", "key"):
+            if getattr(options, name) is not None:
+                raise ConfigError(f"--{name.replace('_', '-')}", "belongs to a running exporter", "give --url too")
+        return None
+    from exporter.remote import ClientTls, Remote, parse_url
+
+    try:
+        address = parse_url(options.url)
+    except ValueError as error:
+        remedy = f"write http://HOST:9464; the password belongs in ${PASSWORD_VARIABLE} or --password-file"
+        raise ConfigError("--url", f"cannot be used: {error}", remedy) from None
+    password = environ.get(PASSWORD_VARIABLE)
+    if options.password_file is not None:
+        password = _first_line(options.password_file)
+    if options.key is not None and options.cert is None:
+        raise ConfigError("--key", "is given without its certificate", "give --cert too")
+    tls = ClientTls(options.ca_file, options.cert, options.key)
+    try:
+        tls.context()
+    except OSError as error:  # an SSLError is one
+        named = error.strerror or str(error)
+        raise ConfigError("--ca-file, --cert or --key", f"cannot be used ({named})", "give files in PEM") from error
+    return Remote(address, user=options.user, password=password, tls=tls, timeout_s=options.timeout)
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return read_regular_text(file).partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError("--password-file", f"{file} cannot be read ({why})", "name a file with one line") from error
+
+
+def _timeout(text: str) -> float:
+    from exporter.config.values import BadValue, Duration, parse
+
+    try:
+        seconds: float = parse(text, Duration)
+    except BadValue as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 0.1 <= seconds <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r} is out of range; give a duration from 100ms to 10m")
+    return seconds
 
 
 # Output.
