@@ -38,6 +38,8 @@ from exporter.version import this_build
 
 __all__ = ["main"]
 
+_SERVING = ("--listen", "--web.config.file", "--web.disable-page", "--web.allowed-hosts")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -109,11 +111,23 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError("listen", error.strerror or str(error), remedy) from error
 
 
-def _once(options: argparse.Namespace) -> int:
+def _quiet(options: argparse.Namespace) -> Config:
+    """Load the configuration of a command whose output names each failure: a log line would repeat it."""
     config = _load(options)
-    _check_packages(config)
-    # The output names the failure; a log line would repeat it.
+    if getattr(options, "url", None) is None:
+        _check_packages(config)
     setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error", urls=_urls(config))
+    return config
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    from exporter.commands import diagnose
+
+    return diagnose.run(options, lambda: _quiet(options))
+
+
+def _once(options: argparse.Namespace) -> int:
+    config = _quiet(options)
     from exporter import app
     from exporter.model.snapshot import encode_snapshot
 
@@ -290,7 +304,18 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
         help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile",
     )
     once.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")
-    add_settings(once, unused=("--listen", "--web.config.file", "--web.disable-page", "--web.allowed-hosts"))
+    add_settings(once, unused=_SERVING)
+    diagnose = add(
+        "diagnose",
+        _diagnose,
+        "say who is to blame, what works and what is unknown, and write a bundle to send; exit codes as of once",
+        "diagnose --url http://HOST:9464 -o bundle.zip",
+    )
+    if arguments is None or arguments[:1] == ["diagnose"]:
+        from exporter.commands import diagnose as diagnosing
+
+        diagnosing.add_arguments(diagnose)
+    add_settings(diagnose, unused=_SERVING)
     check = add(
         "check-config",
         _check_config,

@@ -17,6 +17,7 @@ __all__ = [
     "MAX_TASKS",
     "Config",
     "ConfigError",
+    "Diagnose",
     "DiscoverySettings",
     "Log",
     "LogFormat",
@@ -230,6 +231,15 @@ class Web(msgspec.Struct, frozen=True):
     allowed_hosts: HostNames = ()
 
 
+class Diagnose(msgspec.Struct, frozen=True):
+    """Diagnoses that SIGUSR1 makes.
+
+    ``directory``: where they are written; None for a private folder in the system's folder of temporary files.
+    """
+
+    directory: FilePath | None = None
+
+
 class Log(msgspec.Struct, frozen=True):
     """The exporter's own log, on standard error."""
 
@@ -258,6 +268,7 @@ class Config(msgspec.Struct, frozen=True):
         otlp: OTLP push.
         traces: Traces over OTLP.
         web: Access over HTTP, and the live page.
+        diagnose: Diagnoses that SIGUSR1 makes.
         log: The exporter's own log.
     """
 
@@ -278,6 +289,7 @@ class Config(msgspec.Struct, frozen=True):
     otlp: Otlp = Otlp()
     traces: Traces = Traces()
     web: Web = Web()
+    diagnose: Diagnose = Diagnose()
     log: Log = Log()
 
 

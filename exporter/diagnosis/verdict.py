@@ -95,7 +95,7 @@ def give_verdict(snapshot: Snapshot, recent: Window | None = None) -> Verdict:
         snapshot: The latest snapshot, with its conditions.
         recent: The last minutes, which tell what still moves; None when they are not known.
     """
-    worst = max((one.severity for one in snapshot.held), key=SEVERITIES.index, default="ok")
+    worst: Severity = max((one.severity for one in snapshot.held), key=SEVERITIES.index, default="ok")
     healthy = tuple(_healthy(snapshot, recent))
     unknown = tuple(_unknown(snapshot))
     main = _main(snapshot, worst)
@@ -103,7 +103,8 @@ def give_verdict(snapshot: Snapshot, recent: Window | None = None) -> Verdict:
         facts = [_cause(main), *_facts(snapshot, main, recent)]
         return Verdict(_culprit(snapshot, main), main.name, worst, "; ".join(facts), healthy, unknown)
     if not snapshot.up:
-        why = next((one.detail for one in snapshot.sources if one.source == "discovery" and one.detail), "")
+        details = {one.source: one.detail for one in snapshot.sources}
+        why = details.get("discovery") or details.get("ping")
         said = _NOT_UP[snapshot.discovery] + (f" ({why})" if why else "")
         return Verdict("", "", worst, said, healthy, unknown)
     flows = next((one.text for one in snapshot.conditions if one.holds and one.severity == "ok"), "")

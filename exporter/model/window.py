@@ -23,6 +23,7 @@ class Window(msgspec.Struct, frozen=True):
         ping: Seconds of the last ping.
         total: The columns of all partitions together.
         trained: Those of the partitions that train.
+        partitions: The columns of each partition, and its name.
         changes: When the data plane entered a state, and why, newest first.
         failures: Polls that failed, newest first.
         successes: The last polls that succeeded, newest first.
@@ -36,6 +37,7 @@ class Window(msgspec.Struct, frozen=True):
     ping: Column = []
     total: dict[str, Column] = {}
     trained: dict[str, Column] = {}
+    partitions: list[dict[str, Any]] = []
     changes: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
     successes: list[dict[str, Any]] = []

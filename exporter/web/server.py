@@ -60,6 +60,7 @@ class WebServer:
         snapshot: Returns the latest snapshot.
         alive: Whether the poll loop runs.
         history: The history that the live page draws.
+        about: Returns as JSON what the exporter says of itself.
         guard: TLS, users and headers.
         page: Whether ``/`` is the live page.
         allowed_hosts: Host names that clients may use in addition to those that are always accepted.
@@ -77,6 +78,7 @@ class WebServer:
         snapshot: Callable[[], Snapshot],
         alive: Callable[[], bool],
         history: History | None = None,
+        about: Callable[[], bytes] | None = None,
         guard: Guard | None = None,
         page: bool = True,
         allowed_hosts: Iterable[str] = (),
@@ -86,7 +88,7 @@ class WebServer:
         self._guard = guard or Guard(None)
         self.scheme = "http" if self._guard.current().tls is None else "https"
         router = make_router(
-            scrape, snapshot, alive, history=history, address=self._address, scheme=self.scheme, page=page
+            scrape, snapshot, alive, history=history, about=about, address=self._address, scheme=self.scheme, page=page
         )
         slots = Slots()
         app = Front(Access(router, AllowedHosts((listen.host, *allowed_hosts)), refused_login), slots)
