@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
+import math
 import os
 import sys
 import warnings
@@ -126,20 +127,33 @@ def _diagnose(options: argparse.Namespace) -> int:
     return diagnose.run(options, lambda: _quiet(options))
 
 
+def _top(options: argparse.Namespace) -> int:
+    from exporter.commands import top
+
+    return top.run(options, lambda: _quiet(options))
+
+
 def _once(options: argparse.Namespace) -> int:
     config = _quiet(options)
     from exporter import app
     from exporter.model.snapshot import encode_snapshot
 
     watched_s = options.watch
-    snapshot = app.poll_once(config) if watched_s is None else app.watch(config, watched_s)
+    if watched_s is None:
+        snapshot = app.poll_once(config)
+    elif not options.json and (math.isinf(watched_s) or sys.stdout.isatty()):
+        from exporter.commands import top
+
+        snapshot = top.watch_here(config, watched_s, options.interval)
+    else:
+        snapshot = app.watch(config, watched_s)
     if options.json:
         print_out(visible_json(encode_snapshot(snapshot).decode()))
     else:
         from exporter.terminal.table import print_snapshot
 
         with printing():
-            print_snapshot(snapshot, watched_s=watched_s)
+            print_snapshot(snapshot, watched_s=None if watched_s == math.inf else watched_s)
     if snapshot.up:
         serious = ("critical", "warning") if options.strict else ("critical",)
         return 3 if any(one.severity in serious for one in snapshot.held) else 0
@@ -300,11 +314,26 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     once.add_argument(
         "--watch",
         type=_watch,
+        nargs="?",
+        const=math.inf,
         metavar="DURATION",
-        help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile",
+        help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile; a "
+        "terminal shows a page until then. Without DURATION until q or Ctrl-C",
     )
     once.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")
+    if arguments is None or arguments[:1] == ["once"]:
+        from exporter.commands import top as page
+
+        page.add_interval(once)
     add_settings(once, unused=_SERVING)
+    top = add(
+        "top", _top, "show a page of what goes on in the terminal, until q or Ctrl-C", "top --url http://HOST:9464"
+    )
+    if arguments is None or arguments[:1] == ["top"]:
+        from exporter.commands import top as page
+
+        page.add_arguments(top)
+    add_settings(top, unused=_SERVING)
     diagnose = add(
         "diagnose",
         _diagnose,
