@@ -101,5 +101,5 @@ def play(name: str, steps: int = _STEPS) -> Iterator[Simulated]:
 def played(name: str, steps: int = _STEPS) -> Played:
     """Return the end of an incident."""
     with play(name, steps) as run:
-        windows = [decode_window(run.history.encode(window)) for window in ("recent", "hour")]
-        return Played(run.snapshot, *windows, run.scrape())
+        recent, hour = (decode_window(run.history.encode(window)) for window in ("recent", "hour"))
+        return Played(run.snapshot, recent, hour, run.scrape())

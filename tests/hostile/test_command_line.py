@@ -75,7 +75,7 @@ def test_a_port_alone_listens_on_all_addresses() -> None:
         (["rules", "--runbooks", "http://[", "-o", "x"], "--runbooks: 'http://[' is no URL; "),
         (
             ["demo", "--config", "x.yaml"],
-            "--config: is an argument of check-config, once, ray-submit, run, ",
+            "--config: is an argument of check-config, diagnose, once, ray-submit, run, top, ",
         ),
         (["metrics", "--json"], "--json: is an argument of once, not of metrics; see tq-exporter metrics --help"),
         (["--verison"], "--verison: is not a known argument; did you mean --version?"),
