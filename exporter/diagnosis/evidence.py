@@ -21,6 +21,7 @@ from exporter.remote import Remote, RemoteError
 
 __all__ = ["Evidence", "collect_here", "collect_remote"]
 
+_OLDEST: Final = "oldest"
 _GROUPS: Final = 20
 """How many groups are asked for per condition."""
 _CONDITIONS: Final = 5
@@ -71,8 +72,9 @@ class Evidence:
         return msgspec.json.decode(encode_snapshot(self.snapshot))
 
 
-Groups = Callable[[str, int], list[Any]]
-"""Returns groups that a condition is about, at most so many, as JSON values."""
+Groups = Callable[[str | None, int], list[Any] | None]
+"""Returns groups that a condition is about, or with None the oldest; at most so many, as JSON values. None where a
+condition is about no groups."""
 
 
 def collect_here(
@@ -101,7 +103,7 @@ def collect_here(
         time.time(),
         snapshot,
         {name: decode_window(history.encode(name)) for name in WINDOWS},
-        {name: groups(name, _GROUPS) for name in _asked(snapshot)} if groups else named_groups(snapshot),
+        _groups(snapshot, groups) if groups else named_groups(snapshot),
         metrics,
         describe(config, environ),
         alive=alive,
@@ -130,20 +132,13 @@ def collect_remote(remote: Remote) -> Evidence:
         window = None if body is None else read(f"history, {name}", partial(decode_window, body))
         if window is not None:
             windows[name] = window
-    groups: dict[str, list[Any]] = {}
-    for name in _asked(snapshot):
-        query = {"condition": name, "limit": _GROUPS}
-        found = read("groups", partial(remote.read_json, "/api/v1/groups", dict[str, Any], query))
-        if found is None:  # for the next condition it would not give any either
-            groups = named_groups(snapshot)
-            break
-        groups[name] = found.get("groups", [])
+    groups = read("groups", partial(_groups, snapshot, partial(_ask, remote)))
     return Evidence(
         str(remote),
         time.time(),
         snapshot,
         windows,
-        groups,
+        named_groups(snapshot) if groups is None else groups,
         read("metrics", partial(remote.read, "/metrics")),
         read("configuration", partial(remote.read_json, "/api/v1/about", dict[str, Any])),
         alive=_is_alive(remote),
@@ -158,17 +153,32 @@ def named_groups(snapshot: Snapshot) -> dict[str, list[Any]]:
             "partition": part.partition,
             "group_id": one.group_id,
             "state": one.state,
-            "age_s": round(max(snapshot.taken_at - one.created_at, 0.0), 3),
+            "age_seconds": round(max(snapshot.taken_at - one.created_at, 0.0), 3),
         }
         for part in snapshot.partitions
         for one in dict.fromkeys((*part.unfinished, *part.oldest))
         if one.group_id
     ]
-    return {"oldest": found} if found else {}
+    return {_OLDEST: found} if found else {}
 
 
-def _asked(snapshot: Snapshot) -> list[str]:
-    return [one.name for one in snapshot.held if one.stage in ("generation", "queue", "training")][:_CONDITIONS]
+def _groups(snapshot: Snapshot, ask: Groups) -> dict[str, list[Any]]:
+    found = {_OLDEST: ask(None, _GROUPS)}
+    held = [one.name for one in snapshot.held if one.stage in ("generation", "queue", "training")]
+    for name in held[:_CONDITIONS]:
+        found[name] = ask(name, _GROUPS)
+    return {name: groups for name, groups in found.items() if groups}
+
+
+def _ask(remote: Remote, condition: str | None, limit: int) -> list[Any] | None:
+    query = {"condition": condition, "limit": limit, "sort": "age"}
+    try:
+        groups = remote.read_json("/api/v1/groups", dict[str, Any], query).get("groups")
+    except RemoteError as error:
+        if error.status == HTTPStatus.BAD_REQUEST:  # that condition is about no groups
+            return None
+        raise
+    return groups if isinstance(groups, list) else None
 
 
 def _is_alive(remote: Remote) -> bool:
@@ -176,5 +186,5 @@ def _is_alive(remote: Remote) -> bool:
     try:
         remote.read("/healthz")
     except RemoteError as error:
-        return str(HTTPStatus.SERVICE_UNAVAILABLE.value) not in str(error)
+        return error.status != HTTPStatus.SERVICE_UNAVAILABLE
     return True

@@ -68,7 +68,7 @@ def _groups(evidence: Evidence) -> Iterator[str]:
             shown = one if isinstance(one, Mapping) else {}
             figures = [
                 f"{key} {shown[key]}"
-                for key in ("state", "weight_version", "lag", "age_s")
+                for key in ("state", "version", "lag", "keys", "age_seconds")
                 if shown.get(key) is not None
             ]
             where = f"{shown.get('group_id') or '(id left out)'} of {shown.get('partition', '?')}"
