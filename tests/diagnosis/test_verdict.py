@@ -110,6 +110,15 @@ def test_a_queue_that_is_full_since_nobody_takes_from_it() -> None:
     assert give_verdict(replace(rich_snapshot(), conditions=(trainer, full))).culprit == "the trainer"
 
 
+def test_what_is_critical_is_named_before_a_warning() -> None:
+    unread = Condition("DataPlaneMetadataFailing", "queue", "warning", True, text="cannot be listed")
+    full = Condition(
+        "DataPlaneStorageFull", "queue", "critical", True, degrades=True, text="full", evidence={"unit": 0}
+    )
+    verdict = give_verdict(replace(rich_snapshot(), conditions=(unread, full)))
+    assert (verdict.condition, verdict.severity) == ("DataPlaneStorageFull", "critical")
+
+
 def test_little_is_known_at_the_start() -> None:
     verdict = give_verdict(empty_snapshot())
     assert verdict.sentences == ("No TransferQueue has been found yet.", "Unknown: what the queue holds now.")
