@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
-import math
 import os
 import sys
 import warnings
@@ -18,7 +17,6 @@ from pathlib import Path
 import msgspec
 
 from dataplane.files import read_regular_text
-from dataplane.visible import visible_json
 from exporter.arguments import (
     PROGRAM,
     OutputError,
@@ -33,6 +31,7 @@ from exporter.arguments import (
     printing,
     reject,
 )
+from exporter.commands import diagnose, once, top
 from exporter.config import Config, ConfigError, ConfigNote, dump_config, load_config
 from exporter.logs import setup_logging
 from exporter.version import this_build
@@ -82,19 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(f"cannot write to standard output: {error}", 1)
 
 
-def _watch(text: str) -> float:
-    """Read the argument of ``--watch``, seconds."""
-    from exporter.config.values import BadValue, Duration, parse
-
-    try:
-        seconds: float = parse(text, Duration)
-    except BadValue as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not 1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is out of range; give a duration from 1s to 1h")
-    return seconds
-
-
 # The commands.
 
 
@@ -122,44 +108,15 @@ def _quiet(options: argparse.Namespace) -> Config:
 
 
 def _diagnose(options: argparse.Namespace) -> int:
-    from exporter.commands import diagnose
-
     return diagnose.run(options, lambda: _quiet(options))
 
 
 def _top(options: argparse.Namespace) -> int:
-    from exporter.commands import top
-
     return top.run(options, lambda: _quiet(options))
 
 
 def _once(options: argparse.Namespace) -> int:
-    config = _quiet(options)
-    from exporter import app
-    from exporter.model.snapshot import encode_snapshot
-
-    watched_s = options.watch
-    if watched_s is None:
-        snapshot = app.poll_once(config)
-    elif not options.json and (math.isinf(watched_s) or sys.stdout.isatty()):
-        from exporter.commands import top
-
-        snapshot = top.watch_here(config, watched_s, options.interval)
-    else:
-        snapshot = app.watch(config, watched_s)
-    if options.json:
-        print_out(visible_json(encode_snapshot(snapshot).decode()))
-    else:
-        from exporter.terminal.table import print_snapshot
-
-        with printing():
-            print_snapshot(snapshot, watched_s=None if watched_s == math.inf else watched_s)
-    if snapshot.up:
-        serious = ("critical", "warning") if options.strict else ("critical",)
-        return 3 if any(one.severity in serious for one in snapshot.held) else 0
-    reasons = [f"{source.source}: {source.detail}" for source in snapshot.sources if source.detail]
-    why = "; ".join(reasons) or f"discovery: {snapshot.discovery.replace('_', ' ')}"
-    return fail(f"TransferQueue did not answer: {why}", 1)
+    return once.run(options, lambda: _quiet(options))
 
 
 def _check_config(options: argparse.Namespace) -> int:
@@ -304,47 +261,27 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
 
     run = add("run", _run, "poll TransferQueue and serve its metrics until SIGTERM", "run --listen 0.0.0.0:9464")
     add_settings(run)
-    once = add(
+    polling = add(
         "once",
         _once,
         "poll once and print the snapshot; exit code 1 without an answer, 3 while a critical condition holds",
         "once --json",
     )
-    once.add_argument("--json", action="store_true", help="print the snapshot as JSON instead of a table")
-    once.add_argument(
-        "--watch",
-        type=_watch,
-        nargs="?",
-        const=math.inf,
-        metavar="DURATION",
-        help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile; a "
-        "terminal shows a page until then. Without DURATION until q or Ctrl-C",
-    )
-    once.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")
-    if arguments is None or arguments[:1] == ["once"]:
-        from exporter.commands import top as page
-
-        page.add_interval(once)
-    add_settings(once, unused=_SERVING)
-    top = add(
+    once.add_arguments(polling)
+    add_settings(polling, unused=_SERVING)
+    page = add(
         "top", _top, "show a page of what goes on in the terminal, until q or Ctrl-C", "top --url http://HOST:9464"
     )
-    if arguments is None or arguments[:1] == ["top"]:
-        from exporter.commands import top as page
-
-        page.add_arguments(top)
-    add_settings(top, unused=_SERVING)
-    diagnose = add(
+    top.add_arguments(page)
+    add_settings(page, unused=_SERVING)
+    diagnosing = add(
         "diagnose",
         _diagnose,
         "say who is to blame, what works and what is unknown, and write a bundle to send; exit codes as of once",
         "diagnose --url http://HOST:9464 -o bundle.zip",
     )
-    if arguments is None or arguments[:1] == ["diagnose"]:
-        from exporter.commands import diagnose as diagnosing
-
-        diagnosing.add_arguments(diagnose)
-    add_settings(diagnose, unused=_SERVING)
+    diagnose.add_arguments(diagnosing)
+    add_settings(diagnosing, unused=_SERVING)
     check = add(
         "check-config",
         _check_config,

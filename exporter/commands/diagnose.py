@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -17,8 +17,9 @@ from dataplane.visible import visible_json
 from exporter.arguments import add_remote_arguments, duration, fail, print_out, printing, remote_of
 from exporter.config import Config, ConfigError
 from exporter.config.values import Duration
-from exporter.diagnosis.evidence import Evidence
-from exporter.discovery.ray_actors import RayRecordsError, read_records
+
+if TYPE_CHECKING:
+    from exporter.diagnosis.evidence import Evidence
 
 __all__ = ["add_arguments", "run"]
 
@@ -74,6 +75,8 @@ def _collect_here(config: Config, seconds: float) -> Evidence:
 
 
 def _with_ray(evidence: Evidence, address: str) -> Evidence:
+    from exporter.discovery.ray_actors import RayRecordsError, read_records
+
     try:
         return replace(evidence, ray=read_records(address, _RAY_S))
     except RayRecordsError as error:
