@@ -77,7 +77,7 @@ def test_a_port_alone_listens_on_all_addresses() -> None:
             ["demo", "--config", "x.yaml"],
             "--config: is an argument of check-config, diagnose, once, ray-submit, run, top, ",
         ),
-        (["metrics", "--json"], "--json: is an argument of diagnose, once, not of metrics; see tq-exporter metrics --help"),
+        (["metrics", "--json"], "--json: is an argument of diagnose, once, not of metrics; see tq-exporter "),
         (["--verison"], "--verison: is not a known argument; did you mean --version?"),
         (["once", "--jsno"], "--jsno: is not a known argument; did you mean --json?"),
         (["demo", "--durration", "1"], "--durration: is not a known argument; did you mean --duration?"),
