@@ -96,4 +96,6 @@ def _source(one: SourceState, now: float) -> str:
 def _ray(ray: Mapping[str, Any] | None) -> Iterator[str]:
     for one in (ray or {}).get("actors", []):
         place = f"process {one.get('pid')} on node {one.get('node_id')}"
-        yield visible(f"{one.get('name')}: {one.get('state')}, {place}, restarted {one.get('restarts')} times")
+        yield visible(
+            f"{one.get('name') or one.get('class')}: {one.get('state')}, {place}, restarted {one.get('restarts')} times"
+        )

@@ -47,11 +47,11 @@ def read_records(address: str, timeout_s: float) -> dict[str, Any]:
     """
     try:
         output, said = run_child([*_COMMAND, address, "--deadline", str(timeout_s)], timeout_s)
-        answer = msgspec.json.decode(output, type=dict[str, Any]) if output.strip() else {"error": said}
+        answer = msgspec.json.decode(output, type=dict[str, Any]) if output.strip() else {"error": ""}
     except (OSError, msgspec.DecodeError) as error:
         raise RayRecordsError(f"Ray at {address} cannot be asked: {error}") from error
     if "error" in answer:
-        raise RayRecordsError(f"Ray at {address}: {answer['error']}")
+        raise RayRecordsError(f"Ray at {address}: {answer['error']}{said}")
     return answer
 
 

@@ -129,7 +129,7 @@ def start_child(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def run_child(command: Sequence[str], timeout_s: float) -> tuple[bytes, str]:
-    """Run a process that asks Ray, and return the last part of its output, and what it said when it gave none.
+    """Run a process that asks Ray, and return the last part of its output, and what explains that it gave none.
 
     It is killed after *timeout_s* seconds, with all that it started; it has said nothing then.
 
@@ -144,7 +144,7 @@ def run_child(command: Sequence[str], timeout_s: float) -> tuple[bytes, str]:
         _reap(child)
     if not ended:
         return b"", f"no answer within {timeout_s:g} s" + _hint(noise)
-    return output, _last_line(noise) + _hint(noise)
+    return output, (_last_line(noise) if not output.strip() else "") + _hint(noise)
 
 
 def _reap(child: subprocess.Popen[bytes]) -> None:
