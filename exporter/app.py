@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import signal
 import threading
 import time
@@ -10,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType, MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane.discovery.record import Endpoint
 from dataplane.net.addresses import join_host_port
 from exporter.clock import Clock, SystemClock
 from exporter.conditions import Judge, Limits
 from exporter.config import Config, ConfigError
+from exporter.diagnosis.keeper import Keeper
 from exporter.discovery import build_discovery
 from exporter.groups import Groups
 from exporter.logs import set_level
@@ -34,11 +37,22 @@ from exporter.terminal.state_line import state_line
 from exporter.version import this_build
 from exporter.web import Guard, WebServer
 
-if TYPE_CHECKING:  # they load SQLite
+if TYPE_CHECKING:  # the recording loads SQLite
+    from exporter.diagnosis.evidence import Evidence
     from exporter.recording.archive import Archive
     from exporter.recording.recorder import FlightRecorder
 
-__all__ = ["SHUTDOWN_S", "groups_of", "limits_of", "poll_groups", "poll_once", "run", "watch"]
+__all__ = [
+    "SHUTDOWN_S",
+    "Watched",
+    "groups_of",
+    "limits_of",
+    "poll_groups",
+    "poll_once",
+    "run",
+    "watch",
+    "watched",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +65,8 @@ _SIGNAL_S = 0.5
 def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     """Poll and serve until SIGTERM or SIGINT.
 
-    SIGHUP reads the web configuration and the log level again. SIGUSR1 logs the state in one line.
+    SIGHUP reads the web configuration and the log level again. SIGUSR1 logs the state in one line, and writes a
+    diagnosis.
 
     Args:
         config: The configuration.
@@ -73,8 +88,22 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     requests: dict[int, Callable[[], None]] = {
         # On a thread of its own: files may be on a disk that hangs, and SIGTERM must still end this process.
         signal.SIGHUP: lambda: threading.Thread(target=_reload, args=(guard, reread), daemon=True).start(),
-        signal.SIGUSR1: lambda: _log_always(f"state: {state_line(poller.snapshot, alive=poller.alive())}"),
+        signal.SIGUSR1: lambda: report(),  # noqa: PLW0108 - made below
     }
+
+    def collect() -> Evidence:
+        from exporter.diagnosis.evidence import collect_here  # loaded when somebody asks
+
+        page, _ = telemetry.scrape(None)
+        about = None if groups is None else groups.about
+        return collect_here(poller.snapshot, history, page, config, os.environ, alive=poller.alive(), groups=about)
+
+    def report() -> None:
+        _log_always(f"state: {state_line(poller.snapshot, alive=poller.alive())}")
+        keeper.start(collect)
+
+    keeper = Keeper(config, _log_always)
+    groups = None if config.web.disable_groups else groups_of(config, lambda: poller)
     with _signals_set(stop, requests) as requested:
         web = WebServer(
             config.listen,
@@ -82,10 +111,11 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             snapshot=lambda: poller.snapshot,
             alive=lambda: poller.alive(),  # noqa: PLW0108
             history=history,
+            about=lambda: _about(config),
             guard=guard,
             page=not config.web.disable_page,
             recorded=archive,
-            groups=None if config.web.disable_groups else groups_of(config, lambda: poller).encode,
+            groups=None if groups is None else groups.encode,
             allowed_hosts=config.web.allowed_hosts,
             refused_login=lambda: telemetry.recorder.refused_login(),  # noqa: PLW0108
         )
@@ -142,28 +172,85 @@ def poll_groups(config: Config) -> Groups:
         telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
 
 
-def watch(config: Config, seconds: float) -> Snapshot:
-    """Poll for *seconds* from the first full round on, without serving anything, and return the last snapshot.
+class Watched(NamedTuple):
+    """A data plane that is polled without serving anything.
 
-    The snapshot's flow is what happened meanwhile. Without a first round, the snapshot after *seconds* is returned.
-    Who watches for less than 80 seconds does not wait a whole minute to call a counter quiet.
+    Attributes:
+        snapshot: Returns the latest snapshot.
+        history: The history up to it.
+        scrape: Returns the exposition.
+        alive: Whether the loop of polls runs.
+        groups: Answers questions about groups.
+        wait: Waits so many seconds, and returns whether SIGTERM or SIGINT ended the wait.
+    """
+
+    snapshot: Callable[[], Snapshot]
+    history: History
+    scrape: Callable[[], bytes]
+    alive: Callable[[], bool]
+    groups: Groups
+    wait: Callable[[float], bool]
+
+    def listed(self, timeout_s: float) -> bool:
+        """Wait until the partitions were listed, at most *timeout_s*; return whether they were."""
+        until = time.monotonic() + timeout_s
+        while (listed := self.snapshot().trained is not None) is False and time.monotonic() < until:
+            if self.wait(min(_SIGNAL_S, max(until - time.monotonic(), 0.0))):
+                break
+        return listed
+
+
+@contextmanager
+def watched(config: Config, seconds: float = math.inf) -> Iterator[Watched]:
+    """Poll without serving anything, and yield what is seen.
+
+    Args:
+        config: The configuration.
+        seconds: How long it will be watched. Who watches for less than 80 seconds does not wait a whole minute to call
+            a counter quiet.
     """
     clock = SystemClock()
+    history = History(clock)
     limits = replace(limits_of(config), quiet_s=min(Limits().quiet_s, 0.75 * seconds))
-    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits).judge)
+    telemetry, poller = _assemble(config, clock, Judge(history, limits).judge)
     stop = threading.Event()
     try:
         with _signals_set(stop):
             poller.start()
-            until = time.monotonic() + seconds
-            listed = False
-            while time.monotonic() < until and not stop.wait(_SIGNAL_S):
-                if not listed and poller.snapshot.trained is not None:
-                    listed, until = True, time.monotonic() + seconds
-            return poller.snapshot
+            yield Watched(
+                lambda: poller.snapshot,
+                history,
+                lambda: telemetry.scrape(None)[0],
+                poller.alive,
+                groups_of(config, lambda: poller),
+                _waiting(stop),
+            )
     finally:
         poller.stop(timeout_s=SHUTDOWN_S / 3)
         telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+
+
+def _waiting(stop: threading.Event) -> Callable[[float], bool]:
+    """Return :attr:`Watched.wait`. It looks often: a signal that another thread caught wakes nobody who waits."""
+
+    def wait(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0 and not stop.is_set():
+            stop.wait(min(_SIGNAL_S, left_s))
+        return stop.is_set()
+
+    return wait
+
+
+def watch(config: Config, seconds: float) -> Snapshot:
+    """Poll for *seconds* from the first full round on, without serving anything, and return the last snapshot.
+
+    The snapshot's flow is what happened meanwhile. Without a first round, the snapshot after *seconds* is returned.
+    """
+    with watched(config, seconds) as seen:
+        if seen.listed(seconds):
+            seen.wait(seconds)
+        return seen.snapshot()
 
 
 def limits_of(config: Config) -> Limits:
@@ -213,6 +300,12 @@ def _assemble(config: Config, clock: Clock, judge: Callable[[Snapshot], Snapshot
         judge=judge,
     )
     return telemetry, poller
+
+
+def _about(config: Config) -> bytes:
+    from exporter.diagnosis.about import encode_about  # loaded when somebody asks
+
+    return encode_about(config, os.environ)
 
 
 def _reload(guard: Guard, reread: Callable[[], Config] | None) -> None:

@@ -6,16 +6,19 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+from msgspec import Meta
 
 from dataplane.environment import PASSWORD_VARIABLE
 from dataplane.files import read_regular_text
 from dataplane.nearest import did_you_mean
 from dataplane.visible import visible
 from exporter.config import CONFIG_ENV, SETTINGS, Config, ConfigError
+from exporter.config.values import BadValue, Duration, parse
 
 if TYPE_CHECKING:
     from exporter.remote import Remote
@@ -27,6 +30,7 @@ __all__ = [
     "add_remote_arguments",
     "add_settings",
     "discard_output",
+    "duration",
     "fail",
     "given_flags",
     "join_values",
@@ -128,7 +132,11 @@ def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cert", type=Path, metavar="FILE", help="certificate of this client, PEM")
     group.add_argument("--key", type=Path, metavar="FILE", help="key of that certificate, PEM")
     group.add_argument(
-        "--timeout", type=_timeout, default=15.0, metavar="DURATION", help="longest wait for an answer (default: 15s)"
+        "--timeout",
+        type=duration(Annotated[Duration, Meta(ge=0.1, le=600)]),
+        default=15.0,
+        metavar="DURATION",
+        help="longest wait for an answer (default: 15s)",
     )
 
 
@@ -172,16 +180,16 @@ def _first_line(file: Path) -> str:
         raise ConfigError("--password-file", f"{file} cannot be read ({why})", "name a file with one line") from error
 
 
-def _timeout(text: str) -> float:
-    from exporter.config.values import BadValue, Duration, parse
+def duration(kind: Any) -> Callable[[str], Any]:
+    """Return the type of a flag whose values are of *kind*, as in the configuration, such as a duration in a range."""
 
-    try:
-        seconds: float = parse(text, Duration)
-    except BadValue as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not 0.1 <= seconds <= 600:
-        raise argparse.ArgumentTypeError(f"{text!r} is out of range; give a duration from 100ms to 10m")
-    return seconds
+    def convert(text: str) -> Any:
+        try:
+            return parse(text, kind)
+        except BadValue as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
 
 
 # Output.

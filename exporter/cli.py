@@ -19,7 +19,6 @@ from typing import Final
 import msgspec
 
 from dataplane.files import read_regular_text
-from dataplane.visible import visible_json
 from exporter.arguments import (
     PROGRAM,
     OutputError,
@@ -34,6 +33,7 @@ from exporter.arguments import (
     printing,
     reject,
 )
+from exporter.commands import diagnose, once, top
 from exporter.config import SETTINGS, Config, ConfigError, ConfigNote, Listen, dump_config, load_config
 from exporter.logs import setup_logging
 from exporter.version import this_build
@@ -83,19 +83,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(f"cannot write to standard output: {error}", 1)
 
 
-def _watch(text: str) -> float:
-    """Read the argument of ``--watch``, seconds."""
-    from exporter.config.values import BadValue, Duration, parse
-
-    try:
-        seconds: float = parse(text, Duration)
-    except BadValue as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not 1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r} is out of range; give a duration from 1s to 1h")
-    return seconds
-
-
 # The commands.
 
 
@@ -121,32 +108,31 @@ def _listening() -> Iterator[None]:
         raise ConfigError("listen", error.strerror or str(error), remedy) from error
 
 
+def _quiet(options: argparse.Namespace) -> Config:
+    """Load the configuration of a command whose output names each failure: a log line would repeat it."""
+    config = _load(options)
+    if getattr(options, "url", None) is None:
+        _check_packages(config)
+    setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error", urls=_urls(config))
+    return config
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    return diagnose.run(options, lambda: _quiet(options))
+
+
+def _top(options: argparse.Namespace) -> int:
+    return top.run(options, lambda: _quiet(options))
+
+
 def _once(options: argparse.Namespace) -> int:
-    config = _load_quiet(options)
-    from exporter import app
-    from exporter.model.snapshot import encode_snapshot
-
-    watched_s = options.watch
-    snapshot = app.poll_once(config) if watched_s is None else app.watch(config, watched_s)
-    if options.json:
-        print_out(visible_json(encode_snapshot(snapshot).decode()))
-    else:
-        from exporter.terminal.table import print_snapshot
-
-        with printing():
-            print_snapshot(snapshot, watched_s=watched_s)
-    if snapshot.up:
-        serious = ("critical", "warning") if options.strict else ("critical",)
-        return 3 if any(one.severity in serious for one in snapshot.held) else 0
-    reasons = [f"{source.source}: {source.detail}" for source in snapshot.sources if source.detail]
-    why = "; ".join(reasons) or f"discovery: {snapshot.discovery.replace('_', ' ')}"
-    return fail(f"TransferQueue did not answer: {why}", 1)
+    return once.run(options, lambda: _quiet(options))
 
 
 def _groups(options: argparse.Namespace) -> int:
-    from exporter import groups_command
+    from exporter.commands import groups
 
-    return groups_command.run(options, lambda: _load_quiet(options))
+    return groups.run(options, lambda: _quiet(options))
 
 
 def _check_config(options: argparse.Namespace) -> int:
@@ -332,32 +318,38 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
 
     run = add("run", _run, "poll TransferQueue and serve its metrics until SIGTERM", "run --listen 0.0.0.0:9464")
     add_settings(run)
-    once = add(
+    polling = add(
         "once",
         _once,
         "poll once and print the snapshot; exit code 1 without an answer, 3 while a critical condition holds",
         "once --json",
     )
-    once.add_argument("--json", action="store_true", help="print the snapshot as JSON instead of a table")
-    once.add_argument(
-        "--watch",
-        type=_watch,
-        metavar="DURATION",
-        help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile",
+    once.add_arguments(polling)
+    add_settings(polling, unused=_NOT_SERVED)
+    page = add(
+        "top", _top, "show a page of what goes on in the terminal, until q or Ctrl-C", "top --url http://HOST:9464"
     )
-    once.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")
-    add_settings(once, unused=_NOT_SERVED)
-    groups = add(
+    top.add_arguments(page)
+    add_settings(page, unused=_NOT_SERVED)
+    listed = add(
         "groups",
         _groups,
         "list groups: which one, in which state, since when, how far behind",
         "groups --url http://10.0.0.1:9464 --condition stuck",
     )
     if arguments is None or arguments[:1] == ["groups"]:
-        from exporter import groups_command
+        from exporter.commands import groups
 
-        groups_command.add_arguments(groups)
-    add_settings(groups, unused=_NOT_SERVED)
+        groups.add_arguments(listed)
+    add_settings(listed, unused=_NOT_SERVED)
+    diagnosing = add(
+        "diagnose",
+        _diagnose,
+        "say who is to blame, what works and what is unknown, and write a bundle to send; exit codes as of once",
+        "diagnose --url http://HOST:9464 -o bundle.zip",
+    )
+    diagnose.add_arguments(diagnosing)
+    add_settings(diagnosing, unused=_NOT_SERVED)
     check = add(
         "check-config",
         _check_config,

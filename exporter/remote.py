@@ -56,11 +56,13 @@ class RemoteError(Exception):
 
     Attributes:
         kind: What is the matter.
+        status: The status of its answer, None without one.
     """
 
-    def __init__(self, kind: Kind, text: str) -> None:
+    def __init__(self, kind: Kind, text: str, status: int | None = None) -> None:
         super().__init__(text)
         self.kind = kind
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +243,8 @@ class Remote:
             headers["Authorization"] = f"Basic {pair}"
         return headers
 
-    def _error(self, kind: Kind, text: str) -> RemoteError:
-        return RemoteError(kind, f"{self.address} {text}")
+    def _error(self, kind: Kind, text: str, status: int | None = None) -> RemoteError:
+        return RemoteError(kind, f"{self.address} {text}", status)
 
     def _explain(self, error: Exception, *, late: bool) -> RemoteError:
         """Return what a failure to get an answer means."""
@@ -274,17 +276,19 @@ class Remote:
         reason = said if said and said.lower() != (answer.reason or "").lower() else ""
         if status == HTTPStatus.UNAUTHORIZED:
             if self._user is None:
-                return self._error("unauthorized", "asks for a user name and a password (401): give --user")
-            return self._error("unauthorized", "refuses this user name and password (401)")
+                return self._error("unauthorized", "asks for a user name and a password (401): give --user", status)
+            return self._error("unauthorized", "refuses this user name and password (401)", status)
         if status == HTTPStatus.FORBIDDEN:
-            return self._error("forbidden", f"forbids {path} (403){reason and ': '}{reason}")
+            return self._error("forbidden", f"forbids {path} (403){reason and ': '}{reason}", status)
         if status == HTTPStatus.NOT_FOUND:
             why = reason or ("it is switched off there, or its version has none" if ours else "is it an exporter?")
-            return self._error("not_found", f"has no {path} (404): {why}")
+            return self._error("not_found", f"has no {path} (404): {why}", status)
         if 300 <= status < 400:
             to = (answer.headers.get("Location") or "")[:_MAX_REASON]
-            return self._error("not_an_exporter", f"redirects to {to} ({status}): if that is the exporter, give it")
-        return self._error("failed", f"answers {status} {answer.reason} to {path}{reason and ': '}{reason}")
+            return self._error(
+                "not_an_exporter", f"redirects to {to} ({status}): if that is the exporter, give it", status
+            )
+        return self._error("failed", f"answers {status} {answer.reason} to {path}{reason and ': '}{reason}", status)
 
 
 class _Call:

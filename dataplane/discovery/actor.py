@@ -17,6 +17,7 @@ __all__ = [
     "CONTROLLER_ACTOR",
     "CONTROLLER_NAMESPACE",
     "actor_record",
+    "actor_records",
     "actors_of_job",
     "ask_controller",
     "check_started",
@@ -61,6 +62,20 @@ def actor_record(actor_id: str) -> dict[str, Any]:
     except Exception:  # a private interface: whatever it raises, the answer is "unknown"
         return {}
     return record
+
+
+def actor_records() -> list[dict[str, Any]]:
+    """Return Ray's records of all actors, those that died recently included.
+
+    Raises:
+        DataPlaneUnavailable: They are not available, as through ``ray://``.
+    """
+    try:
+        from ray._private import state
+
+        return list(state.actors().values())
+    except Exception as error:  # a private interface: whatever it raises, there are no records
+        raise DataPlaneUnavailable(f"Ray's records of actors are not available here: {error}") from error
 
 
 @functools.lru_cache(maxsize=1)  # neither the controller's process nor those of its storage units are replaced

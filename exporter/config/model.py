@@ -26,6 +26,7 @@ __all__ = [
     "MAX_TASKS",
     "Config",
     "ConfigError",
+    "Diagnose",
     "DiscoverySettings",
     "History",
     "Log",
@@ -256,6 +257,15 @@ class History(msgspec.Struct, frozen=True):
     max_size: Annotated[RecordingSize, Meta(le=2**40)] = 64 * 2**20
 
 
+class Diagnose(msgspec.Struct, frozen=True):
+    """Diagnoses that SIGUSR1 makes.
+
+    ``directory``: where they are written; None for a private folder in the system's folder of temporary files.
+    """
+
+    directory: FilePath | None = None
+
+
 class Log(msgspec.Struct, frozen=True):
     """The exporter's own log, on standard error."""
 
@@ -285,6 +295,7 @@ class Config(msgspec.Struct, frozen=True):
         traces: Traces over OTLP.
         web: Access over HTTP, and the live page.
         history: The flight recorder.
+        diagnose: Diagnoses that SIGUSR1 makes.
         log: The exporter's own log.
     """
 
@@ -306,6 +317,7 @@ class Config(msgspec.Struct, frozen=True):
     traces: Traces = Traces()
     web: Web = Web()
     history: History = History()
+    diagnose: Diagnose = Diagnose()
     log: Log = Log()
 
 

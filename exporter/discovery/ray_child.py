@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -22,7 +23,7 @@ from exporter.discovery import DiscoveryKind
 from exporter.discovery.ray_driver import RAY_ENVIRONMENT
 from exporter.model.results import Absent, Found
 
-__all__ = ["RayDiscovery", "decode_answer"]
+__all__ = ["RayDiscovery", "decode_answer", "run_child"]
 
 # Not with -m, which would put the working directory before the installed packages.
 _COMMAND: Final = (
@@ -95,23 +96,11 @@ class RayDiscovery:
                 _kill_group(self._child)
 
     def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in _NOT_INHERITED and not name.startswith("OTEL_")
-        }
         with self._lock:
             if self._closed:
                 raise DataPlaneUnavailable("discovery is closed", operation="discover")
             try:
-                self._child = subprocess.Popen(  # noqa: S603 - a fixed command and checked arguments
-                    [*self._command, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env={**environment, **RAY_ENVIRONMENT},
-                    start_new_session=True,  # in a process group of its own: killed as a unit, receives no Ctrl-C
-                )
+                self._child = start_child([*self._command, *arguments])
             except OSError as error:
                 message = f"cannot start a look-up process: {error.strerror or error}"
                 raise DataPlaneUnavailable(message, operation="discover") from error
@@ -121,10 +110,48 @@ class RayDiscovery:
         with self._lock:
             _kill_group(child)
             self._child = None
-        child.wait()
-        for pipe in (child.stdout, child.stderr):
-            if pipe is not None:
-                pipe.close()
+        _reap(child)
+
+
+def start_child(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a process that asks Ray; raises OSError."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in _NOT_INHERITED and not name.startswith("OTEL_")
+    }
+    return subprocess.Popen(  # noqa: S603 - a fixed command and checked arguments
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**environment, **RAY_ENVIRONMENT},
+        start_new_session=True,  # in a process group of its own: killed as a unit, receives no Ctrl-C
+    )
+
+
+def run_child(command: Sequence[str], timeout_s: float) -> tuple[bytes, str]:
+    """Run a process that asks Ray, and return the last part of its output, and what explains that it gave none.
+
+    It is killed after *timeout_s* seconds, with all that it started; it has said nothing then.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    child = start_child(command)
+    try:
+        output, noise, ended = _listen(child, timeout_s)
+    finally:
+        _kill_group(child)
+        _reap(child)
+    if not ended:
+        return b"", f"no answer within {timeout_s:g} s" + _hint(noise)
+    return output, (_last_line(noise) if not output.strip() else "") + _hint(noise)
+
+
+def _reap(child: subprocess.Popen[bytes]) -> None:
+    child.wait()
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _listen(child: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes, bool]:

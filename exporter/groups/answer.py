@@ -6,7 +6,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,7 +15,7 @@ from dataplane.groups import GroupState
 from dataplane.partitions import Role
 from exporter.conditions import CONDITIONS, Limits
 from exporter.conditions.base import Candidate, Selects
-from exporter.groups.query import SELECTING, Query, read_query
+from exporter.groups.query import SELECTING, BadQuery, Query, read_query
 from exporter.model.groups import Departed, GroupsView, PartitionGroups, Resident, cut
 from exporter.model.snapshot import Basis, Condition, Reference, Snapshot, UnreadableReason
 from exporter.model.versions import VersionReference
@@ -165,6 +165,15 @@ class Groups:
     def encode(self, parameters: list[tuple[str, str]]) -> bytes:
         """Return the answer to a URL's parameters as JSON; raises :class:`~exporter.groups.query.BadQuery`."""
         return msgspec.json.encode(self.answer(read_query(parameters)))
+
+    def about(self, condition: str | None, limit: int) -> list[dict[str, Any]] | None:
+        """Return groups that a condition is about, or the oldest of all; None where a condition is about no groups."""
+        wanted = [("limit", str(limit))] + ([] if condition is None else [("condition", condition)])
+        try:
+            query = read_query(wanted)
+        except BadQuery:
+            return None
+        return [msgspec.to_builtins(group) for group in self.answer(query).groups]
 
     def answer(self, query: Query) -> Answer:
         """Return the answer to *query*."""

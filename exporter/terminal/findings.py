@@ -10,9 +10,9 @@ from rich.text import Text
 from exporter.model.condition import Severity
 from exporter.model.snapshot import Snapshot
 
-__all__ = ["findings"]
+__all__ = ["MARKS", "findings"]
 
-_MARKS: Final[dict[Severity, tuple[str, str]]] = {
+MARKS: Final[dict[Severity, tuple[str, str]]] = {
     "critical": ("!!", "bold red"),
     "warning": ("!", "yellow"),
     "notice": ("-", "cyan"),
@@ -25,7 +25,7 @@ def findings(snapshot: Snapshot) -> Iterator[Text]:
         if one.holds and one.severity == "ok":
             yield Text(f"{one.text[0].upper()}{one.text[1:]}.", style="green")
     for one in snapshot.held:
-        mark, style = _MARKS[one.severity]
+        mark, style = MARKS[one.severity]
         line = Text(f"{mark} {one.text}", style=style)
         yield line.append(f" ({one.stage.replace('_', ' ')}, {one.name})", style="dim")
         if one.severity != "notice":

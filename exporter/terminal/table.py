@@ -24,11 +24,11 @@ from exporter.terminal.findings import findings
 from exporter.terminal.outside import make_console, visible_snapshot
 from exporter.terminal.sizes import size_text
 
-__all__ = ["print_snapshot", "render_snapshot"]
+__all__ = ["PLAIN_WIDTH", "print_snapshot", "render_snapshot"]
 
 _UNKNOWN: Final = "?"
 # Without a terminal there is no width limit, and columns must not be cut.
-_PLAIN_WIDTH: Final = 200
+PLAIN_WIDTH: Final = 200
 _STYLES: Final = {
     "ok": "green",
     "failing": "red",
@@ -46,7 +46,7 @@ def print_snapshot(snapshot: Snapshot, console: Console | None = None, *, watche
     if console is None:
         console = make_console()
         if not console.is_terminal:
-            console = make_console(width=_PLAIN_WIDTH)
+            console = make_console(width=PLAIN_WIDTH)
     console.print(render_snapshot(snapshot, watched_s=watched_s))
 
 

@@ -66,6 +66,7 @@ def make_router(
     alive: Callable[[], bool],
     *,
     history: History | None,
+    about: Callable[[], bytes] | None = None,
     address: Callable[[], str],
     scheme: str,
     page: bool,
@@ -79,6 +80,7 @@ def make_router(
         snapshot: Returns the latest snapshot.
         alive: Whether the poll loop runs; health depends on nothing else.
         history: The history that the live page draws; None for a page without one.
+        about: Returns as JSON what the exporter says of itself; None to leave it out.
         address: Returns the ``host:port`` listened on, for clients that send no ``Host``.
         scheme: ``https`` when the server speaks TLS.
         page: Whether ``/`` is the live page; otherwise it is a list of links.
@@ -122,6 +124,8 @@ def make_router(
         answers.update(_page_answers(groups is not None))
         if history is not None:
             answers.update({f"/api/v1/history/{window}": _history(history, window) for window in WINDOWS})
+    if about is not None:
+        answers["/api/v1/about"] = lambda _: _typed(about(), _JSON)
     turns = asyncio.Semaphore(MAX_ANSWERS)
     routes = [Route("/healthz", health), Route("/readyz", readiness)]
     routes += [Route(path, _beside_the_loop(answer, turns)) for path, answer in answers.items()]

@@ -61,6 +61,7 @@ class WebServer:
         snapshot: Returns the latest snapshot.
         alive: Whether the poll loop runs.
         history: The history that the live page draws.
+        about: Returns as JSON what the exporter says of itself.
         guard: TLS, users and headers.
         page: Whether ``/`` is the live page.
         recorded: The run on disk, for the live page.
@@ -81,6 +82,7 @@ class WebServer:
         snapshot: Callable[[], Snapshot],
         alive: Callable[[], bool],
         history: History | None = None,
+        about: Callable[[], bytes] | None = None,
         guard: Guard | None = None,
         page: bool = True,
         recorded: Recorded | None = None,
@@ -100,6 +102,7 @@ class WebServer:
                 snapshot,
                 alive,
                 history=history,
+                about=about,
                 address=self._address,
                 scheme=self.scheme,
                 page=page,

@@ -23,6 +23,7 @@ from exporter.config.model import Metadata, Ping, Storage, TqMetrics
 from exporter.model import histogram
 from exporter.model.history import History
 from exporter.model.results import Absent, Found
+from exporter.model.snapshot import Snapshot
 from exporter.model.tasks import REQUEST_BOUNDS, ControllerRequests, ControllerState, OwnMetrics, TaskState
 from exporter.polling.poller import Poller
 from exporter.polling.readers import Readers
@@ -324,6 +325,7 @@ class Simulated:
             readers = Readers(reader, reader, answering, KnownSender(None), _OwnMetrics(self.world))  # type: ignore[arg-type]
             return Target(endpoint, readers, build_sources(readers, config, tracer=self._telemetry.tracer, clock=clock))
 
+        self.history = History(clock)
         self._poller = _Stepped(
             config,
             discovery=_Discovery(self.world, host, labels.get("run"), units),  # type: ignore[arg-type]
@@ -331,7 +333,7 @@ class Simulated:
             recorder=self._telemetry.recorder,
             tracer=self._telemetry.tracer,
             clock=clock,
-            judge=Judge(History(clock), limits_of(config)).judge,
+            judge=Judge(self.history, limits_of(config)).judge,
         )
         self._poller.start(loop=False)
         self._clients = [Client(slow=1 + index) for index in range(2)]
@@ -342,11 +344,24 @@ class Simulated:
         self._poller.stop(10.0)
         self._telemetry.shutdown(1.0)
 
-    def step(self, step: int) -> dict[str, Samples]:
-        """Let one step pass, and return the samples of each target."""
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the exporter knows."""
+        return self._poller.snapshot
+
+    def scrape(self) -> bytes:
+        """Return the exporter's exposition."""
+        return self._telemetry.scrape(None)[0]
+
+    def work(self, step: int) -> None:
+        """Let one step pass, which nobody scrapes."""
         self._script(self.world, step)
         self.world.advance(self._clock.time(), step)
         self._poller.step()
+
+    def step(self, step: int) -> dict[str, Samples]:
+        """Let one step pass, and return the samples of each target."""
+        self.work(step)
         for signal in ("metrics", "traces"):
             self._telemetry.recorder.export(signal, "ok" if step % 9 else "failed")
         exporter = self._target("tq-exporter", 9464)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import textwrap
 import threading
@@ -21,6 +22,8 @@ from dataplane.errors import (
     DataPlaneTimeout,
     DataPlaneUnavailable,
 )
+from exporter.discovery import ray_actors
+from exporter.discovery.ray_actors import RayRecordsError, read_records
 from exporter.discovery.ray_child import RayDiscovery, decode_answer
 from exporter.model.results import Absent, Found
 
@@ -186,3 +189,25 @@ def test_endless_output_takes_no_memory_and_ends_at_the_deadline() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 10 * 2**20
+
+
+def test_records_of_no_ray() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(RayRecordsError, match="nothing listens at"):
+        read_records(f"127.0.0.1:{port}", 60.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import time; time.sleep(60)", "no answer within 2 s"),
+        ("import sys; sys.exit('a reason')", "a reason"),
+        ("print('[1')", "cannot be asked"),
+        ("""print('{"error": "refused"}')""", "refused"),
+    ],
+)
+def test_records_that_nobody_gives(source: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_actors, "_COMMAND", (sys.executable, "-c", textwrap.dedent(source)))
+    with pytest.raises(RayRecordsError, match=said):
+        read_records("10.0.0.1:6379", 2.0 if "sleep" in source else 30.0)

@@ -75,9 +75,9 @@ def test_a_port_alone_listens_on_all_addresses() -> None:
         (["rules", "--runbooks", "http://[", "-o", "x"], "--runbooks: 'http://[' is no URL; "),
         (
             ["demo", "--config", "x.yaml"],
-            "--config: is an argument of check-config, groups, once, ray-submit, run, ",
+            "--config: is an argument of check-config, diagnose, groups, once, ray-submit, replay, run, top, ",
         ),
-        (["metrics", "--json"], "--json: is an argument of once, not of metrics; see tq-exporter metrics --help"),
+        (["metrics", "--json"], "--json: is an argument of diagnose, once, not of metrics; see tq-exporter "),
         (["--verison"], "--verison: is not a known argument; did you mean --version?"),
         (["once", "--jsno"], "--jsno: is not a known argument; did you mean --json?"),
         (["demo", "--durration", "1"], "--durration: is not a known argument; did you mean --duration?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ def test_the_exporter_reads_its_log_level_again_and_tells_its_state(tmp_path: Pa
     file = tmp_path / "exporter.yaml"
     web = tmp_path / "web.yml"
     web.write_text("http_server_config: {headers: {X-Frame-Options: deny}}\n")
+    kept = tmp_path / "kept"
     settings = f"discovery: {{controller: 'tcp://127.0.0.1:1'}}\nweb: {{config_file: {web}}}\n"
+    settings += f"diagnose: {{directory: {kept}}}\n"
     file.write_text(settings)
     with ExporterProcess("--config", str(file)) as exporter:
 
@@ -31,7 +34,9 @@ def test_the_exporter_reads_its_log_level_again_and_tells_its_state(tmp_path: Pa
         send(signal.SIGHUP, "the log level is info; other changes", "the web configuration was read again")
         file.write_text(f"{settings}log: {{level: error}}\n")
         send(signal.SIGHUP, "the log level is error")
-        send(signal.SIGUSR1, "state: discovery ", ", not up, ", "polling: runs")
+        send(signal.SIGUSR1, "state: discovery ", ", not up, ", "polling: runs", f"wrote a diagnosis to {kept}/")
+        (written,) = kept.iterdir()
+        assert zipfile.ZipFile(written).testzip() is None
         file.write_text(f"{settings}log: {{level: loud}}\n")
         send(signal.SIGHUP, "the configuration cannot be read again, the log level stays: ", "'loud'")
         assert exporter.get("/healthz")[0] == 200
