@@ -17,11 +17,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from dataplane.groups import GROUP_STATES, GroupState
+from dataplane.groups import GROUP_STATES
 from exporter.clock import Clock
 from exporter.model.past import Past, Samples, TaskProgress
 from exporter.model.snapshot import (
     DISCOVERY_STATES,
+    NEVER_WHOLE,
     DiscoveryState,
     Incident,
     PartitionFlow,
@@ -101,7 +102,6 @@ _SUCCESSES_KEPT = 12
 _CHANGES_KEPT = 20
 _MAX_NAME = 256
 _MAX_TEXT = 500
-_GIVEN_UP: Final[tuple[GroupState, ...]] = ("uncommitted", "incomplete", "failed")
 _TOTAL: Final = 0
 _TRAINED: Final = MAX_SERIES + 1
 _STATES: Final[tuple[PlaneState, ...]] = (*DISCOVERY_STATES, "silent")
@@ -441,7 +441,7 @@ def _with_reference(snapshot: Snapshot) -> PartitionState | None:
 
 def _counts(flow: PartitionFlow | RoleFlow) -> tuple[float, ...]:
     departed = flow.departed_by_state if isinstance(flow, PartitionFlow) else flow.departed
-    given_up = sum(departed[state] for state in _GIVEN_UP)
+    given_up = sum(departed[state] for state in NEVER_WHOLE)
     return flow.arrived, flow.completed, sum(departed.values()), given_up, flow.lost
 
 
