@@ -27,6 +27,7 @@ from exporter.polling.sources import build_sources
 from exporter.polling.sources.target import Target
 from exporter.telemetry import Telemetry
 from exporter.terminal.state_line import state_line
+from exporter.trackers.feeder import Trackers, orders
 from exporter.web import Guard, WebServer
 
 __all__ = ["SHUTDOWN_S", "limits_of", "poll_once", "run", "watch"]
@@ -83,9 +84,17 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         except BaseException:
             web.stop()
             raise
+        trackers = Trackers(
+            orders(config.tracking),
+            lambda: poller.snapshot,
+            telemetry.recorder.tracker_point,
+            interval_s=config.tracking.interval,
+            clock=clock,
+        )
         try:
             web.start()
             poller.start()
+            trackers.start()
             logger.info("serving metrics on %s://%s/metrics", web.scheme, join_host_port(host, port))
             # Python runs signal handlers on this thread, and a signal that another thread caught does not wake it.
             while not stop.wait(_SIGNAL_S):
@@ -93,10 +102,12 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
                     requests[requested.pop()]()
             logger.info("stopping")
         finally:
+            trackers.stop(timeout_s=SHUTDOWN_S * 0.8)
             web.stop()
             if not poller.stop(timeout_s=SHUTDOWN_S / 3):
                 logger.info("exiting while a poll still waits for its answer")
             telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+            trackers.join()
     return 0
 
 
