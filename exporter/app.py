@@ -25,6 +25,7 @@ from exporter.polling.poller import Poller
 from exporter.polling.readers import connect
 from exporter.polling.sources import build_sources
 from exporter.polling.sources.target import Target
+from exporter.rl_insight import Registration, server_url
 from exporter.telemetry import Telemetry
 from exporter.terminal.state_line import state_line
 from exporter.trackers.feeder import Trackers, orders
@@ -66,6 +67,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         signal.SIGHUP: lambda: threading.Thread(target=_reload, args=(guard, reread), daemon=True).start(),
         signal.SIGUSR1: lambda: _log_always(f"state: {state_line(poller.snapshot, alive=poller.alive())}"),
     }
+    register_at = server_url(config.tracking)
     with _signals_set(stop, requests) as requested:
         web = WebServer(
             config.listen,
@@ -91,10 +93,14 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             interval_s=config.tracking.interval,
             clock=clock,
         )
+        registration = Registration(
+            register_at, host, port, scheme=web.scheme, protected=bool(guard.current().users), run=config.run
+        )
         try:
             web.start()
             poller.start()
             trackers.start()
+            registration.start()
             logger.info("serving metrics on %s://%s/metrics", web.scheme, join_host_port(host, port))
             # Python runs signal handlers on this thread, and a signal that another thread caught does not wake it.
             while not stop.wait(_SIGNAL_S):
@@ -102,6 +108,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
                     requests[requested.pop()]()
             logger.info("stopping")
         finally:
+            registration.stop()
             trackers.stop(timeout_s=SHUTDOWN_S * 0.8)
             web.stop()
             if not poller.stop(timeout_s=SHUTDOWN_S / 3):
