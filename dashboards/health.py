@@ -254,6 +254,33 @@ def _polls() -> list[Builder]:
             unit="percentunit",
             threshold="otlp_failed_ratio",
         ),
+        series(
+            "Tracker points",
+            "Points for TensorBoard, Weights & Biases or MLflow per second, by outcome. No data: none is switched on. "
+            "Failing or dropped: the exporter's log says why.",
+            [Query("rate(tq_exporter_tracker_points_total{@}[$__rate_interval])", "{{tracker}} {{outcome}}")],
+            unit="cps",
+        ),
+        series(
+            "Training without labels",
+            "What a tracker that drops labels shows: ready groups and their lag, in all partitions that train.",
+            [
+                Query("dataplane_training_ready{@}", "ready"),
+                Query("dataplane_training_lag_max{@}", "largest lag"),
+                Query("dataplane_training_lag_mean{@}", "mean lag"),
+            ],
+        ),
+        series(
+            "Training flow without labels",
+            "Groups per second in all partitions that train. Evicted ones were never whole.",
+            [
+                Query("rate(dataplane_training_completed_total{@}[$__rate_interval])", "completed"),
+                Query("rate(dataplane_training_departed_total{@}[$__rate_interval])", "departed"),
+                Query("rate(dataplane_training_evicted_total{@}[$__rate_interval])", "evicted"),
+                Query("rate(dataplane_training_lost_total{@}[$__rate_interval])", "lost"),
+            ],
+            unit="cps",
+        ),
     ]
 
 

@@ -32,8 +32,10 @@ from exporter.polling.sources import build_sources
 from exporter.polling.sources.target import Target
 from exporter.recording.departures import DepartureNotes
 from exporter.recording.summary import SummaryOnly
+from exporter.rl_insight import Registration, server_url
 from exporter.telemetry import Telemetry
 from exporter.terminal.state_line import state_line
+from exporter.trackers.feeder import Trackers, orders
 from exporter.version import this_build
 from exporter.web import Guard, WebServer
 
@@ -104,6 +106,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
 
     keeper = Keeper(config, _log_always)
     groups = None if config.web.disable_groups else groups_of(config, lambda: poller)
+    register_at = server_url(config.tracking)
     with _signals_set(stop, requests) as requested:
         web = WebServer(
             config.listen,
@@ -132,10 +135,22 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         except BaseException:
             web.stop()
             raise
+        trackers = Trackers(
+            orders(config.tracking),
+            lambda: poller.snapshot,
+            telemetry.recorder.tracker_point,
+            interval_s=config.tracking.interval,
+            clock=clock,
+        )
+        registration = Registration(
+            register_at, host, port, scheme=web.scheme, protected=bool(guard.current().users), run=config.run
+        )
         try:
             web.start()
             recorder.start()
             poller.start()
+            trackers.start()
+            registration.start()
             logger.info("serving metrics on %s://%s/metrics", web.scheme, join_host_port(host, port))
             # Python runs signal handlers on this thread, and a signal that another thread caught does not wake it.
             while not stop.wait(_SIGNAL_S):
@@ -143,12 +158,15 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
                     requests[requested.pop()]()
             logger.info("stopping")
         finally:
+            registration.stop()
+            trackers.stop(timeout_s=SHUTDOWN_S * 0.8)
             web.stop()
             if not poller.stop(timeout_s=SHUTDOWN_S / 3):
                 logger.info("exiting while a poll still waits for its answer")
             notes.note(poller.groups.departed)
             recorder.stop(timeout_s=SHUTDOWN_S / 3)
             telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+            trackers.join()
     return 0
 
 

@@ -455,11 +455,19 @@ def _read(options: argparse.Namespace, environ: Mapping[str, str], file: Path | 
 
 
 def _urls(config: Config) -> tuple[str, ...]:
-    return () if config.otlp.endpoint is None else (config.otlp.endpoint,)
+    given = (config.otlp.endpoint, config.tracking.mlflow.uri, config.tracking.rl_insight)
+    return tuple(url for url in given if url is not None)
 
 
 def _check_packages(config: Config) -> None:
     """Raise ConfigError when the configuration needs packages that are not installed."""
+    for name in config.tracking.chosen:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # a folder of that name is no package
+            flag = f"--{name}"
+            raise ConfigError(
+                flag, f"needs the package {name}, not installed here", f"pip install 'tq-exporter[{name}]'"
+            )
     by_ray = config.discovery.controller is None and config.discovery.file is None
     for needed, key, remedy in (
         (by_ray, "discovery.ray_address", "use --discovery-file or --controller"),

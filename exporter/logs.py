@@ -23,7 +23,10 @@ REPEAT_S: Final = 60.0
 
 _OURS: Final = ("exporter", "dataplane")
 _HEADER_VARIABLES: Final = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS_|TRACES_|LOGS_)?HEADERS")
-_URL_VARIABLES: Final = re.compile(r"OTEL_EXPORTER_OTLP_(METRICS_|TRACES_|LOGS_)?ENDPOINT|TQ_EXPORTER_OTLP")
+_URL_VARIABLES: Final = re.compile(
+    r"OTEL_EXPORTER_OTLP_(METRICS_|TRACES_|LOGS_)?ENDPOINT|TQ_EXPORTER_(OTLP|MLFLOW|REGISTER)|MLFLOW_TRACKING_URI|RL_INSIGHT_SERVER_URL"
+)
+_SECRET_VARIABLES: Final = ("RAY_AUTH_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 _IN_URL: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _NUMBER: Final = re.compile(r"(?:[0-9a-f]*:){2,}[0-9a-f.]+|\d+", re.IGNORECASE)  # an IPv6 address is one, too
 _MASK: Final = "***"
@@ -77,13 +80,14 @@ def mask(text: str) -> str:
 def secrets_in(environ: Mapping[str, str], urls: Iterable[str] = ()) -> frozenset[str]:
     """Return the texts that must never be written.
 
-    They are Ray's token, the values of OTLP headers, and the passwords and query values in OTLP addresses.
+    They are the tokens of Ray and of trackers, the values of OTLP headers, and the passwords and query values in
+    addresses.
 
     Args:
         environ: The environment.
         urls: Further addresses.
     """
-    found = {environ.get("RAY_AUTH_TOKEN", "")}
+    found = {environ.get(name, "") for name in _SECRET_VARIABLES}
     addresses = list(urls)
     for name, value in environ.items():
         if _HEADER_VARIABLES.fullmatch(name):

@@ -407,6 +407,51 @@ PARTITION_RESTORED = Metric(
     "Groups that appeared because the controller loaded a checkpoint.",
     {"partition": None},
 )
+# The partitions that train, together and without labels: for readers that lose labels, as Weights & Biases does.
+
+TRAINING_READY = Metric(
+    "dataplane.training.ready",
+    "gauge",
+    "{group}",
+    "Ready groups in all partitions that train, without labels. Absent while one of them is not known.",
+)
+TRAINING_LAG_MAX = Metric(
+    "dataplane.training.lag.max",
+    "gauge",
+    "{version}",
+    "Largest lag of a group in the partitions that train, without labels. Absent while one of them is not known.",
+)
+TRAINING_LAG_MEAN = Metric(
+    "dataplane.training.lag.mean",
+    "gauge",
+    "{version}",
+    "Mean lag of the groups in the partitions that train, without labels. Absent while one of them is not known.",
+)
+TRAINING_COMPLETED = Metric(
+    "dataplane.training.completed",
+    "counter",
+    "{group}",
+    "Groups that became ready for the first time in partitions that train, without labels.",
+)
+TRAINING_DEPARTED = Metric(
+    "dataplane.training.departed",
+    "counter",
+    "{group}",
+    "Groups that left partitions that train while their controller was alive, without labels.",
+)
+TRAINING_EVICTED = Metric(
+    "dataplane.training.evicted",
+    "counter",
+    "{group}",
+    "Those of them that were never whole: uncommitted, incomplete or failed when they were last seen.",
+)
+TRAINING_LOST = Metric(
+    "dataplane.training.lost",
+    "counter",
+    "{group}",
+    "Groups in partitions that train that went down with their controller, without labels.",
+)
+
 GROUPS_ARRIVED = Metric(
     "dataplane.groups.arrived",
     "counter",
@@ -757,6 +802,15 @@ OTLP_EXPORTS = Metric(
     "{export}",
     "Batches pushed over OTLP, by signal and outcome. Absent for a signal that is not pushed.",
     {"signal": ("metrics", "traces"), "outcome": ("ok", "failed")},
+)
+
+TRACKER_POINTS = Metric(
+    "tq_exporter.tracker.points",
+    "counter",
+    "{point}",
+    "Points for an experiment tracker: written (ok), not written (failed), or not tried (dropped), because the tracker "
+    "was slow or could not be started. Absent for a tracker that is not switched on.",
+    {"tracker": ("mlflow", "tensorboard", "wandb"), "outcome": ("ok", "failed", "dropped")},
 )
 
 EXPORTER_METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

@@ -1,4 +1,4 @@
-"""Addresses in a configuration: where to listen, the controller, a Ray cluster, an OTLP receiver, a view of traces."""
+"""Addresses in a configuration: where to listen, the controller, a Ray cluster, receivers, trackers, views."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import msgspec
 from msgspec import Meta
 
 from dataplane.net.addresses import is_host_name, is_ip, join_host_port, parse_address, split_host_port
-from exporter.config.values import BadValue, Form, show
+from exporter.config.values import BadValue, Form, show, text
 
 __all__ = [
     "ControllerAddress",
     "HostNames",
+    "HttpUrl",
     "Listen",
     "ListenAddress",
     "OtlpUrl",
     "RayAddress",
     "StoreUrl",
     "TraceUrl",
+    "TrackingUri",
     "controller_address",
+    "http_url",
     "mask_url",
     "otlp_base",
     "ray_address",
@@ -78,13 +81,8 @@ def _otlp_url(value: object) -> str:
     """Return the base URL of an OTLP receiver, ``http://HOST:PORT``: the path of a signal is added to it."""
     if isinstance(value, str):
         value = otlp_base(value)
-    if isinstance(value, str) and re.fullmatch(r"https?://[^\s?]+", value, re.IGNORECASE):
-        try:
-            parts = urlsplit(value)
-            if parts.hostname and parts.port != 0:
-                return value
-        except ValueError:
-            pass
+    if _is_http_url(value):
+        return str(value)
     shown = mask_url(value) if isinstance(value, str) else value
     remedy = "write http://HOST:4318, or http://HOST:4317 with protocol grpc"
     raise BadValue(f"{show(shown)} is not the URL of an OTLP receiver", remedy)
@@ -93,6 +91,24 @@ def _otlp_url(value: object) -> str:
 def otlp_base(url: str) -> str:
     """Return *url* without the path of a signal, which other programs' configurations have."""
     return _SIGNAL_PATH.sub("", url)
+
+
+def http_url(value: object) -> str:
+    """Return the base URL of an HTTP server, without a slash at its end."""
+    if _is_http_url(value):
+        return str(value).rstrip("/")
+    shown = mask_url(value) if isinstance(value, str) else value
+    raise BadValue(f"{show(shown)} is not the URL of a server", "write http://HOST:PORT")
+
+
+def _is_http_url(value: object) -> bool:
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s?]+", value, re.IGNORECASE):
+        return False
+    try:
+        parts = urlsplit(value)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _store_url(value: object) -> str:
@@ -154,3 +170,5 @@ HostNames = Annotated[tuple[str, ...], Meta(extra={"form": Form("NAME,NAME", _ho
 StoreUrl = Annotated[str, Meta(extra={"form": Form("URL", _store_url)})]
 TraceUrl = Annotated[str, Meta(extra={"form": Form("URL", _trace_url)})]
 OtlpUrl = Annotated[str, Meta(extra={"form": Form("URL", _otlp_url, mask_url)})]
+HttpUrl = Annotated[str, Meta(extra={"form": Form("URL", http_url, mask_url)})]
+TrackingUri = Annotated[str, Meta(extra={"form": Form("URI", text, mask_url)})]

@@ -63,8 +63,11 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Turn values by dotted key into a tree of sections."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
-        section, _, name = key.rpartition(".")
-        (tree.setdefault(section, {}) if section else tree)[name] = value
+        *sections, name = key.split(".")
+        section = tree
+        for above in sections:
+            section = section.setdefault(above, {})
+        section[name] = value
     return tree
 
 

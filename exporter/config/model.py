@@ -13,14 +13,27 @@ from dataplane.partitions import Role
 from exporter.config.addresses import (
     ControllerAddress,
     HostNames,
+    HttpUrl,
     Listen,
     ListenAddress,
     OtlpUrl,
     RayAddress,
     StoreUrl,
     TraceUrl,
+    TrackingUri,
 )
-from exporter.config.values import BadValue, Duration, FilePath, Form, RecordingSize, Size, Text, show, text
+from exporter.config.values import (
+    BadValue,
+    Duration,
+    FilePath,
+    FolderPath,
+    Form,
+    RecordingSize,
+    Size,
+    Text,
+    show,
+    text,
+)
 
 __all__ = [
     "MAX_TASKS",
@@ -33,6 +46,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "Metadata",
+    "Mlflow",
     "Otlp",
     "OtlpProtocol",
     "Partition",
@@ -42,12 +56,15 @@ __all__ = [
     "Thresholds",
     "TqMetrics",
     "Traces",
+    "Tracking",
+    "Wandb",
     "Web",
 ]
 
 Reader = Literal["wire", "client"]
 OtlpProtocol = Literal["http/protobuf", "grpc"]
 PollTraces = Literal["all", "notable", "none"]
+WandbMode = Literal["shared", "offline"]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -68,6 +85,7 @@ TaskNames = Annotated[tuple[str, ...], Meta(extra={"form": Form("NAME,NAME", _ta
 Count = Annotated[int, Meta(ge=1)]
 Interval = Annotated[Duration, Meta(ge=0.1, le=86400)]
 Timeout = Annotated[Duration, Meta(ge=0.01, le=3600)]
+TrackingInterval = Annotated[Duration, Meta(ge=1, le=86400)]
 DiscoveryTimeout = Annotated[Duration, Meta(ge=1, le=600)]
 Limit = Annotated[float, Meta(ge=0, le=1e9)]
 Share = Annotated[float, Meta(gt=0, le=1)]
@@ -226,6 +244,61 @@ class Traces(msgspec.Struct, frozen=True):
     polls: PollTraces = "notable"
 
 
+class Wandb(msgspec.Struct, frozen=True):
+    """The run of Weights & Biases that gets the figures, beside the training that writes it.
+
+    Attributes:
+        run_id: The training's run, None for no run.
+        project: Its project, None for the one that ``WANDB_PROJECT`` names.
+        entity: Its user or team, None for that of the API key.
+        mode: ``shared`` adds to the run on the server; ``offline`` writes a file for ``wandb sync``.
+    """
+
+    run_id: Text | None = None
+    project: Text | None = None
+    entity: Text | None = None
+    mode: WandbMode = "shared"
+
+
+class Mlflow(msgspec.Struct, frozen=True):
+    """The MLflow store that gets the figures.
+
+    Attributes:
+        uri: The tracking store: a folder, ``sqlite:///FILE`` or a server's URL. None for none.
+        run_id: The training's run, None for a new one.
+        experiment: Name of a new run's experiment.
+    """
+
+    uri: TrackingUri | None = None
+    run_id: Text | None = None
+    experiment: Text = "tq-exporter"
+
+
+class Tracking(msgspec.Struct, frozen=True):
+    """The experiment trackers that get the figures of the queue.
+
+    Attributes:
+        interval: Seconds between two points while the trainer's version does not change.
+        tensorboard: The training's log folder; event files go into a folder below it. None for none.
+        wandb: A run of Weights & Biases.
+        mlflow: An MLflow store.
+        rl_insight: The RL-Insight server that is told to scrape this exporter; None for what
+            ``RL_INSIGHT_SERVER_URL`` says.
+    """
+
+    interval: TrackingInterval = 30.0
+    tensorboard: FolderPath | None = None
+    wandb: Wandb = Wandb()
+    mlflow: Mlflow = Mlflow()
+    rl_insight: HttpUrl | None = None
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The trackers that are switched on, by the names of their extras."""
+        given = {"tensorboard": self.tensorboard, "wandb": self.wandb.run_id, "mlflow": self.mlflow.uri}
+        return tuple(name for name, value in given.items() if value is not None)
+
+
 class Web(msgspec.Struct, frozen=True):
     """Access over HTTP, and the live page.
 
@@ -293,6 +366,7 @@ class Config(msgspec.Struct, frozen=True):
         thresholds: What the conditions are judged by.
         otlp: OTLP push.
         traces: Traces over OTLP.
+        tracking: Experiment trackers.
         web: Access over HTTP, and the live page.
         history: The flight recorder.
         diagnose: Diagnoses that SIGUSR1 makes.
@@ -315,6 +389,7 @@ class Config(msgspec.Struct, frozen=True):
     thresholds: Thresholds = Thresholds()
     otlp: Otlp = Otlp()
     traces: Traces = Traces()
+    tracking: Tracking = Tracking()
     web: Web = Web()
     history: History = History()
     diagnose: Diagnose = Diagnose()

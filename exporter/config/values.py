@@ -22,6 +22,7 @@ __all__ = [
     "BadValue",
     "Duration",
     "FilePath",
+    "FolderPath",
     "Form",
     "RecordingSize",
     "Size",
@@ -163,6 +164,7 @@ def show(value: object) -> str:
 
 Text = Annotated[str, Meta(extra={"form": Form("NAME", text)})]
 FilePath = Annotated[Path, Meta(extra={"form": Form("FILE", lambda value: Path(text(value)), str)})]
+FolderPath = Annotated[Path, Meta(extra={"form": Form("DIR", lambda value: Path(text(value)), str)})]
 Duration = Annotated[float, Meta(extra={"form": Form("DURATION", _duration, show_duration, "a duration")})]
 """Seconds."""
 _SIZE_FORM = Form("SIZE", _size, show_size, "a size")

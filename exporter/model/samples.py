@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from dataplane.groups import GROUP_STATES, GroupState
+from dataplane.groups import GROUP_STATES
 from exporter.model.snapshot import (
     DISCOVERY_STATES,
+    NEVER_WHOLE,
     DiscoveryState,
     PartitionFlow,
     PartitionState,
@@ -70,7 +71,6 @@ Row = Sequence[float]
 """A value per column, :data:`UNKNOWN` where it is not known."""
 
 _MAX_NAME: Final = 256
-_GIVEN_UP: Final[tuple[GroupState, ...]] = ("uncommitted", "incomplete", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,5 +177,5 @@ def _with_reference(snapshot: Snapshot) -> PartitionState | None:
 
 def _counts(flow: PartitionFlow | RoleFlow) -> tuple[float, ...]:
     departed = flow.departed_by_state if isinstance(flow, PartitionFlow) else flow.departed
-    given_up = sum(departed[state] for state in _GIVEN_UP)
+    given_up = sum(departed[state] for state in NEVER_WHOLE)
     return flow.arrived, flow.completed, sum(departed.values()), given_up, flow.lost

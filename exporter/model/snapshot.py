@@ -29,6 +29,7 @@ __all__ = [
     "MAX_UNFINISHED",
     "ON_DEMAND_SOURCES",
     "MIXED_CONVENTIONS",
+    "NEVER_WHOLE",
     "OTHER_PARTITION",
     "REFERENCES",
     "RESIDENCE_BOUNDS",
@@ -80,6 +81,8 @@ UNREADABLE_REASONS: Final[tuple[UnreadableReason, ...]] = (
     "not_listable",
     "error",
 )
+NEVER_WHOLE: Final[tuple[GroupState, ...]] = ("uncommitted", "incomplete", "failed")
+"""Last states of groups that were given up."""
 LAG_BUCKETS: Final = ("ahead", "0", "1", "2", "3", "4", "5-8", "9+", "unknown")
 RESIDENCE_BOUNDS: Final = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 14400.0)
 """Upper bounds of the residence histogram, seconds: from below one poll interval to four hours."""

@@ -7,12 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from exporter.shipped import rules
 from exporter.shipped.thresholds import ThresholdError, parse_settings, render_table
 
 __all__ = ["CommandError", "add_dashboard_arguments", "add_rule_arguments", "write_dashboards", "write_rules"]
+
+RL_INSIGHT_FOLDER: Final = "TransferQueue"
+"""Grafana in RL-Insight shows each folder of files as a folder of its own."""
 
 
 class CommandError(ValueError):
@@ -48,6 +52,12 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
 def add_dashboard_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``tq-exporter dashboards``."""
     _add_output(parser)
+    parser.add_argument(
+        "--rl-insight",
+        type=Path,
+        metavar="DIR",
+        help=f"write them as RL-Insight's server takes them with --extra-dashboard-dir DIR: into {RL_INSIGHT_FOLDER}/",
+    )
     _add_runbooks(parser, "the panels' links")
 
 
@@ -82,6 +92,13 @@ def write_dashboards(options: argparse.Namespace) -> str:
         CommandError: The URL is none, no folder was given, or it cannot be written.
     """
     _check_runbooks(options.runbooks)
+    given = options.rl_insight
+    if given is not None:
+        if options.output is not None:
+            raise CommandError("--rl-insight: and -o are two folders; give one of them")
+        return _written(
+            given, lambda folder: _write_dashboards(folder / RL_INSIGHT_FOLDER, options.runbooks), "--rl-insight"
+        )
     return _written(options.output, lambda folder: _write_dashboards(folder, options.runbooks))
 
 
@@ -96,13 +113,13 @@ def _write_dashboards(folder: Path, runbooks: str | None) -> list[Path]:
     return paths
 
 
-def _written(folder: Path | None, write: Callable[[Path], list[Path]]) -> str:
+def _written(folder: Path | None, write: Callable[[Path], list[Path]], flag: str = "-o") -> str:
     if folder is None:
         raise CommandError("-o: give the folder to write into, such as -o .")
     try:
         return "".join(f"{path}\n" for path in write(folder))
     except OSError as error:
-        raise CommandError(f"-o {folder}: {error.strerror or error}; give a folder that can be written") from error
+        raise CommandError(f"{flag} {folder}: {error.strerror or error}; give a folder that can be written") from error
 
 
 def _check_runbooks(url: str | None) -> None:

@@ -32,9 +32,12 @@ class InstrumentRecorder:
         meter: Makes the instruments.
         ping_slo_s: The ping histogram gets a bucket here, seconds.
         pushed: The signals that are pushed over OTLP.
+        trackers: The experiment trackers that are switched on.
     """
 
-    def __init__(self, meter: Meter, *, ping_slo_s: float, pushed: Iterable[Signal] = ()) -> None:
+    def __init__(
+        self, meter: Meter, *, ping_slo_s: float, pushed: Iterable[Signal] = (), trackers: Iterable[str] = ()
+    ) -> None:
         self._ping = _histogram(meter, catalogue.PING_DURATION, catalogue.ping_bounds(ping_slo_s))
         self._errors = _counter(meter, catalogue.ERRORS)
         self._restarts = _counter(meter, catalogue.CONTROLLER_RESTARTS)
@@ -43,7 +46,8 @@ class InstrumentRecorder:
         self._refused = _counter(meter, catalogue.REPLIES_REFUSED)
         self._refused_logins = _counter(meter, catalogue.HTTP_REFUSED_LOGINS)
         self._exports = _counter(meter, catalogue.OTLP_EXPORTS)
-        self._start_at_zero(tuple(pushed))
+        self._points = _counter(meter, catalogue.TRACKER_POINTS)
+        self._start_at_zero(tuple(pushed), tuple(trackers))
 
     def ping(self, duration_s: float, error_type: str | None) -> None:
         """Record a ping of *duration_s* seconds. It failed with *error_type* unless that is None."""
@@ -96,7 +100,15 @@ class InstrumentRecorder:
         """
         self._add(self._exports, catalogue.OTLP_EXPORTS, {"signal": signal, "outcome": outcome})
 
-    def _start_at_zero(self, pushed: tuple[Signal, ...]) -> None:
+    def tracker_point(self, tracker: str, outcome: str) -> None:
+        """Count a point for an experiment tracker.
+
+        Raises:
+            UndeclaredError: There is no such tracker or outcome.
+        """
+        self._add(self._points, catalogue.TRACKER_POINTS, {"tracker": tracker, "outcome": outcome})
+
+    def _start_at_zero(self, pushed: tuple[Signal, ...], trackers: tuple[str, ...]) -> None:
         for operation, error_type in product(EXPORTER_OPERATIONS, ERROR_TYPE_VALUES):
             self._errors.add(0, {"operation": operation, ERROR_TYPE: error_type})
         self._restarts.add(0)
@@ -109,6 +121,8 @@ class InstrumentRecorder:
             self._refused.add(0, {"limit": limit})
         for signal, outcome in product(pushed, _values(catalogue.OTLP_EXPORTS, "outcome")):
             self._exports.add(0, {"signal": signal, "outcome": outcome})
+        for tracker, outcome in product(trackers, _values(catalogue.TRACKER_POINTS, "outcome")):
+            self._points.add(0, {"tracker": tracker, "outcome": outcome})
 
     @staticmethod
     def _add(instrument: Counter, metric: Metric, attributes: dict[str, str]) -> None:

@@ -88,6 +88,7 @@ class Telemetry:
             self._meter_provider.get_meter(scope.name, scope.version, scope.schema_url),
             ping_slo_s=config.ping.slo,
             pushed=[target.signal for target in targets if target is not None],
+            trackers=config.tracking.chosen,
         )
         self._tracer_provider: TracerProvider | None = None
         self.tracer: Tracer = NoOpTracer()

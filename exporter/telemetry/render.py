@@ -18,6 +18,7 @@ from exporter.catalogue.metrics import UndeclaredError, check_attributes
 from exporter.model.recording import RecorderState
 from exporter.model.snapshot import (
     DISCOVERY_STATES,
+    NEVER_WHOLE,
     SOURCE_REASONS,
     Histogram,
     PartitionFlow,
@@ -62,6 +63,8 @@ def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
         _flow(sheet, flow)
     for role_flow in snapshot.role_flows:
         _role_flow(sheet, role_flow)
+        if role_flow.role == "train":
+            _training(sheet, snapshot.trained, role_flow)
     render_tasks(sheet, snapshot)
     render_storage(sheet, snapshot)
     sheet.add(catalogue.CONTROLLER_BUSY, snapshot.controller_busy_ratio)
@@ -276,6 +279,17 @@ def _role_flow(sheet: Sheet, flow: RoleFlow) -> None:
         sheet.add(catalogue.GROUPS_DEPARTED, departed, role=role, state=state)
     sheet.add(catalogue.GROUPS_LOST, flow.lost, role=role)
     sheet.add(catalogue.GROUPS_RESTORED, flow.restored, role=role)
+
+
+def _training(sheet: Sheet, state: PartitionState | None, flow: RoleFlow) -> None:
+    if state is not None:
+        sheet.add(catalogue.TRAINING_READY, state.depth)
+        sheet.add(catalogue.TRAINING_LAG_MAX, state.staleness_max)
+        sheet.add(catalogue.TRAINING_LAG_MEAN, state.staleness_mean)
+    sheet.add(catalogue.TRAINING_COMPLETED, flow.completed)
+    sheet.add(catalogue.TRAINING_DEPARTED, sum(flow.departed.values()))
+    sheet.add(catalogue.TRAINING_EVICTED, sum(flow.departed[state] for state in NEVER_WHOLE))
+    sheet.add(catalogue.TRAINING_LOST, flow.lost)
 
 
 _DECLARED: Final = {metric.name: metric for metric in catalogue.EXPORTER_METRICS}

@@ -12,10 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from dataplane.tracking import PATH as TRACKING_PATH
 from dataplane.visible import visible
 from exporter.catalogue.page import render_page
 from exporter.groups import BadQuery
 from exporter.model.history import WINDOWS, History
+from exporter.model.readings import encode_readings
 from exporter.model.snapshot import Snapshot, encode_conditions, encode_snapshot
 from exporter.web.assets import ASSETS, PAGE_HEADERS
 from exporter.web.recorded import Recorded, Replay, from_disk, history_of, replay_answers
@@ -43,7 +45,8 @@ _INDEX: Final = b"""<!doctype html>
 <li><a href="metrics">Metrics</a></li>
 <li><a href="api/v1/conditions">Conditions as JSON</a></li>
 <li><a href="api/v1/snapshot">Snapshot as JSON</a></li>
-%(groups)s<li><a href="sd">Targets for Prometheus</a></li>
+%(groups)s<li><a href="api/v1/tracking">Figures for a trainer's logger</a></li>
+<li><a href="sd">Targets for Prometheus</a></li>
 <li><a href="healthz">Health</a>: the exporter's own loop is alive</li>
 <li><a href="readyz">Readiness</a>: the first round of polls is done</li>
 </ul>
@@ -104,6 +107,12 @@ def make_router(
         except BadQuery as error:
             return plain(HTTPStatus.BAD_REQUEST, visible(str(error)))
 
+    def tracking(_request: Request) -> Response:
+        # A snapshot that nobody renews any more must not pass for the present.
+        return (
+            _typed(encode_readings(snapshot()), _JSON) if alive() else plain(HTTPStatus.SERVICE_UNAVAILABLE, _STOPPED)
+        )
+
     # Health is answered on the event loop itself, so that a slow scrape cannot delay it.
     async def health(_request: Request) -> Response:
         return plain(HTTPStatus.OK, "ok") if alive() else plain(HTTPStatus.SERVICE_UNAVAILABLE, _STOPPED)
@@ -118,6 +127,7 @@ def make_router(
         "/sd": targets,
         "/api/v1/conditions": lambda _: _typed(encode_conditions(snapshot()), _JSON),
         "/api/v1/groups": ask_groups,
+        TRACKING_PATH: tracking,
         "/api/v1/snapshot": lambda _: _typed(encode_snapshot(snapshot()), _JSON),
     }
     if page:

@@ -42,6 +42,7 @@ INSTRUMENTS = {
     "tq_exporter.replies.refused",
     "tq_exporter.http.refused_logins",
     "tq_exporter.otlp.exports",
+    "tq_exporter.tracker.points",
 }
 
 
