@@ -7,22 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dataplane.adapters.noop import NoOpDataPlaneClient
-from dataplane.adapters.transfer_queue import TransferQueueMetadataReader
 from dataplane.adapters.wire import WireMetadataReader
 from dataplane.interfaces import DataPlaneClient, MetadataReader
-from tests.support.cluster import TQCluster
 
-READERS: dict[str, Callable[[TQCluster], MetadataReader]] = {
-    "public_reader": lambda cluster: TransferQueueMetadataReader(cluster.controller.address, cluster.controller.id),
-    "wire": lambda cluster: WireMetadataReader(cluster.controller.address, controller_id=cluster.controller.id),
-}
+if TYPE_CHECKING:
+    from tests.support.cluster import TQCluster
+
+
+def _public_reader(cluster: TQCluster) -> MetadataReader:
+    from dataplane.adapters.transfer_queue import TransferQueueMetadataReader
+
+    return TransferQueueMetadataReader(cluster.controller.address, cluster.controller.id)
+
+
+def _wire(cluster: TQCluster) -> MetadataReader:
+    return WireMetadataReader(cluster.controller.address, controller_id=cluster.controller.id)
+
+
+READERS: dict[str, Callable[[TQCluster], MetadataReader]] = {"public_reader": _public_reader, "wire": _wire}
 """Name to the factory of a reader for a running TransferQueue."""
 
-CLIENTS = ("noop", "transfer_queue")
+# Those of TransferQueue are not for the fast tier.
+CLIENTS = ("noop", pytest.param("transfer_queue", marks=pytest.mark.full))
 
 
 @dataclass(frozen=True)
@@ -45,10 +56,10 @@ def client(request: pytest.FixtureRequest) -> DataPlaneClient:
     return _make_client(request.param, request)
 
 
-@pytest.fixture(params=(*CLIENTS, *READERS))
+@pytest.fixture(params=(*CLIENTS, *(pytest.param(name, marks=pytest.mark.full) for name in READERS)))
 def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
     """Each implementation of the read half, with a writer to the same data plane."""
-    if request.param in CLIENTS:
+    if request.param not in READERS:
         client = _make_client(request.param, request)
         yield Plane(request.param, client, client)
         return
