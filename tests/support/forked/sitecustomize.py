@@ -27,4 +27,4 @@ if _PROGRAM == ["-m", "exporter.demo.cluster"]:
     _support()
     import forked_worker
 
-    forked_worker.install(os.environ[forked_worker.SOCKET])
+    forked_worker.install(os.environ[forked_worker.SOCKET], no_monitor=True, include_log_monitor=False)
