@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,8 +32,12 @@ def _wire(cluster: TQCluster) -> MetadataReader:
 READERS: dict[str, Callable[[TQCluster], MetadataReader]] = {"public_reader": _public_reader, "wire": _wire}
 """Name to the factory of a reader for a running TransferQueue."""
 
-# Those of TransferQueue are not for the fast tier.
-CLIENTS = ("noop", pytest.param("transfer_queue", marks=pytest.mark.full))
+CLIENTS = ("noop", "transfer_queue")
+
+
+def tiered(*names: str) -> list[Any]:
+    """Return *names* as parameters of a fixture, those of TransferQueue not for the fast tier."""
+    return [name if name == "noop" else pytest.param(name, marks=pytest.mark.full) for name in names]
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,16 @@ def _make_client(name: str, request: pytest.FixtureRequest) -> DataPlaneClient:
     return client
 
 
-@pytest.fixture(params=CLIENTS)
+@pytest.fixture(params=tiered(*CLIENTS))
 def client(request: pytest.FixtureRequest) -> DataPlaneClient:
     """Each implementation of the whole client, empty."""
     return _make_client(request.param, request)
 
 
-@pytest.fixture(params=(*CLIENTS, *(pytest.param(name, marks=pytest.mark.full) for name in READERS)))
+@pytest.fixture(params=tiered(*CLIENTS, *READERS))
 def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
     """Each implementation of the read half, with a writer to the same data plane."""
-    if request.param not in READERS:
+    if request.param in CLIENTS:
         client = _make_client(request.param, request)
         yield Plane(request.param, client, client)
         return
