@@ -11,25 +11,26 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from dataplane.interfaces import DataPlaneClient
+from tests.support import forks
 from tests.support.cluster import RAY_ENV, TQCluster
 
 pytest_plugins = ("tests.support.tiers", "tests.support.mooncake_run")
 
 _FIRST: Final = (
+    "tests/page/",
+    "tests/packaging/",
+    "tests/helm/",
     "tests/verl/",
-    "tests/soak/",
     "tests/dashboards/test_live.py",
-    "tests/faults/test_processes.py",
-    "tests/faults/test_ray.py",
     "tests/mooncake/",
+    "tests/demo/",
+    "tests/faults/test_ray.py",
+    "tests/faults/test_surroundings.py",
+    "tests/soak/",
     "tests/faults/",
     "tests/end_to_end/test_recovery_chaos.py",
     "tests/discovery/",
-    "tests/demo/",
     "tests/dashboards/test_stack.py",
-    "tests/packaging/",
-    "tests/helm/",
-    "tests/page/",
     "tests/hostile/test_controllers.py",
     "tests/wire/",
     "tests/adapters/",
@@ -39,9 +40,15 @@ _FIRST: Final = (
 )
 """What takes long, the longest first: a long file that begins last keeps one worker busy while the others are done."""
 
-_TOGETHER: Final = ("tests/packaging/", "tests/helm/", "tests/engines/containers/", "tests/engines/slurm/")
-"""Folders whose files share a long set-up: an installation with pip, all installations of the chart,
-a container engine, Slurm."""
+_TOGETHER: Final = {
+    "tests/packaging/": "installation",
+    "tests/helm/": "installation",
+    "tests/page/": "browser",
+    "tests/engines/containers/": "engines",
+    "tests/engines/slurm/": "slurm",
+}
+"""Folders whose files share a long set-up, and its name: an installation with pip, Helm and Chromium, a container
+engine, Slurm."""
 
 os.environ.update(RAY_ENV)  # Ray reads them when it is imported, which any import of a test may do
 
@@ -63,6 +70,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-seed", type=int, default=1, help="what happens in the chaos, and when (default: 1)")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # else a worker, which shares what its run has
+        forks.prepare()
+        config.add_cleanup(forks.clean_up)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take long first. Within a file the order stays."""
 
@@ -80,7 +93,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class BySetUp(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             own: str = super()._split_scope(nodeid)
-            return next((folder for folder in _TOGETHER if own.startswith(folder)), own)
+            return next((name for folder, name in _TOGETHER.items() if own.startswith(folder)), own)
 
     return BySetUp(config, log) if config.getoption("dist") == "loadfile" else None
 

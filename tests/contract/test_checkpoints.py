@@ -12,11 +12,11 @@ import pytest
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.errors import DataPlaneBadRequest, DataPlaneError, DataPlaneReadError, DataPlaneWriteError
 from dataplane.interfaces import DataPlaneClient
-from tests.contract.conftest import CLIENTS
+from tests.contract.conftest import CLIENTS, tiered
 from tests.contract.rows import rows, values
 
 
-@pytest.fixture(params=CLIENTS)
+@pytest.fixture(params=tiered(*CLIENTS))
 def renewed(request: pytest.FixtureRequest) -> Iterator[tuple[DataPlaneClient, Callable[[], DataPlaneClient]]]:
     """A client, and what empties its data plane and makes the next client."""
     made: list[DataPlaneClient] = []

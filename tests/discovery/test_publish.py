@@ -16,6 +16,7 @@ from dataplane.discovery.record import Endpoint, decode_record, encode_endpoint
 from exporter.discovery.file import FileDiscovery
 from exporter.discovery.ray_child import RayDiscovery
 from exporter.model.results import Found
+from tests.support import forks
 from tests.support.cluster import TQCluster, kill
 
 _START = "import dataplane\ntq.publisher = dataplane.publish_endpoint(path, interval_s=0.1, run='run-7')"
@@ -110,17 +111,8 @@ while not publisher.path.exists():
 """
 
 
-@pytest.mark.parametrize(
-    ("ending", "stays"),
-    [
-        ("", False),
-        ("with publisher: pass\nassert not publisher.path.exists()", False),
-        ("raise RuntimeError('training failed')", True),
-        ("with publisher: raise RuntimeError('training failed')", True),
-    ],
-    ids=["end of script", "with", "uncaught", "uncaught in with"],
-)
-def test_the_record_tells_a_clean_end_from_a_crash(
+@pytest.mark.parametrize(("ending", "stays"), [("", False), ("raise RuntimeError('training failed')", True)])
+def test_the_record_tells_a_clean_end_of_the_script_from_a_crash(
     cluster: TQCluster, tmp_path: Path, ending: str, stays: bool
 ) -> None:
     path = tmp_path / "endpoint.json"
@@ -131,6 +123,22 @@ def test_the_record_tells_a_clean_end_from_a_crash(
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
+    assert path.exists() == stays
+
+
+@pytest.mark.parametrize(
+    ("ending", "stays"),
+    [
+        ("with publisher: pass\nassert not publisher.path.exists()", False),
+        ("with publisher: raise RuntimeError('training failed')", True),
+    ],
+)
+def test_the_record_tells_a_clean_end_of_a_block_from_a_crash(
+    cluster: TQCluster, tmp_path: Path, ending: str, stays: bool
+) -> None:
+    path = tmp_path / "endpoint.json"
+    driver = forks.start("ray", ["-c", _DRIVER + ending, cluster.ray_address, str(path)])
+    assert driver.wait(120) == int(stays)
     assert path.exists() == stays
 
 

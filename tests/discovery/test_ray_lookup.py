@@ -15,6 +15,7 @@ from dataplane.discovery.record import Endpoint
 from dataplane.errors import DataPlaneBadRequest, DataPlaneNotReady, DataPlaneTimeout, DataPlaneUnavailable
 from exporter.discovery.ray_child import RayDiscovery
 from exporter.model.results import Absent, Found
+from tests.support import forks
 from tests.support.cluster import TQCluster, frozen, kill
 
 # The look-up must not get this test process's variables of any Ray.
@@ -133,22 +134,16 @@ sys.stdin.readline()
 
 
 def test_a_driver_that_returns_is_an_end(ray_alone: TQCluster) -> None:
-    driver = subprocess.Popen(
-        [sys.executable, "-c", _DRIVER, ray_alone.ray_address],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert driver.stdout is not None
-        assert any(line == "ready\n" for line in driver.stdout)
+    pipe = subprocess.PIPE
+    driver = forks.start("ray", ["-c", _DRIVER, ray_alone.ray_address], stdin=pipe, stdout=pipe)
+    assert driver.stdin is not None
+    assert driver.stdout is not None
+    with driver.stdin, driver.stdout:
+        assert any(line == b"ready\n" for line in driver.stdout)
         endpoint = find(ray_alone)
-        driver.communicate("\n", timeout=60)
-        assert look_until_gone(ray_alone, endpoint).ended
-    finally:
-        driver.kill()
-        driver.wait()
+        driver.stdin.close()
+        assert driver.wait(60) == 0
+    assert look_until_gone(ray_alone, endpoint).ended
 
 
 def look_until_gone(cluster: TQCluster, previous: Endpoint) -> Absent:

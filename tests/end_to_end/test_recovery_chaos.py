@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +22,7 @@ from tensordict import TensorDict
 from dataplane import DataPlaneClient, DataPlaneError, DataPlaneGroupMeta, build_data_plane_client
 from dataplane.errors import DataPlaneTimeout, DataPlaneUnavailable, error_type
 from examples.single_controller.controller import Controller
+from tests.support import forks
 from tests.support.cluster import TQCluster, frozen, kill
 from tests.support.waiting import wait_until
 
@@ -185,16 +184,15 @@ def test_it_never_trains_twice_never_hangs_and_counts_its_permits(
 
 
 def test_the_program_starts_a_data_plane_again_when_its_own_is_killed(ray_alone: TQCluster, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "examples.single_controller", "--ray-address", ray_alone.ray_address]
+    command = ["-m", "examples.single_controller", "--ray-address", ray_alone.ray_address, "--steps", "25"]
     log = tmp_path / "log"
 
     def trained() -> int:
         return log.read_text().count("trained on 4 groups")
 
     with log.open("w") as output:
-        program = subprocess.Popen(
-            [*command, "--steps", "25"], cwd=ROOT, env={**os.environ, **ray_alone.env}, stdout=output, stderr=output
-        )
+        environment = {**os.environ, **ray_alone.env}
+        program = forks.start("ray", command, cwd=ROOT, env=environment, stdout=output, stderr=output)
     try:
         wait_until(lambda: program.poll() is not None or trained() >= 3, "training", HANG_S)
         kill(ray_alone.run(CONTROLLER_PID))

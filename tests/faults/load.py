@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from types import TracebackType
 from typing import Final
 
+from tests.support import forks
 from tests.support.cluster import TQCluster
 from tests.support.waiting import wait_until
 
@@ -82,13 +81,12 @@ class _Client:
     def __init__(self, cluster: TQCluster) -> None:
         self._progress = tempfile.TemporaryFile(prefix="tqx-load-")  # noqa: SIM115
         self._log = tempfile.TemporaryFile(prefix="tqx-load-log-")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.load_client", cluster.ray_address],
-            stdin=subprocess.DEVNULL,
+        self._process = forks.start(
+            "ray",
+            ["-m", "tests.faults.load_client", cluster.ray_address],
             stdout=self._progress,
             stderr=self._log,
             env={**os.environ, **cluster.env},
-            start_new_session=True,
         )
 
     @property

@@ -5,9 +5,7 @@ After an error it attaches again. The start of its standard output is the number
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import time
 
@@ -21,7 +19,6 @@ from dataplane.interfaces import DataPlaneClient
 
 PARTITION = "flow"
 _GROUP = 8
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def go_round(client: DataPlaneClient, number: int) -> None:
@@ -35,8 +32,7 @@ def go_round(client: DataPlaneClient, number: int) -> None:
 
 
 def main() -> None:
-    """Run rounds until killed, or until the test that started this process dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Run rounds until killed."""
     ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
     cfg = {"timeout_s": 2.0, "claim_meta_poll_interval_s": 0.02}
     rounds = number = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 from dataplane.adapters.transfer_queue import TQDataPlaneClient, TransferQueueMetadataReader
 from tests.faults.adapter_calls import CALLS, METADATA, STORAGE, Outcome, load, outcome_of, outcomes_of
 from tests.faults.adapter_report import FAULTS, write_calls
+from tests.support import forks
 from tests.support.cluster import TQCluster, frozen, kill
 
 _Recorder = Callable[[str, Mapping[str, Outcome]], None]
@@ -194,30 +194,35 @@ def test_a_controller_that_is_killed_and_one_that_replaces_it(
 
 def test_a_ray_that_is_gone(record: _Recorder) -> None:
     with TQCluster(storage_units=1) as cluster:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.adapter_child", cluster.ray_address],
+        child = forks.start(
+            "ray",
+            ["-m", "tests.faults.adapter_child", cluster.ray_address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **cluster.env},
-            text=True,
         )
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            assert child.stdout.readline() == "attached\n"
+            assert child.stdout.readline() == b"attached\n"
             gone = _CONTROLLER_GONE.format(address=cluster.controller.address)
             owner = psutil.Process(cluster.pid)
             for process in (owner, *owner.children(recursive=True)):
                 kill(process.pid)
-            output, _ = child.communicate("\n", timeout=240)
+            child.stdin.write(b"\n")
+            child.stdin.close()
+            output = child.stdout.readline()
+            code = child.wait(timeout=240)
         finally:
             child.kill()
             child.wait(timeout=10)
+            child.stdin.close()
+            child.stdout.close()
     outcomes = {name: Outcome(**outcome) for name, outcome in json.loads(output).items()}
     failing = METADATA + STORAGE
     attached = outcomes.pop("attach")
     _check(outcomes, failing, _UNAVAILABLE, gone)
     _check_unknown_outcomes(outcomes, failing)
     _check({"attach": attached}, ("attach",), _UNAVAILABLE, _ATTACH_AGAIN)
-    assert child.returncode == 0
+    assert code == 0
     record("Ray gone", outcomes | {"attach": attached})

@@ -1,8 +1,9 @@
-"""Runs Helm in an environment of its own: reads one JSON task from standard input, writes one JSON answer.
+"""Runs Helm in an environment of its own: one JSON task per line of standard input, one JSON answer per line of output.
 
-    .venv-helm/bin/python -m tests.helm.engine < task.json
+    .venv-helm/bin/python -m tests.helm.engine < tasks.jsonl
 
-Run it with HELM_DRIVER=memory, so that releases are kept in memory. ``helm.py`` calls it.
+Run it with HELM_DRIVER=memory, so that releases are kept in memory. ``helm.py`` keeps one running, since its start
+takes longer than most tasks.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import helm_sdkpy
 import jsonschema
 import kubernetes_validate
-from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 
 from tests.helm.kubernetes_api import KubernetesApi
 
@@ -85,6 +87,8 @@ def validate(objects: list[dict[str, Any]], version: str) -> list[str]:
 @functools.cache
 def _spec_schema(kind: str) -> dict[str, Any]:
     """Return the schema of a custom resource's ``spec``, made strict, from the models of Prometheus Operator's CRDs."""
+    from cloudcoil.models.prometheus_operator import v1 as prometheus_operator  # takes a second
+
     schema: dict[str, Any] = getattr(prometheus_operator, kind).model_json_schema()
     for part in schema["$defs"].values():
         if "properties" in part:
@@ -97,6 +101,19 @@ def _spec_schema(kind: str) -> dict[str, Any]:
 
 _TASKS: dict[str, Callable[..., Any]] = {"install": install, "lint": lint, "package": package, "validate": validate}
 
+
+def main() -> None:
+    """Answer until the input ends. What Helm prints goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        task = json.loads(line)
+        try:
+            answer = {"result": _TASKS[task.pop("task")](**task)}
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        answers.write(json.dumps(answer) + "\n")
+
+
 if __name__ == "__main__":
-    task = json.load(sys.stdin)
-    json.dump(_TASKS[task.pop("task")](**task), sys.stdout)
+    main()

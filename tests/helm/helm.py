@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import subprocess
@@ -53,21 +55,39 @@ class Stage:
         return sorted(item["kind"] for item in self.objects)
 
 
-def ask(task: str, **arguments: Any) -> Any:
-    """Run one task of ``engine.py``."""
+@functools.cache
+def _engine() -> subprocess.Popen[str]:
+    """Start ``engine.py``, which ends with this process."""
     assert _PYTHON.exists(), "there is no .venv-helm: run .ci/tools"
-    done = subprocess.run(
+    engine = subprocess.Popen(
         [str(_PYTHON), "-m", "tests.helm.engine"],
-        input=json.dumps({"task": task, **arguments}),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
+        bufsize=1,
         cwd=ROOT,
         env={**os.environ, "HELM_DRIVER": "memory"},
-        timeout=240,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout)
+    atexit.register(_end, engine)
+    return engine
+
+
+def _end(engine: subprocess.Popen[str]) -> None:
+    with engine:
+        engine.kill()
+
+
+def ask(task: str, **arguments: Any) -> Any:
+    """Run one task of ``engine.py``."""
+    engine = _engine()
+    assert engine.stdin is not None
+    assert engine.stdout is not None
+    engine.stdin.write(json.dumps({"task": task, **arguments}) + "\n")
+    line = engine.stdout.readline()
+    assert line, f"the process of Helm ended with {engine.wait(10)}"
+    answer = json.loads(line)
+    assert "error" not in answer, answer["error"]
+    return answer["result"]
 
 
 def steps(name: str, *values: Mapping[str, Any], chart: Path | str = CHART) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liar]:
         units = [{"index": n, "id": CONTROLLER_ID, "address": router.address} for n in range(20)]
         record.write_text(json.dumps({"address": router.address, "storage_units": units}))
         flags = ("--discovery-file", str(record), "--metadata-interval", "200ms")
-        with ExporterProcess(*flags, env=env) as exporter:
+        with ExporterProcess(*flags, env=env, forks=False) as exporter:  # its memory is measured
             yield Liar(router, exporter)
 
 

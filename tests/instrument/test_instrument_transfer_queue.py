@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import forks
 from tests.support.cluster import TQCluster
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -19,14 +20,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def _run(cluster: TQCluster, command: Sequence[str], *arguments: str, **env: str) -> str:
-    finished = subprocess.run(
-        [*command, cluster.ray_address, *arguments],
-        env={**os.environ, **cluster.env, "PYTHONPATH": str(ROOT), **env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """Run a program; one of Python is a fork, of a process that has not imported transfer_queue."""
+    program = [*command, cluster.ray_address, *arguments]
+    variables = {**os.environ, **cluster.env, "PYTHONPATH": str(ROOT), **env}
+    if program[0] == sys.executable:
+        finished = forks.run("ray", program[1:], env=variables, timeout=120)
+    else:
+        finished = subprocess.run(program, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert finished.returncode == 0, finished.stderr[-4000:]
     return finished.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -42,18 +43,18 @@ class OnTraining:
         return run(self.bin / program, *arguments, cwd=self.bin, env=env)
 
 
-def packages(folder: Path) -> list[str]:
-    """Return the packages in the site-packages of the tests' interpreter."""
-    return run(sys.executable, "-m", "pip", "list", "--local", "--format", "freeze", cwd=folder).split()
+def packages() -> list[str]:
+    """Return the packages that the tests' interpreter has."""
+    return sorted(f"{one.name}=={one.version}" for one in importlib.metadata.distributions())
 
 
 @pytest.fixture(scope="module")
 def on_training(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> OnTraining:
     root = tmp_path_factory.mktemp("on-training")
     shutil.copytree(installation.wheel.parent, root / "wheel")
-    before = packages(root)
+    before = packages()
     run_steps("on-training", root, root)
-    return OnTraining(root / "opt" / "tq-exporter" / "bin", before, packages(root))
+    return OnTraining(root / "opt" / "tq-exporter" / "bin", before, packages())
 
 
 def test_on_training_adds_the_exporter_and_changes_nothing_of_the_image(on_training: OnTraining) -> None:

@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", metavar="FOLDER", help="where demo_screenshots.py puts its pictures")
 
 
-@pytest.fixture(scope="module")  # closed here, since Playwright keeps an event loop running in its thread
+@pytest.fixture(scope="package")  # closed then, since Playwright keeps an event loop running in its thread
 def browser() -> Iterator[Browser]:
     # Chromium without its own windows, which take half of its time.
     chromium = shutil.which("chromium-headless-shell")

@@ -52,7 +52,7 @@ def soak(duration_s: float) -> tuple[list[Row], list[str]]:
         file = Path(folder) / "endpoint.json"
         with (
             Controllers(run, file) as controllers,
-            ExporterProcess("--discovery-file", str(file), *_ARGUMENTS, env=_ENV) as exporter,
+            ExporterProcess("--discovery-file", str(file), *_ARGUMENTS, env=_ENV, forks=False) as exporter,
         ):
             watch = Watch(exporter, run)
             _follow(run, controllers, watch, duration_s)

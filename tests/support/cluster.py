@@ -38,7 +38,7 @@ from typing import Any
 
 import psutil
 
-from tests.support import forked_worker
+from tests.support import forked_worker, forks
 from tests.support.waiting import wait_until
 
 __all__ = ["RAY_ENV", "Controller", "StorageUnit", "TQCluster", "frozen", "is_running", "kill"]
@@ -162,7 +162,8 @@ class TQCluster:
             "metrics": metrics,
             "mooncake": None if mooncake is None else dict(mooncake),
         }
-        self._command = [python, "-u", str(_DRIVER), *preload]
+        self._interpreter = python
+        self._program = [str(_DRIVER), *preload]
         self._variables = dict(variables or {})
         self._cpus = storage_units + 4 if cpus is None else cpus
         self._timeout_s = timeout_s
@@ -184,16 +185,24 @@ class TQCluster:
     def _start_ray(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tqx"))
         self.log_path = self.folder / "driver.log"
+        environment = {**os.environ, **self._variables, **self.env, "RAY_gcs_server_port_wait_time_s": "120"}
+        pipe = subprocess.PIPE
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, **self._variables, **self.env, "RAY_gcs_server_port_wait_time_s": "120"},
-                cwd=self.folder,
-                start_new_session=True,
-            )
+            self._process: subprocess.Popen[bytes] | forks.Fork
+            if forks.are_served() and self._interpreter == sys.executable:
+                self._process = forks.start(
+                    "ray", self._program, stdin=pipe, stdout=pipe, stderr=log, env=environment, cwd=self.folder
+                )
+            else:
+                self._process = subprocess.Popen(
+                    [self._interpreter, "-u", *self._program],
+                    stdin=pipe,
+                    stdout=pipe,
+                    stderr=log,
+                    env=environment,
+                    cwd=self.folder,
+                    start_new_session=True,
+                )
         try:
             started = self._call("ray_init", temp_dir=str(self.folder), num_cpus=self._cpus)
         except BaseException:
@@ -219,7 +228,7 @@ class TQCluster:
         return self._process.pid
 
     def start_tq(self, **options: Any) -> None:
-        """Start TransferQueue. *options* override those of the constructor for this start."""
+        """Start TransferQueue, in place of one that runs. *options* override the constructor's for this start."""
         self._running_options = {**self._tq_options, **options}
         self._adopt(self._call("start_tq", **self._running_options))
 
@@ -230,7 +239,6 @@ class TQCluster:
 
     def restart_tq(self, **options: Any) -> None:
         """Replace TransferQueue by an empty one: a new controller, new storage units, new addresses."""
-        self.stop_tq()
         self.start_tq(**options)
 
     def make_healthy(self) -> None:

@@ -20,6 +20,7 @@ import psutil
 
 from tests.support.exporter_process import Exposition
 from tests.support.forked_worker import SOCKET
+from tests.support.forks import look_up_env
 from tests.support.waiting import wait_until
 
 __all__ = ["DemoProcess", "forking_env"]
@@ -133,7 +134,7 @@ class DemoProcess:
 
 def forking_env(folder: Path) -> dict[str, str]:
     """Return the variables that let the workers of a demo's Ray be forks, made by a process with its socket there."""
-    return {"PYTHONPATH": str(Path(__file__).with_name("forked_demo")), SOCKET: str(folder / "workers")}
+    return {**look_up_env(), SOCKET: str(folder / "workers")}
 
 
 def _answers(url: str) -> bool:

@@ -19,9 +19,12 @@ from typing import Any
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.forks import Fork, are_served, look_up_env, start
 from tests.support.waiting import wait_until
 
 __all__ = ["ExporterProcess", "Exposition"]
+
+_OURS = (sys.executable, "-m", "exporter.cli")
 
 
 class Exposition:
@@ -62,23 +65,33 @@ class ExporterProcess:
         arguments: Further flags, for example ``"--controller", "tcp://127.0.0.1:1"``.
         env: Environment on top of this process's own, for example a cluster's.
         program: Another installation's ``tq-exporter``.
+        forks: Whether it and its look-ups may be forks (:mod:`tests.support.forks`), a third of the CPU time.
     """
 
     def __init__(
         self,
         *arguments: str,
         env: Mapping[str, str] | None = None,
-        program: Sequence[str] = (sys.executable, "-m", "exporter.cli"),
+        program: Sequence[str] = _OURS,
+        forks: bool = True,
     ) -> None:
         self._log = tempfile.NamedTemporaryFile(prefix="tq-exporter-", suffix=".log")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            [*program, "run", "--listen", "127.0.0.1:0", *arguments],
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})},
-            start_new_session=True,
-        )
+        command = [*program, "run", "--listen", "127.0.0.1:0", *arguments]
+        environment = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen[bytes] | Fork
+        if forks and are_served() and program == _OURS:
+            if ("--ray-address" in arguments or "RAY_ADDRESS" in environment) and "PYTHONPATH" not in environment:
+                environment |= look_up_env()
+            self._process = start("exporter", command[1:], stdout=self._log, stderr=subprocess.STDOUT, env=environment)
+        else:
+            self._process = subprocess.Popen(
+                command,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
         try:
             wait_until(lambda: self._address() is not None or self._process.poll() is not None, "the address", 30.0)
             address = self._address()

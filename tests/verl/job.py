@@ -16,14 +16,19 @@ __all__ = ["ROOT", "cluster", "run"]
 ROOT: Final = Path(__file__).parents[2]
 _ENVIRONMENT: Final = ROOT / ".venv-verl"
 _PRELOAD: Final = (
+    "accelerate",
     "datasets",
     "fastapi",
     "hydra",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "pandas",
+    "peft",
+    "torch.distributed.checkpoint",
     "torchdata.stateful_dataloader",
-    "transformers",
+    "transformers.models.auto.configuration_auto",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.mistral.modeling_mistral",
 )
 _LONGEST_S: Final = 500.0
 _EXPORTER_ENV: Final = {

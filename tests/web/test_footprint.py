@@ -37,7 +37,10 @@ class Standing(Run):
 @pytest.mark.parametrize(("keys", "limit_mb"), [(10_000, 60), (100_000, 85)])
 def test_it_stays_small(keys: int, limit_mb: int, tmp_path: Path) -> None:
     file = tmp_path / "endpoint.json"
-    with Controllers(Standing(keys), file), ExporterProcess("--discovery-file", str(file), *FAST, env=ENV) as exporter:
+    with (
+        Controllers(Standing(keys), file),
+        ExporterProcess("--discovery-file", str(file), *FAST, env=ENV, forks=False) as exporter,
+    ):
         exporter.wait_for(lambda seen: seen.value("dataplane_partition_keys", partition=Run.LONG) == keys, "keys")
         exporter.wait_for(
             lambda seen: (seen.value("tq_exporter_polls_total", source="metadata", outcome="ok") or 0) > 20, "polls"

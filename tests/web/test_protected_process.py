@@ -201,7 +201,7 @@ def test_it_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         return started
 
     monkeypatch.setattr(subprocess, "Popen", unprivileged)
-    with ExporterProcess(*NOWHERE) as exporter:
+    with ExporterProcess(*NOWHERE, forks=False) as exporter:
         uids = exporter.process.uids()
         assert 0 not in (uids.real, uids.effective, uids.saved)
         assert uids.effective == (os.getuid() or pwd.getpwnam("nobody").pw_uid)
