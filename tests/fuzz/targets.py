@@ -15,10 +15,11 @@ from typing import Any, Final
 from unittest import mock
 
 from dataplane import conventions
-from dataplane.adapters.wire.protocol import decode_metrics, decode_partitions, decode_rows, decode_runs
+from dataplane.adapters.wire.protocol import decode_metrics, decode_partitions
+from dataplane.adapters.wire.rows import HEADER, decode_listing
 from dataplane.conventions import ConfiguredConvention, ConventionTags, GroupFrom, TagNamed, TagWith
 from dataplane.errors import DataPlaneReadError
-from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, Listing, group_rows, group_tags
+from dataplane.groups import GROUP_STATES, Listing, group_listed, group_rows
 from dataplane.tags import Tag
 
 __all__ = ["CORPUS", "PARTITION", "TARGETS", "bounded", "poisoned_pickle"]
@@ -66,18 +67,16 @@ def bounded(data: bytes) -> Iterator[None]:
 
 
 def listing(data: bytes) -> None:
-    """A listing, decoded both ways and grouped by every convention."""
-    by_rows = _read(lambda frame: decode_rows(frame, PARTITION, MAX_ROWS, REGISTRY.schema).body, data)
-    by_runs = _read(lambda frame: decode_runs(frame, PARTITION, MAX_ROWS, REGISTRY.schema)[0].body, data)
-    assert (by_rows is None) == (by_runs is None)
-    if by_rows is None or by_runs is None:
+    """A listing, grouped by every convention."""
+    rows = _read(lambda frame: decode_listing(frame, PARTITION, MAX_ROWS, REGISTRY.schema).body, data)
+    if rows is None:
         return
-    assert list(by_rows) == list(by_runs)
-    assert len(by_rows) <= MAX_ROWS
+    assert len(rows.keys) == len(rows.tags) == len(rows.sizes) <= MAX_ROWS
+    assert HEADER + sum(rows.sizes) == len(rows.data)
+    by_key = dict(zip(rows.keys, rows.tags, strict=True))
     for convention in REGISTRY.names():
-        groups = group_tags(PARTITION, by_rows, convention=convention, registry=REGISTRY)
-        _check(groups, by_rows)
-        assert _told(groups) == _told(group_tags(PARTITION, by_runs, convention=convention, registry=REGISTRY))
+        found = group_listed(PARTITION, list(by_key), list(by_key.values()), convention=convention, registry=REGISTRY)
+        _check(found.listing, by_key)
 
 
 def grouping(data: bytes) -> None:
@@ -135,9 +134,3 @@ def _check(groups: Listing, rows: Mapping[str, Tag] | Mapping[str, object]) -> N
         assert group.weight_version is None or abs(group.weight_version) <= 2**53
         assert group.created_at is None or abs(group.created_at) <= 2**53
         assert group.size_bytes is None or group.size_bytes >= 0
-
-
-def _told(groups: list[DataPlaneGroupMeta]) -> list[tuple[Any, ...]]:
-    """Return a comparable form of groups: a tag may contain values that do not equal themselves, such as NaN."""
-    names = [name for name in DataPlaneGroupMeta.__struct_fields__ if name != "tags"]
-    return [tuple(getattr(group, name) for name in names) for group in groups]
