@@ -88,9 +88,13 @@ class Grouper:
         keys: Sequence[str],
         tags: Sequence[Tag],
         admit: Callable[[int, int], None] | None = None,
+        memory: Memory | None = None,
     ) -> Grouped:
-        """See :func:`dataplane.groups.group_listed`."""
-        return group_listed(partition_id, keys, tags, admit=admit, **self._how(partition_id))
+        """See :func:`dataplane.groups.group_listed`. *memory* takes the place of the partition's own."""
+        how = self._how(partition_id)
+        if memory is not None:
+            how["memory"] = memory
+        return group_listed(partition_id, keys, tags, admit=admit, **how)
 
     def memory(self, partition_id: str) -> Memory | None:
         """Return what the earlier listings of a partition showed, None if they are not remembered."""

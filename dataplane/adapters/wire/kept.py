@@ -197,15 +197,9 @@ class Kept:
             return None
         if _has_duplicates(rows.keys, _distinct(kept) if self.spans.several else kept):
             return None
-        before = {owner.group_id: owner for owner in gone if isinstance(owner, DataPlaneGroupMeta)}
-        # A group that is what it was stays the same object.
-        same = {one.group_id: old for one in grouped.listing if (old := before.get(one.group_id)) == one and old}
-        spans = _spans(grouped, [same.get(one.group_id, one) for one in grouped.listing], rows, gaps)
-        change = Change(
-            self.listing.token,
-            tuple(one for one in before.values() if one.group_id not in same),
-            tuple(one for one in grouped.listing if one.group_id not in same),
-        )
+        spans = _spans(grouped, rows, gaps)
+        before = [owner for owner in _distinct(gone) if isinstance(owner, DataPlaneGroupMeta)]
+        change = Change(self.listing.token, before, list(grouped.listing))
         return self._with(followed, matches, gaps, spans), change
 
     def _split(self, matches: Sequence[Match]) -> tuple[list[_Owner], list[_Owner]]:
@@ -283,20 +277,20 @@ def keep(rows: Rows, trailer: int, grouped: Grouped, schema: TagSchema, memory: 
     """
     if len(rows.data) > _MAX_BYTES:
         return None
-    spans = _spans(grouped, grouped.listing, rows)
+    spans = _spans(grouped, rows)
     grouped.listing.token = object()
     return Kept(
         rows.data, len(rows.keys), trailer, spans, grouped.listing, grouped.convention, grouped.account, schema, memory
     )
 
 
-def _spans(grouped: Grouped, groups: Iterable[DataPlaneGroupMeta], rows: Rows, gaps: Sequence[Gap] = ()) -> _Spans:
-    """Return the spans of *rows*, whose groups are *groups*. None goes beyond its gap."""
+def _spans(grouped: Grouped, rows: Rows, gaps: Sequence[Gap] = ()) -> _Spans:
+    """Return the spans of *rows*. None goes beyond its gap."""
     count, parts, convention = len(rows.keys), grouped.parts, grouped.convention
     starts, ids = spans_of(parts, count, list(accumulate(gap.rows for gap in gaps)))
     stops = [*starts[1:], count]
     ends = list(accumulate(rows.sizes, initial=0))
-    by_id: dict[str, _Owner] = {group.group_id: group for group in groups}
+    by_id: dict[str, _Owner] = {group.group_id: group for group in grouped.listing}
     by_id.update((group_id, _LeftOut(group_id, keys)) for group_id, keys in grouped.left_out.items())
     places = list(zip(ids, starts, stops, strict=False))
     stated: list[int | None] = []

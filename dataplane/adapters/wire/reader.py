@@ -7,8 +7,9 @@ memory, and changes nothing in the controller.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import NamedTuple
 
 from dataplane.adapters.arguments import check_partition
@@ -24,7 +25,8 @@ from dataplane.adapters.wire.protocol import Consumption, Reply, decode_consumpt
 from dataplane.adapters.wire.rows import HEADER, Rows, decode_listing, decode_rows, find_rows
 from dataplane.conventions import Convention
 from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
-from dataplane.groups import Change, DataPlaneCapabilities, DataPlaneGroupMeta, Listing, count_ready
+from dataplane.groups import Change, DataPlaneCapabilities, DataPlaneGroupMeta, Grouped, Listing, count_ready
+from dataplane.tags import Tag
 
 __all__ = ["DEFAULT_MAX_REPLY_BYTES", "DEFAULT_MAX_ROWS", "KnownSender", "ReplyLimitExceeded", "WireMetadataReader"]
 
@@ -235,14 +237,21 @@ class WireMetadataReader:
             spans = len(kept.spans.owners)
             self._allowance.check(listed.size, followed.number, spans + parts, len(kept.listing) + groups)
 
+        # The partition's own memory learns nothing from rows that may turn out not to be all that there is to know.
+        memory = copy(kept.memory)
+
+        def group(keys: Sequence[str], tags: Sequence[Tag]) -> Grouped:
+            return self._grouper.group_listed(partition_id, keys, tags, admit, memory)
+
         try:
-            taken = kept.take(followed, lambda keys, tags: self._grouper.group_listed(partition_id, keys, tags, admit))
+            taken = kept.take(followed, group)
         except ReplyLimitExceeded:
             taken = None
         if taken is None:
             self._full_decodes += 1
             return None
         now, change = taken
+        kept.memory.convention, kept.memory.flagged = memory.convention, memory.flagged
         self._allowance.take(listed.size, now.count, len(now.spans.owners), len(now.listing))
         self._kept[partition_id] = now
         return _copy(now.listing, change)
