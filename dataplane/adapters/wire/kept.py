@@ -18,7 +18,7 @@ from itertools import accumulate, chain, compress
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from dataplane.adapters.wire.matching import Match, match_spans
+from dataplane.adapters.wire.matching import Match, Piece, match_spans, pieces_of
 from dataplane.adapters.wire.protocol import Reply
 from dataplane.adapters.wire.rows import HEADER, Rows, array_of, decode_rows, find_rows, read_envelope
 from dataplane.conventions import Account, Convention, Memory
@@ -30,6 +30,11 @@ from dataplane.tags import Tag, TagSchema
 __all__ = ["Followed", "Kept", "keep"]
 
 _MAX_BYTES: Final = 2**32 - 1  # sizes have 32 bits
+
+# Rows that did not change are not copied: they stay where they were, beside rows that are gone. Once these are more
+# than this part of the reply, or the rows are in more pieces than this, all rows are copied.
+_WASTE: Final = 6
+_MAX_PIECES: Final = 4000
 
 _Group = Callable[[Sequence[str], Sequence[Tag]], Grouped]
 
@@ -57,19 +62,28 @@ class Followed(NamedTuple):
     """A later reply, compared with what is kept.
 
     Attributes:
-        data: The bytes of all of its rows, see :func:`~dataplane.adapters.wire.rows.array_of`; those that are kept if
-            they are the same.
+        frame: The reply.
+        first: Its first row.
+        end: The end of its last row.
         number: How many rows.
-        matches: What is the same: spans of the kept listing, and where they are in *data*.
+        starts: Where the kept spans start, counted from the first one, and where the last one ends.
+        matches: What is the same: spans of the kept listing, and where they are in *frame*.
         rows: All other rows.
-        gaps: Where those are in *data*.
+        gaps: Where those are in *frame*.
     """
 
-    data: bytes
+    frame: memoryview
+    first: int
+    end: int
     number: int
+    starts: list[int]
     matches: list[Match]
     rows: Rows
     gaps: list[Gap]
+
+    def data(self) -> bytes:
+        """Return a copy of all rows, see :func:`~dataplane.adapters.wire.rows.array_of`."""
+        return array_of(self.number, self.frame[self.first : self.end])
 
 
 class _Spans(NamedTuple):
@@ -107,7 +121,7 @@ class Kept:
     """What is kept of one listing.
 
     Attributes:
-        data: The bytes of its rows, see :func:`~dataplane.adapters.wire.rows.array_of`.
+        pieces: The bytes of its rows.
         count: How many rows.
         trailer: How many bytes followed them in the reply.
         spans: Its spans.
@@ -118,7 +132,7 @@ class Kept:
         memory: What the partition's listings have shown.
     """
 
-    data: bytes
+    pieces: list[Piece]
     count: int
     trailer: int
     spans: _Spans
@@ -136,32 +150,16 @@ class Kept:
         end = frame.nbytes - self.trailer
         if end < place.first or (envelope := read_envelope(frame, place, end, partition_id)) is None:
             return None
-        size = end - place.first
-        if place.rows == self.count and size == len(self.data) - HEADER and self._is(frame[place.first : end]):
-            followed = self._unchanged()
-        else:
-            found = self._compare(frame, place.first, end, place.rows)
-            if found is None:
-                return None
-            followed = found
-        return Reply(envelope.request_type, envelope.sender_id, followed)
+        found = self._compare(frame, place.first, end, place.rows)
+        return None if found is None else Reply(envelope.request_type, envelope.sender_id, found)
 
-    def _is(self, rows: memoryview) -> bool:
-        return self.data.startswith(rows, HEADER)
-
-    def _unchanged(self) -> Followed:
-        nothing = Rows([], [], [], b"")
-        return Followed(self.data, self.count, [Match(0, len(self.spans.owners), HEADER)], nothing, [])
-
-    def _compare(self, frame: memoryview, first: int, end: int, count: int) -> Followed | None:
-        starts = list(accumulate(self.spans.sizes, initial=HEADER))
-        found = match_spans(self.data, starts, frame, first, end)
-        shift = HEADER - first
-        matches = [Match(one.first, one.last, one.at + shift) for one in found]
-        gaps = list(_between([(one.at, one.at + starts[one.last] - starts[one.first]) for one in found], first, end))
+    def _compare(self, frame: memoryview, first: int, end: int, number: int) -> Followed | None:
+        starts = list(accumulate(self.spans.sizes, initial=0))
+        matches = match_spans(self.pieces, starts, frame, first, end)
+        gaps = list(_between([(one.at, one.at + starts[one.last] - starts[one.first]) for one in matches], first, end))
         if 2 * sum(stop - start for start, stop in gaps) > end - first:
             return None
-        left = count - sum(sum(self.spans.counts[one.first : one.last]) for one in found)
+        left = number - sum(sum(self.spans.counts[one.first : one.last]) for one in matches)
         if left < 0 or (left == 0) != (not gaps):
             return None
         try:
@@ -172,9 +170,8 @@ class Kept:
         counted = _rows_in(gaps, rows.sizes)
         if counted is None or len(rows.keys) != left:
             return None
-        where = [Gap(start + shift, stop + shift, rows) for (start, stop), rows in zip(gaps, counted, strict=True)]
-        self.data = b""  # so that it is never in memory together with the next
-        return Followed(array_of(count, frame[first:end]), count, matches, rows, where)
+        where = [Gap(start, stop, rows) for (start, stop), rows in zip(gaps, counted, strict=True)]
+        return Followed(frame, first, end, number, starts, matches, rows, where)
 
     def take(self, followed: Followed, group: _Group) -> tuple[Kept, Change] | None:
         """Return what is kept of a later listing, and what changed; None to group all of its rows.
@@ -190,7 +187,8 @@ class Kept:
         if touched:
             # Groups that changed have other rows elsewhere: those are grouped again, together with the changed ones.
             matches, gaps = self._widen(followed, touched)
-            rows = decode_rows(_bytes_of(gaps, followed.data), self.schema)
+            left = sum(gap.rows for gap in gaps)
+            rows = decode_rows(array_of(left, *(followed.frame[gap.at : gap.stop] for gap in gaps)), self.schema)
             grouped = group(rows.keys, rows.tags)
             kept, gone = self._split(matches)
         if grouped.convention is not self.convention or grouped.account != self.account:
@@ -200,7 +198,7 @@ class Kept:
         spans = _spans(grouped, rows, gaps)
         before = [owner for owner in _distinct(gone) if isinstance(owner, DataPlaneGroupMeta)]
         change = Change(self.listing.token, before, list(grouped.listing))
-        return self._with(followed, matches, gaps, spans), change
+        return self._with(followed, matches, gaps, rows, spans), change
 
     def _split(self, matches: Sequence[Match]) -> tuple[list[_Owner], list[_Owner]]:
         """Return the groups of the spans that match, and those of the others."""
@@ -243,18 +241,26 @@ class Kept:
                 matches.append(Match(first, last, at))
         return matches, gaps
 
-    def _with(self, followed: Followed, matches: Sequence[Match], gaps: Sequence[Gap], changed: _Spans) -> Kept:
-        """Return what is kept of the later listing. The spans of *gaps* are those *changed*, in order."""
+    def _with(
+        self, followed: Followed, matches: Sequence[Match], gaps: Sequence[Gap], rows: Rows, changed: _Spans
+    ) -> Kept:
+        """Return what is kept of the later listing. *changed* are the spans of *gaps*, whose rows are *rows*."""
         spans = _Spans(array("I"), array("I"), [], [], self.spans.several or changed.several)
+        pieces: list[Piece] = []
         ends = list(accumulate(changed.counts, initial=0))
+        lasts = list(accumulate(piece.spans for piece in self.pieces))
         row = at = 0
+        offset = HEADER
         for piece in _in_order(matches, gaps):
             if isinstance(piece, Match):
                 spans.extend(self.spans, piece.first, piece.last)
+                pieces.extend(pieces_of(self.pieces, lasts, followed.starts, piece.first, piece.last))
                 continue
             row += piece.rows
             first, at = at, bisect_left(ends, row)
             spans.extend(changed, first, at)
+            pieces.append(Piece(rows.data, offset, at - first))
+            offset += piece.stop - piece.at
         listing = Listing(
             spans.groups(),
             convention=self.convention.name,
@@ -262,7 +268,12 @@ class Kept:
             stated_version=max((version for version in spans.stated if version is not None), default=None),
             token=object(),
         )
-        return replace(self, data=followed.data, count=followed.number, spans=spans, listing=listing)
+        held = sum({id(piece.chunk): len(piece.chunk) for piece in pieces}.values())
+        size = followed.end - followed.first
+        if held > size + size // _WASTE or len(pieces) > _MAX_PIECES:
+            self.pieces = pieces = []  # so that they are never in memory together with the copy
+            pieces = [Piece(followed.data(), HEADER, len(spans.owners))]
+        return replace(self, pieces=pieces, count=followed.number, spans=spans, listing=listing)
 
 
 def keep(rows: Rows, trailer: int, grouped: Grouped, schema: TagSchema, memory: Memory) -> Kept | None:
@@ -278,10 +289,10 @@ def keep(rows: Rows, trailer: int, grouped: Grouped, schema: TagSchema, memory: 
     if len(rows.data) > _MAX_BYTES:
         return None
     spans = _spans(grouped, rows)
-    grouped.listing.token = object()
-    return Kept(
-        rows.data, len(rows.keys), trailer, spans, grouped.listing, grouped.convention, grouped.account, schema, memory
-    )
+    pieces = [Piece(rows.data, HEADER, len(spans.owners))]
+    listing = grouped.listing
+    listing.token = object()
+    return Kept(pieces, len(rows.keys), trailer, spans, listing, grouped.convention, grouped.account, schema, memory)
 
 
 def _spans(grouped: Grouped, rows: Rows, gaps: Sequence[Gap] = ()) -> _Spans:
@@ -328,11 +339,6 @@ def _has_duplicates(keys: Sequence[str], others: Iterable[_Owner]) -> bool:
 def _in_order(matches: Sequence[Match], gaps: Sequence[Gap]) -> list[Match | Gap]:
     """Return the pieces of the later listing in the order in which they are there."""
     return sorted([*matches, *gaps], key=lambda piece: piece.at)
-
-
-def _bytes_of(gaps: Sequence[Gap], data: bytes) -> bytes:
-    view = memoryview(data)
-    return array_of(sum(gap.rows for gap in gaps), *(view[gap.at : gap.stop] for gap in gaps))
 
 
 def _between(taken: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:

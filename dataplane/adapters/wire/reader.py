@@ -261,7 +261,7 @@ class WireMetadataReader:
         rows, trailer = listed.rows, listed.trailer
         if rows is None:
             assert listed.followed is not None
-            rows = decode_rows(listed.followed.data, registry.schema)
+            rows = decode_rows(listed.followed.data(), registry.schema)
         keys, tags = rows.keys, rows.tags
         if len(set(keys)) < len(keys):
             merged = dict(zip(keys, tags, strict=True))
