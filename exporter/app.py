@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType, MappingProxyType
 
+import msgspec
+
 from dataplane.discovery.record import Endpoint
 from dataplane.net.addresses import join_host_port
 from exporter.clock import Clock, SystemClock
@@ -103,6 +105,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
 def poll_once(config: Config) -> Snapshot:
     """Poll every source once, without serving anything, and return the snapshot."""
     clock = SystemClock()
+    config = msgspec.structs.replace(config, metadata=msgspec.structs.replace(config.metadata, incremental=False))
     telemetry, poller = _assemble(config, clock, Judge(History(clock), limits_of(config)))
     try:
         return poller.poll_once()

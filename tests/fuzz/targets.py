@@ -19,8 +19,11 @@ from dataplane.adapters.wire.protocol import decode_metrics, decode_partitions
 from dataplane.adapters.wire.rows import HEADER, decode_listing
 from dataplane.conventions import ConfiguredConvention, ConventionTags, GroupFrom, TagNamed, TagWith
 from dataplane.errors import DataPlaneReadError
+from dataplane.grouping import TagRules
 from dataplane.groups import GROUP_STATES, Listing, group_listed, group_rows
 from dataplane.tags import Tag
+from tests.support.listings import raw_listing
+from tests.support.offline_reader import OfflineReader
 
 __all__ = ["CORPUS", "PARTITION", "TARGETS", "bounded", "poisoned_pickle"]
 
@@ -34,7 +37,8 @@ OWN: Final = ConventionTags(
     committed=TagWith("status", ("finished", 1, True)),
     failed=TagWith("committed", (False,)),
 )
-REGISTRY: Final = conventions.registry((ConfiguredConvention("own", OWN),))
+REGISTRY_MORE: Final = (ConfiguredConvention("own", OWN),)
+REGISTRY: Final = conventions.registry(REGISTRY_MORE)
 
 
 class Unpickled(BaseException):
@@ -79,6 +83,38 @@ def listing(data: bytes) -> None:
         _check(found.listing, by_key)
 
 
+def incremental(data: bytes) -> None:
+    """Two listings in turn. The second is spliced from the first, so that it is made of rows that match and do not.
+
+    A reader that keeps the first must find in the second what a reader that keeps nothing does.
+    """
+    convention = REGISTRY.names()[data[0] % len(REGISTRY.names())] if data else "auto"
+    size = int.from_bytes(data[1:3], "big")
+    first, rest = data[4 : 4 + size], data[4 + size :]
+    second, splices = b"", rest[1:]
+    while splices:
+        if splices[0] % 2:
+            start, count = int.from_bytes(splices[1:3], "big"), int.from_bytes(splices[3:5], "big")
+            second, splices = second + first[start : start + count], splices[5:]
+        else:
+            second, splices = second + splices[1 : 1 + splices[0] // 2], splices[1 + splices[0] // 2 :]
+    readers = [
+        OfflineReader(default_rules=TagRules(convention), conventions=REGISTRY_MORE, incremental=kept)
+        for kept in (True, False)
+    ]
+    for count, rows in zip(data[3:4] + rest[:1], (first, second), strict=False):
+        found, expected = (_listed(reader, raw_listing(count, rows)) for reader in readers)
+        assert found == expected
+
+
+def _listed(reader: OfflineReader, frame: bytes) -> tuple[object, ...] | None:
+    try:
+        found = reader.read(frame, PARTITION)
+    except DataPlaneReadError:
+        return None
+    return repr(list(found)), found.rows, found.convention, found.stated_version
+
+
 def grouping(data: bytes) -> None:
     """Rows as the public client passes them to grouping: their tags are plain Python values."""
     import msgspec
@@ -109,7 +145,7 @@ def metrics(data: bytes) -> None:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (listing, grouping, partitions, metrics)
+    target.__name__: target for target in (listing, incremental, grouping, partitions, metrics)
 }
 """The targets by name. The name is also that of their folder in the corpus."""
 

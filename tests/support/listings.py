@@ -9,7 +9,7 @@ import msgspec
 
 from tests.support.fake_router import reply
 
-__all__ = ["WIDTHS", "listing"]
+__all__ = ["WIDTHS", "listing", "raw_listing"]
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -35,14 +35,20 @@ def listing(
         map_width: How the number of rows is written: 2 or 4 bytes, 0 for as few as possible.
     """
     encoded = [_key(key, key_width) + _encode(tag) for key, tag in rows]
-    count = len(encoded)
+    return raw_listing(len(encoded), b"".join(encoded), partition_id, message=message, map_width=map_width)
+
+
+def raw_listing(
+    count: int, rows: bytes, partition_id: str = "p", *, message: str = "success", map_width: int = 0
+) -> bytes:
+    """Return a reply that says that its *rows*, which are bytes already, are *count* rows. See :func:`listing`."""
     if map_width == 4 or count >= 2**16:
         header = b"\xdf" + count.to_bytes(4, "big")
     elif map_width == 2 or count >= 16:
         header = b"\xde" + count.to_bytes(2, "big")
     else:
         header = bytes([0x80 | count])
-    found = msgspec.Raw(header + b"".join(encoded))
+    found = msgspec.Raw(header + rows)
     return reply("KV_LIST_RESPONSE", {"partition_info": {partition_id: found}, "message": message})[0]
 
 

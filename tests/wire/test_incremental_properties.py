@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -181,59 +180,3 @@ def test_what_changed_tells_as_much_as_the_whole(convention: str, written: str, 
         whole.poll(frame)
         changed.poll(frame)
         assert changed.told() == whole.told()
-
-
-def rows_of_groups(*groups: int, version: int = 1) -> list[tuple[str, Any]]:
-    return [(f"u{group}_g{row}", {"weight_version": version}) for group in groups for row in range(4)]
-
-
-def test_groups_without_a_change_stay_the_same_objects() -> None:
-    wire = OfflineReader()
-    first = wire.read(listing(rows_of_groups(*range(20))))
-    again = wire.read(listing(rows_of_groups(*range(20))))
-    assert again.token is first.token
-    assert all(one is other for one, other in zip(first, again, strict=True))
-    rows = rows_of_groups(*range(3, 20)) + rows_of_groups(30, 31)
-    rows[8] = "u5_g0", {"weight_version": 9}
-    rows.append(("u7_g9", {"weight_version": 1}))
-    later = wire.read(listing(rows))
-    assert wire.reader.full_decodes == 0
-    kept = {id(group) for group in first} & {id(group) for group in later}
-    assert Counter(group.group_id for group in later if id(group) not in kept) == Counter(["u5", "u7", "u30", "u31"])
-    assert later.change is not None
-    assert later.change.since is first.token
-    assert [group.group_id for group in later.change.gone] == ["u0", "u1", "u2", "u5", "u7"]
-    assert [group.group_id for group in later] == [f"u{group}" for group in (*range(3, 20), 30, 31)]
-
-
-def test_a_listing_that_a_caller_changes_changes_no_later_one() -> None:
-    wire = OfflineReader()
-    wire.read(listing(rows_of_groups(*range(20)))).clear()
-    assert len(wire.read(listing(rows_of_groups(*range(20))))) == 20
-
-
-def test_a_listing_of_which_much_changed_is_decoded_as_a_whole_and_counted() -> None:
-    wire = OfflineReader()
-    wire.read(listing(rows_of_groups(*range(20))))
-    assert wire.reader.full_decodes == 0
-    found = wire.read(listing(rows_of_groups(*range(20), version=2)))
-    assert {group.weight_version for group in found} == {2}
-    assert wire.reader.full_decodes == 1
-    wire.read(listing(rows_of_groups(*range(1, 20), version=2)))
-    assert wire.reader.full_decodes == 1
-
-
-def test_a_partition_that_is_gone_is_no_longer_kept() -> None:
-    wire = OfflineReader()
-    for name in ("p", "q"):
-        wire.read(listing(rows_of_groups(1), name), name)
-    assert set(wire.reader._kept) == {"p", "q"}
-    wire.name("q")
-    assert set(wire.reader._kept) == {"q"}
-
-
-def test_nothing_is_kept_where_it_is_switched_off() -> None:
-    wire = OfflineReader(incremental=False)
-    listings = [wire.read(listing(rows_of_groups(*range(20)))) for _ in range(2)]
-    assert not wire.reader._kept
-    assert [one.token for one in listings] == [None, None]
