@@ -226,8 +226,8 @@ def _polls() -> list[Builder]:
         ),
         series(
             "Listings decoded as a whole",
-            "Listings per second of which all rows were decoded, not only those that changed. Few, unless most rows change "
-            "between two polls.",
+            "Listings per second of which all rows were decoded, not only those that changed. Few, unless most rows "
+            "change between two polls.",
             [Query("rate(tq_exporter_polls_full_decodes_total{@}[$__rate_interval])")],
             unit="cps",
         ),
