@@ -75,8 +75,9 @@ def listing(data: bytes) -> None:
     rows = _read(lambda frame: decode_listing(frame, PARTITION, MAX_ROWS, REGISTRY.schema).body, data)
     if rows is None:
         return
-    assert len(rows.keys) == len(rows.tags) == len(rows.sizes) <= MAX_ROWS
-    assert HEADER + sum(rows.sizes) == len(rows.data)
+    assert len(rows.keys) == len(rows.tags) <= MAX_ROWS
+    assert not rows.data or len(rows.sizes) == len(rows.keys)
+    assert not rows.data or HEADER + sum(rows.sizes) == len(rows.data)
     by_key = dict(zip(rows.keys, rows.tags, strict=True))
     for convention in REGISTRY.names():
         found = group_listed(PARTITION, list(by_key), list(by_key.values()), convention=convention, registry=REGISTRY)

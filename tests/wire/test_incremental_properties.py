@@ -165,6 +165,7 @@ class Seen:
             flows,
             self.partitions.role_flows(),
             self.partitions.versions.reference,
+            self.partitions._flow.newest(),
         )
 
 

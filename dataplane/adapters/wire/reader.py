@@ -220,7 +220,7 @@ class WireMetadataReader:
                 self._allowance.check_rows(room + 1, frame.nbytes)
             raise
         rows, trailer = reply.body, None
-        if self._is_incremental() and (place := find_rows(frame, partition_id)) is not None:
+        if rows.data and self._is_incremental() and (place := find_rows(frame, partition_id)) is not None:
             trailer = frame.nbytes - place.first - (len(rows.data) - HEADER)
         return Reply(reply.request_type, reply.sender_id, _Listed(frame.nbytes, trailer, rows))
 

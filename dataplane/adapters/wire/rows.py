@@ -32,7 +32,7 @@ class Rows(NamedTuple):
         keys: Their keys.
         tags: Their tags. Neighbours with equal bytes share one object.
         sizes: How many bytes each takes, key and tag together.
-        data: What they were decoded from, see :func:`array_of`.
+        data: What they were decoded from, see :func:`array_of`; empty where the rows are long, as ``sizes`` then is.
     """
 
     keys: list[str]
@@ -61,6 +61,7 @@ _unread_partitions: msgspec.msgpack.Decoder[Reply[Any]] = msgspec.msgpack.Decode
 _unread_rows: msgspec.msgpack.Decoder[Reply[Any]] = msgspec.msgpack.Decoder(Reply[_UnreadRows])
 _raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _texts = msgspec.msgpack.Decoder(list[str])
+_long_rows = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 _anything = msgspec.msgpack.Decoder()
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -96,8 +97,26 @@ def decode_listing(
             raise ReplyLimitExceeded(f"the partition has {rows} rows, the limit is {max_rows}", limit="rows")
         if rows > len(listed):
             raise not_understood("more rows than bytes")
+        if len(listed) - at > _MAX_COPIED * (rows + 100):
+            return Reply(
+                reply.request_type, reply.sender_id, _decode_long(listed[end:], schema or conventions.schema())
+            )
         data = array_of(rows, listed[at:])
     return Reply(reply.request_type, reply.sender_id, decode_rows(data, schema or conventions.schema()))
+
+
+# Rows that take more bytes than this on average are not copied, and so not kept: their keys may be all of it.
+_MAX_COPIED: Final = 256
+
+
+def _decode_long(rows: memoryview, schema: TagSchema) -> Rows:
+    """Decode the map of some long rows, without a copy of them. Its ``sizes`` and ``data`` are empty."""
+    try:
+        encoded = _long_rows.decode(rows)
+    except DECODE_ERRORS as error:
+        raise not_understood(error) from error
+    decoders = _decoders_of(schema)
+    return Rows(list(encoded), [_tag(tag, schema, decoders) for tag in encoded.values()], [], b"")
 
 
 def array_of(rows: int, *parts: memoryview | bytes) -> bytes:
