@@ -14,6 +14,7 @@ from dataplane.conventions.recovery import Recovery
 from dataplane.errors import DataPlaneReadError
 from tests.support.listings import WIDTHS, listing, raw_listing
 from tests.support.offline_reader import OfflineReader
+from tests.wire.test_incremental_properties import Seen
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -226,3 +227,17 @@ def test_a_convention_that_may_look_at_all_tags_together_gets_them_all() -> None
         assert not wire.reader._kept
     finally:
         conventions.unregister("together")
+
+
+def test_a_group_that_is_bare_for_a_while_departs_with_its_rows_and_takes_its_version_along() -> None:
+    rows = [(key, {"group_id": key.split("_")[0], **tag}) for key, tag in BASE]
+    rows[8:12] = [(key, {**tag, "weight_version": 9}) for key, tag in rows[8:12]]
+    bare = [*rows[:8], *((key, {}) for key, _ in rows[8:12]), *rows[12:]]
+    whole, changed = Seen(False, "auto"), Seen(True, "auto")
+    for step, departed, newest in ((rows, 0, 9), (bare, 0, 9), ([*rows[:8], *rows[12:]], 1, 1), (rows, 1, 9)):
+        whole.poll(listing(step))
+        changed.poll(listing(step))
+        assert changed.told() == whole.told()
+        assert changed.partitions.total_flow().departed == departed
+        assert changed.partitions._flow.newest() == newest
+    assert changed.wire.reader.full_decodes == 0
