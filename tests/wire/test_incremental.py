@@ -184,6 +184,9 @@ def test_a_second_body_counts_as_it_does_for_the_decoder() -> None:
     assert frame[0] == 0x86
     later = _encode("body") + _encode({"partition_info": {"p": dict(rows_of_groups(1))}, "message": "success"})
     assert_as_the_whole(frame, b"\x87" + frame[1:] + later)
+    padding = _encode("pads") + b"\xc5" + (len(later) - 8).to_bytes(2, "big") + bytes(len(later) - 8)
+    assert len(padding) == len(later)  # so that the rows end where they did
+    assert_as_the_whole(b"\x87" + frame[1:] + padding, b"\x87" + frame[1:] + later)
 
 
 def test_a_first_flag_is_valid_for_all_rows_of_a_partition() -> None:
