@@ -225,6 +225,13 @@ def _polls() -> list[Builder]:
             unit="cps",
         ),
         series(
+            "Listings decoded as a whole",
+            "Listings per second of which all rows were decoded, not only those that changed. Few, unless most rows "
+            "change between two polls.",
+            [Query("rate(tq_exporter_polls_full_decodes_total{@}[$__rate_interval])")],
+            unit="cps",
+        ),
+        series(
             "Refused replies",
             "Replies per second that exceed a limit. Above zero: incidents in /api/v1/snapshot name the limit.",
             [Query("rate(tq_exporter_replies_refused_total{@}[$__rate_interval])", "{{limit}}")],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
 from dataplane import conventions
 from dataplane.conventions import Convention, Memory, Registry
-from dataplane.groups import Listing, group_rows, group_tags
+from dataplane.groups import Grouped, Listing, group_listed, group_rows
 from dataplane.partitions import ByName, role_of
 from dataplane.tags import Tag
 
@@ -39,7 +39,7 @@ DEFAULT_TAG_RULES: Final = TagRules()
 
 
 class _How(TypedDict):
-    """The arguments of :func:`group_rows` and :func:`group_tags`."""
+    """The arguments of :func:`group_rows` and :func:`group_listed`."""
 
     convention: str
     group_size: int | None
@@ -82,11 +82,23 @@ class Grouper:
         """See :func:`dataplane.groups.group_rows`."""
         return group_rows(partition_id, rows, **self._how(partition_id))
 
-    def group_tags(
-        self, partition_id: str, tags: Mapping[str, Tag], admit: Callable[[int, int], None] | None = None
-    ) -> Listing:
-        """See :func:`dataplane.groups.group_tags`."""
-        return group_tags(partition_id, tags, admit=admit, **self._how(partition_id))
+    def group_listed(
+        self,
+        partition_id: str,
+        keys: Sequence[str],
+        tags: Sequence[Tag],
+        admit: Callable[[int, int], None] | None = None,
+        memory: Memory | None = None,
+    ) -> Grouped:
+        """See :func:`dataplane.groups.group_listed`. *memory* takes the place of the partition's own."""
+        how = self._how(partition_id)
+        if memory is not None:
+            how["memory"] = memory
+        return group_listed(partition_id, keys, tags, admit=admit, **how)
+
+    def memory(self, partition_id: str) -> Memory | None:
+        """Return what the earlier listings of a partition showed, None if they are not remembered."""
+        return self._memories.get(partition_id)
 
     def rules(self, partition_id: str) -> TagRules:
         """Return how the tags of a partition are read."""

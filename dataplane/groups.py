@@ -7,28 +7,29 @@ the exporter. It never raises on a malformed tag: it reports the field as unknow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
-from msgspec import UNSET
 
 from dataplane import conventions
-from dataplane.conventions import Convention, Group, KeyRule, Memory, Registry
-from dataplane.tags import NO_MAPPING, Tag, is_bare, is_reserved_key, to_sorted_dict, to_text
+from dataplane.conventions import Account, Convention, Group, Memory, Registry
+from dataplane.parts import Parts, cut
+from dataplane.tags import Tag, to_sorted_dict
 
 __all__ = [
     "GROUP_STATES",
+    "Change",
     "DataPlaneCapabilities",
     "DataPlaneGroupMeta",
     "GroupState",
+    "Grouped",
     "Listing",
+    "changed_since",
     "count_ready",
+    "group_listed",
     "group_rows",
-    "group_tags",
 ]
 
 GroupState = Literal["ready", "incomplete", "uncommitted", "failed", "taken"]
@@ -120,6 +121,17 @@ def count_ready(groups: Iterable[DataPlaneGroupMeta]) -> int:
     return sum(1 for group in groups if group.state == "ready")
 
 
+class Change(NamedTuple):
+    """What is different from an earlier listing: the groups that it had alone, and those that only this one has.
+
+    A group that is not in either is the same object in both. ``since`` is the earlier listing's ``token``.
+    """
+
+    since: object
+    gone: Sequence[DataPlaneGroupMeta]
+    new: Sequence[DataPlaneGroupMeta]
+
+
 class Listing(list[DataPlaneGroupMeta]):
     """The groups of a partition, and what its rows say beyond them.
 
@@ -127,17 +139,37 @@ class Listing(list[DataPlaneGroupMeta]):
         convention: Name of the tag convention by which the rows were read.
         rows: Number of all rows, those included that belong to no group.
         stated_version: The newest weight version that the trainer has finished according to the rows, None if none say.
+        token: Identifies these groups: listings with the same token have the same groups. None if nobody compares them.
+        change: What changed since the listing before, None if that is not known.
     """
 
-    __slots__ = ("convention", "rows", "stated_version")
+    __slots__ = ("change", "convention", "rows", "stated_version", "token")
 
     def __init__(
-        self, groups: Iterable[DataPlaneGroupMeta] = (), *, convention: str, rows: int, stated_version: int | None
+        self,
+        groups: Iterable[DataPlaneGroupMeta] = (),
+        *,
+        convention: str,
+        rows: int,
+        stated_version: int | None,
+        token: object = None,
+        change: Change | None = None,
     ) -> None:
         super().__init__(groups)
         self.convention = convention
         self.rows = rows
         self.stated_version = stated_version
+        self.token = token
+        self.change = change
+
+
+def changed_since(groups: Sequence[DataPlaneGroupMeta], token: object) -> Change | None:
+    """Return what *groups* changed since the listing with *token*, None if that is not known."""
+    if token is None or not isinstance(groups, Listing):
+        return None
+    if groups.token is token:
+        return Change(token, (), ())
+    return groups.change if groups.change is not None and groups.change.since is token else None
 
 
 def group_rows(
@@ -169,21 +201,41 @@ def group_rows(
     """
     registry = registry or conventions.registry()
     tags = registry.schema.read_all(rows)
-    return group_tags(
+    return group_listed(
         partition_id,
-        tags,
+        list(tags),
+        list(tags.values()),
         originals=rows,
         convention=convention,
         group_size=group_size,
         take_failed=take_failed,
         memory=memory,
         registry=registry,
-    )
+    ).listing
 
 
-def group_tags(
+class Grouped(NamedTuple):
+    """A listing, and how it came about.
+
+    Attributes:
+        listing: The groups.
+        convention: The convention by which the rows were read.
+        account: The function that accounted for them.
+        parts: The rows' parts.
+        left_out: By id, the keys of groups that the listing leaves out.
+    """
+
+    listing: Listing
+    convention: Convention
+    account: Account
+    parts: Parts
+    left_out: Mapping[str, list[str]]
+
+
+def group_listed(
     partition_id: str,
-    tags: Mapping[str, Tag],
+    keys: Sequence[str],
+    tags: Sequence[Tag],
     *,
     originals: Mapping[str, object] | None = None,
     convention: str = conventions.AUTO,
@@ -192,12 +244,13 @@ def group_tags(
     memory: Memory | None = None,
     registry: Registry | None = None,
     admit: Callable[[int, int], None] | None = None,
-) -> Listing:
+) -> Grouped:
     """Do the same as :func:`group_rows` for tags that are already read.
 
     Args:
         partition_id: The partition that the tags come from.
-        tags: Key to tag.
+        keys: The rows' keys, no two of them equal.
+        tags: Their tags.
         originals: By key, the tags that the groups' ``tags`` are copied from; None copies the fields that were read.
         convention: See :func:`group_rows`, also for the other arguments.
         group_size: Likewise.
@@ -210,39 +263,44 @@ def group_tags(
     memory = Memory() if memory is None else memory
     registry = registry or conventions.registry()
     chosen = registry.get(convention)
-    guess = chosen or registry.detect(list(islice(tags.values(), _GUESSED_FROM)), memory.convention)
-    parts = _parts(tags, guess)
+    guess = chosen or registry.detect(tags[:_GUESSED_FROM], memory.convention)
+    parts = cut(keys, tags, guess)
     if chosen is None:
-        chosen = registry.detect(parts.tags, memory.convention)
+        chosen = registry.detect(parts.seen, memory.convention)
         if chosen is not guess:
-            parts = _parts(tags, chosen)
-        if parts.tags:
+            parts = cut(keys, tags, chosen)
+        if parts.seen:
             memory.convention = chosen
     if admit is not None:
         admit(len(parts.ids), len(set(parts.ids)))
     account, new_group = chosen.accounting(parts.tags, memory), chosen.group_type
 
     groups: dict[str, Group] = {}
-    for group_id, tag, keys, readable, bare in zip(*parts, strict=True):
+    firsts: dict[str, Tag] = {}
+    for group_id, tag, own, readable, bare in zip(*parts[:5], strict=True):
+        count = len(own)
         group = groups.get(group_id)
         if group is None:
-            group = groups[group_id] = new_group(group_id, keys)
+            group = groups[group_id] = new_group(group_id, own)
+            firsts[group_id] = tag
         else:
-            group.keys.extend(keys)
+            group.keys.extend(own)
         if not bare:
             group.bare = False
-        account(group, tag, len(keys), readable)
-    settle, source = chosen.settle, tags if originals is None else originals
-    found = Listing(convention=chosen.name, rows=len(tags), stated_version=chosen.stated_version(parts.tags))
-    for group in groups.values():
-        first = source[group.keys[0]]
+        account(group, tag, count, readable)
+    settle = chosen.settle
+    left_out: dict[str, list[str]] = {}
+    found = Listing(convention=chosen.name, rows=len(keys), stated_version=chosen.stated_version(parts.tags))
+    for group, first in zip(groups.values(), firsts.values(), strict=True):
         settle(group)
         if group.empty and group.committed:
+            left_out[group.id] = group.keys
             continue
         failed = group.failed and (group.empty or not take_failed)
         declared = group.expected is not None
         expected = group.expected if declared else group_size
         members = None if expected is None else chosen.members(group)
+        source = first if originals is None else originals[group.keys[0]]
         if len(group.keys) > 1:
             group.keys.sort()
         found.append(
@@ -255,7 +313,7 @@ def group_tags(
                 (group.committed or (group.failed and not failed)) and not group.bare,
                 expected,
                 group.size,
-                to_sorted_dict(first),
+                to_sorted_dict(source),
                 failed,
                 group.malformed,
                 group.taken,
@@ -264,112 +322,8 @@ def group_tags(
                 expected is not None and not (declared and chosen.exact),
             )
         )
-    return found
+    return Grouped(found, chosen, account, parts, left_out)
 
 
 # Number of rows from which the convention is guessed. The guess is checked once all rows have been read.
 _GUESSED_FROM: Final = 64
-
-
-class _Parts(NamedTuple):
-    """Consecutive rows of one group with equal tags: each part's group id, tag and keys.
-
-    A part is not readable when its tag is no mapping or has an unreadable group id. It is bare when it has neither tag
-    nor id. A group may have several parts. No part is empty or has reserved keys.
-    """
-
-    ids: list[str]
-    tags: list[Tag]
-    keys: list[list[str]]
-    readable: list[bool]
-    bare: list[bool]
-
-
-def _parts(tags: Mapping[str, Tag], convention: Convention) -> _Parts:
-    """Cut rows into parts.
-
-    The rows of a group are usually written together with equal tags, and usually resemble the group before. So each
-    part is first assumed to have the same number of rows and the same key endings as the part before. Two list
-    comparisons confirm that.
-    """
-    rule, group_tag = convention.key_rule, attrgetter(convention.group_tag)
-    ignores = None if type(convention).ignores is Convention.ignores else convention.ignores
-    keys, values = list(tags), list(tags.values())
-    parts = _Parts([], [], [], [], [])
-    count = 1  # of the last part whose tag has its group id
-    endings: list[str] = []  # of the last part without one
-    start = 0
-    while start < len(keys):
-        key, tag = keys[start], values[start]
-        raw = group_tag(tag)
-        stated = None if raw is UNSET else to_text(raw)
-        if stated is not None:
-            group_id = stated
-            alike = count > 1 and values[start : start + count].count(tag) == count
-            stop = start + (count if alike else 1)
-            while stop < len(keys) and (values[stop] is tag or values[stop] == tag):
-                stop += 1
-            count = stop - start
-            part = _without_reserved(keys[start:stop])
-        elif is_reserved_key(key):
-            stop, group_id, part = start + 1, key, []
-        elif rule is None:
-            stop, group_id, part = start + 1, key, [key]
-        else:
-            group_id = rule.group_id(key, tag)
-            stop, endings = _end_of_group(keys, values, start, group_id, rule, endings)
-            part = keys[start:stop]
-        if part and not (ignores and ignores(key, tag)):
-            parts.ids.append(group_id)
-            parts.tags.append(tag)
-            parts.keys.append(part)
-            parts.readable.append(tag is not NO_MAPPING and (stated is not None or raw is UNSET))
-            parts.bare.append(stated is None and group_id == key and is_bare(tag))
-        start = stop
-    return parts
-
-
-def _end_of_group(
-    keys: list[str], values: list[Tag], start: int, group_id: str, rule: KeyRule, endings: list[str]
-) -> tuple[int, list[str]]:
-    """Return the end of the part at *start*, and its key endings, which may be those of the part before."""
-    key, tag = keys[start], values[start]
-    if group_id == key:
-        return start + 1, endings
-    read_group_id, separator = rule
-    if separator is None:
-        stop = start + 1
-        while (
-            stop < len(keys)
-            and (values[stop] is tag or values[stop] == tag)
-            and not is_reserved_key(keys[stop])
-            and read_group_id(keys[stop], tag) == group_id
-        ):
-            stop += 1
-        return stop, endings
-    prefix = group_id + separator
-    if len(endings) < 2 and (start + 1 == len(keys) or values[start + 1] != tag):
-        return start + 1, [key[len(prefix) :]]
-    stop = start + len(endings)
-    alike = (
-        bool(endings)
-        and keys[start:stop] == [prefix + ending for ending in endings]
-        and values[start:stop].count(tag) == len(endings)
-    )
-    guessed = stop = stop if alike else start + 1
-    while (
-        stop < len(keys)
-        and (values[stop] is tag or values[stop] == tag)
-        and keys[stop].startswith(prefix)
-        and read_group_id(keys[stop], tag) == group_id
-    ):
-        stop += 1
-    if not alike or stop > guessed:
-        endings = [member[len(prefix) :] for member in keys[start:stop]]
-    return stop, endings
-
-
-def _without_reserved(keys: list[str]) -> list[str]:
-    if "__" not in "".join(keys):  # faster than checking each key, and nearly always true
-        return keys
-    return [key for key in keys if not is_reserved_key(key)]

@@ -14,6 +14,8 @@ from dataclasses import replace
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from dataplane.discovery.record import Endpoint
 from dataplane.net.addresses import join_host_port
 from exporter.clock import Clock, SystemClock
@@ -173,6 +175,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
 def poll_once(config: Config) -> Snapshot:
     """Poll every source once, without serving anything, and return the snapshot."""
     clock = SystemClock()
+    config = msgspec.structs.replace(config, metadata=msgspec.structs.replace(config.metadata, incremental=False))
     telemetry, poller = _assemble(config, clock, Judge(History(clock), limits_of(config)).judge)
     try:
         return poller.poll_once()

@@ -161,6 +161,10 @@ class Convention(ABC):
         key_rule: Used for rows without that tag. None makes each such row a group of its own.
         group_type: The class of its groups while their rows are read.
         exact: Whether a declared number of keys is exact. False makes it a minimum.
+        by_tag: Whether it looks at each tag by itself, so that a listing can be read from what changed in it: it
+            recognises tags, and ``accounting`` notes in the memory what it finds, if it does so for any one of them;
+            the version that several tags state is the newest that any of them states; and ``settle`` and ``members``
+            depend on the group alone. False for a convention that has not been written with that in mind.
     """
 
     name: str
@@ -170,13 +174,17 @@ class Convention(ABC):
     key_rule: KeyRule | None = None
     group_type: type[Group] = Group
     exact: bool = True
+    by_tag: bool = False
 
     @abstractmethod
     def recognises(self, tags: Collection[Tag]) -> bool:
         """Whether a partition with these *tags* follows this convention. The first that returns True is used."""
 
     def ignores(self, key: str, tag: Tag) -> bool:
-        """Whether the row is no sample at all, for example padding. Called once per run of rows with equal tags."""
+        """Whether the row is no sample at all, for example padding.
+
+        Called once per run of rows of one group with equal tags. If the tag names the group, the key decides nothing.
+        """
         return False
 
     def stated_version(self, tags: Collection[Tag]) -> int | None:

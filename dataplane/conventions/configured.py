@@ -146,6 +146,8 @@ class ConfiguredConvention(Convention):
         BadConvention: It cannot be used. A ``ValueError``.
     """
 
+    by_tag = True
+
     def __init__(self, name: str, tags: ConventionTags) -> None:
         if tags.group is None and tags.weight_version is None:
             raise BadConvention("", "says neither group nor weight_version", "name the tag of one of them")

@@ -26,6 +26,7 @@ class NemoRL(Convention):
 
     name = "nemo-rl"
     rank = 100
+    by_tag = True
     key_rule = KeyRule(_group_id, "_g")
 
     def recognises(self, tags: Collection[Tag]) -> bool:

@@ -22,6 +22,7 @@ class Recovery(Convention):
 
     name = "recovery"
     rank = 20
+    by_tag = True
     fields: Mapping[str, Any] = {"committed": bool}
 
     def recognises(self, tags: Collection[Tag]) -> bool:

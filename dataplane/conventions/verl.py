@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -30,15 +31,13 @@ def _session(key: str) -> str:
     return key.rpartition("_")[0]
 
 
-def _integers(values: Iterable[object]) -> list[int]:
-    """Return the different integers among *values*, of which most are equal."""
-    listed = list(values)
-    try:
-        distinct: Collection[object] = set(listed)
-    except TypeError:  # A tag may hold anything.
-        distinct = listed
-    numbers = (to_int(value) for value in distinct)
-    return [number for number in numbers if number is not None]
+@functools.lru_cache(maxsize=1024, typed=True)
+def _stated(global_steps: object, max_global_steps: object) -> int | None:
+    """Return the newest version that one row states."""
+    step, newest = to_int(global_steps), to_int(max_global_steps)
+    if step is None or newest is None:
+        return newest if step is None else step - 1
+    return max(step - 1, newest)
 
 
 class _PromptGroup(Group, gc=False):
@@ -59,6 +58,7 @@ class Verl(Convention):
 
     name = "verl"
     rank = 10
+    by_tag = True
     fields: Mapping[str, Any] = {
         "global_steps": Int,
         "is_padding": bool,
@@ -83,15 +83,18 @@ class Verl(Convention):
         """See :class:`Convention`: rows that pad a batch, and markers of sessions (``{uid}_sess{n}``)."""
         if tag.is_padding is True or tag.is_session is True:
             return True
-        if "_sess" not in key:
+        if "_sess" not in key or tag.group_id is not UNSET:
             return False
         uid, _, number = key.rpartition("_sess")
         return bool(uid) and number.isdecimal()
 
     def stated_version(self, tags: Collection[Tag]) -> int | None:
         """See :class:`Convention`. A prompt is dispatched for the step after the last one that was finished."""
-        steps = [step - 1 for step in _integers(tag.global_steps for tag in tags)]
-        return max(steps + _integers(tag.max_global_steps for tag in tags), default=None)
+        try:
+            stated = {_stated(tag.global_steps, tag.max_global_steps) for tag in tags}
+        except TypeError:  # A tag may hold anything.
+            stated = {_stated.__wrapped__(tag.global_steps, tag.max_global_steps) for tag in tags}
+        return max((version for version in stated if version is not None), default=None)
 
     def account(self, group: _PromptGroup, tag: Tag, count: int, readable: bool) -> None:
         """See :class:`Convention`."""

@@ -750,6 +750,13 @@ POLLS_SKIPPED = Metric(
     "Polls that were skipped because the previous poll of the same source was still running.",
     {"source": SOURCES},
 )
+POLLS_FULL_DECODES = Metric(
+    "tq_exporter.polls.full_decodes",
+    "counter",
+    "{listing}",
+    "Listings that were decoded as a whole although the listing before was kept: more than half of it changed, or what "
+    "changed could not be told for certain.",
+)
 REPLIES_REFUSED = Metric(
     "tq_exporter.replies.refused",
     "counter",

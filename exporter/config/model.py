@@ -129,6 +129,7 @@ class Metadata(msgspec.Struct, frozen=True):
         max_rows: A partition with more rows is not listed.
         max_memory: What the listings of one round may take in memory, in bytes, by estimate. A partition for which
             nothing is left is not listed.
+        incremental: Whether to keep the last reply of each partition, so that a listing costs what changed in it.
     """
 
     interval: Interval = 10.0
@@ -138,6 +139,7 @@ class Metadata(msgspec.Struct, frozen=True):
     max_reply_bytes: Annotated[Size, Meta(le=2**40)] = 32 * 2**20
     max_rows: Count = 1_000_000
     max_memory: Annotated[Size, Meta(le=2**40)] = 64 * 2**20
+    incremental: bool = True
 
 
 class Storage(msgspec.Struct, frozen=True):

@@ -7,13 +7,14 @@ cannot tell trained from evicted groups: both count as departed.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from dataplane.groups import DataPlaneGroupMeta
+from dataplane.groups import Change, DataPlaneGroupMeta, Listing, changed_since
 from dataplane.partitions import ROLES, ByName, Role, role_of
 from exporter.config.model import Partition
 from exporter.model.counters import FlowCounters
@@ -42,6 +43,18 @@ class _Taken:
         self.listings_beyond = 0
 
 
+class _Difference(NamedTuple):
+    """What a listing shows: the groups that are gone, how many are new, and how many are complete for the first time.
+
+    ``complete_at_once`` are those that are new and complete already, ``completed`` all others.
+    """
+
+    gone: dict[str, Resident]
+    new: int
+    completed: int
+    complete_at_once: int
+
+
 class _Partition:
     """A partition that exists: its groups at the last listing, and who listed them."""
 
@@ -50,12 +63,87 @@ class _Partition:
         self.role = role
         self.residents: dict[str, Resident] = {}
         self.taken: dict[str, _Taken] = {}
-        self.newest: int | None = None
+        self.versions: Counter[int | None] = Counter()
+        # The keys of bare rows, and the groups that are no longer listed and are there since one of these was theirs.
+        self.bare: set[str] = set()
+        self.unlisted: set[str] = set()
+        self.token: object = None  # of the last listing
+        self._shown: Mapping[str, Resident] | None = None
         self.stated: int | None = None
         self.sender_id: str | None = None
         self.convention = ""
         self.listed_at = 0.0
         self.orphaned: frozenset[str] = frozenset()
+
+    @property
+    def shown(self) -> Mapping[str, Resident]:
+        """The groups as a mapping that never changes: who reads it takes no lock."""
+        if self._shown is None:
+            self._shown = dict(self.residents)
+        return self._shown
+
+    def compare(self, groups: Sequence[DataPlaneGroupMeta], now: float) -> _Difference:
+        """Compare all *groups* with the last listing. It costs what changed, if the listing tells what that is."""
+        change = changed_since(groups, self.token)
+        self.token = None
+        before, taken = self._take_out(change)
+        after: dict[str, Resident] = {}
+        changed: list[DataPlaneGroupMeta] = []
+        completed = 0
+        for group in groups if change is None else change.new:
+            if group.bare:
+                self.bare.update(group.keys)
+                continue
+            group_id, state, keys = group.group_id, group.state, group.keys
+            seen = before.get(group_id)
+            complete = state in _COMPLETE
+            if seen is None:
+                first_seen = since = now
+                changed.append(group)
+            else:
+                first_seen, since = seen.first_seen, seen.since if seen.state == state else now
+                if complete and not seen.completed:
+                    completed += 1
+                complete = complete or seen.completed
+                if len(keys) > seen.key_count:
+                    changed.append(group)
+            if state == "taken":
+                self.taken[group_id] = taken.get(group_id) or _Taken()
+            after[group_id] = reside(group, state, first_seen=first_seen, since=since, completed=complete)
+        # A group whose keys are still there has not departed, also when nothing tells any more that they are its keys.
+        bare = self.bare
+        unlisted = {group_id: old for group_id, old in before.items() if old.key in bare and group_id not in after}
+        self.unlisted = set(unlisted)
+        after.update(unlisted)
+        gone = before.keys() - after.keys()
+        new = {group.group_id for group in changed} - before.keys()
+        if gone and changed:
+            completed += _follow_keys(gone, new, changed, before, after)
+        self.residents.update(after)
+        self.versions.update(resident.weight_version for resident in after.values())
+        self.token = groups.token if isinstance(groups, Listing) else None
+        at_once = sum(after[group_id].completed for group_id in new)
+        return _Difference({group_id: before[group_id] for group_id in gone}, len(new), completed, at_once)
+
+    def _take_out(self, change: Change | None) -> tuple[dict[str, Resident], dict[str, _Taken]]:
+        """Take out and return the groups that may have changed, and those of them that were taken."""
+        if change is None or change.gone or change.new or self.unlisted:
+            self._shown = None
+        if change is None:
+            before, self.residents = self.residents, {}
+            taken, self.taken = self.taken, {}
+            self.versions.clear()
+            self.bare.clear()
+            return before, taken
+        ids = {group.group_id for group in change.gone if not group.bare} | self.unlisted
+        before = {group_id: self.residents.pop(group_id) for group_id in ids if group_id in self.residents}
+        taken = {group_id: self.taken.pop(group_id) for group_id in ids if group_id in self.taken}
+        self.bare.difference_update(key for group in change.gone if group.bare for key in group.keys)
+        for resident in before.values():
+            self.versions[resident.weight_version] -= 1
+            if not self.versions[resident.weight_version]:
+                del self.versions[resident.weight_version]
+        return before, taken
 
 
 class FlowTracker:
@@ -103,7 +191,9 @@ class FlowTracker:
 
     def newest(self) -> int | None:
         """Return the newest version of a group in a partition that trains, None when no version is known."""
-        versions = (known.newest for known in self._partitions.values() if known.role == "train")
+        versions = (
+            version for known in self._partitions.values() if known.role == "train" for version in known.versions
+        )
         return max((version for version in versions if version is not None), default=None)
 
     def stated(self) -> int | None:
@@ -111,10 +201,14 @@ class FlowTracker:
         versions = (known.stated for known in self._partitions.values())
         return max((version for version in versions if version is not None), default=None)
 
-    def first_seen(self, partition: str) -> Mapping[str, float]:
-        """Return group id to the time when it was first seen, for the groups of the last listing."""
-        residents = self._residents(partition)
-        return {group_id: resident.first_seen + self._epoch for group_id, resident in residents.items()}
+    @property
+    def epoch(self) -> float:
+        """The wall clock's time when the monotonic clock was 0, as of the last poll: seconds since the epoch."""
+        return self._epoch
+
+    def first_seen(self, partition: str, group_id: str) -> float:
+        """Return when a group of the last listing was first seen, in monotonic seconds."""
+        return self._residents(partition)[group_id].first_seen
 
     def groups(self, current: Collection[str]) -> tuple[PartitionGroups, ...]:
         """Return the groups of the last listings. Those of the partitions in *current* are still valid."""
@@ -126,7 +220,7 @@ class FlowTracker:
                 known.convention,
                 known.listed_at,
                 name in current,
-                known.residents,
+                known.shown,
                 known.orphaned,
                 self._epoch,
             )
@@ -209,60 +303,24 @@ class FlowTracker:
             restored = True
         known.sender_id = sender_id or known.sender_id
         known.stated, known.convention, known.listed_at = stated, convention, time
-        before, now = known.residents, time - self._epoch
-        after: dict[str, Resident] = {}
-        taken: dict[str, _Taken] = {}
-        changed: list[DataPlaneGroupMeta] = []
-        bare: set[str] = set()
-        completed = 0
-        for group in groups:
-            if group.bare:
-                bare.update(group.keys)
-                continue
-            group_id, state, keys = group.group_id, group.state, group.keys
-            seen = before.get(group_id)
-            complete = state in _COMPLETE
-            if seen is None:
-                first_seen = since = now
-                changed.append(group)
-            else:
-                first_seen, since = seen.first_seen, seen.since if seen.state == state else now
-                if complete and not seen.completed:
-                    completed += 1
-                complete = complete or seen.completed
-                if len(keys) > seen.key_count:
-                    changed.append(group)
-            if state == "taken":
-                taken[group_id] = known.taken.get(group_id) or _Taken()
-            after[group_id] = reside(group, state, first_seen=first_seen, since=since, completed=complete)
-        # A group whose keys are still there has not departed, also when nothing tells any more that they are its keys.
-        after.update((group_id, old) for group_id, old in before.items() if bare and old.key in bare)
-        gone = before.keys() - after.keys()
-        new = {group.group_id for group in changed} - before.keys()
-        if gone and changed:
-            completed += _follow_keys(gone, new, changed, before, after)
-        versions = (resident.weight_version for resident in after.values())
-        known.newest = max((version for version in versions if version is not None), default=None)
-        known.residents, known.taken = after, taken
-        if taken:
+        found = known.compare(groups, time - self._epoch)
+        if known.taken:
             self.departures.takes(known.role)
         for counters in self._counters_of(known):
-            counters.completed += completed
-        left = {group_id: resident for group_id, resident in before.items() if group_id in gone} if gone else {}
+            counters.completed += found.completed
         if restored:
-            self._lose(known, left, time)
+            self._lose(known, found.gone, time)
             for counters in self._counters_of(known):
-                counters.restored += len(new)
+                counters.restored += found.new
             return
-        self._depart(known, left, time, reference)
+        self._depart(known, found.gone, time, reference)
         if self._unseen is not None and partition in self._unseen:
             self._unseen.discard(partition)
             return
-        self.arrived = self.arrived or (bool(new) and known.role == "train")
-        at_once = sum(after[group_id].completed for group_id in new)
+        self.arrived = self.arrived or (found.new > 0 and known.role == "train")
         for counters in self._counters_of(known):
-            counters.arrived += len(new)
-            counters.completed += at_once
+            counters.arrived += found.new
+            counters.completed += found.complete_at_once
 
     def orphaned(self, partition: str, reference: VersionReference | None) -> int:
         """Return how many groups stay taken although the trainer's version has moved on. Call it once per listing.

@@ -12,7 +12,7 @@ from exporter.clock import Clock
 from exporter.config.model import Partition
 from exporter.model.flow import FlowTracker
 from exporter.model.groups import GroupsView
-from exporter.model.occupancy import merge, nothing, summarise
+from exporter.model.occupancy import Occupancy, merge, nothing
 from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing
 from exporter.model.snapshot import (
     ALL_PARTITIONS,
@@ -80,6 +80,7 @@ class Partitions:
         self._max_versions = max_versions
         self._names_groups = names_groups
         self._flow = FlowTracker(settings, max_partitions, window)
+        self._occupancies: dict[str, Occupancy] = {}
         self._listed: dict[str, _Listed] = {}
         self._known: dict[str, _Readability] = {}  # every partition that exists
         self.versions = Versions()
@@ -119,6 +120,8 @@ class Partitions:
             self._listed[listing.partition] = _Listed(self._state(listing, poll.groups_per_step, time), now, keep_s)
         for partition in self._listed.keys() - set(poll.partitions):
             del self._listed[partition]
+        for partition in self._occupancies.keys() - set(poll.partitions):
+            del self._occupancies[partition]
         self._note_readable(poll, time)
         return self._flow.events - events_before
 
@@ -164,6 +167,7 @@ class Partitions:
 
     def forget_listings(self) -> None:
         """Forget all listings and names, which are another controller's."""
+        self._occupancies.clear()
         self._listed.clear()
         self._known.clear()
 
@@ -255,13 +259,15 @@ class Partitions:
         per_step = None if settings is None else settings.groups_per_step
         if per_step is None and role == "train":
             per_step = published_per_step
-        state = summarise(
+        before = self._occupancies.pop(partition, None) or Occupancy()
+        occupancy = before.after(listing.groups, lambda group_id: self._flow.first_seen(partition, group_id))
+        self._occupancies[partition] = occupancy
+        state = occupancy.state(
             partition,
-            listing.groups,
             listed_at=time,
             reference=reference,
-            first_seen=self._flow.first_seen(partition),
             max_versions=self._max_versions,
+            epoch=self._flow.epoch,
             role=role,
             convention=listing.convention,
             rows=listing.rows,

@@ -26,6 +26,10 @@ class Recorder(Protocol):
         """Count a poll that was skipped because the last one was still running."""
         ...
 
+    def full_decodes(self, count: int) -> None:
+        """Count listings that were decoded as a whole although the ones before were kept."""
+        ...
+
     def restart(self) -> None:
         """Count a new controller that replaced the last one."""
         ...

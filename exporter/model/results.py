@@ -148,6 +148,7 @@ class MetadataPoll:
         groups_per_step: How many groups the trainer says that it takes per step, None when it does not say.
         held: Partitions that were not asked, since their listing costs the controller too much.
         answers: What was asked about tasks.
+        full_decodes: How many listings were decoded as a whole although the ones before were kept.
     """
 
     partitions: tuple[str, ...]
@@ -160,6 +161,7 @@ class MetadataPoll:
     groups_per_step: int | None = None
     held: tuple[str, ...] = ()
     answers: tuple[TaskAnswer, ...] = ()
+    full_decodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

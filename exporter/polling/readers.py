@@ -133,6 +133,7 @@ def _reader(config: Config, endpoint: Endpoint, sender: KnownSender, rules: Rule
             max_reply_bytes=config.metadata.max_reply_bytes,
             max_rows=config.metadata.max_rows,
             max_memory=config.metadata.max_memory,
+            incremental=config.metadata.incremental,
         )
     from dataplane.adapters.transfer_queue import TransferQueueMetadataReader
 

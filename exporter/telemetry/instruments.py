@@ -43,6 +43,7 @@ class InstrumentRecorder:
         self._restarts = _counter(meter, catalogue.CONTROLLER_RESTARTS)
         self._polls = _counter(meter, catalogue.POLLS)
         self._skipped = _counter(meter, catalogue.POLLS_SKIPPED)
+        self._full_decodes = _counter(meter, catalogue.POLLS_FULL_DECODES)
         self._refused = _counter(meter, catalogue.REPLIES_REFUSED)
         self._refused_logins = _counter(meter, catalogue.HTTP_REFUSED_LOGINS)
         self._exports = _counter(meter, catalogue.OTLP_EXPORTS)
@@ -75,6 +76,10 @@ class InstrumentRecorder:
             UndeclaredError: There is no such source.
         """
         self._add(self._skipped, catalogue.POLLS_SKIPPED, {"source": source})
+
+    def full_decodes(self, count: int) -> None:
+        """Count listings that were decoded as a whole although the ones before were kept."""
+        self._full_decodes.add(count)
 
     def restart(self) -> None:
         """Count a new controller that replaced the last one."""
@@ -113,6 +118,7 @@ class InstrumentRecorder:
             self._errors.add(0, {"operation": operation, ERROR_TYPE: error_type})
         self._restarts.add(0)
         self._refused_logins.add(0)
+        self._full_decodes.add(0)
         for source, outcome in product(_values(catalogue.POLLS, "source"), _values(catalogue.POLLS, "outcome")):
             self._polls.add(0, {"source": source, "outcome": outcome})
         for source in _values(catalogue.POLLS_SKIPPED, "source"):

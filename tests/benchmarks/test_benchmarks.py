@@ -15,6 +15,7 @@ from tests.support.cluster import TQCluster
 SHORT = {
     "groups": "64",
     "harm": "--keys 64 --bar-keys 64 --control-keys 64 --rounds 2 --window 0.5",
+    "incremental": "--keys 64 --polls 2",
     "instrument": "--rounds 1 --calls 5 --puts 800 --tq",
     "poll": "--pairs 1 --case 64:16:recovery --case 64:16:verl --case 64:16:nemo-rl",
     "scrape": "--keys 64 128 --scrapes 2 --blocks 1 --versions 20",
@@ -24,6 +25,7 @@ SHORT = {
 TABLE = {
     "groups": r"^ +64 keys, no traces: .*^ +64 keys, with traces: ",
     "harm": r"^64 keys resident.*^ +off 1 .*^ +off 2 .*^ +exporter .*^ +back to back ",
+    "incremental": r"^ +keys tags .*^ +64 recovery +0 % .*^ +64 verl +3 % .*^ +64 nemo-rl +100 % ",
     "instrument": r"^put with SDK .*^clear without SDK .*^propagate .*^8 threads, .*^a put on TransferQueue: ",
     "poll": r"^ +keys group tags .*^ +64 +16 recovery .*^ +64 +16 verl .*^ +64 +16 nemo-rl ",
     "scrape": r"^few_keys_p50_ms .*^p99_ratio .*^series_constant +1 .*^rss_growth_mb ",
@@ -49,6 +51,7 @@ def test_none_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["groups", "scrape"])
+@pytest.mark.parametrize("name", ["incremental", "scrape"])
 def test_alone(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(name, monkeypatch, capsys)
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-TARGET_NAMES = ("listing", "grouping", "partitions", "metrics")
+TARGET_NAMES = ("listing", "incremental", "grouping", "partitions", "metrics")
 MAX_BYTES = 1 << 14
 RSS_LIMIT_MB = 1024
 INPUT_TIMEOUT_S = 10

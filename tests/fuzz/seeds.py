@@ -46,6 +46,8 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
         found = {"partition_info": {PARTITION: rows}, "message": "success"}
         yield "listing", name, reply("KV_LIST_RESPONSE", found)[0]
         yield "grouping", name, _encode(rows)
+    for name, rows in ROWS.items():
+        yield "incremental", name, _spliced(rows)
     yield "listing", "unknown partition", reply("KV_LIST_RESPONSE", {"partition_info": {}, "message": "no"})[0]
     yield "listing", "other partition", reply("KV_LIST_RESPONSE", {"partition_info": {"q": {}}})[0]
     yield "listing", "pickle", b"\xc1\xfe\xed"
@@ -59,6 +61,16 @@ def seeds() -> Iterator[tuple[str, str, bytes]]:
     yield "metrics", "figures", reply("METRICS_RESPONSE", {"active_keys": 3, "capacity": 9, "process_rss_bytes": 1})[0]
     yield "metrics", "unlimited", reply("METRICS_RESPONSE", {"active_keys": 3, "capacity": None, "op_stats": {}})[0]
     yield "metrics", "no figures", reply("METRICS_RESPONSE", {"active_keys": "3"})[0]
+
+
+def _spliced(rows: dict[str, Any]) -> bytes:
+    """Return some rows, and the same without the last, behind which the first is once more."""
+    encoded = [_encode(key) + _encode(tag) for key, tag in rows.items()] * 8
+    first = b"".join(encoded)
+    last = len(first) - len(encoded[-1] if encoded else b"")
+    again = b"\x01\x00\x00" + (len(first) - last).to_bytes(2, "big")
+    head = b"\x00" + len(first).to_bytes(2, "big") + bytes([len(encoded)])
+    return head + first + bytes([len(encoded)]) + b"\x01\x00\x00" + last.to_bytes(2, "big") + again
 
 
 if __name__ == "__main__":

@@ -15,11 +15,15 @@ from typing import Any, Final
 from unittest import mock
 
 from dataplane import conventions
-from dataplane.adapters.wire.protocol import decode_metrics, decode_partitions, decode_rows, decode_runs
+from dataplane.adapters.wire.protocol import decode_metrics, decode_partitions
+from dataplane.adapters.wire.rows import HEADER, decode_listing
 from dataplane.conventions import ConfiguredConvention, ConventionTags, GroupFrom, TagNamed, TagWith
 from dataplane.errors import DataPlaneReadError
-from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta, Listing, group_rows, group_tags
+from dataplane.grouping import TagRules
+from dataplane.groups import GROUP_STATES, Listing, group_listed, group_rows
 from dataplane.tags import Tag
+from tests.support.listings import raw_listing
+from tests.support.offline_reader import OfflineReader
 
 __all__ = ["CORPUS", "PARTITION", "TARGETS", "bounded", "poisoned_pickle"]
 
@@ -33,7 +37,8 @@ OWN: Final = ConventionTags(
     committed=TagWith("status", ("finished", 1, True)),
     failed=TagWith("committed", (False,)),
 )
-REGISTRY: Final = conventions.registry((ConfiguredConvention("own", OWN),))
+REGISTRY_MORE: Final = (ConfiguredConvention("own", OWN),)
+REGISTRY: Final = conventions.registry(REGISTRY_MORE)
 
 
 class Unpickled(BaseException):
@@ -66,18 +71,49 @@ def bounded(data: bytes) -> Iterator[None]:
 
 
 def listing(data: bytes) -> None:
-    """A listing, decoded both ways and grouped by every convention."""
-    by_rows = _read(lambda frame: decode_rows(frame, PARTITION, MAX_ROWS, REGISTRY.schema).body, data)
-    by_runs = _read(lambda frame: decode_runs(frame, PARTITION, MAX_ROWS, REGISTRY.schema)[0].body, data)
-    assert (by_rows is None) == (by_runs is None)
-    if by_rows is None or by_runs is None:
+    """A listing, grouped by every convention."""
+    rows = _read(lambda frame: decode_listing(frame, PARTITION, MAX_ROWS, REGISTRY.schema).body, data)
+    if rows is None:
         return
-    assert list(by_rows) == list(by_runs)
-    assert len(by_rows) <= MAX_ROWS
+    assert len(rows.keys) == len(rows.tags) <= MAX_ROWS
+    assert not rows.data or len(rows.sizes) == len(rows.keys)
+    assert not rows.data or HEADER + sum(rows.sizes) == len(rows.data)
+    by_key = dict(zip(rows.keys, rows.tags, strict=True))
     for convention in REGISTRY.names():
-        groups = group_tags(PARTITION, by_rows, convention=convention, registry=REGISTRY)
-        _check(groups, by_rows)
-        assert _told(groups) == _told(group_tags(PARTITION, by_runs, convention=convention, registry=REGISTRY))
+        found = group_listed(PARTITION, list(by_key), list(by_key.values()), convention=convention, registry=REGISTRY)
+        _check(found.listing, by_key)
+
+
+def incremental(data: bytes) -> None:
+    """Two listings in turn. The second is spliced from the first, so that it is made of rows that match and do not.
+
+    A reader that keeps the first must find in the second what a reader that keeps nothing does.
+    """
+    convention = REGISTRY.names()[data[0] % len(REGISTRY.names())] if data else "auto"
+    size = int.from_bytes(data[1:3], "big")
+    first, rest = data[4 : 4 + size], data[4 + size :]
+    second, splices = b"", rest[1:]
+    while splices:
+        if splices[0] % 2:
+            start, count = int.from_bytes(splices[1:3], "big"), int.from_bytes(splices[3:5], "big")
+            second, splices = second + first[start : start + count], splices[5:]
+        else:
+            second, splices = second + splices[1 : 1 + splices[0] // 2], splices[1 + splices[0] // 2 :]
+    readers = [
+        OfflineReader(default_rules=TagRules(convention), conventions=REGISTRY_MORE, incremental=kept)
+        for kept in (True, False)
+    ]
+    for count, rows in zip(data[3:4] + rest[:1], (first, second), strict=False):
+        found, expected = (_listed(reader, raw_listing(count, rows)) for reader in readers)
+        assert found == expected
+
+
+def _listed(reader: OfflineReader, frame: bytes) -> tuple[object, ...] | None:
+    try:
+        found = reader.read(frame, PARTITION)
+    except DataPlaneReadError:
+        return None
+    return repr(list(found)), found.rows, found.convention, found.stated_version
 
 
 def grouping(data: bytes) -> None:
@@ -110,7 +146,7 @@ def metrics(data: bytes) -> None:
 
 
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
-    target.__name__: target for target in (listing, grouping, partitions, metrics)
+    target.__name__: target for target in (listing, incremental, grouping, partitions, metrics)
 }
 """The targets by name. The name is also that of their folder in the corpus."""
 
@@ -135,9 +171,3 @@ def _check(groups: Listing, rows: Mapping[str, Tag] | Mapping[str, object]) -> N
         assert group.weight_version is None or abs(group.weight_version) <= 2**53
         assert group.created_at is None or abs(group.created_at) <= 2**53
         assert group.size_bytes is None or group.size_bytes >= 0
-
-
-def _told(groups: list[DataPlaneGroupMeta]) -> list[tuple[Any, ...]]:
-    """Return a comparable form of groups: a tag may contain values that do not equal themselves, such as NaN."""
-    names = [name for name in DataPlaneGroupMeta.__struct_fields__ if name != "tags"]
-    return [tuple(getattr(group, name) for name in names) for group in groups]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -67,6 +68,29 @@ def _survives(target: str, data: bytes) -> None:
 @given(_changed(_LISTINGS))
 def test_listings(data: bytes) -> None:
     _survives("listing", data)
+
+
+@st.composite
+def _spliced(draw: st.DrawFn) -> bytes:
+    """Two listings: the second is the first with parts left out, moved and put in between. See the target."""
+    rows = draw(st.lists(st.tuples(_keys, _tags), min_size=4, max_size=12))
+    encoded = [msgspec.msgpack.encode(key) + msgspec.msgpack.encode(tag) for key, tag in rows]
+    first = b"".join(encoded)
+    ends = [0, *accumulate(map(len, encoded))]
+    places = st.sampled_from(ends) if draw(st.integers(0, 3)) else st.integers(0, len(first))
+    splices = b""
+    for _ in range(draw(st.integers(1, 4))):
+        start, stop = sorted((draw(places), draw(places)))
+        splices += b"\x01" + start.to_bytes(2, "big") + (stop - start).to_bytes(2, "big")
+        literal = draw(st.sampled_from(encoded) | st.binary(max_size=6))[:100]
+        splices += bytes([2 * len(literal)]) + literal
+    head = bytes([draw(st.integers(0, 9))]) + len(first).to_bytes(2, "big") + bytes([len(rows)])
+    return head + first + bytes([draw(st.integers(0, 24))]) + splices
+
+
+@given(_spliced())
+def test_incremental(data: bytes) -> None:
+    _survives("incremental", data)
 
 
 @given(_changed(_rows.map(msgspec.msgpack.encode)))

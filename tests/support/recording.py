@@ -30,6 +30,9 @@ class RecordingRecorder:
     def skipped(self, source: str) -> None:
         self.skips[source] += 1
 
+    def full_decodes(self, count: int) -> None:
+        pass
+
     def refused(self, limit: str) -> None:
         self.refusals[limit] += 1
 

@@ -59,6 +59,7 @@ def test_every_known_series_starts_at_zero(recording: Recording) -> None:
     assert recording.values("dataplane.controller.restarts") == {(): 0}
     assert recording.values("tq_exporter.polls") == dict.fromkeys(product(("ok", "failed"), SOURCES), 0)
     assert recording.values("tq_exporter.polls.skipped") == {(source,): 0 for source in SOURCES}
+    assert recording.values("tq_exporter.polls.full_decodes") == {(): 0}
     assert recording.values("tq_exporter.otlp.exports") == {}
 
 
@@ -74,11 +75,13 @@ def test_it_counts(recording: Recording) -> None:
     recorder.error("ping", "DataPlaneTimeout")
     recorder.poll("metadata", "failed")
     recorder.skipped("storage")
+    recorder.full_decodes(3)
     recorder.restart()
     recorder.export("metrics", "ok")
     assert recording.values("dataplane.errors")["DataPlaneTimeout", "ping"] == 1
     assert recording.values("tq_exporter.polls")["failed", "metadata"] == 1
     assert recording.values("tq_exporter.polls.skipped")["storage",] == 1
+    assert recording.values("tq_exporter.polls.full_decodes")[()] == 3
     assert recording.values("dataplane.controller.restarts")[()] == 1
     assert recording.values("tq_exporter.otlp.exports")["ok", "metrics"] == 1
 

@@ -11,7 +11,6 @@ import pytest
 
 from dataplane import conventions
 from dataplane.adapters.wire import WireMetadataReader
-from dataplane.adapters.wire import reader as _wire_reader
 from dataplane.conventions import (
     BadConvention,
     ConfiguredConvention,
@@ -89,10 +88,7 @@ def test_every_part_is_read_from_the_tag_that_is_named(name: str) -> None:
     assert [group.bare for group in found] == [False] * 6 + [True]
 
 
-@pytest.mark.parametrize("decode", ["decode_runs", "decode_rows"])
-def test_its_tags_are_decoded_on_the_wire(monkeypatch: pytest.MonkeyPatch, decode: str) -> None:
-    if decode == "decode_rows":
-        monkeypatch.setattr(_wire_reader, "_MANY_ROWS", 0)
+def test_its_tags_are_decoded_on_the_wire() -> None:
     body = {"partition_info": {"p": ROWS}, "message": "success"}
     with FakeRouter(lambda request: reply("KV_LIST_RESPONSE", body)) as fake:
         mine = (ConfiguredConvention("mine", STATUS),)

@@ -12,7 +12,6 @@ from msgspec import UNSET
 from dataplane import conventions
 from dataplane.adapters.noop import NoOpDataPlaneClient
 from dataplane.adapters.wire import WireMetadataReader
-from dataplane.adapters.wire import reader as _wire_reader
 from dataplane.conventions import Convention, Group, KeyRule
 from dataplane.grouping import Grouper, TagRules
 from dataplane.groups import DataPlaneGroupMeta, group_rows
@@ -94,12 +93,7 @@ def test_a_convention_of_ones_own_groups(convention: str) -> None:
 
 @pytest.mark.usefixtures("votes")
 @pytest.mark.parametrize("convention", ["auto", "votes"])
-@pytest.mark.parametrize("decode", ["decode_runs", "decode_rows"])
-def test_its_tags_are_decoded_on_the_wire(
-    router: FakeRouter, monkeypatch: pytest.MonkeyPatch, convention: str, decode: str
-) -> None:
-    if decode == "decode_rows":
-        monkeypatch.setattr(_wire_reader, "_MANY_ROWS", 0)  # so that these rows are too many, and too different
+def test_its_tags_are_decoded_on_the_wire(router: FakeRouter, convention: str) -> None:
     reader = WireMetadataReader(router.address, rules={"p": TagRules(convention)})
     for _ in range(2):
         groups = reader.list_metadata("p")

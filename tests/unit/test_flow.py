@@ -231,7 +231,7 @@ def test_a_clock_that_jumps_makes_no_group_older_or_younger(jump_s: float) -> No
 
     poll(100_000.0, 1.0, "a", "b")
     poll(100_010.0 + jump_s, 11.0, "b")
-    assert tracker.first_seen("train") == {"b": 100_000.0 + jump_s}
+    assert tracker.first_seen("train", "b") + tracker.epoch == 100_000.0 + jump_s
     assert tracker.flows()[0].residence.sum == pytest.approx(10.0)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.groups import GROUP_STATES, DataPlaneGroupMeta
-from exporter.model.occupancy import lag_bucket, merge, summarise
+from exporter.model.occupancy import Occupancy, lag_bucket, merge
 from exporter.model.snapshot import LAG_BUCKETS, PartitionState
 from exporter.model.versions import VersionReference
 
@@ -21,8 +21,9 @@ def group(name: str, version: int | None = None, **fields: object) -> DataPlaneG
 
 def state_of(groups: list[DataPlaneGroupMeta], reference: int | None = None, **options: object) -> PartitionState:
     known = None if reference is None else VersionReference(reference, "newest_seen")
-    given_options = {"listed_at": 50.0, "first_seen": {}, "max_versions": 16, **options}
-    return summarise("train", groups, reference=known, **given_options)  # type: ignore[arg-type]
+    first_seen: Any = options.pop("first_seen", {})
+    given_options: dict[str, Any] = {"listed_at": 50.0, "max_versions": 16, **options}
+    return Occupancy().after(groups, first_seen.get).state("train", reference=known, **given_options)
 
 
 def test_an_empty_partition_is_zero_where_it_was_counted_and_unknown_where_it_was_not() -> None:
@@ -105,10 +106,7 @@ def test_the_leading_reference_is_that_of_merged_partitions() -> None:
         VersionReference(9, "newest_seen"),
         VersionReference(7, "published"),
     ]
-    known = [
-        summarise("p", [], listed_at=1.0, reference=reference, first_seen={}, max_versions=16)
-        for reference in references
-    ]
+    known = [Occupancy().state("p", listed_at=1.0, reference=reference, max_versions=16) for reference in references]
     unknown = state_of([])
     for parts, leading in (
         ([unknown], (None, None)),
@@ -229,7 +227,8 @@ def test_the_unfinished_groups_that_are_named_are_the_oldest_of_all_partitions()
         groups = [
             DataPlaneGroupMeta(name, group_id, [group_id], 1, created_at=at, **fields) for group_id, at in ages.items()
         ]
-        return summarise(name, groups, listed_at=100.0, reference=None, first_seen={"seen": 50.0}, max_versions=16)
+        occupancy = Occupancy().after(groups, {"seen": 50.0}.get)
+        return occupancy.state(name, listed_at=100.0, reference=None, max_versions=16)
 
     late = part("a", {"a1": 90.0, "a2": 70.0, "unknown": None, "a3": 80.0, "a4": 60.0}, committed=False)
     assert [(one.group_id, one.created_at) for one in late.unfinished] == [("a4", 60.0), ("a2", 70.0), ("a3", 80.0)]

@@ -39,6 +39,7 @@ INSTRUMENTS = {
     "dataplane.controller.restarts",
     "tq_exporter.polls",
     "tq_exporter.polls.skipped",
+    "tq_exporter.polls.full_decodes",
     "tq_exporter.replies.refused",
     "tq_exporter.http.refused_logins",
     "tq_exporter.otlp.exports",

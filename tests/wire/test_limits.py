@@ -11,13 +11,12 @@ import pytest
 
 from dataplane.adapters.wire import WireMetadataReader
 from dataplane.adapters.wire.limits import MAX_NAMES_BYTES, MAX_TAG_BYTES, ReplyLimitExceeded
-from dataplane.adapters.wire.protocol import decode_partitions, decode_rows, decode_runs
+from dataplane.adapters.wire.protocol import decode_partitions
+from dataplane.adapters.wire.rows import decode_listing
 from dataplane.errors import DataPlaneReadError, error_type
-from dataplane.groups import group_rows
+from dataplane.groups import group_listed
 from tests.support.exporter_process import ExporterProcess
 from tests.support.fake_router import FakeRouter, reply
-
-DECODERS = [lambda *given: decode_runs(*given)[0], decode_rows]
 
 
 def listing(rows: Any, partition: str = "p") -> memoryview:
@@ -41,30 +40,27 @@ def hostile(rows_bytes: bytes, partition: bytes = b"\xa1p", entries: int = 1) ->
     return memoryview(head + msgspec.msgpack.encode("body") + body)
 
 
-@pytest.mark.parametrize("decode", DECODERS, ids=["runs", "rows"])
 @pytest.mark.parametrize("number", [3, 200, 70_000])
-def test_as_many_rows_as_the_limit_are_listed_and_one_more_is_refused(decode: Any, number: int) -> None:
-    assert len(decode(listing(rows(number)), "p", number).body) == number
+def test_as_many_rows_as_the_limit_are_listed_and_one_more_is_refused(number: int) -> None:
+    assert len(decode_listing(listing(rows(number)), "p", number).body.keys) == number
     for partition in ("p", "p" * 40, "p" * 300, "p" * 70_000):
         with pytest.raises(ReplyLimitExceeded, match=f"{number} rows, the limit is {number - 1}") as raised:
-            decode(listing(rows(number), partition), partition, number - 1)
+            decode_listing(listing(rows(number), partition), partition, number - 1)
         assert raised.value.limit == "rows"
 
 
-@pytest.mark.parametrize("decode", DECODERS, ids=["runs", "rows"])
-def test_rows_are_counted_before_they_take_memory(decode: Any) -> None:
+def test_rows_are_counted_before_they_take_memory() -> None:
     frame = listing(rows(200_000))
     tracemalloc.start()
     try:
         with pytest.raises(ReplyLimitExceeded):
-            decode(frame, "p", 1000)
+            decode_listing(frame, "p", 1000)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 2 * frame.nbytes  # the skipped bytes may be copied once
 
 
-@pytest.mark.parametrize("decode", DECODERS, ids=["runs", "rows"])
 @pytest.mark.parametrize(
     "frame",
     [
@@ -77,9 +73,9 @@ def test_rows_are_counted_before_they_take_memory(decode: Any) -> None:
     ],
     ids=["more rows than bytes", "a list", "no name", "two partitions", "nothing", "a name without end"],
 )
-def test_headers_that_lie_are_refused(decode: Any, frame: memoryview) -> None:
+def test_headers_that_lie_are_refused(frame: memoryview) -> None:
     with pytest.raises(DataPlaneReadError):
-        decode(frame, "p", 1)
+        decode_listing(frame, "p", 1)
 
 
 def test_values_that_grow_when_decoded_take_no_memory() -> None:
@@ -90,12 +86,14 @@ def test_values_that_grow_when_decoded_take_no_memory() -> None:
     assert frame.nbytes > 16 * 2**20
     tracemalloc.start()
     try:
-        found = decode_rows(frame, "p").body
+        found = decode_listing(frame, "p").body
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 4 * frame.nbytes
-    groups = {group.group_id: group for group in group_rows("p", found, convention="nemo-rl")}
+    groups = {
+        group.group_id: group for group in group_listed("p", found.keys, found.tags, convention="nemo-rl").listing
+    }
     assert groups["good"].weight_version == 3
     assert groups["k0"].malformed_keys == 1
 
@@ -103,9 +101,9 @@ def test_values_that_grow_when_decoded_take_no_memory() -> None:
 def test_a_tag_that_is_too_large_harms_its_own_row_alone() -> None:
     odd = {"group_id": 7, "weight_version": "x" * MAX_TAG_BYTES}
     frame = listing({"odd": odd, "good_g0": {"weight_version": 3}})
-    for decode in DECODERS:
-        found = group_rows("p", decode(frame, "p").body, convention="nemo-rl")
-        assert [group.weight_version for group in found] == [None, 3]
+    rows = decode_listing(frame, "p").body
+    found = group_listed("p", rows.keys, rows.tags, convention="nemo-rl").listing
+    assert [group.weight_version for group in found] == [None, 3]
 
 
 def test_a_list_of_partitions_has_a_limit_of_its_own() -> None:

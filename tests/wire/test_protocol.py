@@ -15,13 +15,12 @@ from dataplane.adapters.wire.protocol import (
     TESTED_VERSIONS,
     decode_metrics,
     decode_partitions,
-    decode_rows,
-    decode_runs,
     encode_request,
 )
+from dataplane.adapters.wire.rows import HEADER, decode_listing
 from dataplane.errors import DataPlaneReadError
 from dataplane.groups import group_rows
-from dataplane.tags import LooseTagFields
+from dataplane.tags import LooseTagFields, to_sorted_dict
 from tests.support.fake_router import CONTROLLER_ID, reply
 
 
@@ -31,7 +30,8 @@ def listing(rows: Any, partition_id: str = "p") -> memoryview:
 
 
 def rows_of(frame: memoryview, partition_id: str = "p") -> Any:
-    return decode_rows(frame, partition_id).body
+    rows = decode_listing(frame, partition_id).body
+    return dict(zip(rows.keys, rows.tags, strict=True))
 
 
 def test_a_request_is_a_map_with_the_fields_of_the_protocol() -> None:
@@ -46,9 +46,9 @@ def test_a_well_formed_listing_decodes_into_checked_fields() -> None:
     assert rows == {"a": fields(weight_version=3), "b": fields()}
 
 
-def test_a_value_of_another_type_makes_the_listing_loose() -> None:
+def test_a_value_of_another_type_makes_its_own_tag_loose() -> None:
     rows = rows_of(listing({"a": {"weight_version": "three"}, "b": {"weight_version": 3}}))
-    assert all(isinstance(tag, LooseTagFields) for tag in rows.values())
+    assert [isinstance(tag, LooseTagFields) for tag in rows.values()] == [True, False]
     assert [tag.weight_version for tag in rows.values()] == ["three", 3]
 
 
@@ -74,9 +74,8 @@ def test_an_unknown_partition_has_no_rows() -> None:
 @pytest.mark.parametrize("rows", [{"a": {"weight_version": 1}}, {"a": {1: 2}}, {}])
 def test_the_rows_of_another_partition_are_no_answer(rows: dict[str, Any]) -> None:
     frame = memoryview(reply("KV_LIST_RESPONSE", {"partition_info": {"other": rows}, "message": "success"})[0])
-    for decode in (decode_rows, decode_runs):
-        with pytest.raises(DataPlaneReadError, match="the partition 'other', which is not the one"):
-            decode(frame, "p")
+    with pytest.raises(DataPlaneReadError, match="the partition 'other', which is not the one"):
+        decode_listing(frame, "p")
 
 
 def test_a_pickle_is_refused_unread() -> None:
@@ -87,10 +86,12 @@ def test_a_pickle_is_refused_unread() -> None:
 def test_no_module_of_the_wire_reader_can_unpickle() -> None:
     import dataplane.adapters.wire as wire
     import dataplane.adapters.wire.connection as connection
+    import dataplane.adapters.wire.kept as kept
     import dataplane.adapters.wire.protocol as protocol
+    import dataplane.adapters.wire.rows as rows
     import dataplane.adapters.wire.storage as storage
 
-    for module in (protocol, connection, wire, storage):
+    for module in (protocol, connection, wire, storage, rows, kept):
         assert not {"pickle", "cloudpickle", "marshal"} & set(vars(module))
 
 
@@ -142,7 +143,7 @@ def test_a_storage_units_numbers_must_be_numbers(body: object) -> None:
 
 
 def test_every_reply_names_its_sender() -> None:
-    assert decode_rows(listing({}), "p").sender_id == CONTROLLER_ID
+    assert decode_listing(listing({}), "p").sender_id == CONTROLLER_ID
 
 
 @given(st.binary(max_size=60), st.integers(0, 200))
@@ -162,20 +163,28 @@ def test_partition_names_that_are_no_strings_hide_no_other() -> None:
     assert decode_partitions(frame).body == ["train", "val"]
 
 
-_SCALARS = st.one_of(st.integers(-5, 5), st.text(max_size=3), st.booleans(), st.floats(allow_nan=False), st.none())
-_NAMES = st.sampled_from(["weight_version", "group_id", "committed", "created_at", "other"])
-
-
-@given(st.lists(st.one_of(st.none(), st.integers(-5, 5), st.dictionaries(_NAMES, _SCALARS, max_size=3)), max_size=12))
-def test_both_ways_of_decoding_give_the_same_groups(tags: list[Any]) -> None:
-    frame = listing({f"k{number}_g{number % 3}": tag for number, tag in enumerate(tags)})
-    shared, one_by_one = decode_runs(frame, "p")[0].body, rows_of(frame)
-    assert group_rows("p", shared) == group_rows("p", one_by_one)
+def test_each_tag_is_decoded_as_if_it_were_alone() -> None:
+    odd: list[Any] = [None, 3, {"weight_version": "three"}, {"weight_version": [1]}, {1: 2}]
+    rows = {f"k{number}_g0": odd[number % 5] if number % 9 == 0 else {"weight_version": 1} for number in range(200)}
+    together = rows_of(listing(rows))
+    for key, tag in rows.items():
+        alone = rows_of(listing({key: tag}))[key]
+        assert type(together[key]) is type(alone)
+        assert to_sorted_dict(together[key]) == to_sorted_dict(alone)
 
 
 def test_equal_neighbours_are_decoded_once() -> None:
     rows = {f"u{group}_g{row}": {"weight_version": group} for group in range(3) for row in range(4)}
-    reply_, decoded = decode_runs(listing(rows), "p")
-    assert decoded == 3
-    assert len({id(tag) for tag in reply_.body.values()}) == 3
-    assert reply_.body == rows_of(listing(rows))
+    found = rows_of(listing(rows))
+    assert len({id(tag) for tag in found.values()}) == 3
+    assert [tag.weight_version for tag in found.values()] == [0] * 4 + [1] * 4 + [2] * 4
+
+
+@given(
+    st.dictionaries(st.text(max_size=300), st.dictionaries(st.text(max_size=4), st.integers(-9, 2**40)), max_size=20)
+)
+def test_the_sizes_of_the_rows_add_up_to_their_bytes(rows: dict[str, Any]) -> None:
+    found = decode_listing(listing(rows), "p").body
+    encoded = [msgspec.msgpack.encode(key) + msgspec.msgpack.encode(tag) for key, tag in rows.items()]
+    assert found.sizes == [len(row) for row in encoded]
+    assert found.data[HEADER:] == b"".join(encoded)

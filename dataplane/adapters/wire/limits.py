@@ -60,7 +60,9 @@ class Allowance:
     def begin(self, partitions: int) -> None:
         """Begin a round over that many partitions; raises :class:`ReplyLimitExceeded` if they are too many."""
         self._left = self._max_bytes or 0
-        self._take(_PER_PARTITION * partitions, f"a list of {partitions} partitions")
+        cost = _PER_PARTITION * partitions
+        self._check(cost, f"a list of {partitions} partitions")
+        self._left -= cost
 
     def rows(self, reply_bytes: int) -> int:
         """Return how many rows a reply of that size may have; raises :class:`ReplyLimitExceeded` if it is too long."""
@@ -76,12 +78,12 @@ class Allowance:
 
     def take(self, reply_bytes: int, rows: int, parts: int, groups: int) -> None:
         """Count a listing that was decoded; raises :class:`ReplyLimitExceeded` if there is no room for its groups."""
-        cost = _PER_BYTE * reply_bytes + _PER_ROW * rows + _PER_PART * parts + _PER_GROUP * groups
-        self._take(cost, f"a listing of {rows} rows in {groups} groups")
+        self.check(reply_bytes, rows, parts, groups)
+        self._left -= _cost(reply_bytes, rows, parts, groups)
 
-    def _take(self, cost: int, what: str) -> None:
-        self._check(cost, what)
-        self._left -= cost
+    def check(self, reply_bytes: int, rows: int, parts: int, groups: int) -> None:
+        """Raise :class:`ReplyLimitExceeded` unless there is room for a listing. See :meth:`take`."""
+        self._check(_cost(reply_bytes, rows, parts, groups), f"a listing of {rows} rows in {groups} groups")
 
     def _check(self, cost: int, what: str) -> None:
         if self._max_bytes is not None and cost > self._left:
@@ -89,6 +91,10 @@ class Allowance:
                 f"{what} would take about {cost} bytes of memory, {max(self._left, 0)} of {self._max_bytes} are left",
                 limit="memory",
             )
+
+
+def _cost(reply_bytes: int, rows: int, parts: int, groups: int) -> int:
+    return _PER_BYTE * reply_bytes + _PER_ROW * rows + _PER_PART * parts + _PER_GROUP * groups
 
 
 class ReplyLimitExceeded(DataPlaneReadError):

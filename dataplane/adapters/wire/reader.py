@@ -7,38 +7,38 @@ memory, and changes nothing in the controller.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from typing import NamedTuple
 
 from dataplane.adapters.arguments import check_partition
 from dataplane.adapters.wire.connection import KnownSender, WireConnection
+from dataplane.adapters.wire.kept import Followed, Kept, keep
 from dataplane.adapters.wire.limits import (
     DEFAULT_MAX_REPLY_BYTES,
     DEFAULT_MAX_ROWS,
     Allowance,
     ReplyLimitExceeded,
 )
-from dataplane.adapters.wire.protocol import (
-    Consumption,
-    Reply,
-    decode_consumption,
-    decode_partitions,
-    decode_rows,
-    decode_runs,
-)
+from dataplane.adapters.wire.protocol import Consumption, Reply, decode_consumption, decode_partitions
+from dataplane.adapters.wire.rows import HEADER, Rows, decode_listing, decode_rows, find_rows
 from dataplane.conventions import Convention
 from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
-from dataplane.groups import (
-    DataPlaneCapabilities,
-    DataPlaneGroupMeta,
-    count_ready,
-)
+from dataplane.groups import Change, DataPlaneCapabilities, DataPlaneGroupMeta, Grouped, Listing, count_ready
 from dataplane.tags import Tag
 
 __all__ = ["DEFAULT_MAX_REPLY_BYTES", "DEFAULT_MAX_ROWS", "KnownSender", "ReplyLimitExceeded", "WireMetadataReader"]
 
-_MANY_ROWS = 1000  # Below this, both ways to decode a listing are fast enough.
-_MAX_REMEMBERED = 1000
+
+class _Listed(NamedTuple):
+    """A reply: its size, how many bytes follow the rows (None if unknown), and all rows or what changed in them."""
+
+    size: int
+    trailer: int | None
+    rows: Rows | None = None
+    kept: Kept | None = None
+    followed: Followed | None = None
 
 
 class WireMetadataReader:
@@ -61,6 +61,7 @@ class WireMetadataReader:
         max_rows: A listing with more rows raises it too.
         max_memory: What all listings since the last :meth:`list_partitions` may take in memory, in bytes, by estimate.
             A listing that would take more raises it too. None for any amount.
+        incremental: Whether to keep each partition's last reply, so that the next listing costs what changed.
 
     Raises:
         ValueError: The address or the timeout is not valid.
@@ -78,6 +79,7 @@ class WireMetadataReader:
         max_reply_bytes: int = DEFAULT_MAX_REPLY_BYTES,
         max_rows: int = DEFAULT_MAX_ROWS,
         max_memory: int | None = None,
+        incremental: bool = True,
     ) -> None:
         if timeout_s <= 0:
             raise ValueError(f"timeout_s must be positive, not {timeout_s}")
@@ -85,7 +87,9 @@ class WireMetadataReader:
         self._timeout_s = timeout_s
         self._max_rows = max_rows
         self._allowance = Allowance(max_memory)
-        self._rowwise: set[str] = set()  # partitions whose tags differ from row to row
+        self._incremental = incremental
+        self._kept: dict[str, Kept] = {}
+        self._full_decodes = 0
         self._connection = WireConnection(
             address,
             peer="controller",
@@ -113,6 +117,11 @@ class WireMetadataReader:
         """The id of the controller that answered last, None before the first answer."""
         return self._connection.last_sender_id
 
+    @property
+    def full_decodes(self) -> int:
+        """How many listings were decoded as a whole although the one before was kept. Cumulative."""
+        return self._full_decodes
+
     def ping(self, timeout_s: float | None = None) -> float:
         """See :meth:`dataplane.interfaces.MetadataReader.ping`. Asks for the list of partitions."""
         started = time.monotonic()
@@ -122,6 +131,9 @@ class WireMetadataReader:
     def list_partitions(self) -> list[str]:
         """See :meth:`dataplane.interfaces.MetadataReader.list_partitions`."""
         names = self._partitions("list_partitions", self._timeout_s)
+        present = set(names)
+        for gone in [name for name in self._kept if name not in present]:
+            self._kept.pop(gone, None)
         with self._named("list_partitions"):
             self._allowance.begin(len(names))
         return names
@@ -173,49 +185,106 @@ class WireMetadataReader:
             "GET_LIST_PARTITIONS", {}, decode_partitions, timeout_s=timeout_s, operation=operation
         )
 
-    def _decode(self, frame: memoryview, partition_id: str) -> Reply[Mapping[str, Tag]]:
-        """Decode a listing in the faster of two ways, chosen by the partition's earlier listings."""
-        schema = self._grouper.registry.schema
-        room = self._allowance.rows(frame.nbytes)
-        max_rows = min(self._max_rows, room)
-        try:
-            if partition_id in self._rowwise:
-                return decode_rows(frame, partition_id, max_rows, schema)
-            reply, decoded = decode_runs(frame, partition_id, max_rows, schema)
-        except ReplyLimitExceeded:
-            if room < self._max_rows:
-                self._allowance.check_rows(room + 1, frame.nbytes)
-            raise
-        rows = len(reply.body)
-        if rows > _MANY_ROWS and 2 * decoded > rows:
-            if len(self._rowwise) >= _MAX_REMEMBERED:
-                self._rowwise.clear()
-            self._rowwise.add(partition_id)
-        return reply
-
-    def _groups(self, partition_id: str, operation: str) -> list[DataPlaneGroupMeta]:
+    def _groups(self, partition_id: str, operation: str) -> Listing:
         check_partition(operation, partition_id)  # None would request all partitions at once
-        size = 0
-
-        def decode(frame: memoryview) -> Reply[Mapping[str, Tag]]:
-            nonlocal size
-            size = frame.nbytes
-            return self._decode(frame, partition_id)
-
         with self._named(operation, partition_id):
             self._allowance.check_rows(1)  # without room for a single row the controller need not be asked
-        tags = self._connection.call(
+        listed = self._connection.call(
             "KV_LIST",
             {"partition_id": partition_id},
-            decode,
+            lambda frame: self._decode(frame, partition_id),
             timeout_s=self._timeout_s,
             operation=operation,
             partition_id=partition_id,
         )
         with self._named(operation, partition_id):
-            return self._grouper.group_tags(
-                partition_id, tags, lambda parts, groups: self._allowance.take(size, len(tags), parts, groups)
-            )
+            return self._group_changed(partition_id, listed) or self._group_all(partition_id, listed)
+
+    def _decode(self, frame: memoryview, partition_id: str) -> Reply[_Listed]:
+        room = self._allowance.rows(frame.nbytes)
+        max_rows = min(self._max_rows, room)
+        schema = self._grouper.registry.schema
+        kept = self._kept.pop(partition_id, None)
+        if kept is not None:
+            if kept.schema is schema and kept.memory is self._grouper.memory(partition_id):
+                found = kept.follow(frame, partition_id, max_rows)
+                if found is not None:
+                    listed = _Listed(frame.nbytes, kept.trailer, None, kept, found.body)
+                    return Reply(found.request_type, found.sender_id, listed)
+            self._full_decodes += 1
+            del kept
+        try:
+            reply = decode_listing(frame, partition_id, max_rows, schema)
+        except ReplyLimitExceeded:
+            if room < self._max_rows:
+                self._allowance.check_rows(room + 1, frame.nbytes)
+            raise
+        rows, trailer = reply.body, None
+        if rows.data and self._is_incremental() and (place := find_rows(frame, partition_id)) is not None:
+            trailer = frame.nbytes - place.first - (len(rows.data) - HEADER)
+        return Reply(reply.request_type, reply.sender_id, _Listed(frame.nbytes, trailer, rows))
+
+    def _is_incremental(self) -> bool:
+        return self._incremental and all(one.by_tag for one in self._grouper.registry.conventions)
+
+    def _group_changed(self, partition_id: str, listed: _Listed) -> Listing | None:
+        """Return the groups from those that are kept and the rows that changed, None if all rows must be grouped."""
+        kept, followed = listed.kept, listed.followed
+        if kept is None or followed is None:
+            return None
+
+        def admit(parts: int, groups: int) -> None:
+            spans = len(kept.spans.owners)
+            self._allowance.check(listed.size, followed.number, spans + parts, len(kept.listing) + groups)
+
+        # The partition's own memory learns nothing from rows that may turn out not to be all that there is to know.
+        memory = copy(kept.memory)
+
+        def group(keys: Sequence[str], tags: Sequence[Tag]) -> Grouped:
+            return self._grouper.group_listed(partition_id, keys, tags, admit, memory)
+
+        try:
+            taken = kept.take(followed, group)
+        except ReplyLimitExceeded:
+            taken = None
+        if taken is None:
+            self._full_decodes += 1
+            return None
+        now, change = taken
+        kept.memory.convention, kept.memory.flagged = memory.convention, memory.flagged
+        self._allowance.take(listed.size, now.count, len(now.spans.owners), len(now.listing))
+        self._kept[partition_id] = now
+        return _copy(now.listing, change)
+
+    def _group_all(self, partition_id: str, listed: _Listed) -> Listing:
+        registry = self._grouper.registry
+        rows, trailer = listed.rows, listed.trailer
+        if rows is None:
+            assert listed.followed is not None
+            rows = decode_rows(listed.followed.data(), registry.schema)
+        keys, tags = rows.keys, rows.tags
+        if len(set(keys)) < len(keys):
+            merged = dict(zip(keys, tags, strict=True))
+            keys, tags, trailer = list(merged), list(merged.values()), None
+        grouped = self._grouper.group_listed(
+            partition_id,
+            keys,
+            tags,
+            lambda parts, groups: self._allowance.take(listed.size, len(keys), parts, groups),
+        )
+        memory = self._grouper.memory(partition_id)
+        if (
+            not self._incremental
+            or trailer is None
+            or memory is None
+            or not all(one.by_tag for one in registry.conventions)
+        ):
+            return grouped.listing
+        kept = keep(rows, trailer, grouped, registry.schema, memory)
+        if kept is None:
+            return grouped.listing
+        self._kept[partition_id] = kept
+        return _copy(kept.listing, None)
 
     @contextmanager
     def _named(self, operation: str, partition_id: str | None = None) -> Iterator[None]:
@@ -225,3 +294,15 @@ class WireMetadataReader:
         except ReplyLimitExceeded as error:
             error.operation, error.partition_id = operation, partition_id
             raise
+
+
+def _copy(listing: Listing, change: Change | None) -> Listing:
+    """Return the groups for a caller, who may do with the list as he likes."""
+    return Listing(
+        listing,
+        convention=listing.convention,
+        rows=listing.rows,
+        stated_version=listing.stated_version,
+        token=listing.token,
+        change=change,
+    )

@@ -61,7 +61,7 @@ class MetadataSource(Source[MetadataPoll]):
 
     def _ask(self) -> MetadataPoll:
         """Ask for each partition in turn; the first call that passes the reader's deadline ends the round."""
-        started = self._controller_seconds()
+        started, decoded = self._controller_seconds(), self._full_decodes()
         with self._call():
             names = self._reader.list_partitions()
         named_by = self._sender_id()
@@ -108,6 +108,7 @@ class MetadataSource(Source[MetadataPoll]):
             per_step,
             tuple(name for name in partitions if name in held),
             tuple(answers),
+            self._full_decodes() - decoded,
         )
 
     def fold(self, result: Result[MetadataPoll], state: State) -> Next:
@@ -122,6 +123,7 @@ class MetadataSource(Source[MetadataPoll]):
         free_s -= self._questions.charge(poll.answers, poll.partitions)
         self._interval_in_force_s = self._budget.interval_s(max(free_s, 0.0))
         state.controller_time.spend(poll.controller_s)
+        state.recorder.full_decodes(poll.full_decodes)
         state.notice_sender(poll)
         changed = state.partitions.take_in(poll, keep_s=MISSED_POLLS * self._interval_in_force_s)
         state.unlisted.listed(None if poll.held else state.partitions.rows())
@@ -182,6 +184,9 @@ class MetadataSource(Source[MetadataPoll]):
 
     def _sender_id(self) -> str | None:
         return getattr(self._reader, "last_sender_id", None)
+
+    def _full_decodes(self) -> int:
+        return getattr(self._reader, "full_decodes", 0)
 
     def _controller_seconds(self) -> float:
         seconds = getattr(self._reader, "controller_seconds", None)

@@ -1,0 +1,366 @@
+"""What is kept of a partition's listing, so that the next one costs what changed.
+
+Kept are the bytes of its rows, and for each span (a run of neighbouring rows of one group) its size, its number of rows
+and its group. The next reply is compared with them. Only rows that are not the same byte for byte are decoded, and with
+them the other rows of their groups; all other groups stay the same objects.
+
+That is right because a group depends on its own rows alone, once the convention, and what the partition's memory says,
+are what they were. Whatever is not certain, a second row with the same key for example, ends in decoding all rows.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, compress
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from dataplane.adapters.wire.matching import Match, Piece, match_spans, pieces_of
+from dataplane.adapters.wire.protocol import Reply
+from dataplane.adapters.wire.rows import HEADER, Rows, array_of, decode_rows, find_rows, read_envelope
+from dataplane.conventions import Account, Convention, Memory
+from dataplane.errors import DataPlaneReadError
+from dataplane.groups import Change, DataPlaneGroupMeta, Grouped, Listing
+from dataplane.parts import Parts, spans_of
+from dataplane.tags import Tag, TagSchema
+
+__all__ = ["Followed", "Kept", "keep"]
+
+_MAX_BYTES: Final = 2**32 - 1  # sizes have 32 bits
+
+# Rows that did not change are not copied: they stay where they were, beside rows that are gone. Once these are more
+# than this part of the reply, or the rows are in more pieces than this, all rows are copied.
+_WASTE: Final = 6
+_MAX_PIECES: Final = 4000
+
+_Group = Callable[[Sequence[str], Sequence[Tag]], Grouped]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _LeftOut:
+    """Rows that are in no listed group: a group that is left out, or rows that belong to none (id None)."""
+
+    group_id: str | None
+    keys: list[str]
+
+
+_Owner = DataPlaneGroupMeta | _LeftOut
+
+
+class Gap(NamedTuple):
+    """A number of rows of the later listing, from the byte ``at`` to the byte ``stop``."""
+
+    at: int
+    stop: int
+    rows: int
+
+
+class Followed(NamedTuple):
+    """A later reply, compared with what is kept.
+
+    Attributes:
+        frame: The reply.
+        first: Its first row.
+        end: The end of its last row.
+        number: How many rows.
+        starts: Where the kept spans start, counted from the first one, and where the last one ends.
+        matches: What is the same: spans of the kept listing, and where they are in *frame*.
+        rows: All other rows.
+        gaps: Where those are in *frame*.
+    """
+
+    frame: memoryview
+    first: int
+    end: int
+    number: int
+    starts: list[int]
+    matches: list[Match]
+    rows: Rows
+    gaps: list[Gap]
+
+    def data(self) -> bytes:
+        """Return a copy of all rows, see :func:`~dataplane.adapters.wire.rows.array_of`."""
+        return array_of(self.number, self.frame[self.first : self.end])
+
+
+class _Spans(NamedTuple):
+    """The spans of a listing.
+
+    Attributes:
+        sizes: The bytes of each.
+        counts: The rows of each.
+        owners: The group of each.
+        stated: The version that the rows of each state; empty if their convention states none.
+        several: Whether a group may have several spans.
+    """
+
+    sizes: array[int]
+    counts: array[int]
+    owners: list[_Owner]
+    stated: list[int | None]
+    several: bool
+
+    def extend(self, other: _Spans, first: int, last: int) -> None:
+        """Add some spans of another listing."""
+        self.sizes.extend(other.sizes[first:last])
+        self.counts.extend(other.counts[first:last])
+        self.owners.extend(other.owners[first:last])
+        self.stated.extend(other.stated[first:last])
+
+    def groups(self) -> Iterator[DataPlaneGroupMeta]:
+        """Yield the listed groups in the order of their first spans."""
+        owners = _distinct(self.owners) if self.several else self.owners
+        return (owner for owner in owners if isinstance(owner, DataPlaneGroupMeta))
+
+
+@dataclass(slots=True, eq=False)
+class Kept:
+    """What is kept of one listing.
+
+    Attributes:
+        pieces: The bytes of its rows.
+        count: How many rows.
+        trailer: How many bytes followed them in the reply.
+        spans: Its spans.
+        listing: The listing.
+        convention: The convention by which its rows were read.
+        account: The function that accounted for them.
+        schema: The fields that were decoded.
+        memory: What the partition's listings have shown.
+    """
+
+    pieces: list[Piece]
+    count: int
+    trailer: int
+    spans: _Spans
+    listing: Listing
+    convention: Convention
+    account: Account
+    schema: TagSchema
+    memory: Memory
+
+    def follow(self, frame: memoryview, partition_id: str, max_rows: int) -> Reply[Followed] | None:
+        """Compare a later reply with this listing; None if it must be decoded as a whole."""
+        place = find_rows(frame, partition_id)
+        if place is None or place.rows > max_rows:
+            return None
+        end = frame.nbytes - self.trailer
+        if end < place.first or (envelope := read_envelope(frame, place, end, partition_id)) is None:
+            return None
+        found = self._compare(frame, place.first, end, place.rows)
+        return None if found is None else Reply(envelope.request_type, envelope.sender_id, found)
+
+    def _compare(self, frame: memoryview, first: int, end: int, number: int) -> Followed | None:
+        starts = list(accumulate(self.spans.sizes, initial=0))
+        matches = match_spans(self.pieces, starts, frame, first, end)
+        gaps = list(_between([(one.at, one.at + starts[one.last] - starts[one.first]) for one in matches], first, end))
+        if 2 * sum(stop - start for start, stop in gaps) > end - first:
+            return None
+        left = number - sum(sum(self.spans.counts[one.first : one.last]) for one in matches)
+        if left < 0 or (left == 0) != (not gaps):
+            return None
+        try:
+            rows = decode_rows(array_of(left, *(frame[start:stop] for start, stop in gaps)), self.schema)
+        except DataPlaneReadError:
+            return None
+        # What matches is whole rows. If each gap is too, and their number is right, so is the whole.
+        counted = _rows_in(gaps, rows.sizes)
+        if counted is None or len(rows.keys) != left:
+            return None
+        where = [Gap(start, stop, rows) for (start, stop), rows in zip(gaps, counted, strict=True)]
+        return Followed(frame, first, end, number, starts, matches, rows, where)
+
+    def take(self, followed: Followed, group: _Group) -> tuple[Kept, Change] | None:
+        """Return what is kept of a later listing, and what changed; None to group all of its rows.
+
+        This one must not be used any more. *group* groups rows.
+        """
+        if not followed.gaps and sum(last - first for first, last, _ in followed.matches) == len(self.spans.owners):
+            return self, Change(self.listing.token, (), ())
+        rows, gaps, matches = followed.rows, followed.gaps, followed.matches
+        grouped = group(rows.keys, rows.tags)
+        kept, gone = self._split(matches)
+        touched = self._touched(kept, gone, grouped.parts)
+        if touched:
+            # Groups that changed have other rows elsewhere: those are grouped again, together with the changed ones.
+            matches, gaps = self._widen(followed, touched)
+            left = sum(gap.rows for gap in gaps)
+            rows = decode_rows(array_of(left, *(followed.frame[gap.at : gap.stop] for gap in gaps)), self.schema)
+            grouped = group(rows.keys, rows.tags)
+            kept, gone = self._split(matches)
+        if grouped.convention is not self.convention or grouped.account != self.account:
+            return None
+        if _has_duplicates(rows.keys, _distinct(kept) if self.spans.several else kept):
+            return None
+        spans = _spans(grouped, rows, gaps)
+        before = [owner for owner in _distinct(gone) if isinstance(owner, DataPlaneGroupMeta)]
+        change = Change(self.listing.token, before, list(grouped.listing))
+        return self._with(followed, matches, gaps, rows, spans), change
+
+    def _split(self, matches: Sequence[Match]) -> tuple[list[_Owner], list[_Owner]]:
+        """Return the groups of the spans that match, and those of the others."""
+        kept = [owner for first, last, _ in matches for owner in self.spans.owners[first:last]]
+        others = _between([(first, last) for first, last, _ in matches], 0, len(self.spans.owners))
+        return kept, [owner for first, last in others for owner in self.spans.owners[first:last]]
+
+    def _touched(self, kept: Sequence[_Owner], gone: Sequence[_Owner], parts: Parts) -> set[int]:
+        """Return the groups, by identity, of which some rows changed and others did not."""
+        ids = set(parts.ids)
+        touched = set(map(id, compress(kept, map(ids.__contains__, map(_GROUP_ID, kept)))))
+        if self.spans.several:
+            touched |= set(map(id, gone)).intersection(map(id, kept))
+        return touched
+
+    def _widen(self, followed: Followed, touched: set[int]) -> tuple[list[Match], list[Gap]]:
+        """Return what still matches, and what else is decoded, once all rows of the groups *touched* are."""
+        sizes, counts, owners, *_ = self.spans
+        matches: list[Match] = []
+        gaps: list[Gap] = []
+
+        def widen(gap: Gap) -> None:
+            if gaps and gaps[-1].stop == gap.at:
+                gap = Gap(gaps[-1].at, gap.stop, gaps.pop().rows + gap.rows)
+            gaps.append(gap)
+
+        for piece in _in_order(followed.matches, followed.gaps):
+            if isinstance(piece, Gap):
+                widen(piece)
+                continue
+            first, last, at = piece
+            for span in compress(range(first, last), map(touched.__contains__, map(id, owners[first:last]))):
+                if span > first:
+                    matches.append(Match(first, span, at))
+                    at += sum(sizes[first:span])
+                widen(Gap(at, at + sizes[span], counts[span]))
+                at += sizes[span]
+                first = span + 1
+            if last > first:
+                matches.append(Match(first, last, at))
+        return matches, gaps
+
+    def _with(
+        self, followed: Followed, matches: Sequence[Match], gaps: Sequence[Gap], rows: Rows, changed: _Spans
+    ) -> Kept:
+        """Return what is kept of the later listing. *changed* are the spans of *gaps*, whose rows are *rows*."""
+        spans = _Spans(array("I"), array("I"), [], [], self.spans.several or changed.several)
+        pieces: list[Piece] = []
+        ends = list(accumulate(changed.counts, initial=0))
+        lasts = list(accumulate(piece.spans for piece in self.pieces))
+        row = at = 0
+        offset = HEADER
+        for piece in _in_order(matches, gaps):
+            if isinstance(piece, Match):
+                spans.extend(self.spans, piece.first, piece.last)
+                pieces.extend(pieces_of(self.pieces, lasts, followed.starts, piece.first, piece.last))
+                continue
+            row += piece.rows
+            first, at = at, bisect_left(ends, row)
+            spans.extend(changed, first, at)
+            pieces.append(Piece(rows.data, offset, at - first))
+            offset += piece.stop - piece.at
+        listing = Listing(
+            spans.groups(),
+            convention=self.convention.name,
+            rows=followed.number,
+            stated_version=max((version for version in spans.stated if version is not None), default=None),
+            token=object(),
+        )
+        held = sum({id(piece.chunk): len(piece.chunk) for piece in pieces}.values())
+        size = followed.end - followed.first
+        if held > size + size // _WASTE or len(pieces) > _MAX_PIECES:
+            self.pieces = pieces = []  # so that they are never in memory together with the copy
+            pieces = [Piece(followed.data(), HEADER, len(spans.owners))]
+        return replace(self, pieces=pieces, count=followed.number, spans=spans, listing=listing)
+
+
+def keep(rows: Rows, trailer: int, grouped: Grouped, schema: TagSchema, memory: Memory) -> Kept | None:
+    """Return what is kept of a listing that was decoded as a whole, None if it is too long.
+
+    Args:
+        rows: All of its rows, no two of which have the same key.
+        trailer: How many bytes followed them in the reply.
+        grouped: Their groups.
+        schema: The fields that were decoded.
+        memory: What the partition's listings have shown.
+    """
+    if len(rows.data) > _MAX_BYTES:
+        return None
+    spans = _spans(grouped, rows)
+    pieces = [Piece(rows.data, HEADER, len(spans.owners))]
+    listing = grouped.listing
+    listing.token = object()
+    return Kept(pieces, len(rows.keys), trailer, spans, listing, grouped.convention, grouped.account, schema, memory)
+
+
+def _spans(grouped: Grouped, rows: Rows, gaps: Sequence[Gap] = ()) -> _Spans:
+    """Return the spans of *rows*. None goes beyond its gap."""
+    count, parts, convention = len(rows.keys), grouped.parts, grouped.convention
+    starts, ids = spans_of(parts, count, list(accumulate(gap.rows for gap in gaps)))
+    stops = [*starts[1:], count]
+    ends = list(accumulate(rows.sizes, initial=0))
+    by_id: dict[str, _Owner] = {group.group_id: group for group in grouped.listing}
+    by_id.update((group_id, _LeftOut(group_id, keys)) for group_id, keys in grouped.left_out.items())
+    places = list(zip(ids, starts, stops, strict=False))
+    stated: list[int | None] = []
+    if type(convention).stated_version is not Convention.stated_version:
+        at = parts.starts
+        for group_id, start, stop in places:
+            tags = parts.tags[bisect_right(at, start) - 1 : bisect_left(at, stop)]
+            stated.append(None if group_id is None else convention.stated_version(tags))
+    return _Spans(
+        array("I", [ends[stop] - ends[start] for _, start, stop in places]),
+        array("I", [stop - start for _, start, stop in places]),
+        [
+            _LeftOut(None, rows.keys[start:stop]) if group_id is None else by_id[group_id]
+            for group_id, start, stop in places
+        ],
+        stated,
+        len(by_id) < len(ids) - ids.count(None),
+    )
+
+
+_KEYS: Final = attrgetter("keys")
+_GROUP_ID: Final = attrgetter("group_id")
+
+
+def _distinct(owners: Sequence[_Owner]) -> Iterable[_Owner]:
+    return dict(zip(map(id, owners), owners, strict=True)).values()
+
+
+def _has_duplicates(keys: Sequence[str], others: Iterable[_Owner]) -> bool:
+    """Return whether a key is there twice, among *keys* or in one of the *others*."""
+    new = set(keys)
+    return len(new) < len(keys) or not (new.isdisjoint(chain.from_iterable(map(_KEYS, others))) if new else True)
+
+
+def _in_order(matches: Sequence[Match], gaps: Sequence[Gap]) -> list[Match | Gap]:
+    """Return the pieces of the later listing in the order in which they are there."""
+    return sorted([*matches, *gaps], key=lambda piece: piece.at)
+
+
+def _between(taken: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield what is left of a range besides the ranges *taken*, which are in order."""
+    for first, last in taken:
+        if first > start:
+            yield start, first
+        start = last
+    if end > start:
+        yield start, end
+
+
+def _rows_in(gaps: Sequence[tuple[int, int]], sizes: Sequence[int]) -> list[int] | None:
+    """Return how many rows each gap has, given the sizes of all of them in turn; None if a row goes beyond its gap."""
+    ends = list(accumulate(sizes, initial=0))
+    counted: list[int] = []
+    at = row = 0
+    for start, stop in gaps:
+        at += stop - start
+        last = bisect_left(ends, at)
+        if last == len(ends) or ends[last] != at:
+            return None
+        counted.append(last - row)
+        row = last
+    return counted if row == len(sizes) else None

@@ -1,0 +1,174 @@
+"""Finds the spans of an earlier listing in the bytes of a later one. Pure, no I/O.
+
+The controller lists a partition in insertion order, so a later listing is the earlier one with spans gone, some
+rewritten, and new rows at its end. A match is always byte for byte. Where a span may be found again is guessed from
+the bytes of its first key: a bad guess only leaves more to decode.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+__all__ = ["Match", "Piece", "match_spans", "pieces_of"]
+
+# How far a search looks beyond the place where a span was before: rows that were rewritten may be longer.
+_SLACK = 4096
+
+
+class Piece(NamedTuple):
+    """The bytes of a number of neighbouring spans: in *chunk*, from the byte *at* on."""
+
+    chunk: bytes
+    at: int
+    spans: int
+
+
+class Match(NamedTuple):
+    """The spans ``first`` to ``last - 1`` of the earlier listing are at the byte ``at`` of the later one."""
+
+    first: int
+    last: int
+    at: int
+
+
+def match_spans(pieces: Sequence[Piece], starts: Sequence[int], new: memoryview, at: int, end: int) -> list[Match]:
+    """Return what is the same, in order.
+
+    Args:
+        pieces: The earlier listing.
+        starts: Where each of its spans starts, counted from the first one, and where the last one ends.
+        new: The later listing.
+        at: Where its rows start.
+        end: Where they end.
+    """
+    return list(_Search(pieces, starts, new, end).matches(at))
+
+
+def pieces_of(
+    pieces: Sequence[Piece], lasts: Sequence[int], starts: Sequence[int], first: int, last: int
+) -> Iterator[Piece]:
+    """Yield the pieces of the spans *first* to *last - 1*.
+
+    Args:
+        pieces: All pieces of a listing.
+        lasts: The span after each of them.
+        starts: See :func:`match_spans`.
+        first: The first span.
+        last: The span after the last one.
+    """
+    number = bisect_right(lasts, first)
+    while first < last:
+        chunk, at, spans = pieces[number]
+        stop = min(last, lasts[number])
+        yield Piece(chunk, at + starts[first] - starts[lasts[number] - spans], stop - first)
+        first, number = stop, number + 1
+
+
+class _Search:
+    """Bounded, so that it takes a time in proportion to the bytes: ``left`` is how many of them may still be searched.
+
+    It gives up once more than half of the later listing matches nothing.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], starts: Sequence[int], new: memoryview, end: int) -> None:
+        self.starts, self.new, self.end = starts, new, end
+        self.spans = len(starts) - 1
+        self.left = starts[-1] + len(new)
+        self.chunks = [piece.chunk for piece in pieces]
+        self.lasts = list(accumulate(piece.spans for piece in pieces))
+        # What to add to a span's start to have its place in the chunk.
+        firsts = [0, *self.lasts]
+        self.shifts = [piece.at - starts[first] for piece, first in zip(pieces, firsts, strict=False)]
+
+    def matches(self, at: int) -> Iterator[Match]:
+        span, unmatched, bearable = 0, 0, (self.end - at) // 2
+        while span < self.spans and at < self.end and unmatched <= bearable:
+            last = self._equal_until(span, at)
+            if last > span:
+                yield Match(span, last, at)
+                at += self.starts[last] - self.starts[span]
+                span = last
+                continue
+            found = self._next(span, at)
+            if found is None:
+                return
+            unmatched += found[1] - at
+            span, at = found
+
+    def _equal_until(self, span: int, at: int) -> int:
+        """Return the first span from *span* on that is not at its place, if *span* is at *at*."""
+        starts, new = self.starts, self.new
+        moved = at - starts[span]
+        limit = bisect_right(starts, self.end - moved) - 1
+        number = bisect_right(self.lasts, span)
+        step, grows = 1, True
+        while span < limit:
+            last = min(span + step, limit, self.lasts[number])
+            same = new[starts[span] + moved : starts[last] + moved]
+            if self.chunks[number].startswith(same, starts[span] + self.shifts[number]):
+                span = last
+                number += span == self.lasts[number]
+                step = 2 * step if grows else max(step // 2, 1)
+            elif last - span == 1:
+                break
+            else:
+                step, grows = (last - span) // 2, False
+        return span
+
+    def _next(self, span: int, at: int) -> tuple[int, int] | None:
+        """Return a later span and a place where it may be, given that *span* is not at *at*; None to give up."""
+        starts = self.starts
+        key = _key(self.new, at)
+        moved = key != self._key_of(span)
+        if moved and key:
+            # Are the spans before it gone?
+            found = self._find(key, span)
+            if found >= 0:
+                later = bisect_right(starts, found) - 1
+                if starts[later] == found:
+                    return later, at
+                span = later
+        # Rows were rewritten or inserted here: which one of the next spans comes after them, and where?
+        ahead = 0 if moved else 1
+        while span + ahead < self.spans and self.left > 0:
+            later = span + ahead
+            sought = self._key_of(later)
+            distance = starts[later + 1] - starts[span] + _SLACK
+            found = bytes(self.new[at + 1 : min(at + distance, self.end)]).find(sought)
+            self.left -= distance if found < 0 else found
+            if sought and found >= 0:
+                return later, at + 1 + found
+            ahead = 2 * ahead if ahead else 1
+        return None
+
+    def _find(self, what: bytes, span: int) -> int:
+        """Return where in the earlier listing *what* is, after the start of *span*; -1 if it is not there."""
+        start = self.starts[span] + 1
+        for number in range(bisect_right(self.lasts, span), len(self.chunks)):
+            stop = min(self.starts[self.lasts[number]], start + self.left)
+            if stop <= start:
+                break
+            shift = self.shifts[number]
+            found = self.chunks[number].find(what, start + shift, stop + shift)
+            self.left -= (found - shift if found >= 0 else stop) - start
+            if found >= 0:
+                return found - shift
+            start = stop
+        return -1
+
+    def _key_of(self, span: int) -> bytes:
+        number = bisect_right(self.lasts, span)
+        return _key(self.chunks[number], self.starts[span] + self.shifts[number])
+
+
+def _key(data: bytes | memoryview, at: int) -> bytes:
+    """Return the bytes of the key at *at*, nothing if it is no text of fewer than 256 bytes."""
+    head = data[at : at + 2]
+    if len(head) < 2:
+        return b""
+    if head[0] & 0xE0 == 0xA0:
+        return bytes(data[at : at + 1 + (head[0] & 0x1F)])
+    return bytes(data[at : at + 2 + head[1]]) if head[0] == 0xD9 else b""
