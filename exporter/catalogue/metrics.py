@@ -723,7 +723,8 @@ CONTROLLER_BUSY = Metric(
     "tq_exporter.controller.busy_ratio",
     "gauge",
     "1",
-    "Share of its time that the controller spends on this exporter, 0 to 1. Absent before the first metadata poll.",
+    "Share of its time that the controller spends on this exporter, 0 to 1, over five minutes: its work for our "
+    "requests by estimate, without waiting for a CPU. Absent before the first metadata poll.",
 )
 BUILD_INFO = Metric(
     "tq_exporter.build.info",

@@ -125,7 +125,7 @@ class Partitions:
     def hold(self, partition: str, keep_s: float) -> None:
         """Keep the last listing of *partition* valid for *keep_s* seconds, since it is listed less often now."""
         listed = self._listed.get(partition)
-        if listed is not None:
+        if listed is not None and listed.keep_s < keep_s:
             self._listed[partition] = replace(listed, keep_s=keep_s)
 
     def has_other_groups(self, poll: MetadataPoll) -> bool | None:

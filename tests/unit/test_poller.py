@@ -18,15 +18,15 @@ from dataplane.adapters.wire import KnownSender
 from dataplane.adapters.wire.storage import StorageUnitMetrics
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.errors import DataPlaneNotReady, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
-from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, Listing
 from exporter.config import Config
 from exporter.config.model import Storage
 from exporter.model.results import Absent, Found, Ok, Result, StoragePoll
 from exporter.model.snapshot import SourceState, StorageState
 from exporter.model.state import State
+from exporter.polling.budget import HELD_INTERVAL_S
 from exporter.polling.poller import Poller
 from exporter.polling.readers import Readers, connect
-from exporter.polling.schedule import HELD_INTERVAL_S
 from exporter.polling.sources import build_sources
 from exporter.polling.sources.base import Next, Source
 from exporter.polling.sources.target import Target
@@ -41,7 +41,8 @@ class ScriptedReader:
 
     def __init__(self) -> None:
         self.partitions: dict[str, int] = {"train": 2}
-        self.cost: dict[str, float] = {}
+        self.cost: dict[str, float] = {}  # the controller's time for a listing
+        self.rows: dict[str, int] = {}  # where it is not the number of the groups' keys
         self.failure: Exception | None = None
         self.list_failure: dict[str, Exception] = {}
         self.block: threading.Event | None = None
@@ -71,10 +72,11 @@ class ScriptedReader:
         if partition_id in self.list_failure:
             raise self.list_failure[partition_id]
         self.controller_seconds += self.cost.get(partition_id, 0.001)
-        return [
+        groups = [
             DataPlaneGroupMeta(partition_id, f"g{number}", [f"k{number}"], 1, committed=True)
             for number in range(self.partitions[partition_id])
         ]
+        return Listing(groups, convention="", rows=self.rows.get(partition_id, len(groups)), stated_version=None)
 
     def depth(self, partition_id: str) -> int:
         return self.partitions[partition_id]
@@ -436,7 +438,7 @@ def test_a_controller_that_was_ended_is_polled_no_more(at: Fixture) -> None:
 
 
 def test_a_costly_listing_is_made_rarer_and_the_reason_is_told(at: Fixture) -> None:
-    at.reader.cost["train"] = 0.2
+    at.reader.cost["train"], at.reader.rows["train"] = 0.2, 100_000
     at.find()
     at.step()
     assert at.source("metadata").interval == pytest.approx(20.0)
@@ -451,7 +453,7 @@ def test_a_costly_listing_is_made_rarer_and_the_reason_is_told(at: Fixture) -> N
 
 def test_a_partition_that_stalls_the_controller_is_listed_every_five_minutes(at: Fixture) -> None:
     at.reader.partitions["huge"] = 3
-    at.reader.cost["huge"] = 0.3
+    at.reader.cost["huge"], at.reader.rows["huge"] = 0.3, 100_000
     at.find()
     at.step()
     at.step(HELD_INTERVAL_S - 10)
@@ -465,7 +467,7 @@ def test_a_partition_that_stalls_the_controller_is_listed_every_five_minutes(at:
 
 def test_a_new_controller_is_listed_at_once_whatever_the_last_one_cost(at: Fixture) -> None:
     at.reader.partitions = {"huge": 3}
-    at.reader.cost["huge"] = 0.3
+    at.reader.cost["huge"], at.reader.rows["huge"] = 0.3, 100_000
     at.find()
     at.step()
     assert "'huge'" in at.source("metadata").detail
@@ -508,12 +510,11 @@ def test_a_defect_in_a_reader_is_counted_as_other_and_ends_nothing(at: Fixture) 
 
 
 def test_a_listing_that_fails_its_own_pings_is_not_repeated_when_they_work_again(at: Fixture) -> None:
+    at.reader.cost["train"], at.reader.rows["train"] = 9.0, 1_000_000
     at.find()
-    at.step()
-    at.reader.cost["train"] = 9.0
     at.step(10.0)
     listed = len(at.reader.listed)
-    for _ in range(20):
+    for _ in range(5):
         at.reader.failure = DataPlaneTimeout("the controller serves our own listing", operation="ping")
         at.step(5.0)
         at.reader.failure = None
