@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 from typing import Final
 
-__all__ = ["CLIENT_VARIABLES", "PROPAGATE_VARIABLE", "SPANS_VARIABLE", "switch"]
+__all__ = ["CLIENT_VARIABLES", "PROPAGATE_VARIABLE", "PUBLISH_COUNTS_VARIABLE", "SPANS_VARIABLE", "switch"]
 
 PROPAGATE_VARIABLE: Final = "TQ_EXPORTER_PROPAGATE"
 """Turns ``propagate`` of the instrumentor on."""
 
+PUBLISH_COUNTS_VARIABLE: Final = "TQ_EXPORTER_PUBLISH_COUNTS"
+"""Turns ``publish_counts`` of wrappers on."""
+
 SPANS_VARIABLE: Final = "TQ_EXPORTER_SPANS"
 """Turns spans off, for the instrumentor and for wrappers, where something else makes one for each call already."""
 
-CLIENT_VARIABLES: Final = frozenset({PROPAGATE_VARIABLE, SPANS_VARIABLE})
+CLIENT_VARIABLES: Final = frozenset({PROPAGATE_VARIABLE, PUBLISH_COUNTS_VARIABLE, SPANS_VARIABLE})
 """All of them."""
 
 _ON: Final = ("1", "true", "yes", "on")

@@ -9,6 +9,7 @@ from typing import Final
 from dataplane.partitions import ROLES, ByName, Role, bounded_label
 from exporter.clock import Clock
 from exporter.config.model import Partition
+from exporter.model.estimates import ListedRows
 from exporter.model.flow import FlowTracker
 from exporter.model.occupancy import merge, nothing, summarise
 from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing
@@ -222,6 +223,14 @@ class Partitions:
     def role_flows(self) -> tuple[RoleFlow, ...]:
         """Return the flow through the partitions of each role, including those that are gone."""
         return self._flow.by_role()
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all partitions that exist."""
+        return tuple(self._known)
+
+    def listed_rows(self) -> dict[str, ListedRows]:
+        """Return the rows of each partition whose last listing is still valid."""
+        return {name: ListedRows(one.state.rows, one.state.listed_at) for name, one in self._listed.items()}
 
     def rows(self) -> int | None:
         """Return the number of all rows in all partitions, None while a partition is not known."""

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneGroupMeta
+from exporter.model.estimates import ClientCounts
 from exporter.model.storage import StorageState, StoreState
 from exporter.model.tasks import TaskState
 
@@ -148,6 +149,7 @@ class MetadataPoll:
         groups_per_step: How many groups the trainer says that it takes per step, None when it does not say.
         held: Partitions that were not asked, since their listing costs the controller too much.
         answers: What was asked about tasks.
+        clients: What clients publish of their own calls.
     """
 
     partitions: tuple[str, ...]
@@ -160,6 +162,7 @@ class MetadataPoll:
     groups_per_step: int | None = None
     held: tuple[str, ...] = ()
     answers: tuple[TaskAnswer, ...] = ()
+    clients: tuple[ClientCounts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from opentelemetry.trace import Tracer
 
+from dataplane.counts import COUNTS_PREFIX, COUNTS_TAG, decode_counts
 from dataplane.errors import DataPlaneError, DataPlaneTimeout, DataPlaneUnavailable, error_type
 from dataplane.groups import DataPlaneGroupMeta, Listing
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, MetadataReader
@@ -14,6 +15,7 @@ from dataplane.partitions import bounded_label
 from dataplane.tags import to_count
 from exporter.clock import Clock
 from exporter.config import Config
+from exporter.model.estimates import ClientCounts
 from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing, Result, TaskAnswer
 from exporter.model.source_health import MISSED_POLLS
 from exporter.model.state import State
@@ -72,6 +74,7 @@ class MetadataSource(Source[MetadataPoll]):
         failures: list[PartitionFailure] = []
         answers: list[TaskAnswer] = []
         published = per_step = None
+        clients: tuple[ClientCounts, ...] = ()
         for partition in names:
             if partition in held:
                 continue
@@ -92,6 +95,7 @@ class MetadataSource(Source[MetadataPoll]):
             work_s = self._meter.work(self._meter.seconds() - before, rows, partition)
             if partition == RESERVED_PARTITION:
                 published, per_step = _published(groups)
+                clients = _clients(groups)
                 beside_s += work_s
             else:
                 listings.append(self._listing(partition, groups, rows, work_s))
@@ -113,6 +117,7 @@ class MetadataSource(Source[MetadataPoll]):
             per_step,
             tuple(name for name in partitions if name in held),
             tuple(answers),
+            clients,
         )
 
     def fold(self, result: Result[MetadataPoll], state: State) -> Next:
@@ -127,6 +132,9 @@ class MetadataSource(Source[MetadataPoll]):
         changed = state.partitions.take_in(poll, keep_s=MISSED_POLLS * self._interval_in_force_s)
         for partition in poll.partitions:
             state.partitions.hold(partition, MISSED_POLLS * self._budget.listed_every(partition))
+        state.estimates.old_after_s = (MISSED_POLLS + 1) * self.interval_s
+        state.estimates.clients_read(poll.clients)
+        state.estimates.listed(state.partitions.listed_rows(), poll.partitions)
         if not poll.held:
             state.unlisted.listed(state.partitions.rows())
         elif any(map(self._budget.stalls, poll.held)):  # else they only sit this round out
@@ -206,3 +214,13 @@ def _published(groups: Sequence[DataPlaneGroupMeta]) -> tuple[int | None, int | 
         if PUBLISHED_VERSION_KEY in group.keys:
             return group.weight_version, to_count(group.tags.get("groups_per_step"))
     return None, None
+
+
+def _clients(groups: Sequence[DataPlaneGroupMeta]) -> tuple[ClientCounts, ...]:
+    """Return what clients publish of their own calls, without what cannot be read."""
+    found = []
+    for group in groups:
+        line = decode_counts(group.tags.get(COUNTS_TAG)) if group.keys[0].startswith(COUNTS_PREFIX) else None
+        if line is not None:
+            found.append(ClientCounts(group.keys[0], *line))
+    return tuple(found)
