@@ -102,6 +102,8 @@ class Estimates:
         self._readings: dict[EstimateBasis, tuple[float, Mapping[str, int]]] = {}
         self._clients: dict[str, _Client] = {}
         self._bases: dict[str, _Base] = {}
+        self._rows: Mapping[str, ListedRows] = {}
+        self._names: frozenset[str] = frozenset()
 
     def samples_read(self, samples: Mapping[str, int] | None) -> None:
         """Note TransferQueue's own count of each partition's samples, None when it is not known."""
@@ -121,12 +123,12 @@ class Estimates:
 
     def listed(self, rows: Mapping[str, ListedRows], names: Iterable[str]) -> None:
         """Note the last listing of each partition, and the names of all: a partition that is not there is gone."""
-        known = frozenset(names)
-        self._bases = {name: base for name, base in self._bases.items() if name in known}
+        self._rows, self._names = rows, frozenset(names)
+        self._bases = {name: base for name, base in self._bases.items() if name in self._names}
         for name, listed in rows.items():
             before = self._bases.get(name)
             if before is None or before.listed.at != listed.at:
-                self._bases[name] = self._base(name, listed, before, rows, known)
+                self._bases[name] = self._base(name, listed, before)
         self._drop_gone_clients()
 
     def current(
@@ -162,7 +164,11 @@ class Estimates:
         if values is None:
             self._readings.pop(basis, None)
         else:
-            self._readings[basis] = (self._clock.time(), values)
+            time = self._clock.time()
+            self._readings[basis] = (time, values)
+            for name, base in self._bases.items():
+                if basis not in base.offsets and time - base.listed.at <= self.old_after_s:
+                    self._compare(basis, name, base)
 
     def _estimate(
         self, name: str, label: str, names: Iterable[str], fresh: Mapping[str, ListedRows]
@@ -197,19 +203,16 @@ class Estimates:
             return None  # what of it is in which partition cannot be told
         return values[_ALL] - sum(rows[other].rows for other in others)
 
-    def _base(
-        self,
-        name: str,
-        listed: ListedRows,
-        before: _Base | None,
-        rows: Mapping[str, ListedRows],
-        names: Iterable[str],
-    ) -> _Base:
+    def _compare(self, basis: EstimateBasis, name: str, base: _Base) -> None:
+        """Note by how much a basis's figure differs from the listing."""
+        value = self._value(basis, name, self._names, self._rows)
+        if value is not None:
+            base.offsets[basis] = base.listed.rows - value
+
+    def _base(self, name: str, listed: ListedRows, before: _Base | None) -> _Base:
         base = _Base(listed)
-        for basis in BASES[:2]:
-            value = self._value(basis, name, names, rows)
-            if value is not None:
-                base.offsets[basis] = listed.rows - value
+        self._compare("tq_metrics", name, base)
+        self._compare("storage", name, base)
         base.moved = {client: one.moved[name] for client, one in self._clients.items() if name in one.moved}
         if before is not None and base.moved:
             # Puts also update rows, and not every client may publish: trusted if it explained the last change.

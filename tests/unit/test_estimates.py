@@ -70,6 +70,15 @@ def test_rows_without_data_are_not_in_storage_and_still_counted(at: Fixture) -> 
     assert [one.keys for one in at.later()] == [1_050_000]
 
 
+def test_a_reading_soon_after_the_listing_tells_the_rows_without_data_too(at: Fixture) -> None:
+    at.listed(huge=1_000_000, few=10)
+    at.clock.advance(15.0)
+    at.estimates.storage_read(900_010)
+    at.clock.advance(35.0)
+    at.estimates.storage_read(950_010)
+    assert [one.keys for one in at.later()] == [1_050_000]
+
+
 def test_two_partitions_whose_listings_are_old_cannot_be_told_apart_in_storage(at: Fixture) -> None:
     at.rows["vast"] = ListedRows(5, at.clock.time())
     at.listed(huge=100, few=10)

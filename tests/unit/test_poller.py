@@ -22,7 +22,7 @@ from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, Listing
 from exporter.config import Config
 from exporter.config.model import Storage
 from exporter.model.results import Absent, Found, Ok, Result, StoragePoll
-from exporter.model.snapshot import SourceState, StorageState
+from exporter.model.snapshot import KeyEstimate, SourceState, StorageState
 from exporter.model.state import State
 from exporter.polling.budget import HELD_INTERVAL_S
 from exporter.polling.poller import Poller
@@ -91,12 +91,13 @@ class ScriptedReader:
 class ScriptedStorage:
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.keys = 7
         self.closed = 0
 
     def read(self) -> StorageUnitMetrics:
         if self.failure is not None:
             raise self.failure
-        return StorageUnitMetrics(100, 7, 1000)
+        return StorageUnitMetrics(100, self.keys, 1000)
 
     def close(self) -> None:
         self.closed += 1
@@ -185,6 +186,9 @@ class Fixture:
         self.settle()
         self.poller.tick()
         self.settle()
+
+    def estimates(self) -> tuple[KeyEstimate, ...]:
+        return self.poller.snapshot.estimates
 
     def source(self, name: str) -> SourceState:
         return next(source for source in self.poller.snapshot.sources if source.source == name)
@@ -463,6 +467,29 @@ def test_a_partition_that_stalls_the_controller_is_listed_every_five_minutes(at:
     assert "'huge'" in at.source("metadata").detail
     at.step(30.0)
     assert at.reader.listed.count("huge") == 2
+
+
+def test_storage_tells_the_keys_of_a_partition_between_its_rare_listings(at: Fixture) -> None:
+    at.reader.partitions["huge"] = 3
+    at.reader.cost["huge"], at.reader.rows["huge"] = 0.3, 100_000
+    at.storage.keys = 90_002  # "train" has two rows; 10,000 of the others have no data
+    at.find()
+    at.step(20.0)
+    assert at.estimates() == ()
+    at.storage.keys = 95_002
+    at.step(60.0)
+    (estimate,) = at.estimates()
+    assert (estimate.partition, estimate.keys, estimate.basis) == ("huge", 105_000, "storage")
+    assert 0.0 <= at.clock.time() - estimate.at <= 15.0
+    at.storage.failure = DataPlaneTimeout("silent", operation="read_storage")
+    at.step(15.0)
+    assert at.estimates() == ()
+    at.storage.failure = None
+    at.step(15.0)
+    assert at.estimates()
+    at.reader.failure = DataPlaneUnavailable("refused", operation="ping")
+    at.step(40.0)
+    assert at.estimates() == ()
 
 
 def test_a_new_controller_is_listed_at_once_whatever_the_last_one_cost(at: Fixture) -> None:
