@@ -48,6 +48,8 @@ def at() -> Fixture:
 def test_nothing_is_estimated_while_listings_are_fresh_or_nothing_else_is_known(at: Fixture) -> None:
     at.estimates.storage_read(110)
     at.listed(huge=100, few=10)
+    at.clock.advance(5.0)
+    at.estimates.storage_read(120)
     assert at.now() == ()
     at.estimates.storage_read(None)
     assert at.later() == ()
@@ -97,7 +99,8 @@ def test_a_reading_from_before_the_listing_tells_nothing_new(at: Fixture) -> Non
 def test_transferqueues_own_count_comes_first_also_for_a_partition_that_was_never_listed(at: Fixture) -> None:
     del at.rows["huge"]
     at.listed(few=10)
-    at.estimates.samples_read({"huge": 1_000_000, "few": 10})
+    at.clock.advance(5.0)
+    at.estimates.samples_read({"huge": 1_000_000, "few": 12})
     at.estimates.storage_read(7)
     names = ("huge", "few")
     assert [(one.keys, one.basis) for one in at.estimates.current(names, at.rows, str)] == [(1_000_000, "tq_metrics")]
@@ -158,14 +161,13 @@ def test_a_client_that_died_tells_nothing_after_a_while(at: Fixture) -> None:
     at.clients(a=(1_000, 0))
     at.listed(huge=1_000)
     at.clock.advance(1.0)
-    at.clients(a=(1_000, 0))
+    at.clients(a=(1_500, 0))
     beat = at.clock.time()
     assert at.later(60.0)
     at.clock.advance(31.0)
-    at.estimates.clients_read([ClientCounts("a", beat, {"huge": (1_000, 0)})])  # its row is still there
+    at.estimates.clients_read([ClientCounts("a", beat, {"huge": (1_500, 0)})])  # its row is still there
     assert at.later(1.0) == ()
-    at.clients()
-    at.listed(huge=1_000)
+    at.listed(huge=1_500)
     assert at.estimates._clients == {}
 
 

@@ -469,6 +469,22 @@ def test_a_partition_that_stalls_the_controller_is_listed_every_five_minutes(at:
     assert at.reader.listed.count("huge") == 2
 
 
+def test_unlisted_keys_stay_known_while_a_partition_sits_a_round_out(at: Fixture) -> None:
+    at.reader.partitions = {"a": 1, "b": 1}
+    at.reader.rows = {"a": 50_000, "b": 50_000}
+    at.reader.cost = {"a": 0.2, "b": 0.2}
+    at.storage.keys = 100_007
+    at.find()
+    at.step(90.0)
+    assert at.source("metadata").interval == pytest.approx(20.0, rel=0.01)
+    assert at.reader.listed.count("a") == 3  # at once, after 40 s and after 80 s
+    seen = []
+    for _ in range(8):
+        at.step(10.0)
+        seen.append(at.poller.snapshot.unlisted_keys)
+    assert seen == [7] * 8
+
+
 def test_storage_tells_the_keys_of_a_partition_between_its_rare_listings(at: Fixture) -> None:
     at.reader.partitions["huge"] = 3
     at.reader.cost["huge"], at.reader.rows["huge"] = 0.3, 100_000

@@ -107,6 +107,24 @@ def test_a_steady_wait_is_told_exactly() -> None:
     assert meter.work(0.26, 100_000) == pytest.approx(0.06, abs=1e-4)
 
 
+@pytest.mark.parametrize("which", [0, 5])
+def test_one_long_wait_for_a_small_partition_changes_nothing_also_at_its_first_listing(which: int) -> None:
+    connection = Connection()
+    rounds = Rounds(connection)
+    rounds.intervals(which)
+    waits = iter([0.0, 0.46])
+    connection.wait_s = lambda: next(waits, 0.0)
+    assert rounds.intervals(2) == [10.0] * 2
+
+
+def test_a_first_listing_that_waits_holds_no_partition_back_that_cannot_have_stalled_the_controller() -> None:
+    connection = Connection(5_000, 0.002)
+    waits = iter([0.0, 0.6])
+    connection.wait_s = lambda: next(waits, 0.0)
+    assert Rounds(connection).intervals(3)[1:] == [10.0] * 2
+    assert connection.listed == 3
+
+
 def test_long_work_is_charged_and_stretches_the_listings_of_a_large_partition() -> None:
     connection = Connection(100_000, 0.2)
     assert Rounds(connection).intervals(3) == pytest.approx([20.0] * 3, rel=0.01)
