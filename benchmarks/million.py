@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     latencies: dict[str, list[list[float]]] = {OFF: [], DEFAULTS: [], ROOMY: []}
     said: dict[str, str] = {}
     with (
-        TQCluster(storage_units=2, metrics=True) as cluster,
+        TQCluster(storage_units=2, metrics=True, timeout_s=600.0) as cluster,
         _connected(cluster) as client,
         tempfile.TemporaryDirectory() as folder,
     ):
