@@ -24,6 +24,9 @@ _ALL: Final = ""
 _CLIENT_GONE_S: Final = 90.0
 """A client that has not written for three of its longest pauses is gone."""
 
+_MAX_CLIENTS: Final = 4096
+"""How many clients are remembered; what further ones publish is ignored."""
+
 _OFF_SHARE: Final = 0.1
 _OFF_ROWS: Final = 0.01
 
@@ -101,6 +104,7 @@ class Estimates:
         """Forget everything: another controller is polled."""
         self._readings: dict[EstimateBasis, tuple[float, Mapping[str, int]]] = {}
         self._clients: dict[str, _Client] = {}
+        self._moved: dict[str, dict[str, Moved]] = {}  # by partition and client
         self._bases: dict[str, _Base] = {}
         self._rows: Mapping[str, ListedRows] = {}
         self._names: frozenset[str] = frozenset()
@@ -118,13 +122,17 @@ class Estimates:
         now, time = self._clock.monotonic(), self._clock.time()
         for one in clients:
             known = self._clients.get(one.client)
-            if known is None or known.beat != one.beat:
-                self._clients[one.client] = _Client(one.beat, one.moved, now, time)
+            if (known is not None and known.beat == one.beat) or (known is None and len(self._clients) >= _MAX_CLIENTS):
+                continue
+            self._clients[one.client] = _Client(one.beat, one.moved, now, time)
+            for name, moved in one.moved.items():
+                self._moved.setdefault(name, {})[one.client] = moved
 
     def listed(self, rows: Mapping[str, ListedRows], names: Iterable[str]) -> None:
         """Note the last listing of each partition, and the names of all: a partition that is not there is gone."""
         self._rows, self._names = rows, frozenset(names)
         self._bases = {name: base for name, base in self._bases.items() if name in self._names}
+        self._moved = {name: moved for name, moved in self._moved.items() if name in self._names}
         for name, listed in rows.items():
             before = self._bases.get(name)
             if before is None or before.listed.at != listed.at:
@@ -213,7 +221,7 @@ class Estimates:
         base = _Base(listed)
         self._compare("tq_metrics", name, base)
         self._compare("storage", name, base)
-        base.moved = {client: one.moved[name] for client, one in self._clients.items() if name in one.moved}
+        base.moved = dict(self._moved.get(name, {}))
         if before is not None and base.moved:
             # Puts also update rows, and not every client may publish: trusted if it explained the last change.
             off = abs(before.listed.rows + self._moved_since(name, before) - listed.rows)
@@ -221,8 +229,7 @@ class Estimates:
         return base
 
     def _since(self, name: str, base: _Base) -> Iterable[Moved]:
-        for client, one in self._clients.items():
-            put, cleared = one.moved.get(name, (0, 0))
+        for client, (put, cleared) in self._moved.get(name, {}).items():
             first_put, first_cleared = base.moved.get(client, (0, 0))
             yield put - first_put, cleared - first_cleared
 
@@ -240,6 +247,10 @@ class Estimates:
         """Forget clients that are gone and whose counts every partition's base already contains."""
         now = self._clock.monotonic()
         for client, one in list(self._clients.items()):
-            included = all(base.moved.get(client) == one.moved.get(name) for name, base in self._bases.items())
-            if now - one.seen > _CLIENT_GONE_S and included:
+            if now - one.seen <= _CLIENT_GONE_S:
+                continue
+            bases = ((self._bases.get(name), moved) for name, moved in one.moved.items())
+            if all(base is None or base.moved.get(client) == moved for base, moved in bases):
                 del self._clients[client]
+                for name in one.moved:
+                    self._moved.get(name, {}).pop(client, None)

@@ -171,6 +171,18 @@ def test_a_client_that_died_tells_nothing_after_a_while(at: Fixture) -> None:
     assert at.estimates._clients == {}
 
 
+def test_the_number_of_clients_is_bounded(at: Fixture) -> None:
+    at.clients(**{f"c{number}": (1, 0) for number in range(10_000)})
+    assert len(at.estimates._clients) == 4096
+    at.clock.advance(91.0)
+    at.listed(huge=4096, few=10)
+    assert at.estimates._clients == {}
+    assert at.estimates._moved == {"huge": {}}
+    del at.rows["huge"]
+    at.listed(few=10)
+    assert at.estimates._moved == {}
+
+
 def test_no_estimate_stands_for_several_partitions_or_a_controller_that_is_gone(at: Fixture) -> None:
     at.estimates.samples_read({"huge": 7, "few": 7})
     assert at.estimates.current(at.rows, {}, lambda name: "train_*") == ()
