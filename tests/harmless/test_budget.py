@@ -98,13 +98,13 @@ def test_waiting_for_a_real_controller_is_not_taken_for_its_work(cluster: TQClus
             times.append(listed_at(seen))
 
 
-def test_a_partition_that_stalls_the_controller_is_asked_for_once() -> None:
+def test_a_partition_that_stalls_the_controller_is_not_asked_for_again() -> None:
     listing = {f"a{row}_g0": {"weight_version": 1} for row in range(5_000)}
 
     def answer(request: dict[str, Any]) -> list[bytes]:
         if request["request_type"] == "GET_LIST_PARTITIONS":
             return reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["train"]})
-        time.sleep(0.1)  # the controller's thread works
+        time.sleep(0.3)  # the controller's thread works
         return reply("KV_LIST_RESPONSE", {"partition_info": {"train": listing}, "message": "success"})
 
     env = {"TQ_EXPORTER_METADATA_MAX_CONTROLLER_STALL": "50ms"}
@@ -118,11 +118,12 @@ def test_a_partition_that_stalls_the_controller_is_asked_for_once() -> None:
             return sum(request["request_type"] == "KV_LIST" for request in router.requests)
 
         exporter.wait_for(lambda seen: asked() > 0 and held(exporter), "the listing that stalls")
+        listings = asked()  # more than one only if this machine is so busy that pings take as long
         before = exporter.scrape().value(name, source="metadata", outcome="ok") or 0.0
         exporter.wait_for(
             lambda seen: (seen.value(name, source="metadata", outcome="ok") or 0.0) >= before + 4, "polls"
         )
-        assert asked() == 1
+        assert asked() == listings
         assert exporter.scrape().value("dataplane_partition_keys", partition="train") == 5_000
 
 
