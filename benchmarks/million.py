@@ -40,20 +40,36 @@ ROOMY: Final = "exporter, memory"
 OFF: Final = "off"
 
 _FILL = """
-def fill(controller, name, keys, group):
+def fill(controller, name, keys, group, tag):
     controller.create_partition(name)
     partition = controller.partitions[name]
     indexes = controller.index_manager.allocate_indexes(name, count=keys - len(partition.keys_mapping))
     names = [f"r{index // group}_g{index % group}" for index in indexes]
     partition.keys_mapping.update(zip(names, indexes))
     partition.revert_keys_mapping.update(zip(indexes, names))
-    partition.custom_meta.update((index, {"weight_version": 1}) for index in indexes)
+    partition.custom_meta.update((index, dict(tag)) for index in indexes)
     partition.global_indexes.update(indexes)
     partition.ensure_samples_capacity(max(partition.global_indexes) + 1)
     return len(partition.keys_mapping)
 
 controller = ray.get_actor("TransferQueueController", namespace="transfer_queue")
-result = ray.get(controller.__ray_call__.remote(fill, name, keys, group))
+result = ray.get(controller.__ray_call__.remote(fill, name, keys, group, tag))
+"""
+
+_WORK = """
+def work(controller, name):
+    import time
+    from types import SimpleNamespace
+
+    request = SimpleNamespace(body={"partition_id": name}, sender_id="benchmark")
+    began = time.thread_time()
+    reply = controller._handle_kv_list_request(request)
+    handled = time.thread_time()
+    frames = reply.serialize()
+    return handled - began, time.thread_time() - handled, sum(len(bytes(frame)) for frame in frames)
+
+controller = ray.get_actor("TransferQueueController", namespace="transfer_queue")
+result = [ray.get(controller.__ray_call__.remote(work, name)) for _ in range(3)]
 """
 
 
@@ -69,11 +85,17 @@ def main(argv: list[str] | None = None) -> int:
     ):
         loop = TrainingLoop(client, options.rate)
         started = time.perf_counter()
-        held = cluster.run(_FILL, name=PARTITION, keys=options.keys, group=GROUP_KEYS)
+        tag = {"weight_version": 1, **{f"field_{number}": number for number in range(1, options.fields)}}
+        held = cluster.run(_FILL, name=PARTITION, keys=options.keys, group=GROUP_KEYS, tag=tag)
         load = os.getloadavg()[0] / (os.cpu_count() or 1)
         print(
             f"{held} keys in one partition, made in {time.perf_counter() - started:.1f} s; {options.rate:g} cycles/s "
             f"of put, claim, get, pop; windows of {options.window:g} s; load {load:.1f} per core"
+        )
+        handled, encoded, size = min(cluster.run(_WORK, name=PARTITION))
+        print(
+            f"the controller's work for one listing, in CPU time: {(handled + encoded) * 1e3:.0f} ms, "
+            f"{handled * 1e3:.0f} ms of it in the handler; {size / 1e6:.0f} MB"
         )
         print(_one_listing(cluster.controller.address, options.keys))
         record = Path(folder, "endpoint.json")
@@ -98,6 +120,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.million", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--keys", type=int, default=1_000_000, help="keys of the partition (default %(default)s)")
+    parser.add_argument("--fields", type=int, default=1, help="integers in each tag (default %(default)s)")
     parser.add_argument("--rate", type=float, default=20.0, help="cycles a second (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="windows of each kind (default %(default)s)")
     parser.add_argument("--window", type=float, default=60.0, help="seconds of a window (default %(default)s)")
