@@ -28,6 +28,12 @@ def partitions_table() -> Builder:
                 for state in _STATES
             ),
             Column("keys", "max without () (dataplane_partition_keys{@p})"),
+            Column("keys, estimated", "max without (basis) (dataplane_partition_keys_estimated{@p})"),
+            Column(
+                "estimated",
+                "time() - max without () (dataplane_partition_keys_estimated_timestamp_seconds{@p})",
+                "s",
+            ),
             Column("largest lag", "max without () (dataplane_partition_staleness_max{@p})"),
             Column("newest version", "max without () (dataplane_partition_weight_version_newest{@p})", "none"),
             Column(

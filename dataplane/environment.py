@@ -9,10 +9,20 @@ from __future__ import annotations
 import os
 from typing import Final
 
-__all__ = ["CLIENT_VARIABLES", "PASSWORD_VARIABLE", "PROPAGATE_VARIABLE", "SPANS_VARIABLE", "switch"]
+__all__ = [
+    "CLIENT_VARIABLES",
+    "PASSWORD_VARIABLE",
+    "PROPAGATE_VARIABLE",
+    "PUBLISH_COUNTS_VARIABLE",
+    "SPANS_VARIABLE",
+    "switch",
+]
 
 PROPAGATE_VARIABLE: Final = "TQ_EXPORTER_PROPAGATE"
 """Turns ``propagate`` of the instrumentor on."""
+
+PUBLISH_COUNTS_VARIABLE: Final = "TQ_EXPORTER_PUBLISH_COUNTS"
+"""Turns ``publish_counts`` of wrappers on."""
 
 SPANS_VARIABLE: Final = "TQ_EXPORTER_SPANS"
 """Turns spans off, for the instrumentor and for wrappers, where something else makes one for each call already."""
@@ -20,7 +30,7 @@ SPANS_VARIABLE: Final = "TQ_EXPORTER_SPANS"
 PASSWORD_VARIABLE: Final = "TQ_EXPORTER_PASSWORD"  # noqa: S105 - its name
 """The password of a running exporter, for what reads it over HTTP."""
 
-CLIENT_VARIABLES: Final = frozenset({PROPAGATE_VARIABLE, SPANS_VARIABLE, PASSWORD_VARIABLE})
+CLIENT_VARIABLES: Final = frozenset({PASSWORD_VARIABLE, PROPAGATE_VARIABLE, PUBLISH_COUNTS_VARIABLE, SPANS_VARIABLE})
 """All of them."""
 
 _ON: Final = ("1", "true", "yes", "on")

@@ -18,6 +18,7 @@ from dataplane.tags import TRACEPARENT, Count, Int, Seconds, Tag, to_count, to_i
 __all__ = ["COMMON_FIELDS", "Account", "Convention", "Group", "KeyRule", "Memory"]
 
 COMMON_FIELDS: Final[Mapping[str, Any]] = {
+    "client_counts": str,  # only in the rows that clients publish; see :mod:`dataplane.counts`
     "created_at": Seconds,
     "expected_num_keys": Count,
     "group_id": str,

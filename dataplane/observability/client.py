@@ -13,6 +13,7 @@ Observation never changes a call: its result or exception is the wrapped client'
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Coroutine
 from functools import partial
 from types import CoroutineType
@@ -21,10 +22,12 @@ from typing import Any, TypeVar, cast
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from dataplane.environment import PUBLISH_COUNTS_VARIABLE, switch
 from dataplane.errors import DataPlaneBadRequest
 from dataplane.interfaces import PUBLISHED_VERSION_KEY, RESERVED_PARTITION, DataPlaneClient
 from dataplane.observability.call import Call, Event
 from dataplane.observability.effects import trainer_version
+from dataplane.observability.publisher import CountsPublisher, counts_of
 from dataplane.observability.recorder import CallRecorder, Observer
 from dataplane.observability.steps import step_metrics
 from dataplane.observability.tally import Cell, cell_summary
@@ -92,6 +95,10 @@ class MetricsDataPlaneClient(DataPlaneClient):
             version of keys that this client knows leaves their producer's span in place.
         spans: Whether calls make spans. False where another instrumentation, such as a framework's own, makes one for
             each of them. None for the environment variable ``TQ_EXPORTER_SPANS``, else yes.
+        publish_counts: Whether to publish how many keys this client has put and cleared, for an exporter that lists a
+            large partition rarely: one row in the reserved partition, written by a thread of its own every 10 to 30 s,
+            removed by :meth:`close`. *inner* must be thread-safe. None for the environment variable
+            ``TQ_EXPORTER_PUBLISH_COUNTS``, else no.
     """
 
     def __init__(
@@ -103,6 +110,7 @@ class MetricsDataPlaneClient(DataPlaneClient):
         tracer_provider: TracerProvider | None = None,
         propagate: bool = False,
         spans: bool | None = None,
+        publish_counts: bool | None = None,
     ) -> None:
         self._inner = inner
         self._recorder = CallRecorder(
@@ -113,6 +121,13 @@ class MetricsDataPlaneClient(DataPlaneClient):
             spans=spans,
             inner=inner,
         )
+        self._publish_counts = publish_counts
+        if switch(PUBLISH_COUNTS_VARIABLE, default=False) if publish_counts is None else publish_counts:
+            publisher = CountsPublisher(inner, partial(counts_of, self._recorder.tally))
+            # It ends when this object is closed or collected, and with the process.
+            end = weakref.finalize(self, publisher.close)
+            if hasattr(inner, "close"):
+                self.__dict__["close"] = partial(_end_and_close, end, self.close)
 
     register_partition = _observed(DataPlaneClient.register_partition)
     claim_meta = _observed(DataPlaneClient.claim_meta)
@@ -245,7 +260,14 @@ class MetricsDataPlaneClient(DataPlaneClient):
     def __reduce__(self) -> tuple[Any, ...]:
         recorder = self._recorder
         rebuild = partial(type(self), propagate=recorder.propagate, spans=recorder.spans)
+        if self._publish_counts is not None:
+            rebuild = partial(rebuild, publish_counts=self._publish_counts)
         return rebuild, (self._inner, recorder.on_event)
+
+
+def _end_and_close(end: Callable[[], object], close: Callable[[], Any]) -> Any:
+    end()
+    return close()
 
 
 async def _finish(recorder: CallRecorder, call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:

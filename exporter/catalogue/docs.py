@@ -77,8 +77,8 @@ new: its counters begin anew. For counters of the controller and the storage uni
 Each poll of a source is a trace: a span `tq_exporter.poll`, and below it a span for each call to the data plane. Its
 attributes are `tq_exporter.source`, `tq_exporter.discovery` (the state after it) and, where they apply,
 `tq_exporter.partitions`, `tq_exporter.keys`, `tq_exporter.groups.changed` (how often a group arrived, was completed,
-departed, was lost or was restored), `tq_exporter.storage_units` and `tq_exporter.controller_seconds` (the time that the
-poll took the controller).
+departed, was lost or was restored), `tq_exporter.storage_units` and `tq_exporter.controller_seconds` (the
+controller's work for the poll).
 
 At the default intervals that is some 20,000 traces a day. So only notable polls are pushed, those with the attribute
 `tq_exporter.notable`:

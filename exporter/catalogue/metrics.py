@@ -15,6 +15,7 @@ from dataplane.metrics import CLIENT_METRICS, ERROR_TYPE_VALUES, Metric
 from dataplane.semconv import ERROR_TYPE
 from exporter.conditions import CONDITIONS
 from exporter.model.condition import SEVERITIES, STAGES
+from exporter.model.estimates import BASES
 from exporter.model.snapshot import (
     DISCOVERY_STATES,
     LAG_BOUNDS,
@@ -255,6 +256,22 @@ PARTITION_KEYS = Metric(
     "gauge",
     "{key}",
     "Keys (samples) of the groups in the partition.",
+    {"partition": None},
+)
+PARTITION_KEYS_ESTIMATED = Metric(
+    "dataplane.partition.keys.estimated",
+    "gauge",
+    "{key}",
+    "About how many keys the partition has. Only where its last listing is older than four intervals, or there is "
+    "none. basis tells what it was made from: TransferQueue's own metrics (tq_metrics), the keys in storage, or what "
+    "clients publish of their puts and clears since the last listing.",
+    {"partition": None, "basis": BASES},
+)
+PARTITION_KEYS_ESTIMATED_AT = Metric(
+    "dataplane.partition.keys.estimated.timestamp",
+    "gauge",
+    "s",
+    "Unix time of the reading from which dataplane_partition_keys_estimated was made.",
     {"partition": None},
 )
 PARTITION_SIZE = Metric(
@@ -775,7 +792,8 @@ CONTROLLER_BUSY = Metric(
     "tq_exporter.controller.busy_ratio",
     "gauge",
     "1",
-    "Share of its time that the controller spends on this exporter, 0 to 1. Absent before the first metadata poll.",
+    "Share of its time that the controller spends on this exporter, 0 to 1, over five minutes: its work for our "
+    "requests by estimate, without waiting for a CPU. Absent before the first metadata poll.",
 )
 RECORDER_UP = Metric(
     "tq_exporter.recorder.up",

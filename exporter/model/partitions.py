@@ -10,6 +10,7 @@ from typing import Final
 from dataplane.partitions import ROLES, ByName, Role, bounded_label
 from exporter.clock import Clock
 from exporter.config.model import Partition
+from exporter.model.estimates import ListedRows
 from exporter.model.flow import FlowTracker
 from exporter.model.groups import GroupsView
 from exporter.model.occupancy import Occupancy, merge, nothing
@@ -143,7 +144,7 @@ class Partitions:
     def hold(self, partition: str, keep_s: float) -> None:
         """Keep the last listing of *partition* valid for *keep_s* seconds, since it is listed less often now."""
         listed = self._listed.get(partition)
-        if listed is not None:
+        if listed is not None and listed.keep_s < keep_s:
             self._listed[partition] = replace(listed, keep_s=keep_s)
 
     def has_other_groups(self, poll: MetadataPoll) -> bool | None:
@@ -246,6 +247,14 @@ class Partitions:
         """Return the groups of the last listings, also of those that are too old, and the unusual departures."""
         listings = self._flow.groups(self._listed.keys())
         return GroupsView(listings, self._flow.departures.newest_first(), self.versions.reference)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all partitions that exist."""
+        return tuple(self._known)
+
+    def listed_rows(self) -> dict[str, ListedRows]:
+        """Return the rows of each partition whose last listing is still valid."""
+        return {name: ListedRows(one.state.rows, one.state.listed_at) for name, one in self._listed.items()}
 
     def rows(self) -> int | None:
         """Return the number of all rows in all partitions, None while a partition is not known."""

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import DataPlaneGroupMeta
+from exporter.model.estimates import ClientCounts
 from exporter.model.storage import StorageState, StoreState
 from exporter.model.tasks import TaskState
 
@@ -149,6 +150,7 @@ class MetadataPoll:
         held: Partitions that were not asked, since their listing costs the controller too much.
         answers: What was asked about tasks.
         full_decodes: How many listings were decoded as a whole although the ones before were kept.
+        clients: What clients publish of their own calls.
     """
 
     partitions: tuple[str, ...]
@@ -162,6 +164,7 @@ class MetadataPoll:
     held: tuple[str, ...] = ()
     answers: tuple[TaskAnswer, ...] = ()
     full_decodes: int = 0
+    clients: tuple[ClientCounts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

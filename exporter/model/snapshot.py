@@ -16,6 +16,7 @@ from dataplane.groups import DataPlaneCapabilities, GroupState
 from dataplane.labels import LAG_BOUNDS, MIXED_CONVENTIONS, OTHER_PARTITION
 from dataplane.partitions import ROLES, Role
 from exporter.model.condition import SEVERITIES, Condition
+from exporter.model.estimates import KeyEstimate
 from exporter.model.histogram import Histogram
 from exporter.model.recording import RecorderState
 from exporter.model.storage import StorageState, StoreState
@@ -43,6 +44,7 @@ __all__ = [
     "ErrorCount",
     "Histogram",
     "Incident",
+    "KeyEstimate",
     "LastKnown",
     "OldestGroup",
     "PartitionFlow",
@@ -333,6 +335,7 @@ class Snapshot:
         samples: The samples of each partition, where TransferQueue's own metrics or configured tasks tell.
         tasks: The tasks of those partitions, ordered by partition and task.
         controller: What TransferQueue's own metrics tell of the controller, None while unknown.
+        estimates: About how many keys those partitions have whose last listing is old or missing, ordered by name.
         unlisted_keys: Keys in the storage units that no partition lists, None while unknown.
         sources: State of every source.
         controller_busy_ratio: Share of its time that the controller spent on this exporter, 0..1, None before
@@ -366,6 +369,7 @@ class Snapshot:
     version_regressions: int = 0
     storage: tuple[StorageState, ...] = ()
     store: StoreState | None = None
+    estimates: tuple[KeyEstimate, ...] = ()
     unlisted_keys: int | None = None
     samples: tuple[PartitionSamples, ...] = ()
     tasks: tuple[TaskState, ...] = ()

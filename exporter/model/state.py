@@ -10,11 +10,12 @@ from typing import Final
 from dataplane.partitions import ByName, bounded_label
 from exporter.clock import Clock
 from exporter.config import Partition
+from exporter.model.estimates import Estimates
 from exporter.model.lifecycle import Lifecycle
 from exporter.model.partitions import Partitions
 from exporter.model.recorder import Recorder
 from exporter.model.results import Failed, MetadataPoll, Result
-from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, Snapshot
+from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, KeyEstimate, Snapshot
 from exporter.model.source_health import ControllerTime, SourceHealth
 from exporter.model.storage import LastAnswers, StorageState, StoreState, Unlisted
 from exporter.model.tasks import Tasks
@@ -50,6 +51,7 @@ class State:
         store: The storage as a whole, None of storage that has no figures of it.
         unlisted: The keys that no partition lists.
         tasks: The samples and tasks of the partitions.
+        estimates: The keys of partitions whose listing is old.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class State:
         self.storage: tuple[StorageState, ...] = ()
         self.store: StoreState | None = None
         self.unlisted = Unlisted()
+        self.estimates = Estimates(clock)
         self.tasks = Tasks(clock, max_partitions=max_partitions, settings=by_name)
         self._clock = clock
         self._started_at = clock.time()
@@ -123,6 +126,7 @@ class State:
         self.lifecycle.begin_generation()
         self.partitions.lose_all()
         self.unlisted.forget()
+        self.estimates.forget()
         self.tasks.forget()
         self._sender_id = None
 
@@ -135,6 +139,7 @@ class State:
         self.storage, self.store = (), None
         self._last_answers.forget()
         self.unlisted.forget()
+        self.estimates.forget()
         self.tasks.forget()
 
     def notice_sender(self, poll: MetadataPoll) -> None:
@@ -165,10 +170,12 @@ class State:
             self.partitions.drop_all()
         if health.is_stale(_UNITS):
             self.storage, self.store = (), None
+            self.estimates.storage_read(None)
         if health.is_stale(_LISTINGS) or health.is_stale(_UNITS):
             self.unlisted.forget()
         if health.is_stale(_OWN_METRICS):
             self.tasks.forget_reading()
+            self.estimates.samples_read(None)
         self.partitions.drop_stale()
         self.partitions.note_unlisted(self.unlisted.value, self.tasks.samples())
         states, versions = self.partitions.states(), self.partitions.versions
@@ -196,6 +203,7 @@ class State:
             version_regressions=versions.regressions,
             storage=self.storage,
             store=self.store,
+            estimates=() if health.is_stale(_LISTINGS) else self._estimates(),
             unlisted_keys=self.unlisted.value,
             samples=samples,
             tasks=tasks,
@@ -206,6 +214,10 @@ class State:
             errors=health.errors(),
             version=self._version,
         )
+
+    def _estimates(self) -> tuple[KeyEstimate, ...]:
+        partitions = self.partitions
+        return self.estimates.current(partitions.names(), partitions.listed_rows(), partitions.label)
 
     def _is_ready(self) -> bool:
         """Whether the first round is done. Once ready, always ready, also with another controller."""

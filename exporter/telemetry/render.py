@@ -59,6 +59,9 @@ def render(snapshot: Snapshot, build: Build) -> list[otel.Metric]:
     sheet.add(catalogue.WEIGHT_VERSION_REFERENCE, snapshot.reference_version)
     sheet.add(catalogue.WEIGHT_VERSION_CHANGED, snapshot.reference_changed_at)
     sheet.add(catalogue.WEIGHT_VERSION_REGRESSIONS, snapshot.version_regressions)
+    for one in snapshot.estimates:
+        sheet.add(catalogue.PARTITION_KEYS_ESTIMATED, one.keys, partition=one.partition, basis=one.basis)
+        sheet.add(catalogue.PARTITION_KEYS_ESTIMATED_AT, one.at, partition=one.partition)
     for flow in snapshot.flows:
         _flow(sheet, flow)
     for role_flow in snapshot.role_flows:

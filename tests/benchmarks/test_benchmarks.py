@@ -17,6 +17,7 @@ SHORT = {
     "harm": "--keys 64 --bar-keys 64 --control-keys 64 --rounds 2 --window 0.5",
     "incremental": "--keys 64 --polls 2",
     "instrument": "--rounds 1 --calls 5 --puts 800 --tq",
+    "million": "--keys 64 --rounds 1 --window 0.5",
     "poll": "--pairs 1 --case 64:16:recovery --case 64:16:verl --case 64:16:nemo-rl",
     "scrape": "--keys 64 128 --scrapes 2 --blocks 1 --versions 20",
 }
@@ -27,6 +28,7 @@ TABLE = {
     "harm": r"^64 keys resident.*^ +off 1 .*^ +off 2 .*^ +exporter .*^ +back to back ",
     "incremental": r"^ +keys tags .*^ +64 recovery +0 % .*^ +64 verl +3 % .*^ +64 nemo-rl +100 % ",
     "instrument": r"^put with SDK .*^clear without SDK .*^propagate .*^8 threads, .*^a put on TransferQueue: ",
+    "million": r"^64 keys in one partition, .*^one listing: .*^off .*^exporter, defaults .*^exporter, memory ",
     "poll": r"^ +keys group tags .*^ +64 +16 recovery .*^ +64 +16 verl .*^ +64 +16 nemo-rl ",
     "scrape": r"^few_keys_p50_ms .*^p99_ratio .*^series_constant +1 .*^rss_growth_mb ",
 }
@@ -56,7 +58,7 @@ def test_alone(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     run(name, monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("name", ["harm", "instrument", "poll"])
+@pytest.mark.parametrize("name", ["harm", "instrument", "million", "poll"])
 def test_on_a_transfer_queue(
     name: str,
     cluster: TQCluster,

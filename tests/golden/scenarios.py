@@ -70,6 +70,7 @@ def _lost() -> Scenario:
         trained=None,
         storage=(),
         unlisted_keys=None,
+        estimates=(),
         samples=(),
         tasks=(),
         controller=None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -46,17 +48,21 @@ def spend(at: Fixture, seconds: float) -> float:
 def test_a_controller_that_slows_down_tenfold_costs_no_larger_share(make: Make, share: float) -> None:
     at = make(share, 10.0)
     at.reader.partitions = {"a": 1, "b": 1}
+    at.reader.rows = {"a": 40_000, "b": 80_000}
     at.reader.cost = {"a": 0.02, "b": 0.04}
     at.find()
     at.step()
-    assert 0 < spend(at, HOUR_S) <= share + 0.06 / HOUR_S  # one extra: polls may fall on both ends of the hour
+    assert 0 < spend(at, HOUR_S) <= share + 0.0601 / HOUR_S  # one extra: polls may fall on both ends of the hour
     at.reader.cost = {"a": 0.2, "b": 0.4}
     # One poll at the old rate notices it; from then on the share is kept.
-    assert 0 < spend(at, HOUR_S) <= share + 0.6 / HOUR_S
-    assert at.source("metadata").interval == pytest.approx(0.6 / share)
+    assert 0 < spend(at, HOUR_S) <= share + 0.601 / HOUR_S
+    assert (at.source("metadata").interval or 99.0) <= 30.0
+    every = re.search(r"1000 rows or more are listed every (\S+) s", at.source("metadata").detail)
+    assert every is not None
+    assert float(every[1]) == pytest.approx(0.6 / share, rel=0.01)
     assert at.source("metadata").reason == "budget"
     at.reader.cost = {"a": 0.001, "b": 0.001}
-    at.step(0.6 / share)
+    at.step(0.6 / share + 30.0)
     assert at.source("metadata").interval == pytest.approx(10.0)
 
 
@@ -65,11 +71,11 @@ def test_a_partition_that_becomes_ten_times_as_slow_is_held_back_by_the_stall_it
     make: Make, stall_s: float, listings: int
 ) -> None:
     at = make(0.01, stall_s)
-    at.reader.cost["train"] = 0.03
+    at.reader.cost["train"], at.reader.rows["train"] = 0.03, 50_000
     at.find()
     at.step()
     at.reader.cost["train"] = 0.3
-    at.step(30.0)
+    at.step(60.0)  # the second slow listing decides
     at.reader.listed.clear()
     share = spend(at, HOUR_S)
     # Held back: listed once in five minutes. Otherwise as often as the share allows: every 30 s, and with its poll.
@@ -77,52 +83,48 @@ def test_a_partition_that_becomes_ten_times_as_slow_is_held_back_by_the_stall_it
     assert share <= 0.0105 + 0.3 / HOUR_S
 
 
-def test_a_relay_that_slows_a_real_controller_down_stretches_the_interval_that_the_metrics_show(
-    cluster: TQCluster,
-) -> None:
+def test_waiting_for_a_real_controller_is_not_taken_for_its_work(cluster: TQCluster) -> None:
     cluster.put("train", ["a_g0"], tags=[{"weight_version": 1}])
     with (
         FaultyProxy(cluster.controller.address) as relay,
         ExporterProcess("--controller", relay.address, "--metadata-interval", "500ms", env=RARE_PINGS) as exporter,
     ):
         exporter.wait_for(lambda seen: bool(seen.samples("dataplane_partition_keys")), "the rows")
-        relay.delay(0.05)
-        # A round is two requests, 0.1 s at least: at 1 % that is a round in 10 s.
-        seen = exporter.wait_for(lambda seen: interval(seen) >= 10.0, "the stretched interval")
-        assert seen.by("dataplane_source_state", "reason", source="metadata")["budget"] == 1
-        assert "1.00%" in sources(exporter)["metadata"]["detail"]
-        relay.heal()
-        exporter.wait_for(lambda seen: interval(seen) < 10.0, "the shorter interval", 120.0)
+        relay.delay(0.05)  # a round of two requests takes 0.1 s: 20 times what the share allows in half a second
+        times = [listed_at(exporter.scrape())]
+        for _ in range(4):
+            seen = exporter.wait_for(lambda seen: listed_at(seen) > times[-1], "a listing")
+            assert interval(seen) <= 1.5
+            times.append(listed_at(seen))
 
 
-def test_a_partition_that_stalls_the_controller_is_asked_for_once() -> None:
+def test_a_partition_that_stalls_the_controller_is_not_asked_for_again() -> None:
+    listing = {f"a{row}_g0": {"weight_version": 1} for row in range(5_000)}
+
     def answer(request: dict[str, Any]) -> list[bytes]:
         if request["request_type"] == "GET_LIST_PARTITIONS":
             return reply("LIST_PARTITIONS_RESPONSE", {"partition_ids": ["train"]})
-        rows = {"a_g0": {"weight_version": 1}}
-        return reply("KV_LIST_RESPONSE", {"partition_info": {"train": rows}, "message": "success"})
+        time.sleep(0.3)  # the controller's thread works
+        return reply("KV_LIST_RESPONSE", {"partition_info": {"train": listing}, "message": "success"})
 
     env = {"TQ_EXPORTER_METADATA_MAX_CONTROLLER_STALL": "50ms"}
     with (
         FakeRouter(answer) as router,
-        FaultyProxy(router.address) as relay,
-        ExporterProcess("--controller", relay.address, "--metadata-interval", "500ms", env=env) as exporter,
+        ExporterProcess("--controller", router.address, "--metadata-interval", "500ms", env=env) as exporter,
     ):
-        relay.delay(0.1)
         name = "tq_exporter_polls_total"
 
         def asked() -> int:
             return sum(request["request_type"] == "KV_LIST" for request in router.requests)
 
         exporter.wait_for(lambda seen: asked() > 0 and held(exporter), "the listing that stalls")
-        listings = asked()
-        relay.heal()
+        listings = asked()  # more than one only if this machine is so busy that pings take as long
         before = exporter.scrape().value(name, source="metadata", outcome="ok") or 0.0
         exporter.wait_for(
             lambda seen: (seen.value(name, source="metadata", outcome="ok") or 0.0) >= before + 4, "polls"
         )
         assert asked() == listings
-        assert exporter.scrape().value("dataplane_partition_keys", partition="train") == 1
+        assert exporter.scrape().value("dataplane_partition_keys", partition="train") == 5_000
 
 
 RARE_PINGS = {"TQ_EXPORTER_PING_INTERVAL": "2s"}
@@ -130,6 +132,10 @@ RARE_PINGS = {"TQ_EXPORTER_PING_INTERVAL": "2s"}
 
 def interval(seen: Exposition) -> float:
     return seen.value("dataplane_source_interval_seconds", source="metadata") or 0.0
+
+
+def listed_at(seen: Exposition) -> float:
+    return seen.value("dataplane_partition_listed_timestamp_seconds", partition="train") or 0.0
 
 
 def sources(exporter: ExporterProcess) -> dict[str, Any]:

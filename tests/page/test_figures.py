@@ -14,7 +14,7 @@ from playwright.sync_api import Page
 
 from dataplane.discovery.record import Endpoint
 from dataplane.groups import GROUP_STATES
-from exporter.model.snapshot import LAG_BUCKETS, ErrorCount, Incident, PartitionStatus, Snapshot
+from exporter.model.snapshot import LAG_BUCKETS, ErrorCount, Incident, KeyEstimate, PartitionStatus, Snapshot
 from tests.page.conftest import Open
 from tests.page.support import UNKNOWN, Served, cells, many, number, running, text, wait_for_text
 
@@ -113,6 +113,18 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     for link in ("metrics", "api/v1/snapshot", "api/v1/conditions", "sd", "healthz", "readyz"):
         assert page.locator(f'footer a[href="{link}"]').count() == 1
         urllib.request.urlopen(served.url + link, timeout=20).close()
+
+
+def test_an_estimate_says_what_it_is_made_from_and_how_old_it_is(served: Served, open_page: Open) -> None:
+    snapshot = running()
+    at = snapshot.taken_at - 4
+    statuses = (*snapshot.statuses, PartitionStatus("huge", False, "refused"))
+    estimates = (KeyEstimate("huge", 1_000_064, "storage", at), KeyEstimate("train", 77, "clients", at))
+    served.show(replace(snapshot, statuses=statuses, estimates=estimates))
+    page = open_page(served.url)
+    keys = {row[0]: row[9] for row in cells(page, "partitions")}
+    assert re.fullmatch(r"about 1,000,064, from storage, \d+ s ago", keys["huge"])
+    assert re.fullmatch(r"about 77, from clients, \d+ s ago", keys["train"])
 
 
 @pytest.mark.parametrize("partitions", [0, 1, 50, 100])

@@ -10,6 +10,7 @@ from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.groups import GROUP_STATES, DataPlaneCapabilities
 from dataplane.partitions import Role, role_of
 from exporter.model.condition import Condition
+from exporter.model.estimates import KeyEstimate
 from exporter.model.occupancy import merge, nothing
 from exporter.model.recording import RecorderState
 from exporter.model.snapshot import (
@@ -201,6 +202,7 @@ def rich_snapshot() -> Snapshot:
                 StorageState(3, "10.0.0.7:13224", memory_bytes=200_000_000, memory_limit_bytes=268_435_456),
             ),
             store=StoreState(37, 1, 55, 57_671_680, 40, 7),
+            estimates=(KeyEstimate("huge", 1_000_064, "storage", TAKEN - 4),),
             unlisted_keys=12,
             samples=(
                 PartitionSamples("stream", 200, task="ref", tasks_left_out=2),

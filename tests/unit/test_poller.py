@@ -18,15 +18,15 @@ from dataplane.adapters.wire import KnownSender
 from dataplane.adapters.wire.storage import StorageUnitMetrics
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint
 from dataplane.errors import DataPlaneNotReady, DataPlaneReadError, DataPlaneTimeout, DataPlaneUnavailable
-from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta
+from dataplane.groups import DataPlaneCapabilities, DataPlaneGroupMeta, Listing
 from exporter.config import Config
 from exporter.config.model import Storage
 from exporter.model.results import Absent, Found, Ok, Result, StoragePoll
-from exporter.model.snapshot import SourceState, StorageState
+from exporter.model.snapshot import KeyEstimate, SourceState, StorageState
 from exporter.model.state import State
+from exporter.polling.budget import HELD_INTERVAL_S
 from exporter.polling.poller import Poller
 from exporter.polling.readers import Readers, connect
-from exporter.polling.schedule import HELD_INTERVAL_S
 from exporter.polling.sources import build_sources
 from exporter.polling.sources.base import Next, Source
 from exporter.polling.sources.target import Target
@@ -41,7 +41,8 @@ class ScriptedReader:
 
     def __init__(self) -> None:
         self.partitions: dict[str, int] = {"train": 2}
-        self.cost: dict[str, float] = {}
+        self.cost: dict[str, float] = {}  # the controller's time for a listing
+        self.rows: dict[str, int] = {}  # where it is not the number of the groups' keys
         self.failure: Exception | None = None
         self.list_failure: dict[str, Exception] = {}
         self.block: threading.Event | None = None
@@ -71,10 +72,11 @@ class ScriptedReader:
         if partition_id in self.list_failure:
             raise self.list_failure[partition_id]
         self.controller_seconds += self.cost.get(partition_id, 0.001)
-        return [
+        groups = [
             DataPlaneGroupMeta(partition_id, f"g{number}", [f"k{number}"], 1, committed=True)
             for number in range(self.partitions[partition_id])
         ]
+        return Listing(groups, convention="", rows=self.rows.get(partition_id, len(groups)), stated_version=None)
 
     def depth(self, partition_id: str) -> int:
         return self.partitions[partition_id]
@@ -89,12 +91,13 @@ class ScriptedReader:
 class ScriptedStorage:
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.keys = 7
         self.closed = 0
 
     def read(self) -> StorageUnitMetrics:
         if self.failure is not None:
             raise self.failure
-        return StorageUnitMetrics(100, 7, 1000)
+        return StorageUnitMetrics(100, self.keys, 1000)
 
     def close(self) -> None:
         self.closed += 1
@@ -183,6 +186,9 @@ class Fixture:
         self.settle()
         self.poller.tick()
         self.settle()
+
+    def estimates(self) -> tuple[KeyEstimate, ...]:
+        return self.poller.snapshot.estimates
 
     def source(self, name: str) -> SourceState:
         return next(source for source in self.poller.snapshot.sources if source.source == name)
@@ -436,7 +442,7 @@ def test_a_controller_that_was_ended_is_polled_no_more(at: Fixture) -> None:
 
 
 def test_a_costly_listing_is_made_rarer_and_the_reason_is_told(at: Fixture) -> None:
-    at.reader.cost["train"] = 0.2
+    at.reader.cost["train"], at.reader.rows["train"] = 0.2, 100_000
     at.find()
     at.step()
     assert at.source("metadata").interval == pytest.approx(20.0)
@@ -451,7 +457,7 @@ def test_a_costly_listing_is_made_rarer_and_the_reason_is_told(at: Fixture) -> N
 
 def test_a_partition_that_stalls_the_controller_is_listed_every_five_minutes(at: Fixture) -> None:
     at.reader.partitions["huge"] = 3
-    at.reader.cost["huge"] = 0.3
+    at.reader.cost["huge"], at.reader.rows["huge"] = 0.3, 100_000
     at.find()
     at.step()
     at.step(HELD_INTERVAL_S - 10)
@@ -463,9 +469,48 @@ def test_a_partition_that_stalls_the_controller_is_listed_every_five_minutes(at:
     assert at.reader.listed.count("huge") == 2
 
 
+def test_unlisted_keys_stay_known_while_a_partition_sits_a_round_out(at: Fixture) -> None:
+    at.reader.partitions = {"a": 1, "b": 1}
+    at.reader.rows = {"a": 50_000, "b": 50_000}
+    at.reader.cost = {"a": 0.2, "b": 0.2}
+    at.storage.keys = 100_007
+    at.find()
+    at.step(90.0)
+    assert at.source("metadata").interval == pytest.approx(20.0, rel=0.01)
+    assert at.reader.listed.count("a") == 3  # at once, after 40 s and after 80 s
+    seen = []
+    for _ in range(8):
+        at.step(10.0)
+        seen.append(at.poller.snapshot.unlisted_keys)
+    assert seen == [7] * 8
+
+
+def test_storage_tells_the_keys_of_a_partition_between_its_rare_listings(at: Fixture) -> None:
+    at.reader.partitions["huge"] = 3
+    at.reader.cost["huge"], at.reader.rows["huge"] = 0.3, 100_000
+    at.storage.keys = 90_002  # "train" has two rows; 10,000 of the others have no data
+    at.find()
+    at.step(20.0)
+    assert at.estimates() == ()
+    at.storage.keys = 95_002
+    at.step(60.0)
+    (estimate,) = at.estimates()
+    assert (estimate.partition, estimate.keys, estimate.basis) == ("huge", 105_000, "storage")
+    assert 0.0 <= at.clock.time() - estimate.at <= 15.0
+    at.storage.failure = DataPlaneTimeout("silent", operation="read_storage")
+    at.step(15.0)
+    assert at.estimates() == ()
+    at.storage.failure = None
+    at.step(15.0)
+    assert at.estimates()
+    at.reader.failure = DataPlaneUnavailable("refused", operation="ping")
+    at.step(40.0)
+    assert at.estimates() == ()
+
+
 def test_a_new_controller_is_listed_at_once_whatever_the_last_one_cost(at: Fixture) -> None:
     at.reader.partitions = {"huge": 3}
-    at.reader.cost["huge"] = 0.3
+    at.reader.cost["huge"], at.reader.rows["huge"] = 0.3, 100_000
     at.find()
     at.step()
     assert "'huge'" in at.source("metadata").detail
@@ -508,12 +553,11 @@ def test_a_defect_in_a_reader_is_counted_as_other_and_ends_nothing(at: Fixture) 
 
 
 def test_a_listing_that_fails_its_own_pings_is_not_repeated_when_they_work_again(at: Fixture) -> None:
+    at.reader.cost["train"], at.reader.rows["train"] = 9.0, 1_000_000
     at.find()
-    at.step()
-    at.reader.cost["train"] = 9.0
     at.step(10.0)
     listed = len(at.reader.listed)
-    for _ in range(20):
+    for _ in range(5):
         at.reader.failure = DataPlaneTimeout("the controller serves our own listing", operation="ping")
         at.step(5.0)
         at.reader.failure = None

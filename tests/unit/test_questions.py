@@ -34,6 +34,9 @@ class Reader:
         self.found: Consumption | None = Consumption(4, 1)
         self.failure: DataPlaneError | None = None
 
+    def ping(self, timeout_s: float | None = None) -> float:
+        return 0.0
+
     def list_partitions(self) -> list[str]:
         return ["a", "b"]
 
@@ -117,7 +120,7 @@ def test_a_controller_that_is_gone_fails_the_round(reader: Reader) -> None:
 
 
 def test_the_answers_count_against_the_budget(reader: Reader) -> None:
-    reader.cost = 0.2
+    reader.cost, reader.found = 0.2, Consumption(100_000, 1)
     fixture = Fixture(reader, a=("train",))
     fixture.round()
     following = fixture.source.fold(fixture.source.poll(), fixture.state)
@@ -125,7 +128,7 @@ def test_the_answers_count_against_the_budget(reader: Reader) -> None:
 
 
 def test_a_question_that_stalls_the_controller_is_asked_rarely_and_its_answer_kept(reader: Reader) -> None:
-    reader.cost = 0.361
+    reader.cost, reader.found = 0.361, Consumption(100_000, 25_000)
     fixture = Fixture(reader, a=("train",))
     following = fixture.source.fold(fixture.source.poll(), fixture.state)
     assert following.interval_s == 10.0  # the listings do not wait
@@ -133,7 +136,7 @@ def test_a_question_that_stalls_the_controller_is_asked_rarely_and_its_answer_ke
     fixture.round()
     assert len(reader.asked) == 1
     fixture.clock.advance(290.0)
-    assert fixture.round().samples == (PartitionSamples("a", 4, "train", 3),)
+    assert fixture.round().samples == (PartitionSamples("a", 100_000, "train", 75_000),)
     assert len(reader.asked) == 1
     fixture.clock.advance(11.0)
     fixture.round()

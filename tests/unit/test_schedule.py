@@ -1,8 +1,8 @@
-"""Intervals, the controller budget and the look-ups' backoff."""
+"""Intervals and the look-ups' backoff."""
 
 from __future__ import annotations
 
-from exporter.polling.schedule import HELD_INTERVAL_S, Backoff, Budget, Timer
+from exporter.polling.schedule import Backoff, Timer
 
 
 def test_a_timer_fires_at_once_and_then_every_interval() -> None:
@@ -44,39 +44,3 @@ def test_the_backoff_doubles_up_to_its_limit_with_jitter_in_the_upper_half() -> 
 def test_the_backoff_stays_finite_for_ever() -> None:
     backoff = Backoff(jitter=lambda: 1.0)
     assert [backoff.next_s(60) for _ in range(5000)][-1] == 60.0
-
-
-def test_polls_are_stretched_so_that_the_controller_spends_its_share_at_most() -> None:
-    budget = Budget(10.0, 0.01, 0.25)
-    assert budget.interval_s(0.06) == 10.0
-    assert budget.interval_s(0.6) == 60.0
-    assert budget.explain(10.0) == ""
-    assert "every 60 s" in budget.explain(60.0)
-
-
-def test_a_partition_that_holds_the_controller_too_long_is_held_back() -> None:
-    budget = Budget(10.0, 0.01, 0.25)
-    assert budget.charge("small", 0.25, 0.0) is None
-    assert budget.charge("huge", 0.26, 0.0) == HELD_INTERVAL_S
-    assert budget.held(HELD_INTERVAL_S - 1) == {"huge"}
-    assert "'huge'" in budget.explain(10.0)
-    assert budget.held(HELD_INTERVAL_S) == set()
-    assert budget.charge("huge", 0.1, HELD_INTERVAL_S) is None
-    assert budget.explain(10.0) == ""
-
-
-def test_a_partition_that_takes_seconds_is_held_back_until_its_share_is_paid() -> None:
-    budget = Budget(10.0, 0.01, 0.25)
-    assert budget.charge("huge", 10.0, 0.0) == 1000.0
-    assert budget.held(999.0) == {"huge"}
-    assert "every 1000 s" in budget.explain(10.0)
-
-
-def test_partitions_that_are_gone_are_forgotten() -> None:
-    budget = Budget(10.0, 0.01, 0.25)
-    budget.charge("a", 1.0, 0.0)
-    budget.charge("b", 1.0, 0.0)
-    budget.retain(frozenset({"b"}))
-    assert budget.held(1.0) == {"b"}
-    budget.retain(frozenset())
-    assert budget.held(1.0) == set()

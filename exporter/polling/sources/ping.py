@@ -10,6 +10,7 @@ from exporter.config import Config
 from exporter.model.results import Failed, Result
 from exporter.model.state import State
 from exporter.polling.sources.base import Next, Source
+from exporter.polling.work import REQUEST_S
 
 __all__ = ["PingSource"]
 
@@ -50,6 +51,7 @@ class PingSource(Source[float]):
             state.recorder.ping(result.took, result.error_type)
             return Next(self.interval_s, alive=False)
         state.recorder.ping(result.value, None)
-        state.controller_time.spend(result.value)
+        work_s = min(result.value, REQUEST_S)  # the rest is waiting
+        state.controller_time.spend(work_s)
         lifecycle.answered(self._reader.get_capabilities())
-        return Next(self.interval_s, alive=True, facts={"controller_seconds": result.value})
+        return Next(self.interval_s, alive=True, facts={"controller_seconds": work_s})

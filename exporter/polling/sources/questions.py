@@ -15,8 +15,9 @@ from exporter.model.results import Failed, MetadataPoll, TaskAnswer
 from exporter.model.source_health import MISSED_POLLS
 from exporter.model.state import State
 from exporter.model.tasks import TaskState
-from exporter.polling.schedule import Budget
+from exporter.polling.budget import Budget
 from exporter.polling.sources.base import exceeded
+from exporter.polling.work import WorkMeter
 
 __all__ = ["TaskQuestions"]
 
@@ -38,7 +39,7 @@ class TaskQuestions:
         tasks: The tasks to ask for, by name of a partition or regular expression.
         settings: Interval and budget.
         clock: Measures durations.
-        controller_seconds: Returns the time that the controller has spent on the reader, in seconds.
+        meter: Measures the controller's work for the reader.
     """
 
     def __init__(
@@ -48,12 +49,12 @@ class TaskQuestions:
         settings: Metadata,
         *,
         clock: Clock,
-        controller_seconds: Callable[[], float],
+        meter: WorkMeter,
     ) -> None:
         self._reader = reader if isinstance(reader, _Asker) else None
         self._tasks = ByName(tasks)
         self._clock = clock
-        self._controller_seconds = controller_seconds
+        self._meter = meter
         self._budget = Budget(settings.interval, settings.max_controller_share, settings.max_controller_stall)
         self._hold_s: dict[str, float] = {}
 
@@ -68,17 +69,19 @@ class TaskQuestions:
         tasks = self._tasks.get(partition)
         if self._reader is None or not tasks or partition in self._budget.held(self._clock.monotonic()):
             return None
-        before, began = self._controller_seconds(), self._clock.monotonic()
+        began = self._clock.monotonic()
         states: list[TaskState] = []
-        samples = 0
+        samples, spent = 0, 0.0
         failure = None
         try:
             for task in tasks:
+                before = self._meter.seconds()
                 with call(partition, _OPERATION):
                     found = self._reader.consumption(partition, task)
                 if found is None:  # it has gone since it was listed
                     return None
                 samples = found.samples
+                spent += self._meter.work(self._meter.seconds() - before, samples)
                 # A share of nothing is unknown.
                 states.append(TaskState(partition, task, found.consumed / samples if samples else None))
         except DataPlaneUnavailable:
@@ -87,33 +90,30 @@ class TaskQuestions:
             waited = self._clock.monotonic() - began
             detail = f"tasks of partition {bounded_label(partition)!r}: {error}"
             failure = Failed(_OPERATION, error_type(error), detail, waited, exceeded(error))
-        spent = self._controller_seconds() - before
         return TaskAnswer(partition, samples, tuple(states), max(spent, failure.took if failure else 0.0), failure)
 
-    def charge(self, answers: Iterable[TaskAnswer], partitions: Sequence[str]) -> float:
-        """Charge the budget with a round; return the controller's time for partitions that are asked rarely now."""
+    def charge(self, answers: Iterable[TaskAnswer], partitions: Sequence[str]) -> frozenset[str]:
+        """Charge the budget with a round; return the partitions that are asked rarely because of their own cost."""
         self._budget.retain(frozenset(partitions))
         self._hold_s = {}
-        held_s = 0.0
         for answer in answers:
-            hold_s = self._budget.charge(answer.partition, answer.controller_s, self._clock.monotonic())
+            samples = answer.samples if answer.failure is None else None
+            hold_s = self._budget.charge(answer.partition, answer.controller_s, self._clock.monotonic(), samples)
             if hold_s is not None:
                 self._hold_s[answer.partition] = hold_s
-                held_s += answer.controller_s
-        return held_s
+        return frozenset(self._hold_s)
 
-    def fold(self, poll: MetadataPoll, state: State, listed_every: Mapping[str, float], interval_s: float) -> None:
+    def fold(self, poll: MetadataPoll, state: State, listed_every: Callable[[str], float]) -> None:
         """Apply the answers to *state*, after :meth:`charge`.
 
         Args:
             poll: The round.
             state: The state.
-            listed_every: Seconds between two rounds for partitions that are listed rarely.
-            interval_s: Seconds between two rounds for all others.
+            listed_every: Returns the seconds between two listings of a partition.
         """
         state.tasks.retain(poll.partitions)
         for answer in poll.answers:
             if answer.failure is None:
                 name = answer.partition
-                asked_every = max(self._hold_s.get(name, 0.0), listed_every.get(name, interval_s))
+                asked_every = max(self._hold_s.get(name, 0.0), listed_every(name))
                 state.tasks.asked(name, answer.samples, answer.tasks, keep_s=MISSED_POLLS * asked_every)

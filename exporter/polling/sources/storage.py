@@ -95,6 +95,7 @@ class StorageSource(Source[StoragePoll]):
         keys = [unit.keys for unit in state.storage if unit.keys is not None]
         complete = keys and len(keys) == len(state.storage) and not self._left_out
         state.unlisted.storage_read(sum(keys) if complete else None)
+        state.estimates.storage_read(sum(keys) if complete else None)
         failures = [
             Failed(self.operation, unit.error_type, unit.detail, result.took)
             for unit in state.storage

@@ -63,6 +63,7 @@ class TqMetricsSource(Source[OwnMetrics]):
         state.finish(self.name, result)
         if not isinstance(result, Failed):
             state.tasks.read(result.value)
+            state.estimates.samples_read(result.value.samples)
             left_out = sum(one.tasks_left_out for one in state.tasks.states(state.partitions.label)[0])
             if left_out:
                 state.health.explain(self.name, f"{left_out} tasks are left out")

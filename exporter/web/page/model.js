@@ -201,6 +201,7 @@ export function partitionRows(snapshot) {
   const statuses = new Map(snapshot.statuses.map((one) => [one.partition, one]));
   const listed = snapshot.partitions.map((part) => ({ ...part, status: statuses.get(part.partition) ?? null }));
   const names = new Set(snapshot.partitions.map((part) => part.partition));
+  const estimates = new Map(snapshot.estimates.map((one) => [one.partition, one]));
   const hidden = snapshot.statuses
     .filter((one) => !one.readable && !names.has(one.partition))
     .map((one) => ({ partition: one.partition, role: one.role, listed_at: one.listed_at, groups: {}, oldest: [], status: one }));
@@ -209,7 +210,7 @@ export function partitionRows(snapshot) {
     const severity = worst(held.filter((one) => one.partitions.includes(part.partition)));
     return [severity ? SEVERITIES.indexOf(severity) : SEVERITIES.length, part.status?.readable === false ? 0 : 1, -(part.staleness_max ?? 0)];
   };
-  const ranked = [...hidden, ...listed].map((part) => ({ ...part, severity: null, rank: rank(part) }));
+  const ranked = [...hidden, ...listed].map((part) => ({ ...part, estimate: estimates.get(part.partition) ?? null, severity: null, rank: rank(part) }));
   for (const part of ranked) part.severity = SEVERITIES[part.rank[0]] ?? null;
   return ranked.sort((one, other) => one.rank.map((value, index) => value - other.rank[index]).find(Boolean) ?? 0);
 }

@@ -9,6 +9,7 @@ import { Table } from "./table.js";
 const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale", disabled: "off", unsupported: "cannot be asked" };
 const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle", unsupported: "idle" };
 const REFERENCES = { published: "published", rows: "from rows", newest_seen: "newest seen" };
+const BASES = { tq_metrics: "TransferQueue's metrics", storage: "storage", clients: "clients" };
 const MANY = 8; // above this number of partitions the filter is shown
 
 const cellText = (value) => (cell, item) => text(cell, value(item));
@@ -138,7 +139,7 @@ export class Panels {
         { label: "Readable", cell: (cell, part) => readable(cell, part.status) },
         { label: "Last minutes", cell: (cell, part) => this.spark(cell, part) },
         ...model.GROUP_STATES.map(state),
-        figure("Keys", "keys"),
+        { label: "Keys", numeric: true, sort: (part) => part.estimate?.keys ?? part.keys, cell: cellText((part) => this.keys(part)) },
         figure("Size", "size_bytes", format.bytes),
         figure("Newest", "newest_version"),
         figure("Max lag", "staleness_max"),
@@ -150,6 +151,12 @@ export class Panels {
         { label: "Listed", numeric: true, cell: cellText((part) => (part.listed_at === null ? "never" : format.ago(this.now - part.listed_at))) },
       ],
     });
+  }
+
+  // The keys of the last listing; while that is old, an estimate with its basis and age.
+  keys({ keys, estimate }) {
+    if (!estimate) return format.count(keys);
+    return `about ${format.count(estimate.keys)}, from ${BASES[estimate.basis]}, ${format.ago(this.now - estimate.at)}`;
   }
 
   partitionName(cell, part) {
