@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import describe, load
 
@@ -39,12 +39,14 @@ class Column:
     Attributes:
         key: Its name in a row.
         title: What stands above it, with the unit.
-        format: How its figures are written, as Python's ``format`` has it.
+        format: How its figures are written, as Python's ``format`` has it; empty for texts.
+        width: Characters of its longest text.
     """
 
     key: str
     title: str
     format: str = ""
+    width: int = 9
 
     def text(self, value: Value) -> str:
         """Return *value* as it stands in the table."""
@@ -78,7 +80,7 @@ class Table:
 
 
 def _width(column: Column) -> int:
-    return max(len(column.title), 9)
+    return max(len(column.title), 9 if column.format else column.width)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Report:
         self.bars: list[Bar] = []
         self._stack = ExitStack()
         self._cluster: TQCluster | None = None
+        self._client: Any = None
 
     def table(self, name: str, title: str, columns: Sequence[Column]) -> Table:
         """Return a new table whose head is printed."""
@@ -132,6 +135,22 @@ class Report:
             os.environ.update(RAY_ENV)  # Ray reads them when it is imported
             self._cluster = self._stack.enter_context(TQCluster())
         return self._cluster
+
+    @property
+    def client(self) -> Any:
+        """A client of :attr:`cluster`, connected when it is first asked for: Ray can be connected to only once."""
+        if self._client is None:
+            address = self.cluster.ray_address
+            import ray
+
+            from dataplane.factory import build_data_plane_client
+
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
+            self._stack.callback(ray.shutdown)
+            settings = {"enabled": True, "claim_meta_poll_interval_s": 0.005}
+            self._client = build_data_plane_client(settings, bootstrap=False)
+            self._stack.callback(self._client.close)
+        return self._client
 
     def close(self) -> None:
         """Stop what was started."""
