@@ -26,11 +26,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.runner import Benchmark, Column, Report, Table
-from tests.support.cluster import TQCluster
 from tests.support.exporter_process import ExporterProcess
+
+if TYPE_CHECKING:
+    from tests.support.cluster import TQCluster
 
 GROUP_KEYS = 16
 PARTITION, RESIDENT = "train", "resident"

@@ -71,9 +71,10 @@ def _machine(result: Result) -> str:
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
-        f"`{result['command']}`, {machine['date']}, {result['seconds']} s, commit {machine['commit']}. {machine['cpu']}, "
-        f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}; {versions}. "
-        f"Load average before {machine['load']}, after {machine['load_after']}."
+        f"`{result['command']}`, {machine['date']}, {result['seconds']} s, commit {machine['commit']}. "
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
+        f"Python {machine['python']}; {versions}. "
+        f"Load average {machine['load']} before, {machine['load_after']} after."
     )
 
 

@@ -55,8 +55,13 @@ def _poll(rows: list[Row], file: Path) -> None:
                 [r["keys"] for r in line], [r["poll_ms"] for r in line], "o-", ms=3, label=f"poll, {tags}"
             )
             peers = [r for r in line if r["kv_list_ms"] is not None]
-            style = {"color": drawn.get_color(), "ls": ":", "lw": 1}
-            time.plot([r["keys"] for r in peers], [r["kv_list_ms"] for r in peers], **style, label=f"kv_list, {tags}")
+            time.plot(
+                [r["keys"] for r in peers],
+                [r["kv_list_ms"] for r in peers],
+                ":",
+                c=drawn.get_color(),
+                label=f"kv_list, {tags}",
+            )
             changes = sorted(
                 (r for r in usual if r["tags"] == tags and r["keys"] == 100_000), key=lambda r: r["changed"]
             )

@@ -17,13 +17,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from benchmarks.replay import Replay
 from benchmarks.rows import SHAPES, Change, Queue
 from benchmarks.runner import Benchmark, Column, Report, Table, exponent
 from dataplane.adapters.wire import WireMetadataReader
-from tests.support.cluster import TQCluster
+
+if TYPE_CHECKING:
+    from tests.support.cluster import TQCluster
 
 _CHUNK = 10_000
 _FIRSTS = 3

@@ -111,6 +111,7 @@ class Report:
         self._stack = ExitStack()
         self._cluster: TQCluster | None = None
         self._client: Any = None
+        self._failed: RuntimeError | None = None
 
     def table(self, name: str, title: str, columns: Sequence[Column]) -> Table:
         """Return a new table whose head is printed."""
@@ -128,12 +129,18 @@ class Report:
     @property
     def cluster(self) -> TQCluster:
         """A local Ray with a TransferQueue, started when it is first asked for. Its user empties it first."""
+        if self._failed is not None:  # another attempt would take minutes
+            raise RuntimeError("TransferQueue did not start before") from self._failed
         if self._cluster is None:
             os.environ["TQ_LOGGING_LEVEL"] = "ERROR"
             from tests.support.cluster import RAY_ENV, TQCluster
 
             os.environ.update(RAY_ENV)  # Ray reads them when it is imported
-            self._cluster = self._stack.enter_context(TQCluster())
+            try:
+                self._cluster = self._stack.enter_context(TQCluster())
+            except RuntimeError as error:
+                self._failed = error
+                raise
         return self._cluster
 
     @property
