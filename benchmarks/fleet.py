@@ -317,7 +317,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interval", type=float, default=10.0, help="seconds between scrapes (default %(default)s)")
 
 
-BENCHMARK = Benchmark("fleet", __doc__, measure, "--exporters 8 --seconds 1 --interval 1", _options)
+BENCHMARK = Benchmark("fleet", __doc__, measure, "--exporters 4 --seconds 0.5 --interval 0.5", _options)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

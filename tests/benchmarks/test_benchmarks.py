@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
+from importlib import resources
 from itertools import chain
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import performance
@@ -21,6 +24,7 @@ from benchmarks.rows import SHAPES, Queue
 from benchmarks.runner import Benchmark, Column, Report, exponent
 from dataplane.adapters.wire import WireMetadataReader
 
+RULES = ("alerts", "recording")
 FOLDER = Path(performance.__file__).parent
 
 
@@ -177,3 +181,24 @@ def test_every_result_is_on_a_page() -> None:
     tables = {table["name"] for result in performance.results().values() for table in result["tables"]}
     assert {name for name in tables if f"<!-- table {name} -->" not in pages} == set()
     assert set(performance.results()) == set(NAMES)
+
+
+def test_what_scale_drops_is_exposed_and_needed_by_no_rule() -> None:
+    page = (performance.PAGES[1]).read_text()
+    [block] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    shipped = resources.files("exporter.shipped")
+    rules = "".join((shipped / "prometheus" / f"{name}.yaml").read_text() for name in RULES)
+    one = Simulated(1)
+    text = one.telemetry.scrape(None)[0].decode()
+    one.telemetry.shutdown(1.0)
+    families = text_string_to_metric_families(text)
+    exposed = [sample for family in families for sample in family.samples]
+    for drop in yaml.safe_load(block)["metric_relabel_configs"]:
+        pattern, labels = re.compile(drop["regex"]), drop["source_labels"][1:]
+        dropped = {
+            sample.name
+            for sample in exposed
+            if pattern.fullmatch(";".join([sample.name, *(sample.labels.get(label, "") for label in labels)]))
+        }
+        assert dropped, drop
+        assert labels or not {name for name in dropped if re.search(rf"\b{name}\b", rules)}, drop
