@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shlex
 import statistics
 import time
@@ -30,6 +31,9 @@ Value = float | int | str | None
 """A figure of a table; None where there is none."""
 
 NOTHING = "\u2013"
+
+_INNERMOST = re.compile(r"\{[^{}\[\]]*\}")
+_LINES = re.compile(r"\n\s*")
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Table:
 
     def row(self, **values: Value) -> None:
         """Add a row and print it."""
-        self.rows.append(values)
+        self.rows.append({key: float(f"{v:.5g}") if isinstance(v, float) else v for key, v in values.items()})
         print(" ".join(c.text(values.get(c.key)).rjust(_width(c)) for c in self.columns), flush=True)
 
     def note(self, sentence: str) -> None:
@@ -236,6 +240,7 @@ def _split(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple
 def save(file: Path, result: Mapping[str, object]) -> None:
     """Write a result, a row of a table per line, so that a diff shows which figures changed."""
     text = json.dumps(result, indent=1, ensure_ascii=False)
+    text = _INNERMOST.sub(lambda match: _LINES.sub(" ", match[0]), text)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text + "\n")
 

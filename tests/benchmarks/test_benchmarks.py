@@ -18,11 +18,13 @@ from benchmarks import performance
 from benchmarks.__main__ import NAMES, load
 from benchmarks.fleet_exporters import Simulated
 from benchmarks.machine import describe
+from benchmarks.otlp import push, receiver
 from benchmarks.poll import Case, Replayed, measure_case
 from benchmarks.replay import Replay
 from benchmarks.rows import SHAPES, Queue
 from benchmarks.runner import Benchmark, Column, Report, exponent
 from dataplane.adapters.wire import WireMetadataReader
+from exporter.config import Otlp
 
 RULES = ("alerts", "recording")
 FOLDER = Path(performance.__file__).parent
@@ -135,6 +137,17 @@ def test_simulated_exporters_differ_and_move_on() -> None:
     assert all(second[name] > first[name] for name in arrived)
     for each in (one, other):
         each.telemetry.shutdown(1.0)
+
+
+def test_a_push_leaves_no_second_set_of_samples_for_the_next_scrape() -> None:
+    with receiver() as (url, sizes):
+        one = Simulated(1, otlp=Otlp(endpoint=url, interval=3600.0, timeout=30.0))
+        before, _ = one.telemetry.scrape(None)
+        push(one.telemetry)
+        assert sizes.poll(30)
+        after, _ = one.telemetry.scrape(None)
+        one.telemetry.shutdown(5.0)
+    assert after.count(b"\ndataplane_up ") == before.count(b"\ndataplane_up ") == 1
 
 
 # The pages
