@@ -70,7 +70,7 @@ class Windows:
     def figures(self, kinds: Sequence[str]) -> dict[str, float]:
         """Return quantiles and the longest latency, in ms, over all windows of *kinds*."""
         pooled = sorted(itertools.chain.from_iterable(w for kind in kinds for w in self.latencies[kind]))
-        found = {name: _quantile(pooled, share) * 1e3 for name, share in QUANTILES.items()}
+        found = {name: quantile(pooled, share) * 1e3 for name, share in QUANTILES.items()}
         return {**found, "longest": pooled[-1] * 1e3}
 
     def spreads(self) -> dict[str, float]:
@@ -83,7 +83,7 @@ class Windows:
             middle = len(windows) // 2
             one, other = (sorted(itertools.chain(*half)) for half in (windows[:middle], windows[middle:]))
             for name, share in QUANTILES.items():
-                largest[name] = max(largest[name], abs(_quantile(one, share) - _quantile(other, share)) * 1e3)
+                largest[name] = max(largest[name], abs(quantile(one, share) - quantile(other, share)) * 1e3)
         return largest
 
     def rise(self, name: str, kind: str) -> float:
@@ -244,7 +244,8 @@ def _add_rows(table: Table, windows: Windows) -> None:
         table.row(keys=windows.keys, what=kind, cycles=sum(map(len, rounds)), **row)
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the value below which *share* of the ordered values lie."""
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 

@@ -141,7 +141,7 @@ class Report:
 
             os.environ.update(RAY_ENV)  # Ray reads them when it is imported
             try:
-                self._cluster = self._stack.enter_context(TQCluster())
+                self._cluster = self._stack.enter_context(TQCluster(metrics=True))
             except RuntimeError as error:
                 self._failed = error
                 raise
