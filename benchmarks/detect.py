@@ -134,7 +134,7 @@ def measure(report: Report, options: argparse.Namespace) -> None:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--interval", type=float, default=2.0, help="both intervals in seconds (default %(default)s)")
-    parser.add_argument("--times", type=int, default=5, help="how often each is done (default %(default)s)")
+    parser.add_argument("--times", type=int, default=4, help="how often each is done (default %(default)s)")
 
 
 BENCHMARK = Benchmark("detect", __doc__, measure, "--interval 0.5 --times 1", _options)

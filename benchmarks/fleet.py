@@ -212,11 +212,11 @@ def _prometheus(folder: Path, fleet_port: int, interval_s: float) -> Iterator[tu
 def _window(
     server: Server, fleet: Process, options: argparse.Namespace, samples: str, *, read: str = ""
 ) -> dict[str, float]:
-    """Return what happened in a window, after every exporter was collected twice.
+    """Return what happened in a window, after every exporter was collected at least once.
 
     *samples* and *read* are the server's counters of samples and of bytes; without *read* the exporters' are taken.
     """
-    settle_s = 2 * options.interval + 1
+    settle_s = 1.5 * options.interval + 1
     time.sleep(settle_s)
     before, did, started = server.figures(), fleet.served(), time.monotonic()
     resident = []
@@ -313,7 +313,7 @@ def _plan(report: Report, fleet: Table, memory: tuple[float, float]) -> None:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exporters", type=int, default=200, metavar="N", help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="of each window (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=12.0, metavar="S", help="of each window (default %(default)s)")
     parser.add_argument("--interval", type=float, default=10.0, help="seconds between scrapes (default %(default)s)")
 
 

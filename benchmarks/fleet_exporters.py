@@ -172,7 +172,7 @@ def _serve(pipe: Connection, exporters: int, compress: bool) -> None:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with suppress(BrokenPipeError):  # it was too late for the scraper, which has gone
+            with suppress(ConnectionError):  # it was too late for the scraper, which has gone
                 self.wfile.write(body)
             counts["count"] += 1
             counts["size"] += len(body)

@@ -151,7 +151,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tags", choices=SHAPES, default="recovery", help="shape of the tags (default %(default)s)")
     parser.add_argument("--polls", type=int, default=3, help="changes that are polled (default %(default)s)")
     parser.add_argument("--cpu-keys", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--window", type=float, default=40.0, help="seconds of CPU time (default %(default)s)")
+    parser.add_argument("--window", type=float, default=25.0, help="seconds of CPU time (default %(default)s)")
 
 
 BENCHMARK = Benchmark("footprint", __doc__, measure, "--keys 10000 --polls 1 --cpu-keys 1000 --window 3", _options)

@@ -128,8 +128,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bar-keys", type=int, default=10_000, help="where the bar holds (default %(default)s)")
     parser.add_argument("--control-keys", type=int, default=10_000, help="where the control runs (default %(default)s)")
     parser.add_argument("--rate", type=float, default=20.0, help="cycles a second (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds at --bar-keys, 2 elsewhere (default %(default)s)")
-    parser.add_argument("--window", type=float, default=7.0, help="seconds of a window (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds at --bar-keys, 2 elsewhere (default %(default)s)")
+    parser.add_argument("--window", type=float, default=6.0, help="seconds of a window (default %(default)s)")
 
 
 # One number of keys

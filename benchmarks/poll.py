@@ -198,7 +198,7 @@ def measure(report: Report, options: argparse.Namespace) -> None:
     table = report.table("poll", "A metadata poll compared with the public kv_list", _COLUMNS)
     for case in cases:
         pairs = max(options.pairs // 3, 2) if case.keys > 100_000 or case.changed == 100 else options.pairs
-        if case in REPLAYED:
+        if case in REPLAYED or options.replayed:
             with Replay() as replay:
                 figures = measure_case(Replayed(replay), case, pairs)
         else:
@@ -228,7 +228,8 @@ def _growth(table: Table) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pairs", type=int, default=9, help="pairs of a case, a third for large ones (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=7, help="pairs of a case, a third for large ones (%(default)s)")
+    parser.add_argument("--replayed", action="store_true", help="no TransferQueue: replies that are ready, no kv_list")
     parser.add_argument(
         "--case",
         dest="cases",

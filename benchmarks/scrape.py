@@ -3,7 +3,7 @@
 1. /metrics over HTTP, its snapshot made from queues of several sizes in as many partitions with as many weight
    versions, in turns: quantiles, and their ratio to those of the smallest queue. The floor is the server's /healthz.
 2. /metrics by the number of partitions.
-3. Over 10,000 weight versions the number of series per partition and the memory stay the same.
+3. Over thousands of weight versions the number of series per partition and the memory stay the same.
 
     python -m benchmarks.scrape
 """
@@ -205,7 +205,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--blocks", type=int, default=9, help="blocks, whose median counts (default %(default)s)")
     parser.add_argument("--partitions", type=int, nargs="+", default=[1, 10, 100])
-    parser.add_argument("--versions", type=int, default=10_000, help="weight versions that go by (default %(default)s)")
+    parser.add_argument("--versions", type=int, default=5_000, help="weight versions that go by (default %(default)s)")
 
 
 BENCHMARK = Benchmark(
