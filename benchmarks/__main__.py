@@ -18,11 +18,7 @@ import traceback
 from pathlib import Path
 
 from benchmarks.machine import describe
-from benchmarks.performance import RESULTS
-from benchmarks.runner import Benchmark, Report, save
-
-NAMES = ("scrape", "otlp", "fold", "startup", "footprint", "detect", "poll", "harm", "instrument", "fleet")
-"""In this order: the first measure memory of this process, and the last load torch."""
+from benchmarks.runner import NAMES, RESULTS, Benchmark, Report, save
 
 
 def load(name: str) -> Benchmark:

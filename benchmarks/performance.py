@@ -20,10 +20,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runner import Column
+from benchmarks.runner import NAMES, RESULTS, Column
 
 _ROOT = Path(__file__).parents[1]
-RESULTS = _ROOT / "benchmarks/results"
 PAGES = (_ROOT / "docs/performance.md", _ROOT / "docs/scale.md")
 IMAGES = _ROOT / "docs/images"
 
@@ -40,18 +39,21 @@ def results(folder: Path = RESULTS) -> dict[str, Result]:
 def fill(page: str, found: Mapping[str, Result]) -> str:
     """Return *page* with all of its measured parts written anew.
 
+    Where a benchmark has no result, its parts say so.
+
     Raises:
-        KeyError: The page names a table or a benchmark that no result has.
+        KeyError: The page names a table or a benchmark that there is not.
     """
     tables = {table["name"]: table for result in found.values() for table in result["tables"]}
 
     def part(match: re.Match[str]) -> str:
         kind, name = match[2], match[3]
-        text = {
-            "table": lambda: markdown(tables[name]),
-            "machine": lambda: _machine(found[name]),
-            "bars": lambda: _bars(found),
-        }[kind]()
+        if kind == "bars":
+            text = _bars(found)
+        elif name not in (tables if kind == "table" else found) and not found.keys() >= set(NAMES):
+            text = "Not measured yet: run `make bench`."
+        else:
+            text = markdown(tables[name]) if kind == "table" else _machine(found[name])
         return f"{match[1]}{text}\n{match[4]}"
 
     return _PART.sub(part, page)

@@ -25,10 +25,15 @@ from benchmarks.machine import describe, load
 if TYPE_CHECKING:
     from tests.support.cluster import TQCluster
 
-__all__ = ["Bar", "Benchmark", "Column", "Report", "Table", "exponent", "no_options"]
+__all__ = ["NAMES", "RESULTS", "Bar", "Benchmark", "Column", "Report", "Table", "exponent", "no_options", "save"]
 
 Value = float | int | str | None
 """A figure of a table; None where there is none."""
+
+NAMES = ("scrape", "otlp", "fold", "startup", "footprint", "detect", "poll", "harm", "instrument", "fleet")
+"""All benchmarks in the order of a run: the first measure memory of this process, and the last load torch."""
+
+RESULTS = Path(__file__).with_name("results")
 
 NOTHING = "\u2013"
 
