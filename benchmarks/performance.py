@@ -4,6 +4,7 @@ A part stands between two markers and is never written by hand::
 
     <!-- table poll -->        a table of a result, with its notes
     <!-- machine poll -->      when, where and with which command that benchmark ran
+    <!-- plot poll -->         the plot of a table, if it was measured
     <!-- bars -->              all figures that have a bar
     <!-- end -->
 
@@ -25,10 +26,18 @@ from benchmarks.runner import NAMES, RESULTS, Column
 _ROOT = Path(__file__).parents[1]
 PAGES = (_ROOT / "docs/performance.md", _ROOT / "docs/scale.md")
 IMAGES = _ROOT / "docs/images"
+PLOTS = {
+    "poll": "Time of a poll and of kv_list by keys, and their ratio by the share of changed groups",
+    "memory": "Resident memory of the exporter by keys",
+    "scrape": "Time of a scrape by keys",
+    "harm": "Latency of a training cycle without and with the exporter",
+    "fleet": "Memory of Prometheus and of VictoriaMetrics by series",
+}
+"""What each plot shows, by table: see :mod:`benchmarks.plots`."""
 
 Result = dict[str, Any]
 
-_PART = re.compile(r"(<!-- (table|machine|bars) ?([a-z_]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PART = re.compile(r"(<!-- (table|machine|plot|bars) ?([a-z_]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def results(folder: Path = RESULTS) -> dict[str, Result]:
@@ -50,6 +59,8 @@ def fill(page: str, found: Mapping[str, Result]) -> str:
         kind, name = match[2], match[3]
         if kind == "bars":
             text = _bars(found)
+        elif kind == "plot":
+            text = f"![{PLOTS[name]}](images/performance-{name}.svg)" if name in tables else ""
         elif name not in (tables if kind == "table" else found) and not found.keys() >= set(NAMES):
             text = "Not measured yet: run `make bench`."
         else:
