@@ -4,6 +4,7 @@ DURATION ?=
 DEMO_ARGS ?=
 TESTS ?= tests
 FAULTS ?= tests/faults
+BENCHMARKS ?=
 SEED ?= 1
 PYTHONS ?= 3.10 3.11 3.12 3.13
 # The tests wait more than they compute, so five workers keep two cores busy. All tests of a file run on one worker.
@@ -18,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-oldest test-python engines test-nightly coverage mutants faults chaos verl soak fuzz check format docs screenshots detection bench audit dist clean tools verl-environment
+.PHONY: help demo stack dashboards test test-fast test-oldest test-python engines test-nightly coverage mutants faults chaos verl soak fuzz check format docs screenshots detection bench bench-quick performance audit dist clean tools verl-environment
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +101,7 @@ check: $(INSTALLED) ## Check format, lint, types, the import contract and that g
 	$(BIN)/python -m exporter.shipped.thresholds | diff dashboards/prometheus/thresholds.yaml - || { echo 'thresholds.yaml is out of date: run make dashboards' >&2; exit 1; }
 	$(BIN)/python helm/readme.py | diff helm/tq-exporter/README.md - || { echo 'helm/tq-exporter/README.md is out of date: run make docs' >&2; exit 1; }
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m benchmarks.performance --check
 	rm -rf build/dashboards && $(BIN)/python -m dashboards.build build/dashboards
 	diff -r dashboards/grafana build/dashboards || { echo 'dashboards/grafana is out of date: run make dashboards' >&2; exit 1; }
 
@@ -123,8 +125,15 @@ dashboards: $(INSTALLED) ## Build dashboards/grafana and the rule file of the th
 	$(BIN)/python -m dashboards.build
 	$(BIN)/python -m exporter.shipped.thresholds > dashboards/prometheus/thresholds.yaml
 
-bench: $(INSTALLED) ## Run the benchmarks; each exits with 1 if it misses its bar.
-	set -e; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+bench: $(INSTALLED) tools ## Run the benchmarks, 15 minutes on an idle machine, and write benchmarks/results; BENCHMARKS="poll fold" runs only these.
+	.ci/victoria-metrics > /dev/null
+	$(BIN)/python -m benchmarks $(BENCHMARKS)
+
+bench-quick: $(INSTALLED) tools ## Run a few seconds of each benchmark, to see that it works; no figure is judged or kept.
+	$(BIN)/python -m benchmarks --quick
+
+performance: $(INSTALLED) ## Write the tables and plots of docs/performance.md and docs/scale.md from benchmarks/results.
+	$(BIN)/python -m benchmarks.performance
 
 audit: $(INSTALLED) ## Check the installed packages for known vulnerabilities (needs Internet access).
 	test -x .audit/bin/pip-audit || { $(PYTHON) -m venv .audit && .audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }

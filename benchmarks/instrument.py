@@ -1,4 +1,4 @@
-"""Cost of the instrumented client, as ratios measured in one run. Exits with 1 when one misses its bar.
+"""Cost of the instrumented client, as ratios measured in one run.
 
 The batch has 64 rows and 8 fields: two jagged and one strided nested tensor, three plain tensors, two columns of
 Python objects. A put writes it, a get reads it, a clear removes its 64 keys, a ping has no payload. *By hand* is the
@@ -9,15 +9,13 @@ Variants alternate within each round, so that a busy machine slows all of them. 
 each, in CPU time of the thread: what other programs do to the caches only adds. A reader collects between the rounds,
 as an exporter's thread does; what the wrapper has left for it to record is a line of its own.
 
-    python -m benchmarks.instrument          # a client in memory, half a minute; needs torch and tensordict
-    python -m benchmarks.instrument --tq     # and puts on a real TransferQueue on a local Ray
+    python -m benchmarks.instrument
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import statistics
 import sys
 import threading
@@ -34,6 +32,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
 from tensordict import NonTensorStack, TensorDict
 
+from benchmarks.runner import Benchmark, Column, Report, Table
 from dataplane.interfaces import KVBatchMeta
 from dataplane.metrics import CLIENT_OPERATION_DURATION
 from dataplane.observability import MetricsDataPlaneClient
@@ -55,6 +54,22 @@ BARS = {
 """What a call may cost, in multiples of the minimal instrumentation."""
 
 PROPAGATE_BAR = 1.1
+
+_CALLS = (
+    *(Column("what", "what", width=25), Column("median_us", "median, us", ".2f"), Column("best_us", "best, us", ".2f")),
+)
+_ADDED = (
+    *(Column("what", "what", width=27), Column("added_us", "adds, us", ".2f"), Column("ratio", "added/by hand", ".2f")),
+    Column("bar", "at most", ".2f"),
+)
+_THREADS = (
+    *(Column("bare_ms", "bare p99, ms", ".2f"), Column("wrapped_ms", "wrapped p99, ms", ".2f")),
+    *(Column("ratio", "wrapped/bare", ".2f"), Column("made", "calls", ",d"), Column("counted", "counted", ",d")),
+)
+_PUT = (
+    *(Column("bare_ms", "bare p50, ms", ".2f"), Column("wrapped_ms", "wrapped p50, ms", ".2f")),
+    Column("share", "wrapper's CPU, % of the put", ".2f"),
+)
 
 COLLECTING = "collected later, per call"
 
@@ -188,25 +203,23 @@ def _measure(
     return times
 
 
-def report_cost(times: Times) -> bool:
-    """Print the table and the ratios to the bars; return whether all are met."""
+def report_cost(report: Report, times: Times) -> None:
+    """Fill the tables of what calls take, and of what the wrapper adds to them."""
+    table = report.table("calls", f"A call with {ROWS} rows, CPU time of its thread", _CALLS)
     for name, values in times.items():
-        print(f"{name:26s} median {statistics.median(values):8.2f} us, best {min(values):8.2f} us")
+        table.row(what=name, median_us=statistics.median(values), best_us=min(values))
     best = {name: min(values) for name, values in times.items()}
-    met = True
+    table = report.table("wrapper", "What the wrapper adds, besides the byte count", _ADDED)
     for (call, variant), multiple in BARS.items():
-        added = best[f"{call} {variant}"] - best[f"{call} bare"]
-        besides = added - (best["bytes"] if call in ("put", "get") else 0.0)
-        met &= besides <= multiple * best["by hand"]
-        print(
-            f"{call + ' ' + variant:26s} adds {added:6.2f} us: besides the byte count "
-            f"{besides / best['by hand']:.2f} times the cost by hand, at most {multiple:.2f}"
-        )
-    added = best["put propagating"] - best["put with SDK"]
-    print(
-        f"{'propagate':26s} adds {added:6.2f} us to a put: {added / best['by hand']:.2f}, at most {PROPAGATE_BAR:.2f}"
-    )
-    return met and added <= PROPAGATE_BAR * best["by hand"]
+        added = best[f"{call} {variant}"] - best[f"{call} bare"] - (best["bytes"] if call in ("put", "get") else 0.0)
+        _add(report, table, f"{call} {variant}", added, best["by hand"], multiple)
+    propagating = best["put propagating"] - best["put with SDK"]
+    _add(report, table, "propagate, on top of a put", propagating, best["by hand"], PROPAGATE_BAR)
+
+
+def _add(report: Report, table: Table, what: str, added_us: float, by_hand_us: float, bar: float) -> None:
+    table.row(what=what, added_us=added_us, ratio=added_us / by_hand_us, bar=bar)
+    report.bar(f"{what} / by hand", added_us / by_hand_us, bar)
 
 
 class Remote(InMemory):
@@ -217,8 +230,8 @@ class Remote(InMemory):
         return self._meta
 
 
-def report_threads(threads: int, puts: int) -> bool:
-    """Time a call of 3 ms from several threads, bare and wrapped in turn; return whether the bar is met."""
+def report_threads(report: Report, threads: int, puts: int) -> None:
+    """Time a call of 3 ms from several threads, bare and wrapped in turn."""
     inner = Remote()
     _, meters, tracers = sdk()
     wrapped = MetricsDataPlaneClient(inner, meter_provider=meters, tracer_provider=tracers)
@@ -226,35 +239,25 @@ def report_threads(threads: int, puts: int) -> bool:
     p99 = {name: statistics.median(map(_p99_ms, turns)) for name, turns in samples.items()}
     ratio = p99["wrapped"] / p99["bare"]
     counted, made = wrapped.snapshot()["ops"]["put"]["count"], sum(map(len, samples["wrapped"]))
-    print(
-        f"{threads} threads, a call of 3 ms: p99 {p99['bare']:.2f} -> {p99['wrapped']:.2f} ms ({ratio:.2f}), "
-        f"{counted} of {made} calls counted"
-    )
-    return ratio <= 1.3 and counted == made
+    table = report.table("wrapper_threads", f"A call of 3 ms from {threads} threads", _THREADS)
+    table.row(bare_ms=p99["bare"], wrapped_ms=p99["wrapped"], ratio=ratio, counted=counted, made=made)
+    report.bar("p99 from threads, wrapped / bare", ratio, 1.3)
+    assert counted == made
 
 
-def report_tq(added_us: float, puts: int) -> bool:
-    """Time puts on a real TransferQueue, bare and wrapped in turn; return whether the bar is met."""
-    os.environ["TQ_LOGGING_LEVEL"] = "ERROR"
-    from tests.support.cluster import RAY_ENV, TQCluster
-
-    os.environ.update(RAY_ENV)
-    import ray
-
-    from dataplane.factory import build_data_plane_client
-
+def report_tq(report: Report, added_us: float, puts: int) -> None:
+    """Time puts on a real TransferQueue, bare and wrapped in turn."""
     _, meters, tracers = sdk()
-    with TQCluster() as cluster:
-        ray.init(address=cluster.ray_address, log_to_driver=False, configure_logging=False)
-        bare = build_data_plane_client({"enabled": True}, bootstrap=False)
-        wrapped = MetricsDataPlaneClient(bare, meter_provider=meters, tracer_provider=tracers)
-        samples = _take_turns(bare, wrapped, puts, 1)
-        bare.close()
-        ray.shutdown()
+    bare = report.client
+    report.cluster.clear_all()
+    wrapped = MetricsDataPlaneClient(bare, meter_provider=meters, tracer_provider=tracers)
+    samples = _take_turns(bare, wrapped, puts, 1)
+    report.cluster.clear_all()
     p50 = {name: statistics.median(itertools.chain.from_iterable(turns)) * 1e3 for name, turns in samples.items()}
     share = added_us / 1e3 / p50["bare"]
-    print(f"a put on TransferQueue: p50 {p50['bare']:.2f} -> {p50['wrapped']:.2f} ms; the wrapper adds {share:.2%}")
-    return share <= 0.01
+    table = report.table("wrapper_put", f"A put of {ROWS} rows on TransferQueue", _PUT)
+    table.row(bare_ms=p50["bare"], wrapped_ms=p50["wrapped"], share=share * 100)
+    report.bar("share of the wrapper in a put on TransferQueue, %", share * 100, 1.0)
 
 
 def _take_turns(bare: Any, wrapped: Any, puts: int, threads: int) -> dict[str, list[list[float]]]:
@@ -291,23 +294,22 @@ def _timed_puts(client: Any, puts: int, threads: int) -> list[float]:
     return times
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.instrument", description=(__doc__ or "").partition("\n")[0]
-    )
+def measure(report: Report, options: argparse.Namespace) -> None:
+    """Measure in memory, from threads, and on TransferQueue."""
+    times = cost_per_call(options.rounds, options.calls)
+    report_cost(report, times)
+    report_threads(report, threads=8, puts=options.puts)
+    added = statistics.median(times["put with SDK"]) - statistics.median(times["put bare"])
+    report_tq(report, added, puts=options.puts // 40)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=75, help="rounds of the in-memory part (default %(default)s)")
     parser.add_argument("--calls", type=int, default=500, help="calls per round (default %(default)s)")
     parser.add_argument("--puts", type=int, default=16_000, help="puts of the threads together (default %(default)s)")
-    parser.add_argument("--tq", action="store_true", help="also measure on a real TransferQueue")
-    options = parser.parse_args(argv)
-    times = cost_per_call(options.rounds, options.calls)
-    met = report_cost(times)
-    met &= report_threads(threads=8, puts=options.puts)
-    if options.tq:
-        added = statistics.median(times["put with SDK"]) - statistics.median(times["put bare"])
-        met &= report_tq(added, puts=options.puts // 40)
-    return 0 if met else 1
 
+
+BENCHMARK = Benchmark("instrument", __doc__, measure, "--rounds 2 --calls 20 --puts 1600", _options)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,160 +1,257 @@
-"""One metadata poll over the wire against one public ``tq.kv_list`` of the same partition, on a real TransferQueue.
+"""One metadata poll against one public ``tq.kv_list`` of the same partitions, on a real TransferQueue.
 
-A poll is request, decoding and grouping. Both are measured in alternating pairs in one run, so that other load on the
-machine affects both. The result is the median of the pairs' ratios. Exits with 1 when a ratio misses the bar.
+A poll is request, reply, decoding and grouping. Between two polls a share of the groups changes: groups leave, new ones
+arrive, tags are written anew. The steady poll and ``kv_list`` are measured in alternating pairs in one run, so that
+other load on the machine affects both; the ratios are medians over the pairs. The first poll is one of a reader that
+knows nothing yet, the median over several readers. *Reply* is the part of a poll from request to reply, in which
+nothing of ours runs; *CPU* is what our thread computes.
 
-The bar holds for tags of several fields, as ``recovery`` and ``verl`` have them: the public list is slow because it
-decodes tags. With NeMo RL's single tag there is little to save; its ratio is shown for information. ``reply`` is the
-part of a poll from request to reply, in which nothing of ours runs.
-
-    python benchmarks/poll.py
+    python -m benchmarks.poll
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from benchmarks.replay import Replay
+from benchmarks.rows import SHAPES, Change, Queue
+from benchmarks.runner import Benchmark, Column, Report, Table, exponent
 from dataplane.adapters.wire import WireMetadataReader
-from tests.support.cluster import TQCluster
+
+if TYPE_CHECKING:
+    from tests.support.cluster import TQCluster
+
+_CHUNK = 10_000
+_FIRSTS = 3
 
 _KV_LIST = """
 import time
 started = time.perf_counter()
-rows = tq.kv_list(partition_id=partition_id)
-result = time.perf_counter() - started
-assert len(rows[partition_id]) == keys
-del rows
+result = [0.0, 0]
+for partition in partitions:
+    result[1] += len(tq.kv_list(partition_id=partition)[partition])
+result[0] = time.perf_counter() - started
 """
 
 
-def main(argv: list[str] | None = None) -> int:
-    options = _options(argv)
-    columns = " ".join(f"{name:>10}" for name in ("reply", "poll", "kv_list"))
-    print(f"{'keys':>8} {'group':>5} {'tags':<9} {columns} {'ratio':>6}   bar {options.bar:g}")
-    missed = False
-    with TQCluster() as cluster:
-        for keys, group_size, convention in options.cases:
-            # One for each case, since a reader learns how to decode a partition's tags fast.
-            reader = WireMetadataReader(cluster.controller.address, timeout_s=60.0)
-            cluster.clear_all()
-            _fill(cluster, keys, group_size, convention)
-            pairs = list(_measure(cluster, reader, keys, group_size, options.pairs))
-            ratio = statistics.median(poll / public for _, poll, public in pairs)
-            medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
-            verdict = "no bar" if convention == "nemo-rl" else "missed" if ratio > options.bar else "ok"
-            missed = missed or verdict == "missed"
-            times = " ".join(f"{seconds * 1e3:7.1f} ms" for seconds in medians)
-            print(f"{keys:>8} {group_size:>5} {convention:<9} {times} {ratio:6.2f}   {verdict}", flush=True)
+class Case(NamedTuple):
+    """What is polled: all keys, rows of a group, partitions, shape of the tags, per cent of the groups that change."""
+
+    keys: int
+    group: int
+    partitions: int
+    tags: str
+    changed: float
+
+
+_KEYS = (1_000, 10_000, 100_000)
+CASES = [
+    *(Case(keys, 16, 1, tags, 3) for tags in SHAPES for keys in _KEYS),
+    *(Case(100_000, 16, 1, tags, changed) for tags in SHAPES for changed in (0, 100)),
+    *(Case(100_000, group, 1, "recovery", 3) for group in (8, 64, 512)),
+    *(Case(100_000, 16, partitions, "recovery", 3) for partitions in (10, 50)),
+    Case(1_000_000, 16, 1, "nemo-rl", 3),
+]
+REPLAYED = [Case(1_000_000, 16, 1, "recovery", 3), Case(1_000_000, 16, 1, "verl", 3)]
+"""Cases without a controller: with these tags it takes minutes to fill one."""
+
+_COLUMNS = (
+    *(Column("keys", "keys", ",d"), Column("group", "group", "d"), Column("partitions", "partitions", "d")),
+    *(Column("tags", "tags"), Column("changed", "changed, %", "g")),
+    *(Column("reply_ms", "reply, ms", ".1f"), Column("first_ms", "first, ms", ".1f")),
+    *(
+        Column("poll_ms", "poll, ms", ".1f"),
+        Column("cpu_ms", "CPU, ms", ".1f"),
+        Column("kv_list_ms", "kv_list, ms", ".1f"),
+    ),
+    *(Column("ratio", "poll/kv_list", ".2f"), Column("over_reply", "poll/reply", ".2f")),
+    Column("first_ratio", "first/kv_list", ".2f"),
+)
+
+
+class Polled(NamedTuple):
+    """Seconds of one poll: in all, until the replies, and of our thread's CPU."""
+
+    took: float
+    reply: float
+    cpu: float
+
+
+class Source(Protocol):
+    """Where the rows are."""
+
+    @property
+    def address(self) -> str:
+        """The request socket."""
+
+    def apply(self, partition: str, queue: Queue, change: Change | None) -> None:
+        """Write what has changed; None for the whole queue."""
+
+    def kv_list(self, partitions: Sequence[str]) -> float | None:
+        """Return the seconds of a public list of them all, None where there is none."""
+
+
+class Real:
+    """A real TransferQueue."""
+
+    def __init__(self, cluster: TQCluster) -> None:
+        self._cluster = cluster
+        self.address = cluster.controller.address
+        cluster.clear_all()
+
+    def apply(self, partition: str, queue: Queue, change: Change | None) -> None:
+        cleared, put = change or Change([], list(queue.rows()))
+        if cleared:
+            self._cluster.run("tq.kv_clear(keys=keys, partition_id=partition)", keys=cleared, partition=partition)
+        for start in range(0, len(put), _CHUNK):
+            chunk = put[start : start + _CHUNK]
+            self._cluster.put(partition, [key for key, _ in chunk], tags=[tag for _, tag in chunk], fields=None)
+
+    def kv_list(self, partitions: Sequence[str]) -> float | None:
+        took: float
+        took, _ = self._cluster.run(_KV_LIST, partitions=list(partitions))
+        return took
+
+
+class Replayed:
+    """Reply bytes without a controller."""
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self.address = replay.address
+
+    def apply(self, partition: str, queue: Queue, change: Change | None) -> None:
+        self._replay.list(partition, queue.rows())
+
+    def kv_list(self, partitions: Sequence[str]) -> float | None:
+        return None
+
+
+def measure_case(source: Source, case: Case, pairs: int) -> dict[str, float | None]:
+    """Return a row's figures: medians, and the quartiles of the ratio."""
+    queues = {
+        f"bench{number}": Queue(case.keys // case.partitions, case.group, case.tags, seed=number)
+        for number in range(case.partitions)
+    }
+    for partition, queue in queues.items():
+        source.apply(partition, queue, None)
+
+    def polled() -> Polled:
+        busy, cpu, started = reader.controller_seconds, time.thread_time(), time.perf_counter()
+        found = [len(reader.list_metadata(partition)) for partition in queues]
+        took = Polled(time.perf_counter() - started, reader.controller_seconds - busy, time.thread_time() - cpu)
+        assert found == [len(queue) for queue in queues.values()]
+        return took
+
+    firsts, lists = [], []
+    for _ in range(_FIRSTS):
+        reader = WireMetadataReader(source.address, timeout_s=60.0, max_reply_bytes=2**30, max_rows=2_000_000)
+        reader.ping()
+        firsts.append(polled().took)
+        lists.append(source.kv_list(list(queues)))
+        if len(firsts) < _FIRSTS:
             reader.close()
-    return 1 if missed else 0
+    steady, public = [], []
+    # The second one finds the controller's memory in the CPU cache, so the order alternates too.
+    for poll_first in itertools.islice(itertools.cycle((True, False)), pairs):
+        for partition, queue in queues.items():
+            if case.changed:
+                source.apply(partition, queue, queue.change(case.changed / 100))
+        calls: list[Callable[[], None]] = [
+            lambda: steady.append(polled()),
+            lambda: public.append(source.kv_list(list(queues))),
+        ]
+        for call in calls if poll_first else reversed(calls):
+            call()
+    reader.close()
+    return _figures(firsts, [took for took in lists if took], steady, [took for took in public if took])
 
 
-def _options(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python benchmarks/poll.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pairs", type=int, default=15, help="pairs of measurements per case (default %(default)s)")
-    parser.add_argument("--bar", type=float, default=0.5, help="largest ratio that passes (default %(default)s)")
+def _figures(
+    firsts: list[float], lists: list[float], steady: list[Polled], public: list[float]
+) -> dict[str, float | None]:
+    took, reply, cpu = (statistics.median(column) for column in zip(*steady, strict=True))
+    ratios = [poll.took / listed for poll, listed in zip(steady, public, strict=False)]
+    return {
+        "reply_ms": reply * 1e3,
+        "first_ms": statistics.median(firsts) * 1e3,
+        "poll_ms": took * 1e3,
+        "cpu_ms": cpu * 1e3,
+        "kv_list_ms": statistics.median(public) * 1e3 if public else None,
+        "ratio": statistics.median(ratios) if ratios else None,
+        "ratio_low": min(ratios, default=None),
+        "ratio_high": max(ratios, default=None),
+        "over_reply": statistics.median(poll.took / poll.reply for poll in steady),
+        "first_ratio": statistics.median(firsts) / statistics.median(lists) if lists else None,
+    }
+
+
+def measure(report: Report, options: argparse.Namespace) -> None:
+    """Measure each case, and how a poll grows with the keys."""
+    cases = options.cases or [*CASES, *REPLAYED]
+    table = report.table("poll", "A metadata poll compared with the public kv_list", _COLUMNS)
+    for case in cases:
+        pairs = max(options.pairs // 3, 2) if case.keys > 100_000 or case.changed == 100 else options.pairs
+        if case in REPLAYED or options.replayed:
+            with Replay() as replay:
+                figures = measure_case(Replayed(replay), case, pairs)
+        else:
+            figures = measure_case(Real(report.cluster), case, pairs)
+        table.row(**case._asdict(), **figures, pairs=pairs)
+    if any(row["kv_list_ms"] is None for row in table.rows):
+        table.note("Rows without kv_list: replies from a process that has them ready, without a controller's work.")
+    _growth(table)
+    for row in table.rows:
+        if row["changed"] == 3 and row["group"] == 16 and row["partitions"] == 1 and isinstance(row["ratio"], float):
+            bar = {10_000: 0.35, 100_000: 0.3}.get(int(row["keys"] or 0))
+            if bar:
+                report.bar(f"poll/kv_list, {row['keys']:,} keys, {row['tags']}", row["ratio"], bar)
+            if row["keys"] == 100_000 and isinstance(row["over_reply"], float):
+                report.bar(f"poll/reply, {row['keys']:,} keys, {row['tags']}", row["over_reply"], 1.15)
+
+
+def _growth(table: Table) -> None:
+    for tags in SHAPES:
+        rows = [r for r in table.rows if (r["tags"], r["group"], r["partitions"], r["changed"]) == (tags, 16, 1, 3)]
+        if len(rows) > 1:
+            keys, took = ([float(row[name] or 0) for row in rows] for name in ("keys", "poll_ms"))
+            table.note(
+                f"Growth, {tags}: time of a steady poll ~ keys^{exponent(keys, took):.2f}, fitted to {len(rows)} sizes "
+                f"from {min(keys):,.0f} to {max(keys):,.0f} keys; wanted 0.9 to 1.1."
+            )
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pairs", type=int, default=7, help="pairs of a case, a third for large ones (%(default)s)")
+    parser.add_argument("--replayed", action="store_true", help="no TransferQueue: replies that are ready, no kv_list")
     parser.add_argument(
         "--case",
         dest="cases",
         action="append",
         type=_case,
-        metavar="KEYS:GROUP_SIZE:TAGS",
-        help=f"for example 10000:16:verl; tags are {', '.join(_TAGS)}; repeatable (default: each, both sizes)",
+        metavar="KEYS:GROUP:PARTITIONS:TAGS:CHANGED",
+        help=f"for example 10000:16:1:verl:3; tags are {', '.join(SHAPES)}; repeatable (default: {len(CASES)} cases)",
     )
-    options = parser.parse_args(argv)
-    options.cases = options.cases or [(keys, 16, convention) for keys in (10_000, 100_000) for convention in _TAGS]
-    return options
 
 
-def _case(text: str) -> tuple[int, int, str]:
-    keys, group_size, convention = text.split(":")
-    if convention not in _TAGS:
-        raise argparse.ArgumentTypeError(f"tags must be one of {', '.join(_TAGS)}, not {convention!r}")
-    return int(keys), int(group_size), convention
+def _case(text: str) -> Case:
+    keys, group, partitions, tags, changed = text.split(":")
+    if tags not in SHAPES:
+        raise argparse.ArgumentTypeError(f"tags must be one of {', '.join(SHAPES)}, not {tags!r}")
+    return Case(int(keys), int(group), int(partitions), tags, float(changed))
 
 
-def _fill(cluster: TQCluster, keys: int, group_size: int, convention: str) -> None:
-    rows = list(_rows(keys, group_size, convention))
-    for start in range(0, keys, 10_000):
-        chunk = rows[start : start + 10_000]
-        cluster.put("bench", [key for key, _ in chunk], tags=[tag for _, tag in chunk], fields=None)
-
-
-def _rows(keys: int, group_size: int, convention: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number in range(keys):
-        group, index = divmod(number, group_size)
-        if index == 0:
-            uid = str(uuid.uuid4())
-        yield _TAGS[convention](uid, index, group_size, 100 + number * 4 // keys, 1.7e9 + group)
-
-
-def _recovery(uid: str, index: int, group_size: int, version: int, created_at: float) -> tuple[str, dict[str, Any]]:
-    return f"{uid}_{index}", {
-        "weight_version": version,
-        "group_id": uid,
-        "committed": True,
-        "expected_num_keys": group_size,
-        "created_at": created_at,
-        "size_bytes": 4096,
-    }
-
-
-def _verl(uid: str, index: int, group_size: int, version: int, created_at: float) -> tuple[str, dict[str, Any]]:
-    if index == 0:
-        return uid, {"is_prompt": True, "status": "finished", "global_steps": version}
-    return f"{uid}_{index}_0", {
-        "status": "finished",
-        "prompt_len": 512,
-        "response_len": 1000 + index,
-        "seq_len": 1512 + index,
-        "global_steps": version,
-        "min_global_steps": version - 1,
-        "max_global_steps": version,
-        "is_padding": False,
-    }
-
-
-def _nemo_rl(uid: str, index: int, group_size: int, version: int, created_at: float) -> tuple[str, dict[str, Any]]:
-    return f"{uid}_g{index}", {"weight_version": version}
-
-
-_TAGS = {"recovery": _recovery, "verl": _verl, "nemo-rl": _nemo_rl}
-
-
-def _measure(
-    cluster: TQCluster, reader: WireMetadataReader, keys: int, group_size: int, pairs: int
-) -> Iterator[tuple[float, float, float]]:
-    """Yield, for each pair, the seconds until the poll's reply, of the poll, and of the public list."""
-
-    def poll() -> tuple[float, float]:
-        busy, started = reader.controller_seconds, time.perf_counter()
-        groups = reader.list_metadata("bench")
-        took = time.perf_counter() - started
-        assert len(groups) == -(-keys // group_size)
-        return reader.controller_seconds - busy, took
-
-    def kv_list() -> float:
-        took: float = cluster.run(_KV_LIST, partition_id="bench", keys=keys)
-        return took
-
-    poll(), kv_list()  # warms both up
-    for number in range(pairs):
-        # The second one finds the controller's memory in the CPU cache, so the order alternates too.
-        if number % 2:
-            (reply_s, poll_s), public_s = poll(), kv_list()
-        else:
-            public_s, (reply_s, poll_s) = kv_list(), poll()
-        yield reply_s, poll_s, public_s
-
+_QUICK = (
+    "--pairs 3 --case 1000:16:1:nemo-rl:3 --case 1000:16:1:recovery:3 --case 10000:16:1:recovery:3 "
+    "--case 1000:16:1:verl:3 --case 1000:8:10:recovery:100"
+)
+BENCHMARK = Benchmark("poll", __doc__, measure, _QUICK, _options)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -1,10 +1,9 @@
 """Cost of a scrape, which must depend neither on the size of the queue nor on the length of the run.
 
-1. /metrics over HTTP, its snapshot made from 1,000 and from 100,000 keys in as many partitions with as many weight
-   versions, in turns: the ratio of the p99s.
-2. Over 10,000 weight versions the number of series per partition and the memory stay the same.
-
-Exits with 1 when a bar is missed.
+1. /metrics over HTTP, its snapshot made from queues of several sizes in as many partitions with as many weight
+   versions, in turns: quantiles, and their ratio to those of the smallest queue. The floor is the server's /healthz.
+2. /metrics by the number of partitions.
+3. Over thousands of weight versions the number of series per partition and the memory stay the same.
 
     python -m benchmarks.scrape
 """
@@ -13,110 +12,135 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
+import gzip
 import statistics
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from dataplane.groups import DataPlaneGroupMeta
-from dataplane.partitions import ByName
-from exporter.clock import SystemClock
-from exporter.config import Config, Listen, Partition
-from exporter.model.partitions import Partitions
-from exporter.model.results import MetadataPoll, PartitionListing
+from benchmarks.runner import Benchmark, Column, Report, Table, exponent
+from benchmarks.snapshots import PARTITIONS, VERSIONS, filled, groups_of, partitions_of, snapshot_of
+from exporter.config import Config, Listen
 from exporter.model.snapshot import Snapshot
 from exporter.telemetry import Telemetry
 from exporter.web import WebServer
 
-PARTITIONS = 4
-VERSIONS = 16
-GROUP_KEYS = 16
 MAX_P99_RATIO = 1.5
 MAX_RSS_GROWTH_MB = 2.0
 WARM_VERSIONS = 1000
 
 
-def main() -> int:
-    """Measure, print, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scrape", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--keys", type=int, nargs=2, default=(1_000, 100_000), metavar=("FEW", "MANY"))
-    parser.add_argument(
-        "--scrapes", type=int, default=200, help="scrapes of each kind in a block (default %(default)s)"
-    )
-    parser.add_argument("--blocks", type=int, default=9, help="blocks, whose median counts (default %(default)s)")
-    parser.add_argument("--versions", type=int, default=10_000, help="weight versions that go by (default %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    few, many = options.keys
-    figures = {**measure_keys(few, many, options.scrapes, options.blocks), **measure_versions(options.versions)}
-    met = {
-        "p99_ratio": figures["p99_ratio"] <= MAX_P99_RATIO,
-        "series_constant": bool(figures["series_constant"]),
-        "rss_growth_mb": figures["rss_growth_mb"] <= MAX_RSS_GROWTH_MB,
-    }
-    if options.json:
-        print(json.dumps({"figures": figures, "met": met}))
-    else:
-        for name, value in figures.items():
-            bar = {"p99_ratio": f"at most {MAX_P99_RATIO}", "rss_growth_mb": f"at most {MAX_RSS_GROWTH_MB}"}.get(
-                name, ""
-            )
-            print(f"{name:24} {value:12.4g}  {bar}")
-        print(
-            "missed: " + ", ".join(name for name, ok in met.items() if not ok) if not all(met.values()) else "all met"
-        )
-    return 0 if all(met.values()) else 1
+_SIZES = (
+    *(Column("keys", "keys", ",d"), Column("bytes", "bytes", ",d"), Column("p50_ms", "p50, ms", ".2f")),
+    *(Column("p99_ms", "p99, ms", ".2f"), Column("p50_ratio", "p50/smallest", ".2f")),
+    *(Column("p99_ratio", "p99/smallest", ".2f"), Column("floor", "p50/healthz", ".1f")),
+)
+_PARTITIONS = (
+    *(Column("partitions", "partitions", "d"), Column("lines", "samples", ",d"), Column("bytes", "bytes", ",d")),
+    *(Column("gzip", "gzip, bytes", ",d"), Column("text_ms", "text, CPU ms", ".1f")),
+    *(Column("open_ms", "OpenMetrics, CPU ms", ".1f"), Column("sample_us", "text, us/sample", ".1f")),
+)
+_VERSIONS = (
+    *(Column("versions", "versions", ",d"), Column("series", "series per partition", "d")),
+    *(Column("constant", "constant"), Column("rss_mb", "RSS, MB", ".1f"), Column("growth_mb", "growth, MB", ".2f")),
+)
 
 
-def measure_keys(few: int, many: int, scrapes: int, blocks: int) -> dict[str, float]:
-    """Scrape two exporters in turns, so that other load on the machine affects both.
+def measure(report: Report, options: argparse.Namespace) -> None:
+    """Measure by keys, by partitions, and over weight versions."""
+    table = report.table("scrape", f"A scrape by keys, {PARTITIONS} partitions", _SIZES)
+    for row in measure_keys(options.keys, options.scrapes, options.blocks):
+        table.row(**row)
+    sizes, costs = ([float(row[name] or 0) for row in table.rows] for name in ("keys", "p50_ms"))
+    table.note(f"Growth: p50 ~ keys^{exponent(sizes, costs):.2f}, fitted to {len(sizes)} sizes.")
+    report.bar(
+        f"p99 at {options.keys[-1]:,} keys / p99 at {options.keys[0]:,}", _last(table, "p99_ratio"), MAX_P99_RATIO
+    )
+    table = report.table("scrape_partitions", "Making one scrape, by partitions", _PARTITIONS)
+    for partitions in options.partitions:
+        table.row(**measure_partitions(partitions, options.scrapes))
+    table = report.table("scrape_versions", "Scrapes over weight versions that come and go", _VERSIONS)
+    table.row(**measure_versions(options.versions))
+    report.bar("growth of the memory over weight versions, MB", _last(table, "growth_mb"), MAX_RSS_GROWTH_MB)
+
+
+def _last(table: Table, key: str) -> float:
+    return float(table.rows[-1][key] or 0)
+
+
+def measure_keys(sizes: Sequence[int], scrapes: int, blocks: int) -> Iterator[dict[str, float]]:
+    """Scrape several exporters in turns, so that other load on the machine affects all.
 
     A single stall of the machine changes a p99, so the figures are medians over blocks.
     """
-    sides = [_Served(_snapshot(_groups(keys, newest=VERSIONS - 1))) for keys in (few, many)]
+    sides = [_Served(snapshot_of(groups_of(keys, newest=VERSIONS - 1))) for keys in sizes]
     try:
-        _scrape_in_turns(sides, 20)
-        measured = [_scrape_in_turns(sides, scrapes) for _ in range(blocks)]
-        sizes = [len(side.scrape()) for side in sides]
+        calls = [side.scrape for side in sides] + [sides[0].health]
+        _in_turns(calls, 20)
+        measured = [_in_turns(calls, scrapes) for _ in range(blocks)]
+        lengths = [len(side.scrape()) for side in sides]
     finally:
         for side in sides:
             side.stop()
-    figures: dict[str, float] = {}
-    for index, name in enumerate(("few", "many")):
-        figures[f"{name}_keys_p50_ms"] = statistics.median(_percentile(took[index], 0.50) for took in measured) * 1e3
-        figures[f"{name}_keys_p99_ms"] = statistics.median(_percentile(took[index], 0.99) for took in measured) * 1e3
-        figures[f"{name}_keys_bytes"] = sizes[index]
-    for name, share in (("p50_ratio", 0.50), ("p99_ratio", 0.99)):
-        ratios = (_percentile(many, share) / _percentile(few, share) for few, many in measured)
-        figures[name] = statistics.median(ratios)
-    return figures
+
+    for index, keys in enumerate(sizes):
+        row: dict[str, float] = {"keys": keys, "bytes": lengths[index]}
+        for name, share in (("p50", 0.5), ("p99", 0.99)):
+            figures = [[_percentile(durations, share) for durations in took] for took in measured]
+            row[f"{name}_ms"] = statistics.median(block[index] for block in figures) * 1e3
+            row[f"{name}_ratio"] = statistics.median(block[index] / block[0] for block in figures)
+            if name == "p50":
+                row["floor"] = statistics.median(block[index] / block[-1] for block in figures)
+        yield row
 
 
-def _scrape_in_turns(sides: Sequence[_Served], scrapes: int) -> list[list[float]]:
-    took: list[list[float]] = [[] for _ in sides]
-    for turn in range(scrapes):
-        order = list(zip(sides, took, strict=True))
-        for side, durations in order if turn % 2 else reversed(order):
+def _in_turns(calls: Sequence[Callable[[], object]], times: int) -> list[list[float]]:
+    took: list[list[float]] = [[] for _ in calls]
+    for turn in range(times):
+        order = list(zip(calls, took, strict=True))
+        for call, durations in order if turn % 2 else reversed(order):
             started = time.perf_counter()
-            side.scrape()
+            call()
             durations.append(time.perf_counter() - started)
     return took
 
 
-def measure_versions(versions: int) -> dict[str, float]:
+def measure_partitions(partitions: int, scrapes: int) -> dict[str, float]:
+    """Return the size of a scrape, and the CPU time that it takes to make one."""
+    snapshot = filled(partitions)
+    telemetry = Telemetry(Config(), lambda: snapshot, environ={})
+    times: dict[str | None, list[float]] = {None: [], "application/openmetrics-text; version=1.0.0": []}
+    for _ in range(max(scrapes // 10, 2)):
+        for accept, took in times.items():
+            started = time.thread_time()
+            telemetry.scrape(accept)
+            took.append(time.thread_time() - started)
+    body, _ = telemetry.scrape(None)
+    telemetry.shutdown(1.0)
+    text_s, open_s = map(statistics.median, times.values())
+    samples = sum(not line.startswith(b"#") for line in body.splitlines())
+    return {
+        "partitions": partitions,
+        "lines": samples,
+        "bytes": len(body),
+        "gzip": len(gzip.compress(body, 6)),
+        "text_ms": text_s * 1e3,
+        "open_ms": open_s * 1e3,
+        "sample_us": text_s / samples * 1e6,
+    }
+
+
+def measure_versions(versions: int) -> dict[str, float | str]:
     """Step through weight versions. At each, the oldest groups leave, new ones arrive; render both outputs."""
-    partitions = _partitions()
-    current = [_snapshot({})]
+    partitions = partitions_of()
+    current = [snapshot_of({})]
     telemetry = Telemetry(Config(), lambda: current[0], environ={})
     series: set[int] = set()
     warm_mb = 0.0
     for version in range(VERSIONS + 4, VERSIONS + 4 + versions):
-        current[0] = _snapshot(_groups(2_000, newest=version), partitions)
+        current[0] = snapshot_of(groups_of(2_000, newest=version), partitions)
         telemetry.recorder.poll("metadata", "ok")
         body, _ = telemetry.scrape(None)
         lines = body.decode().splitlines()
@@ -127,10 +151,10 @@ def measure_versions(versions: int) -> dict[str, float]:
     telemetry.shutdown(1.0)
     return {
         "versions": versions,
-        "series_per_partition": max(series),
-        "series_constant": float(len(series) == 1),
+        "series": max(series),
+        "constant": "yes" if len(series) == 1 else "NO",
         "rss_mb": warm_mb + grown,
-        "rss_growth_mb": grown,
+        "growth_mb": grown,
     }
 
 
@@ -142,54 +166,24 @@ class _Served:
         )
         host, port = self._web.listen()
         self._web.start()
-        self._url = f"http://{host}:{port}/metrics"
+        self._url = f"http://{host}:{port}"
 
     def scrape(self) -> bytes:
-        with urllib.request.urlopen(self._url, timeout=30) as response:
+        """Return ``/metrics``."""
+        return self._get("/metrics")
+
+    def health(self) -> bytes:
+        """Return ``/healthz``."""
+        return self._get("/healthz")
+
+    def _get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self._url + path, timeout=30) as response:
             body: bytes = response.read()
             return body
 
     def stop(self) -> None:
         self._web.stop()
         self._telemetry.shutdown(1.0)
-
-
-def _groups(keys: int, *, newest: int) -> dict[str, list[DataPlaneGroupMeta]]:
-    """Return *keys* keys in groups, spread evenly over the partitions and the newest versions."""
-    by_partition: dict[str, list[DataPlaneGroupMeta]] = {f"p{index}": [] for index in range(PARTITIONS)}
-    names: Iterator[str] = iter([*by_partition] * (keys // GROUP_KEYS // PARTITIONS + 1))
-    for index in range(keys // GROUP_KEYS):
-        partition = next(names)
-        version = newest - (index // PARTITIONS) % VERSIONS
-        group_id = f"v{version}-{index}"
-        members = [f"{group_id}_g{member}" for member in range(GROUP_KEYS)]
-        group = DataPlaneGroupMeta(
-            partition, group_id, members, version, created_at=1.7e9, committed=True, size_bytes=4096
-        )
-        by_partition[partition].append(group)
-    return by_partition
-
-
-def _partitions() -> Partitions:
-    settings = ByName({f"p{index}": Partition() for index in range(PARTITIONS)})  # each with a label of its own
-    return Partitions(SystemClock(), settings=settings, max_partitions=100, max_versions=VERSIONS)
-
-
-def _snapshot(groups: dict[str, list[DataPlaneGroupMeta]], partitions: Partitions | None = None) -> Snapshot:
-    partitions = partitions or _partitions()
-    listings = tuple(PartitionListing(name, members, 0.0, "recovery", GROUP_KEYS) for name, members in groups.items())
-    partitions.take_in(MetadataPoll(tuple(groups), listings, (), None, 0.0, None), keep_s=60.0)
-    return Snapshot(
-        1.7e9,
-        1.7e9 - 60,
-        "found",
-        True,
-        True,
-        partitions=partitions.states(),
-        statuses=partitions.statuses(),
-        flows=partitions.flows(),
-        role_flows=partitions.role_flows(),
-    )
 
 
 def _percentile(values: list[float], share: float) -> float:
@@ -204,5 +198,23 @@ def _rss_mb() -> float:
     raise RuntimeError("this system does not tell a process's memory")
 
 
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keys", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="sizes of the queue")
+    parser.add_argument(
+        "--scrapes", type=int, default=100, help="scrapes of each kind in a block (default %(default)s)"
+    )
+    parser.add_argument("--blocks", type=int, default=9, help="blocks, whose median counts (default %(default)s)")
+    parser.add_argument("--partitions", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--versions", type=int, default=5_000, help="weight versions that go by (default %(default)s)")
+
+
+BENCHMARK = Benchmark(
+    "scrape",
+    __doc__,
+    measure,
+    "--keys 1000 100000 --scrapes 20 --blocks 1 --partitions 1 10 --versions 50",
+    _options,
+)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())
