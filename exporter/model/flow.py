@@ -123,7 +123,8 @@ class _Partition:
         self.versions.update(resident.weight_version for resident in after.values())
         self.token = groups.token if isinstance(groups, Listing) else None
         at_once = sum(after[group_id].completed for group_id in new)
-        return _Difference({group_id: before[group_id] for group_id in gone}, len(new), completed, at_once)
+        left = {group_id: old for group_id, old in before.items() if group_id in gone} if gone else {}
+        return _Difference(left, len(new), completed, at_once)
 
     def _take_out(self, change: Change | None) -> tuple[dict[str, Resident], dict[str, _Taken]]:
         """Take out and return the groups that may have changed, and those of them that were taken."""
@@ -135,7 +136,8 @@ class _Partition:
             self.versions.clear()
             self.bare.clear()
             return before, taken
-        ids = {group.group_id for group in change.gone if not group.bare} | self.unlisted
+        # In the order of the listing.
+        ids = dict.fromkeys([*(group.group_id for group in change.gone if not group.bare), *sorted(self.unlisted)])
         before = {group_id: self.residents.pop(group_id) for group_id in ids if group_id in self.residents}
         taken = {group_id: self.taken.pop(group_id) for group_id in ids if group_id in self.taken}
         self.bare.difference_update(key for group in change.gone if group.bare for key in group.keys)

@@ -183,6 +183,8 @@ def server(kind: str) -> str:
 
 def _start_server(path: Path, modules: Sequence[str]) -> None:
     script = forked_worker.__file__
+    # A test that needs another TransferQueue sets PYTHONPATH for its own processes, and may be the first to need forks.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with path.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, script, "--serve", str(path), "--while", os.environ[_OWNER], *modules],
@@ -190,6 +192,7 @@ def _start_server(path: Path, modules: Sequence[str]) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env=env,
         )
     deadline = time.monotonic() + _START_S
     while not path.exists():
