@@ -55,6 +55,11 @@ def are_served() -> bool:
     return _FOLDER in os.environ
 
 
+def leave() -> None:
+    """Let this process start programs of its own, as if it belonged to no test run."""
+    os.environ.pop(_FOLDER, None)
+
+
 def look_up_env() -> dict[str, str]:
     """Return the variables that let the look-ups of an exporter or a demo be forks."""
     return {"PYTHONPATH": str(Path(__file__).with_name("forked")), "TEST_LOOK_UP_SOCKET": server("ray")}

@@ -13,7 +13,9 @@ from tests.support.waiting import wait_until
 _TRAIN = """
 import os, tempfile, time
 import dataplane
+from tests.support import forks
 from tests.support.cluster import TQCluster
+forks.leave()  # Slurm ends what it starts, so it must start nothing that other tests use
 with TQCluster() as cluster:
     cluster.put("train", [f"g{number}_g0" for number in range(4)], tags=[{"weight_version": 1}] * 4)
     start = "import dataplane\\ntq.publisher = dataplane.publish_endpoint(path, interval_s=1)"
