@@ -262,6 +262,16 @@ def _polls() -> list[Builder]:
             threshold="otlp_failed_ratio",
         ),
         series(
+            "Recording",
+            "Size of the recording of the run, and rows that are missing in it. up 0: the disk is full or does not answer. "
+            "No data: history.file is not set.",
+            [
+                Query("tq_exporter_recorder_up{@}", "up"),
+                Query("tq_exporter_recorder_size_bytes{@}", "bytes"),
+                Query("rate(tq_exporter_recorder_dropped_total{@}[$__rate_interval])", "missing rows per second"),
+            ],
+        ),
+        series(
             "Tracker points",
             "Points for TensorBoard, Weights & Biases or MLflow per second, by outcome. No data: none is switched on. "
             "Failing or dropped: the exporter's log says why.",

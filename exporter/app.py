@@ -129,7 +129,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             judge = Judge(history, limits_of(config)).judge
 
             def judged(snapshot: Snapshot) -> Snapshot:
-                notes.note(poller.groups.departed)
+                notes.note(poller.departed)
                 return recorder.observe(judge(snapshot))
 
             notes = DepartureNotes(recorder.record_departures)
@@ -165,7 +165,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             web.stop()
             if not poller.stop(timeout_s=SHUTDOWN_S / 3):
                 logger.info("exiting while a poll still waits for its answer")
-            notes.note(poller.groups.departed)
+            notes.note(poller.departed)
             recorder.stop(timeout_s=SHUTDOWN_S / 3)
             telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
             trackers.join()

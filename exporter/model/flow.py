@@ -68,19 +68,11 @@ class _Partition:
         self.bare: set[str] = set()
         self.unlisted: set[str] = set()
         self.token: object = None  # of the last listing
-        self._shown: Mapping[str, Resident] | None = None
         self.stated: int | None = None
         self.sender_id: str | None = None
         self.convention = ""
         self.listed_at = 0.0
         self.orphaned: frozenset[str] = frozenset()
-
-    @property
-    def shown(self) -> Mapping[str, Resident]:
-        """The groups as a mapping that never changes: who reads it takes no lock."""
-        if self._shown is None:
-            self._shown = dict(self.residents)
-        return self._shown
 
     def compare(self, groups: Sequence[DataPlaneGroupMeta], now: float) -> _Difference:
         """Compare all *groups* with the last listing. It costs what changed, if the listing tells what that is."""
@@ -128,8 +120,6 @@ class _Partition:
 
     def _take_out(self, change: Change | None) -> tuple[dict[str, Resident], dict[str, _Taken]]:
         """Take out and return the groups that may have changed, and those of them that were taken."""
-        if change is None or change.gone or change.new or self.unlisted:
-            self._shown = None
         if change is None:
             before, self.residents = self.residents, {}
             taken, self.taken = self.taken, {}
@@ -222,7 +212,7 @@ class FlowTracker:
                 known.convention,
                 known.listed_at,
                 name in current,
-                known.shown,
+                known.residents.copy(),
                 known.orphaned,
                 self._epoch,
             )

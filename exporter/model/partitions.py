@@ -12,7 +12,7 @@ from exporter.clock import Clock
 from exporter.config.model import Partition
 from exporter.model.estimates import ListedRows
 from exporter.model.flow import FlowTracker
-from exporter.model.groups import GroupsView
+from exporter.model.groups import Departed, GroupsView
 from exporter.model.occupancy import Occupancy, merge, nothing
 from exporter.model.results import Failed, MetadataPoll, PartitionFailure, PartitionListing
 from exporter.model.snapshot import (
@@ -245,8 +245,11 @@ class Partitions:
 
     def groups(self) -> GroupsView:
         """Return the groups of the last listings, also of those that are too old, and the unusual departures."""
-        listings = self._flow.groups(self._listed.keys())
-        return GroupsView(listings, self._flow.departures.newest_first(), self.versions.reference)
+        return GroupsView(self._flow.groups(self._listed.keys()), self.departed(), self.versions.reference)
+
+    def departed(self) -> tuple[Departed, ...]:
+        """Return the groups that left in an unusual way, the last one first."""
+        return self._flow.departures.newest_first()
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all partitions that exist."""

@@ -17,7 +17,7 @@ from opentelemetry.trace import Tracer
 from exporter.clock import Clock
 from exporter.config import Config
 from exporter.discovery import Discovery
-from exporter.model.groups import GroupsView
+from exporter.model.groups import Departed, GroupsView
 from exporter.model.recorder import Recorder
 from exporter.model.results import Result
 from exporter.model.snapshot import Snapshot
@@ -98,7 +98,7 @@ class Poller:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tq-exporter-poller", daemon=True)
         self._snapshot = self._state.snapshot()
-        self._groups = self._state.partitions.groups()
+        self._departed: tuple[Departed, ...] = ()
         self._ticked_at = clock.monotonic()
 
     @property
@@ -108,8 +108,14 @@ class Poller:
 
     @property
     def groups(self) -> GroupsView:
-        """The groups of the last listings. Reading them takes no lock, so no poll waits for a reader."""
-        return self._groups
+        """The groups of the last listings, as a copy: who asks is rare, and a poll waits for the copy at most."""
+        with self._lock:
+            return self._state.partitions.groups()
+
+    @property
+    def departed(self) -> tuple[Departed, ...]:
+        """The groups that left in an unusual way, the last one first."""
+        return self._departed
 
     def alive(self) -> bool:
         """Return whether the loop still runs."""
@@ -202,7 +208,7 @@ class Poller:
 
     def _publish(self) -> None:
         self._snapshot = self._judge(self._state.snapshot())
-        self._groups = self._state.partitions.groups()
+        self._departed = self._state.partitions.departed()
 
     # Results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from dataplane.adapters.wire import KnownSender, WireMetadataReader
 from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader
@@ -13,8 +13,10 @@ from dataplane.errors import DataPlaneBadRequest
 from dataplane.interfaces import MetadataReader
 from exporter.config import Config
 from exporter.config.rules import Rules, tag_rules
-from exporter.polling.mooncake import MooncakeReader
-from exporter.polling.tq_endpoint import TqMetricsReader
+
+if TYPE_CHECKING:  # they load an HTTP client and a parser, 2 MB that most jobs do not need
+    from exporter.polling.mooncake import MooncakeReader
+    from exporter.polling.tq_endpoint import TqMetricsReader
 
 __all__ = ["MAX_UNITS", "Readers", "StorageReader", "connect"]
 
@@ -116,10 +118,15 @@ def connect(config: Config, endpoint: Endpoint) -> Readers:
             made.callback(reader.close)
             storage.append((unit, reader))
         made.pop_all()  # all readers were made: they stay open
-    own = endpoint.metrics_endpoint if config.tq_metrics.enabled else None
-    tq_metrics = TqMetricsReader(own, timeout_s=config.tq_metrics.timeout) if own else None
-    master = endpoint.store_metrics if config.storage.enabled else None
-    mooncake = MooncakeReader(master, timeout_s=config.storage.timeout) if master else None
+    tq_metrics = mooncake = None
+    if config.tq_metrics.enabled and endpoint.metrics_endpoint:
+        from exporter.polling.tq_endpoint import TqMetricsReader
+
+        tq_metrics = TqMetricsReader(endpoint.metrics_endpoint, timeout_s=config.tq_metrics.timeout)
+    if config.storage.enabled and endpoint.store_metrics:
+        from exporter.polling.mooncake import MooncakeReader
+
+        mooncake = MooncakeReader(endpoint.store_metrics, timeout_s=config.storage.timeout)
     return Readers(ping, metadata, tuple(storage), sender, tq_metrics, len(units) - len(storage), mooncake)
 
 

@@ -21,8 +21,15 @@ PICTURES = Path(__file__).parents[2] / "build" / "dashboards-drawn"
 STEPS = 76
 
 MAY_BE_EMPTY = {
-    (title, letter): "the job does not use Mooncake"
-    for title, letters in {"Mooncake store": "ABC", "Mooncake evictions": "A", "Mooncake objects": "AB"}.items()
+    (title, letter): why
+    for title, letters, why in (
+        ("Mooncake store", "ABC", "the job does not use Mooncake"),
+        ("Mooncake evictions", "A", "the job does not use Mooncake"),
+        ("Mooncake objects", "AB", "the job does not use Mooncake"),
+        ("Partitions", "HI", "every partition can be listed, so none is estimated"),
+        ("Recording", "ABC", "nothing is recorded"),
+        ("Tracker points", "A", "no tracker is switched on"),
+    )
     for letter in letters
 }
 """Targets without data in this situation, by the title of their panel and their letter, and why."""

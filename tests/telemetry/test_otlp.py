@@ -57,6 +57,7 @@ def test_the_push_says_what_the_scrape_says(receiver: Received, protocol: str) -
 def test_every_pushed_metric_is_declared_with_its_unit_and_kind(receiver: Received, protocol: str) -> None:
     with telemetry(pushing_to(receiver.url, protocol=protocol)) as built:
         built.recorder.ping(0.002, None)
+        built.recorder.tracker_point("tensorboard", "ok")
     metrics = _metrics(receiver.last_metrics())
     assert {metric.name for metric in metrics} == DECLARED.keys()
     kinds = {"sum": "counter", "gauge": "gauge", "histogram": "histogram"}

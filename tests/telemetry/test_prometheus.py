@@ -138,6 +138,7 @@ def test_no_series_and_no_family_appears_twice(accept: str | None) -> None:
 def test_every_catalogue_metric_is_there_under_its_name_with_its_help() -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
+        built.recorder.tracker_point("tensorboard", "ok")
         text = built.scrape(None)[0].decode()
     for metric in EXPORTER_METRICS:
         if (name := prometheus_name(metric)) in EXPOSED:
@@ -147,6 +148,7 @@ def test_every_catalogue_metric_is_there_under_its_name_with_its_help() -> None:
 def test_nothing_else_is_exposed() -> None:
     with telemetry() as built:
         built.recorder.ping(0.001, None)
+        built.recorder.tracker_point("tensorboard", "ok")
         lines = built.scrape(None)[0].decode().splitlines()
     assert {line.split()[2] for line in lines if line.startswith("# TYPE")} == EXPOSED | {"target_info"}
 
