@@ -263,8 +263,8 @@ def _polls() -> list[Builder]:
         ),
         series(
             "Recording",
-            "Size of the recording of the run, and rows that are missing in it. up 0: the disk is full or does not answer. "
-            "No data: history.file is not set.",
+            "Size of the recording of the run, and rows that are missing in it. up 0: the disk is full or does not "
+            "answer. No data: history.file is not set.",
             [
                 Query("tq_exporter_recorder_up{@}", "up"),
                 Query("tq_exporter_recorder_size_bytes{@}", "bytes"),

@@ -131,6 +131,11 @@ class Budget:
             return charge.hold_s
         return self._round_s * (self._every if charge.waits else 1)
 
+    def answered(self, partition: str) -> bool:
+        """Return whether the last listing of a partition succeeded."""
+        charge = self._charges.get(partition)
+        return charge is not None and charge.rows is not None
+
     def held(self, now: float) -> frozenset[str]:
         """Return the partitions that must not be listed in a round that begins now."""
         return frozenset(name for name, charge in self._charges.items() if now < self._due(name, charge))

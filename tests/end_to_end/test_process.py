@@ -15,7 +15,7 @@ import pytest
 
 from dataplane.discovery.record import Endpoint, StorageUnitEndpoint, encode_endpoint
 from tests.support.cluster import TQCluster
-from tests.support.exporter_process import ExporterProcess
+from tests.support.exporter_process import AS_INSTALLED, ExporterProcess
 
 FAST = ("--ping-interval", "500ms", "--metadata-interval", "500ms")
 
@@ -46,7 +46,7 @@ def test_importing_it_loads_no_ray_torch_or_transfer_queue() -> None:
 def test_a_discovery_file_is_followed_and_its_removal_is_the_end(cluster: TQCluster, tmp_path: Path) -> None:
     cluster.put("train", ["a_g0"], tags=[{"weight_version": 1}])
     file = tmp_path / "endpoint.json"
-    with ExporterProcess("--discovery-file", str(file), *FAST, forks=False) as exporter:
+    with ExporterProcess("--discovery-file", str(file), *FAST) as exporter:
         assert exporter.scrape().value("dataplane_up") == 0
         file.write_bytes(encode_endpoint(endpoint(cluster)))
         seen = exporter.wait_for(lambda seen: bool(seen.samples("dataplane_partition_groups")), "groups")
@@ -135,7 +135,7 @@ def test_once_fails_when_nothing_answers() -> None:
 def test_it_stays_small_and_loads_nothing_heavy(cluster: TQCluster) -> None:
     keys = [f"{number // 8}_g{number % 8}" for number in range(10_000)]
     cluster.put("train", keys, tags=[{"weight_version": 1}] * len(keys), fields=None)
-    with ExporterProcess("--controller", cluster.controller.address, *FAST, forks=False) as exporter:
+    with ExporterProcess("--controller", cluster.controller.address, *FAST, env=AS_INSTALLED, forks=False) as exporter:
         exporter.wait_for(lambda seen: seen.value("dataplane_partition_keys", partition="train") == 10_000, "keys")
         exporter.wait_for(
             lambda seen: (seen.value("tq_exporter_polls_total", source="metadata", outcome="ok") or 0) > 5, "polls"

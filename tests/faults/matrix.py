@@ -55,9 +55,11 @@ _PAUSE_S = 0.3
 _PATIENCE_S = 180.0
 """After this time a row stops waiting for missing polls."""
 
-# Counters, and what stays as long as its subject exists: it says that the subject cannot be read, and since when.
+# Counters, and what stays as long as its subject exists: it says that the subject cannot be read, and since when, and
+# what is known without reading it.
 _NOT_GAUGES = re.compile(
     r"_(total|bucket|sum|count|created)$|^dataplane_partition_(info|readable|listed_timestamp_seconds)$"
+    r"|^dataplane_partition_keys_estimated(_timestamp_seconds)?$"
     r"|^dataplane_storage_(info|up)$"
 )
 _STARTING: Final = ("discover", "DataPlaneNotReady")

@@ -15,7 +15,7 @@ import pytest
 
 from dataplane.tags import to_seconds
 from exporter.polling.readers import MAX_UNITS
-from tests.support.exporter_process import ExporterProcess
+from tests.support.exporter_process import AS_INSTALLED, ExporterProcess
 from tests.support.fake_router import CONTROLLER_ID, FakeRouter, reply
 from tests.support.waiting import wait_until
 
@@ -125,6 +125,7 @@ def _unit_metrics(size: int) -> list[bytes]:
 def liar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Liar]:
     record = tmp_path_factory.mktemp("liar") / "tq.json"
     env = {  # no listing is held back, so that every lie is heard
+        **AS_INSTALLED,
         "TQ_EXPORTER_METADATA_MAX_CONTROLLER_SHARE": "1",
         "TQ_EXPORTER_METADATA_MAX_CONTROLLER_STALL": "1h",
         "TQ_EXPORTER_STORAGE_INTERVAL": "500ms",

@@ -22,7 +22,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.forks import Fork, are_served, look_up_env, start
 from tests.support.waiting import wait_until
 
-__all__ = ["ExporterProcess", "Exposition"]
+__all__ = ["AS_INSTALLED", "ExporterProcess", "Exposition"]
+
+AS_INSTALLED = {"PYTHONPATH": str(Path(__file__).with_name("as_installed"))}
+"""Environment of an exporter whose memory is measured: it loads nothing that only the tests install."""
 
 _OURS = (sys.executable, "-m", "exporter.cli")
 
@@ -79,7 +82,7 @@ class ExporterProcess:
         command = [*program, "run", "--listen", "127.0.0.1:0", *arguments]
         environment = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | Fork
-        if forks and are_served() and program == _OURS:
+        if forks and are_served() and program == _OURS and "LD_PRELOAD" not in environment:
             if ("--ray-address" in arguments or "RAY_ADDRESS" in environment) and "PYTHONPATH" not in environment:
                 environment |= look_up_env()
             self._process = start("exporter", command[1:], stdout=self._log, stderr=subprocess.STDOUT, env=environment)

@@ -14,10 +14,10 @@ import pytest
 
 from dataplane.net.addresses import split_host_port
 from tests.soak.stand_in import Controllers, Run
-from tests.support.exporter_process import ExporterProcess
+from tests.support.exporter_process import AS_INSTALLED, ExporterProcess
 
 FAST = ("--ping-interval", "500ms", "--metadata-interval", "500ms")
-ENV = {"TQ_EXPORTER_METADATA_MAX_CONTROLLER_SHARE": "1"}
+ENV = {**AS_INSTALLED, "TQ_EXPORTER_METADATA_MAX_CONTROLLER_SHARE": "1"}
 
 
 class Standing(Run):

@@ -132,7 +132,7 @@ class MetadataSource(Source[MetadataPoll]):
         self._charge(poll, state)
         state.notice_sender(poll)
         changed = state.partitions.take_in(poll, keep_s=MISSED_POLLS * self._interval_in_force_s)
-        for partition in poll.partitions:
+        for partition in filter(self._budget.answered, poll.partitions):  # a failure makes no listing valid for longer
             state.partitions.hold(partition, MISSED_POLLS * self._budget.listed_every(partition))
         state.estimates.old_after_s = (MISSED_POLLS + 1) * self.interval_s
         state.estimates.clients_read(poll.clients)
