@@ -143,4 +143,4 @@ def test_it_stays_small_and_loads_nothing_heavy(cluster: TQCluster) -> None:
         maps = "\n".join(mapped.path for mapped in exporter.process.memory_maps())
         assert "libtorch" not in maps
         assert "_raylet" not in maps
-        assert exporter.process.memory_info().rss <= 55e6
+        assert exporter.process.memory_info().rss <= 60e6

@@ -93,7 +93,7 @@ class Liar(NamedTuple):
     def rounds(self, number: int) -> None:
         """Wait until that many further rounds of the metadata source have begun and ended."""
         before = self._polls()
-        wait_until(lambda: self._polls() >= before + number + 1, "further polls of the lying controller", 40.0)
+        wait_until(lambda: self._polls() >= before + number + 1, "further polls of the lying controller", 120.0)
 
     def _polls(self) -> float:
         seen = self.exporter.scrape()

@@ -40,9 +40,9 @@ ReplyLimit = Literal["reply_bytes", "rows", "memory"]
 # since each may have a tag of its own.
 _PER_BYTE: Final = 2
 _PER_ROW: Final = 200
-_PER_ROW_WHILE_DECODED: Final = 450
+_PER_ROW_WHILE_DECODED: Final = 520
 _PER_PART: Final = 150
-_PER_GROUP: Final = 850
+_PER_GROUP: Final = 1050
 _PER_PARTITION: Final = 4000
 
 
