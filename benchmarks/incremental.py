@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.rows import SHAPES
 from dataplane.adapters.wire import WireMetadataReader
 from dataplane.adapters.wire.protocol import Reply
 from dataplane.groups import Listing
@@ -150,7 +151,7 @@ def _replies(keys: int, tags: str, percent: int, polls: int) -> Iterator[bytes]:
 def _group(tags: str, version: int, uid: str = "") -> tuple[str, bytes]:
     """Return a group's id and the bytes of its rows."""
     uid = uid or str(uuid.uuid4())
-    rows = (_ROWS[tags](uid, index, version) for index in range(_GROUP))
+    rows = (SHAPES[tags](uid, index, _GROUP, version, 1.7e9 + version) for index in range(_GROUP))
     return uid, b"".join(msgspec.msgpack.encode(key) + msgspec.msgpack.encode(tag) for key, tag in rows)
 
 
@@ -166,39 +167,6 @@ def _reply(groups: list[tuple[str, bytes]]) -> bytes:
         "body": {"partition_info": {"bench": rows}, "message": "success"},
     }
     return msgspec.msgpack.encode(message)
-
-
-def _recovery(uid: str, index: int, version: int) -> tuple[str, dict[str, Any]]:
-    return f"{uid}_{index}", {
-        "weight_version": version,
-        "group_id": uid,
-        "committed": True,
-        "expected_num_keys": _GROUP,
-        "created_at": 1.7e9 + version,
-        "size_bytes": 4096,
-    }
-
-
-def _verl(uid: str, index: int, version: int) -> tuple[str, dict[str, Any]]:
-    if index == 0:
-        return uid, {"is_prompt": True, "status": "finished", "global_steps": version}
-    return f"{uid}_{index}_0", {
-        "status": "finished",
-        "prompt_len": 512,
-        "response_len": 1000 + index,
-        "seq_len": 1512 + index,
-        "global_steps": version,
-        "min_global_steps": version - 1,
-        "max_global_steps": version,
-        "is_padding": False,
-    }
-
-
-def _nemo_rl(uid: str, index: int, version: int) -> tuple[str, dict[str, Any]]:
-    return f"{uid}_g{index}", {"weight_version": version}
-
-
-_ROWS = {"recovery": _recovery, "verl": _verl, "nemo-rl": _nemo_rl}
 
 
 if __name__ == "__main__":

@@ -174,23 +174,25 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
 
 def poll_once(config: Config) -> Snapshot:
     """Poll every source once, without serving anything, and return the snapshot."""
-    clock = SystemClock()
-    config = msgspec.structs.replace(config, metadata=msgspec.structs.replace(config.metadata, incremental=False))
-    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits_of(config)).judge)
-    try:
-        return poller.poll_once()
-    finally:
-        telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+    return _polled_once(config).snapshot
 
 
 def poll_groups(config: Config) -> Groups:
     """Poll every source once, without serving anything, and return what answers questions about the groups."""
-    telemetry, poller = _assemble(config, SystemClock(), Judge(History(SystemClock()), limits_of(config)).judge)
+    poller = _polled_once(config)
+    return groups_of(config, lambda: poller)
+
+
+def _polled_once(config: Config) -> Poller:
+    clock = SystemClock()
+    # Nothing follows that could be compared with this listing.
+    config = msgspec.structs.replace(config, metadata=msgspec.structs.replace(config.metadata, incremental=False))
+    telemetry, poller = _assemble(config, clock, Judge(History(clock), limits_of(config)).judge)
     try:
         poller.poll_once()
-        return groups_of(config, lambda: poller)
     finally:
         telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
+    return poller
 
 
 class Watched(NamedTuple):

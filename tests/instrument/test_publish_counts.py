@@ -160,7 +160,6 @@ def test_rows_left_behind_long_ago_are_removed() -> None:
     client.close()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_leaves_the_parents_row_alone() -> None:
     plane = NoOpDataPlaneClient()
     client = MetricsDataPlaneClient(plane, publish_counts=True)
