@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 
 from tests.packaging.dockerfile import ROOT
+from tests.support.waiting import wait_until
 
 _EXAMPLES = ROOT / "docs" / "deploy"
 
@@ -35,8 +40,11 @@ sys.exit(3)
 """
 
 
-def run_the_batch_script(folder: Path, train: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    env = {
+_COMMAND = ("bash", str(_EXAMPLES / "train.sbatch"))
+
+
+def job_env(folder: Path, train: str, **variables: str) -> dict[str, str]:
+    return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "SLURM_JOB_NAME": "grpo",
@@ -45,9 +53,11 @@ def run_the_batch_script(folder: Path, train: str, **variables: str) -> subproce
         "TQ_TRAIN": train,
         **variables,
     }
-    return subprocess.run(
-        ["bash", str(_EXAMPLES / "train.sbatch")], env=env, capture_output=True, text=True, check=False, timeout=240
-    )
+
+
+def run_the_batch_script(folder: Path, train: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = job_env(folder, train, **variables)
+    return subprocess.run(_COMMAND, env=env, capture_output=True, text=True, check=False, timeout=240)
 
 
 def test_the_batch_script_runs_an_exporter_as_long_as_the_training_and_ends_with_its_code(tmp_path: Path) -> None:
@@ -57,6 +67,27 @@ def test_the_batch_script_runs_an_exporter_as_long_as_the_training_and_ends_with
     assert list((tmp_path / "targets").iterdir()) == [], "Prometheus would go on asking"
     mine = str(tmp_path / "grpo-7" / "endpoint.json")
     assert not [one.pid for one in psutil.process_iter(["cmdline"]) if mine in (one.info["cmdline"] or [])]
+
+
+def test_a_job_that_is_signalled_over_and_over_leaves_no_target(tmp_path: Path) -> None:
+    """As by ``scancel``, on a node so busy that removing a file takes a second."""
+    slow = tmp_path / "bin" / "rm"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nsleep 1\nexec {shutil.which("rm")} "$@"\n')
+    slow.chmod(0o755)
+    env = job_env(tmp_path, "sleep 300")
+    job = subprocess.Popen(_COMMAND, env={**env, "PATH": f"{slow.parent}:{env['PATH']}"}, start_new_session=True)
+    try:
+        wait_until((tmp_path / "targets" / "grpo-7.json").exists, "the target", 60.0)
+        for _ in range(40):
+            if job.poll() is None:
+                os.killpg(job.pid, signal.SIGTERM)
+            time.sleep(0.05)
+        job.wait(60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+    assert list((tmp_path / "targets").iterdir()) == []
 
 
 def test_an_exporter_that_cannot_listen_has_no_target_and_ends_no_training(tmp_path: Path) -> None:
