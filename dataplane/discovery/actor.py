@@ -5,9 +5,8 @@ Importing this module is cheap; its functions import Ray.
 
 from __future__ import annotations
 
-import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from dataplane.discovery.record import Place
@@ -35,6 +34,8 @@ _ACTORS: Final = "TransferQueue"
 _asking = threading.Lock()  # held for the moment in which a question is sent
 # The id of the actor that was asked last, and Ray's references to its answers.
 _asked: dict[Any, list[Any]] = {}
+# The id of the actor that was asked about last, and where its job's actors run.
+_places: dict[str, Mapping[str, Place]] = {}
 
 
 def find_controller() -> Any:
@@ -78,12 +79,22 @@ def actor_records() -> list[dict[str, Any]]:
         raise DataPlaneUnavailable(f"Ray's records of actors are not available here: {error}") from error
 
 
-@functools.lru_cache(maxsize=1)  # neither the controller's process nor those of its storage units are replaced
-def actors_of_job(actor_id: str) -> Mapping[str, Place]:
+def actors_of_job(actor_id: str, wanted: Collection[str] = ()) -> Mapping[str, Place]:
     """Return where the actors of TransferQueue run that are of an actor's job, by name.
 
-    Asks Ray once per actor. Empty where Ray's records are not available, as through ``ray://``.
+    Asks Ray once per actor, since none of their processes is replaced; again while it does not know one of the *wanted*
+    names, as when the last question came before the storage units. Empty where Ray's records are not available, as
+    through ``ray://``.
     """
+    known = _places.get(actor_id)
+    if not known or not known.keys() >= set(wanted):
+        known = _ask_places(actor_id)
+        _places.clear()
+        _places[actor_id] = known
+    return known
+
+
+def _ask_places(actor_id: str) -> Mapping[str, Place]:
     record = actor_record(actor_id)
     try:
         from ray import JobID

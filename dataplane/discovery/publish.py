@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from dataplane.discovery.actor import actors_of_job, ask_controller, check_started, find_controller
-from dataplane.discovery.record import Endpoint, Starting, encode_endpoint, encode_starting, endpoint_of
+from dataplane.discovery.record import Endpoint, Starting, encode_endpoint, encode_starting, endpoint_of, unit_names
 from dataplane.errors import DataPlaneNotReady, DataPlaneUnavailable
 from dataplane.files import read_regular
 
@@ -177,4 +177,4 @@ def _look() -> Endpoint | None:
     except TimeoutError:  # Ray's own is one
         check_started(actor_id)
         raise
-    return endpoint_of(actor_id, server, conf, actors_of_job(actor_id))
+    return endpoint_of(actor_id, server, conf, actors_of_job(actor_id, unit_names(conf)))

@@ -31,6 +31,7 @@ __all__ = [
     "encode_endpoint",
     "encode_starting",
     "endpoint_of",
+    "unit_names",
 ]
 
 
@@ -173,8 +174,7 @@ def endpoint_of(actor_id: str, server: Any, conf: Any, places: Mapping[str, Plac
             "TransferQueue's controller is starting: its actor runs and has no configuration yet. init() is still at "
             "work, or waits, as for storage units that ask for more CPUs than the cluster has free"
         )
-    backend = conf.backend.storage_backend
-    settings = conf.backend.get(backend) or {}
+    backend, settings = _backend(conf)
     units = settings.get("zmq_info") or {}
     known = places or {}
     own = next((place for place in known.values() if place.actor_id == actor_id), None)
@@ -198,6 +198,16 @@ def endpoint_of(actor_id: str, server: Any, conf: Any, places: Mapping[str, Plac
         node_id=own and own.node_id,
         pid=own and own.pid,
     )
+
+
+def unit_names(conf: Any) -> frozenset[str]:
+    """Return the names of the storage units' actors; none while *conf*, a controller's ``get_config``, is None."""
+    return frozenset() if conf is None else frozenset(_backend(conf)[1].get("zmq_info") or {})
+
+
+def _backend(conf: Any) -> tuple[str, Any]:
+    name = conf.backend.storage_backend
+    return name, conf.backend.get(name) or {}
 
 
 def _store_metrics(settings: Any) -> str | None:

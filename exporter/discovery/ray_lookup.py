@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from dataplane.discovery.actor import actor_record, actors_of_job, ask_controller, check_started, find_controller
-from dataplane.discovery.record import Endpoint, encode_endpoint, endpoint_of
+from dataplane.discovery.record import Endpoint, encode_endpoint, endpoint_of, unit_names
 from dataplane.errors import (
     DataPlaneError,
     DataPlaneTimeout,
@@ -110,7 +110,7 @@ def _ask(ray: Any, previous: str | None, until: float) -> Endpoint | Absent:
         raise
     except ray.exceptions.RayError as error:
         raise discovery_error(DataPlaneUnavailable, f"asking the controller actor failed: {one_line(error)}") from error
-    return endpoint_of(actor_id, server, conf, actors_of_job(actor_id))
+    return endpoint_of(actor_id, server, conf, actors_of_job(actor_id, unit_names(conf)))
 
 
 # What became of a controller.

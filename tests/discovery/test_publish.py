@@ -78,7 +78,11 @@ def test_publishing_may_start_before_transfer_queue(ray_alone: TQCluster, tmp_pa
         time.sleep(0.3)
         assert not path.exists()
         ray_alone.start_tq()
-        assert record(path).controller_id == ray_alone.controller.id
+        endpoint = record(path)
+        assert endpoint.controller_id == ray_alone.controller.id
+        assert None not in [
+            place for unit in endpoint.storage_units for place in (unit.actor_id, unit.node_id, unit.pid)
+        ]
     finally:
         ray_alone.run(_CLOSE)
 

@@ -100,11 +100,19 @@ def test_ray_tells_where_the_controller_and_its_units_run(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(actor, "actor_record", lambda actor_id: record(actor_id, "TransferQueueController", 7))
     monkeypatch.setattr("ray._private.state.actors", actors)
-    actor.actors_of_job.cache_clear()
+    actor._places.clear()
     places = actor.actors_of_job("ab")
     assert dict(places) == {unit: Place("cd", "n8", 8), "TransferQueueController": Place("ab", "n7", 7)}
     assert actor.actors_of_job("ab") is places
     assert [(one["job_id"].hex(), one["actor_state_name"]) for one in asked] == [("0a000000", "ALIVE")]
+    later = "TransferQueueStorageUnit#1"
+    assert actor.actors_of_job("ab", [unit]) is places
+    assert later not in actor.actors_of_job("ab", [unit, later])
+    records["23"] = record("23", later, 11)
+    places = actor.actors_of_job("ab", [unit, later])
+    assert places[later] == Place("23", "n11", 11)
+    assert actor.actors_of_job("ab", [unit, later]) is places
+    assert len(asked) == 3
     conf = OmegaConf.create(
         {
             "backend": {
@@ -116,8 +124,11 @@ def test_ray_tells_where_the_controller_and_its_units_run(monkeypatch: pytest.Mo
     )
     found = endpoint_of("ab", server("controller"), conf, places)
     assert (found.node_id, found.pid) == ("n7", 7)
-    assert [(one.actor_id, one.node_id, one.pid) for one in found.storage_units] == [("cd", "n8", 8), (None,) * 3]
+    assert [(one.actor_id, one.node_id, one.pid) for one in found.storage_units] == [("cd", "n8", 8), ("23", "n11", 11)]
     assert decode_endpoint(encode_endpoint(found)) == found
+
+
+_ALONE = {"Name": "TransferQueueController", "JobID": "0a000000", "Pid": 7, "Address": {"NodeID": "n7"}}
 
 
 @pytest.mark.parametrize("known", [{}, {"JobID": "0a000000"}])
@@ -129,8 +140,11 @@ def test_without_rays_records_nobody_knows_where_they_run(
 
     monkeypatch.setattr(actor, "actor_record", lambda actor_id: known)
     monkeypatch.setattr("ray._private.state.actors", not_connected)
-    actor.actors_of_job.cache_clear()
+    actor._places.clear()
     assert actor.actors_of_job("ab") == {}
+    monkeypatch.setattr(actor, "actor_record", lambda actor_id: {**_ALONE, "ActorID": actor_id})
+    monkeypatch.setattr("ray._private.state.actors", lambda **what: {})
+    assert actor.actors_of_job("ab") == {_ALONE["Name"]: Place("ab", "n7", 7)}  # a failure is not remembered
 
 
 def test_a_backend_without_units_of_its_own_has_neither_units_nor_capacity() -> None:
