@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, compress
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from dataplane.adapters.wire.matching import Match, Piece, match_spans, pieces_of
 from dataplane.adapters.wire.protocol import Reply
@@ -95,6 +95,7 @@ class _Spans(NamedTuple):
         owners: The group of each.
         stated: The version that the rows of each state; empty if their convention states none.
         several: Whether a group may have several spans.
+        left_out: Whether some may be in no listed group.
     """
 
     sizes: array[int]
@@ -102,6 +103,7 @@ class _Spans(NamedTuple):
     owners: list[_Owner]
     stated: list[int | None]
     several: bool
+    left_out: bool
 
     def extend(self, other: _Spans, first: int, last: int) -> None:
         """Add some spans of another listing."""
@@ -110,10 +112,54 @@ class _Spans(NamedTuple):
         self.owners.extend(other.owners[first:last])
         self.stated.extend(other.stated[first:last])
 
-    def groups(self) -> Iterator[DataPlaneGroupMeta]:
-        """Yield the listed groups in the order of their first spans."""
-        owners = _distinct(self.owners) if self.several else self.owners
-        return (owner for owner in owners if isinstance(owner, DataPlaneGroupMeta))
+    def groups(self) -> Iterable[DataPlaneGroupMeta]:
+        """Return the listed groups in the order of their first spans."""
+        owners: Iterable[_Owner] = _distinct(self.owners) if self.several else self.owners
+        return _listed(owners) if self.left_out else cast("Iterable[DataPlaneGroupMeta]", owners)
+
+
+class _Keys:
+    """The keys of a listing, so that a row with a key that is there already is found without a look at each.
+
+    Nearly all groups have an id with which their keys begin. All others are looked at as a whole.
+    """
+
+    def __init__(self, owners: Iterable[_Owner]) -> None:
+        self._by_id: dict[str, _Owner] = {}
+        self._lengths: set[int] = set()
+        self._others: dict[int, _Owner] = {}
+        self.add(owners)
+
+    def add(self, owners: Iterable[_Owner]) -> None:
+        for owner in owners:
+            group_id, keys = owner.group_id, owner.keys
+            if group_id is not None:
+                self._by_id[group_id] = owner
+                # The keys of a listed group are sorted, so those between begin with it, too.
+                if keys[0].startswith(group_id) and keys[-1].startswith(group_id) and type(owner) is not _LeftOut:
+                    self._lengths.add(len(group_id))
+                    continue
+            self._others[id(owner)] = owner
+
+    def remove(self, owners: Iterable[_Owner]) -> None:
+        for owner in owners:
+            if owner.group_id is not None:
+                del self._by_id[owner.group_id]
+            self._others.pop(id(owner), None)
+
+    def of_ids(self, ids: Iterable[str]) -> list[_Owner]:
+        """Return the groups that have one of the *ids*."""
+        return [owner for owner in map(self._by_id.get, ids) if owner is not None]
+
+    def has_any(self, keys: Sequence[str]) -> bool:
+        """Return whether one of *keys* is there."""
+        groups = self._by_id.get
+        for length in self._lengths:
+            for key in keys:
+                group = groups(key[:length])
+                if group is not None and key in group.keys:
+                    return True
+        return bool(self._others) and not set(keys).isdisjoint(chain.from_iterable(map(_KEYS, self._others.values())))
 
 
 @dataclass(slots=True, eq=False)
@@ -125,6 +171,7 @@ class Kept:
         count: How many rows.
         trailer: How many bytes followed them in the reply.
         spans: Its spans.
+        keys: Its keys.
         listing: The listing.
         convention: The convention by which its rows were read.
         account: The function that accounted for them.
@@ -136,6 +183,7 @@ class Kept:
     count: int
     trailer: int
     spans: _Spans
+    keys: _Keys
     listing: Listing
     convention: Convention
     account: Account
@@ -182,41 +230,42 @@ class Kept:
             return self, Change(self.listing.token, (), ())
         rows, gaps, matches = followed.rows, followed.gaps, followed.matches
         grouped = group(rows.keys, rows.tags)
-        kept, gone = self._split(matches)
-        touched = self._touched(kept, gone, grouped.parts)
+        gone = self._gone(matches)
+        touched = self._touched(matches, gone, grouped.parts)
         if touched:
             # Groups that changed have other rows elsewhere: those are grouped again, together with the changed ones.
             matches, gaps = self._widen(followed, touched)
             left = sum(gap.rows for gap in gaps)
             rows = decode_rows(array_of(left, *(followed.frame[gap.at : gap.stop] for gap in gaps)), self.schema)
             grouped = group(rows.keys, rows.tags)
-            kept, gone = self._split(matches)
+            gone = self._gone(matches)
         if grouped.convention is not self.convention or grouped.account != self.account:
             return None
-        if _has_duplicates(rows.keys, _distinct(kept) if self.spans.several else kept):
-            return None
         spans = _spans(grouped, rows, gaps)
-        before = [owner for owner in _distinct(gone) if isinstance(owner, DataPlaneGroupMeta)]
-        change = Change(self.listing.token, before, list(grouped.listing))
+        self.keys.remove(gone)
+        if len(set(rows.keys)) < len(rows.keys) or self.keys.has_any(rows.keys):
+            return None
+        self.keys.add(_distinct(spans.owners))
+        change = Change(self.listing.token, list(_listed(gone)), list(grouped.listing))
         return self._with(followed, matches, gaps, rows, spans), change
 
-    def _split(self, matches: Sequence[Match]) -> tuple[list[_Owner], list[_Owner]]:
-        """Return the groups of the spans that match, and those of the others."""
-        kept = [owner for first, last, _ in matches for owner in self.spans.owners[first:last]]
-        others = _between([(first, last) for first, last, _ in matches], 0, len(self.spans.owners))
-        return kept, [owner for first, last in others for owner in self.spans.owners[first:last]]
+    def _gone(self, matches: Sequence[Match]) -> list[_Owner]:
+        """Return the groups of the spans that do not match."""
+        gaps = _between([(first, last) for first, last, _ in matches], 0, len(self.spans.owners))
+        return _distinct([owner for first, last in gaps for owner in self.spans.owners[first:last]])
 
-    def _touched(self, kept: Sequence[_Owner], gone: Sequence[_Owner], parts: Parts) -> set[int]:
+    def _touched(self, matches: Sequence[Match], gone: Sequence[_Owner], parts: Parts) -> set[int]:
         """Return the groups, by identity, of which some rows changed and others did not."""
-        ids = set(parts.ids)
-        touched = set(map(id, compress(kept, map(ids.__contains__, map(_GROUP_ID, kept)))))
-        if self.spans.several:
-            touched |= set(map(id, gone)).intersection(map(id, kept))
-        return touched
+        changed = set(map(id, gone))
+        touched = set(map(id, self.keys.of_ids(parts.ids)))
+        if not self.spans.several:
+            return touched - changed
+        owners = chain.from_iterable(self.spans.owners[first:last] for first, last, _ in matches)
+        return (touched | changed).intersection(map(id, owners))
 
     def _widen(self, followed: Followed, touched: set[int]) -> tuple[list[Match], list[Gap]]:
         """Return what still matches, and what else is decoded, once all rows of the groups *touched* are."""
-        sizes, counts, owners, *_ = self.spans
+        sizes, counts, owners = self.spans[:3]
         matches: list[Match] = []
         gaps: list[Gap] = []
 
@@ -245,7 +294,8 @@ class Kept:
         self, followed: Followed, matches: Sequence[Match], gaps: Sequence[Gap], rows: Rows, changed: _Spans
     ) -> Kept:
         """Return what is kept of the later listing. *changed* are the spans of *gaps*, whose rows are *rows*."""
-        spans = _Spans(array("I"), array("I"), [], [], self.spans.several or changed.several)
+        several, left_out = self.spans.several or changed.several, self.spans.left_out or changed.left_out
+        spans = _Spans(array("I"), array("I"), [], [], several, left_out)
         pieces: list[Piece] = []
         ends = list(accumulate(changed.counts, initial=0))
         lasts = list(accumulate(piece.spans for piece in self.pieces))
@@ -292,7 +342,18 @@ def keep(rows: Rows, trailer: int, grouped: Grouped, schema: TagSchema, memory: 
     pieces = [Piece(rows.data, HEADER, len(spans.owners))]
     listing = grouped.listing
     listing.token = object()
-    return Kept(pieces, len(rows.keys), trailer, spans, listing, grouped.convention, grouped.account, schema, memory)
+    return Kept(
+        pieces,
+        len(rows.keys),
+        trailer,
+        spans,
+        _Keys(_distinct(spans.owners)),
+        listing,
+        grouped.convention,
+        grouped.account,
+        schema,
+        memory,
+    )
 
 
 def _spans(grouped: Grouped, rows: Rows, gaps: Sequence[Gap] = ()) -> _Spans:
@@ -318,22 +379,20 @@ def _spans(grouped: Grouped, rows: Rows, gaps: Sequence[Gap] = ()) -> _Spans:
             for group_id, start, stop in places
         ],
         stated,
-        len(by_id) < len(ids) - ids.count(None),
+        several=len(by_id) < len(ids) - ids.count(None),
+        left_out=bool(grouped.left_out) or None in ids,
     )
 
 
 _KEYS: Final = attrgetter("keys")
-_GROUP_ID: Final = attrgetter("group_id")
 
 
-def _distinct(owners: Sequence[_Owner]) -> Iterable[_Owner]:
-    return dict(zip(map(id, owners), owners, strict=True)).values()
+def _distinct(owners: Sequence[_Owner]) -> list[_Owner]:
+    return list(dict(zip(map(id, owners), owners, strict=True)).values())
 
 
-def _has_duplicates(keys: Sequence[str], others: Iterable[_Owner]) -> bool:
-    """Return whether a key is there twice, among *keys* or in one of the *others*."""
-    new = set(keys)
-    return len(new) < len(keys) or not (new.isdisjoint(chain.from_iterable(map(_KEYS, others))) if new else True)
+def _listed(owners: Iterable[_Owner]) -> Iterator[DataPlaneGroupMeta]:
+    return (owner for owner in owners if isinstance(owner, DataPlaneGroupMeta))
 
 
 def _in_order(matches: Sequence[Match], gaps: Sequence[Gap]) -> list[Match | Gap]:
