@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -49,6 +51,10 @@ _TOGETHER: Final = {
 }
 """Folders whose files share a long set-up, and its name: an installation with pip, Helm and Chromium, a container
 engine, Slurm."""
+
+# A shell's background job ignores Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.update(RAY_ENV)  # Ray reads them when it is imported, which any import of a test may do
 
