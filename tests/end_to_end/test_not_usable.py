@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 
 import pytest
 
 from tests.end_to_end.test_loss import FAST, discovery, errors
+from tests.support import forks
 from tests.support.cluster import TQCluster
 from tests.support.exporter_process import ExporterProcess, Exposition
 from tests.support.fake_router import FakeRouter, reply
@@ -40,8 +41,8 @@ def reason(exporter: ExporterProcess, source: str) -> str:
 
 
 def once(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "exporter.cli", "once", *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=env)
+    environment = {**(os.environ if env is None else env), **forks.look_up_env()}
+    return forks.run("exporter", ["-m", "exporter.cli", "once", *arguments], env=environment, timeout=120)
 
 
 @pytest.mark.timeout(600)

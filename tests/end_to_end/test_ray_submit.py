@@ -14,19 +14,14 @@ import psutil
 import pytest
 
 from exporter.demo.stack import free_port
+from tests.support import forks
 from tests.support.cluster import TQCluster, kill
 from tests.support.waiting import wait_until
 
 
 def command(cluster: TQCluster, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "exporter.cli", "ray-submit", "--ray-address", cluster.ray_address, *arguments],
-        env={**os.environ, **cluster.env},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    program = ["-m", "exporter.cli", "ray-submit", "--ray-address", cluster.ray_address, *arguments]
+    return forks.run("ray", program, env={**os.environ, **cluster.env}, timeout=180)
 
 
 @pytest.fixture
