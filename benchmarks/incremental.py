@@ -5,7 +5,6 @@ gone, a third is rewritten and a third is new. A poll is decoding, grouping and 
 the reply itself. Both readers see the same replies in turn, so that other load on the machine affects both.
 
     python -m benchmarks.incremental
-    python -m benchmarks.incremental --memory
 """
 
 from __future__ import annotations
@@ -19,12 +18,14 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from benchmarks.rows import SHAPES
+from benchmarks.runner import Benchmark, Column, Report
 from dataplane.adapters.wire import WireMetadataReader
 from dataplane.adapters.wire.protocol import Reply
 from dataplane.groups import Listing
@@ -34,77 +35,66 @@ from exporter.memory import keep_memory_small
 from exporter.model.partitions import Partitions
 from exporter.model.results import MetadataPoll, PartitionListing
 
-TAGS = ("recovery", "verl", "nemo-rl")
-CHANGED = (0, 3, 100)
 _GROUP = 16
-_MB = 2**20
+_COLUMNS = (
+    *(Column("keys", "keys", ",d"), Column("tags", "tags"), Column("changed", "changed, %", "d")),
+    *(Column("whole_ms", "whole, ms", ".2f"), Column("changed_ms", "incremental, ms", ".2f")),
+    *(Column("ratio", "ratio", ".2f"), Column("added_whole_ms", "adding up: whole, ms", ".2f")),
+    Column("added_changed_ms", "incremental, ms", ".2f"),
+)
+_MEMORY = (
+    *(Column("keys", "keys", ",d"), Column("tags", "tags"), Column("reply_mb", "reply, MB", ".1f")),
+    *(Column("off_mb", "RSS off, MB", ".1f"), Column("on_mb", "RSS on, MB", ".1f")),
+    Column("more", "more, of the reply", ".2f"),
+)
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.incremental", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--keys", type=int, action="append", help="repeatable (default 1000, 10000 and 100000)")
-    parser.add_argument("--polls", type=int, default=9, help="polls per case (default %(default)s)")
-    parser.add_argument("--memory", action="store_true", help="measure the memory of a process that does nothing else")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
-    if options.child:
-        return _child(Path(options.child[0]), options.child[1] == "True")
-    keys = options.keys or [1000, 10_000, 100_000]
-    (_memory if options.memory else _time)(keys, options.polls)
-    return 0
-
-
-def _time(sizes: list[int], polls: int) -> None:
-    print(f"{'keys':>8} {'tags':<9} {'changed':>7} {'whole':>9} {'changed':>9} {'ratio':>6} {'adding up':>19}")
-    for keys in sizes:
-        for tags in TAGS:
-            for percent in CHANGED:
-                whole, changed = _Exporter(False), _Exporter(True)
-                for frame in _replies(keys, tags, percent, polls + 2):
-                    whole.poll(frame)
-                    changed.poll(frame)
-                columns = [statistics.median(one.read[2:]) * 1e3 for one in (whole, changed)]
-                added = [statistics.median(one.added[2:]) * 1e3 for one in (whole, changed)]
-                print(
-                    f"{keys:>8} {tags:<9} {percent:>5} % {columns[0]:6.2f} ms {columns[1]:6.2f} ms "
-                    f"{columns[1] / columns[0]:6.2f} {added[0]:6.2f} → {added[1]:5.2f} ms",
-                    flush=True,
-                )
-
-
-def _memory(sizes: list[int], polls: int) -> None:
-    print(f"{'keys':>8} {'tags':<9} {'reply':>7} {'off':>7} {'on':>7} {'more':>7} {'of the reply':>12}")
-    for keys in sizes:
-        for tags in TAGS:
-            with tempfile.TemporaryDirectory() as folder:
-                size = 0
-                for number, frame in enumerate(_replies(keys, tags, 3, polls)):
-                    (Path(folder) / f"{number:03}").write_bytes(frame)
-                    size = len(frame)
-                off, on = (_resident(folder, incremental) for incremental in (False, True))
-            more = on - off
-            print(
-                f"{keys:>8} {tags:<9} {size / _MB:4.0f} MB {off / _MB:4.0f} MB {on / _MB:4.0f} MB {more / _MB:4.0f} MB "
-                f"{more / size:12.2f}",
-                flush=True,
-            )
+def measure(report: Report, options: argparse.Namespace) -> None:
+    """Measure CPU time, then the memory of a process that does nothing else."""
+    table = report.table("incremental", "A listing read as a whole and from what changed", _COLUMNS)
+    for keys, tags, percent in product(options.keys, SHAPES, options.changed):
+        whole, changed = _Exporter(False), _Exporter(True)
+        for frame in _replies(keys, tags, percent, options.polls + 2):
+            whole.poll(frame)
+            changed.poll(frame)
+        read = [statistics.median(one.read[2:]) * 1e3 for one in (whole, changed)]
+        added = [statistics.median(one.added[2:]) * 1e3 for one in (whole, changed)]
+        table.row(
+            keys=keys,
+            tags=tags,
+            changed=percent,
+            whole_ms=read[0],
+            changed_ms=read[1],
+            ratio=read[1] / read[0],
+            added_whole_ms=added[0],
+            added_changed_ms=added[1],
+        )
+    memory = report.table("memory", "Memory with and without the last reply", _MEMORY)
+    for tags in SHAPES:
+        with tempfile.TemporaryDirectory() as folder:
+            size = 0
+            for number, frame in enumerate(_replies(options.keys[-1], tags, 3, options.polls)):
+                (Path(folder) / f"{number:03}").write_bytes(frame)
+                size = len(frame)
+            off, on = (_resident(folder, incremental) for incremental in (False, True))
+        figures = {"reply_mb": size / 1e6, "off_mb": off / 1e6, "on_mb": on / 1e6}
+        memory.row(keys=options.keys[-1], tags=tags, **figures, more=(on - off) / size)
 
 
 def _resident(folder: str, incremental: bool) -> int:
-    command = [sys.executable, "-m", "benchmarks.incremental", "--child", folder, str(incremental)]
+    program = "import sys; from benchmarks.incremental import show_memory; show_memory(*sys.argv[1:])"
+    command = [sys.executable, "-c", program, folder, str(incremental)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def _child(folder: Path, incremental: bool) -> int:
+def show_memory(folder: str, incremental: str) -> None:
+    """Read the replies in *folder*, and print how many bytes of memory this process has then."""
     keep_memory_small()
-    exporter = _Exporter(incremental)
-    for path in sorted(folder.iterdir()):
+    exporter = _Exporter(incremental == "True")
+    for path in sorted(Path(folder).iterdir()):
         exporter.poll(path.read_bytes())
     fields = Path("/proc/self/status").read_text().split("VmRSS:")[1].split()
     print(int(fields[0]) * 1024)
-    return 0
 
 
 class _Exporter:
@@ -169,5 +159,13 @@ def _reply(groups: list[tuple[str, bytes]]) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keys", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--changed", type=int, nargs="+", default=[0, 3, 100], help="per cent of the groups")
+    parser.add_argument("--polls", type=int, default=9, help="polls per case (default %(default)s)")
+
+
+BENCHMARK = Benchmark("incremental", __doc__, measure, "--keys 1000 --changed 3 --polls 3", _options)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(BENCHMARK.main())

@@ -30,7 +30,10 @@ __all__ = ["NAMES", "RESULTS", "Bar", "Benchmark", "Column", "Report", "Table", 
 Value = float | int | str | None
 """A figure of a table; None where there is none."""
 
-NAMES = ("scrape", "otlp", "fold", "startup", "footprint", "detect", "poll", "harm", "instrument", "million", "fleet")
+NAMES = (
+    *("scrape", "otlp", "fold", "groups", "incremental", "startup", "footprint", "recorder"),
+    *("detect", "poll", "harm", "instrument", "million", "fleet"),
+)
 """All benchmarks in the order of a run: the first measure memory of this process, and the last load torch."""
 
 RESULTS = Path(__file__).with_name("results")
