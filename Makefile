@@ -11,6 +11,9 @@ PYTHONS ?= 3.10 3.11 3.12 3.13
 # tests/conftest.py sets the order of the files.
 WORKERS ?= 5
 PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# AGAIN=1 runs only what failed last, one test at a time.
+AGAIN ?=
+LAST_FAILED := --last-failed --last-failed-no-failures none --maxfail 3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -42,12 +45,12 @@ tools:
 verl-environment: $(INSTALLED)
 	@.ci/verl
 
-test: $(INSTALLED) tools verl-environment ## Run the tests; TESTS=tests/unit runs only these, WORKERS=2 needs less memory.
-	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+test: $(INSTALLED) tools verl-environment ## Run the tests; TESTS=tests/unit runs only these, WORKERS=2 needs less memory, AGAIN=1 runs what failed.
+	$(BIN)/python -m pytest $(if $(AGAIN),$(LAST_FAILED),$(PARALLEL)) $(TESTS)
 
 engines: $(INSTALLED) tools ## Run the tests with real container engines, Slurm and systemd; needs root and Debian 12.
 	.ci/engines
-	$(BIN)/python -m pytest --engines --timeout 900 --numprocesses 2 --dist loadfile --no-loadscope-reorder tests/engines
+	$(BIN)/python -m pytest --engines --timeout 900 -o cache_dir=.pytest_cache/engines $(if $(AGAIN),$(LAST_FAILED),--numprocesses 2 --dist loadfile --no-loadscope-reorder) tests/engines
 
 test-nightly: $(INSTALLED) ## Run only the property tests, with 30 times as many new random examples.
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses auto $(TESTS)
