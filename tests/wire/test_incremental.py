@@ -138,6 +138,22 @@ def test_a_second_row_with_the_same_key_is_found_out(place: str) -> None:
     assert not wire.reader._kept
 
 
+_ODD: dict[str, list[tuple[str, Any]]] = {
+    "ids of many lengths": [("k" * length, {"weight_version": 1}) for length in range(1, 30)],
+    "keys that do not begin with their id": [(f"r{row}", {"group_id": f"u{row // 4}"}) for row in range(40)],
+    "rows that are left out": [
+        (f"p{row}_0_0", {"status": "finished", "is_padding": row % 2 > 0, "global_steps": 1}) for row in range(40)
+    ],
+}
+
+
+@pytest.mark.parametrize("base", _ODD.values(), ids=_ODD)
+def test_a_second_row_is_found_out_whatever_the_keys_are(base: list[tuple[str, Any]]) -> None:
+    for key in (base[3][0], base[-1][0]):
+        wire = assert_as_the_whole(listing(base), listing([*base, (key, {"group_id": "other", "global_steps": 2})]))
+        assert wire.reader.full_decodes == 1
+
+
 def test_keys_that_begin_with_one_another_are_told_apart() -> None:
     rows: list[tuple[str, Any]] = [("k" * length, {"weight_version": length % 3}) for length in range(1, 120)]
     for changed in (rows[:50] + rows[51:], rows[1:], rows[:-1], [*rows[:30], ("k" * 31, {}), *rows[31:]]):

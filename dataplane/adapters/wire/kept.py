@@ -11,20 +11,20 @@ are what they were. Whatever is not certain, a second row with the same key for 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, compress
-from operator import attrgetter
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from dataplane.adapters.wire.matching import Match, Piece, match_spans, pieces_of
 from dataplane.adapters.wire.protocol import Reply
 from dataplane.adapters.wire.rows import HEADER, Rows, array_of, decode_rows, find_rows, read_envelope
+from dataplane.adapters.wire.spans import Gap, Keys, Owner, Spans, distinct, listed, make_spans
 from dataplane.conventions import Account, Convention, Memory
 from dataplane.errors import DataPlaneReadError
-from dataplane.groups import Change, DataPlaneGroupMeta, Grouped, Listing
-from dataplane.parts import Parts, spans_of
+from dataplane.groups import Change, Grouped, Listing
+from dataplane.parts import Parts
 from dataplane.tags import Tag, TagSchema
 
 __all__ = ["Followed", "Kept", "keep"]
@@ -37,25 +37,6 @@ _WASTE: Final = 6
 _MAX_PIECES: Final = 4000
 
 _Group = Callable[[Sequence[str], Sequence[Tag]], Grouped]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _LeftOut:
-    """Rows that are in no listed group: a group that is left out, or rows that belong to none (id None)."""
-
-    group_id: str | None
-    keys: list[str]
-
-
-_Owner = DataPlaneGroupMeta | _LeftOut
-
-
-class Gap(NamedTuple):
-    """A number of rows of the later listing, from the byte ``at`` to the byte ``stop``."""
-
-    at: int
-    stop: int
-    rows: int
 
 
 class Followed(NamedTuple):
@@ -86,82 +67,6 @@ class Followed(NamedTuple):
         return array_of(self.number, self.frame[self.first : self.end])
 
 
-class _Spans(NamedTuple):
-    """The spans of a listing.
-
-    Attributes:
-        sizes: The bytes of each.
-        counts: The rows of each.
-        owners: The group of each.
-        stated: The version that the rows of each state; empty if their convention states none.
-        several: Whether a group may have several spans.
-        left_out: Whether some may be in no listed group.
-    """
-
-    sizes: array[int]
-    counts: array[int]
-    owners: list[_Owner]
-    stated: list[int | None]
-    several: bool
-    left_out: bool
-
-    def extend(self, other: _Spans, first: int, last: int) -> None:
-        """Add some spans of another listing."""
-        self.sizes.extend(other.sizes[first:last])
-        self.counts.extend(other.counts[first:last])
-        self.owners.extend(other.owners[first:last])
-        self.stated.extend(other.stated[first:last])
-
-    def groups(self) -> Iterable[DataPlaneGroupMeta]:
-        """Return the listed groups in the order of their first spans."""
-        owners: Iterable[_Owner] = _distinct(self.owners) if self.several else self.owners
-        return _listed(owners) if self.left_out else cast("Iterable[DataPlaneGroupMeta]", owners)
-
-
-class _Keys:
-    """The keys of a listing, so that a row with a key that is there already is found without a look at each.
-
-    Nearly all groups have an id with which their keys begin. All others are looked at as a whole.
-    """
-
-    def __init__(self, owners: Iterable[_Owner]) -> None:
-        self._by_id: dict[str, _Owner] = {}
-        self._lengths: set[int] = set()
-        self._others: dict[int, _Owner] = {}
-        self.add(owners)
-
-    def add(self, owners: Iterable[_Owner]) -> None:
-        for owner in owners:
-            group_id, keys = owner.group_id, owner.keys
-            if group_id is not None:
-                self._by_id[group_id] = owner
-                # The keys of a listed group are sorted, so those between begin with it, too.
-                if keys[0].startswith(group_id) and keys[-1].startswith(group_id) and type(owner) is not _LeftOut:
-                    self._lengths.add(len(group_id))
-                    continue
-            self._others[id(owner)] = owner
-
-    def remove(self, owners: Iterable[_Owner]) -> None:
-        for owner in owners:
-            if owner.group_id is not None:
-                del self._by_id[owner.group_id]
-            self._others.pop(id(owner), None)
-
-    def of_ids(self, ids: Iterable[str]) -> list[_Owner]:
-        """Return the groups that have one of the *ids*."""
-        return [owner for owner in map(self._by_id.get, ids) if owner is not None]
-
-    def has_any(self, keys: Sequence[str]) -> bool:
-        """Return whether one of *keys* is there."""
-        groups = self._by_id.get
-        for length in self._lengths:
-            for key in keys:
-                group = groups(key[:length])
-                if group is not None and key in group.keys:
-                    return True
-        return bool(self._others) and not set(keys).isdisjoint(chain.from_iterable(map(_KEYS, self._others.values())))
-
-
 @dataclass(slots=True, eq=False)
 class Kept:
     """What is kept of one listing.
@@ -182,8 +87,8 @@ class Kept:
     pieces: list[Piece]
     count: int
     trailer: int
-    spans: _Spans
-    keys: _Keys
+    spans: Spans
+    keys: Keys
     listing: Listing
     convention: Convention
     account: Account
@@ -241,20 +146,20 @@ class Kept:
             gone = self._gone(matches)
         if grouped.convention is not self.convention or grouped.account != self.account:
             return None
-        spans = _spans(grouped, rows, gaps)
+        spans = make_spans(grouped, rows, gaps)
         self.keys.remove(gone)
         if len(set(rows.keys)) < len(rows.keys) or self.keys.has_any(rows.keys):
             return None
-        self.keys.add(_distinct(spans.owners))
-        change = Change(self.listing.token, list(_listed(gone)), list(grouped.listing))
+        self.keys.add(distinct(spans.owners))
+        change = Change(self.listing.token, list(listed(gone)), list(grouped.listing))
         return self._with(followed, matches, gaps, rows, spans), change
 
-    def _gone(self, matches: Sequence[Match]) -> list[_Owner]:
+    def _gone(self, matches: Sequence[Match]) -> list[Owner]:
         """Return the groups of the spans that do not match."""
         gaps = _between([(first, last) for first, last, _ in matches], 0, len(self.spans.owners))
-        return _distinct([owner for first, last in gaps for owner in self.spans.owners[first:last]])
+        return distinct([owner for first, last in gaps for owner in self.spans.owners[first:last]])
 
-    def _touched(self, matches: Sequence[Match], gone: Sequence[_Owner], parts: Parts) -> set[int]:
+    def _touched(self, matches: Sequence[Match], gone: Sequence[Owner], parts: Parts) -> set[int]:
         """Return the groups, by identity, of which some rows changed and others did not."""
         changed = set(map(id, gone))
         touched = set(map(id, self.keys.of_ids(parts.ids)))
@@ -291,11 +196,11 @@ class Kept:
         return matches, gaps
 
     def _with(
-        self, followed: Followed, matches: Sequence[Match], gaps: Sequence[Gap], rows: Rows, changed: _Spans
+        self, followed: Followed, matches: Sequence[Match], gaps: Sequence[Gap], rows: Rows, changed: Spans
     ) -> Kept:
         """Return what is kept of the later listing. *changed* are the spans of *gaps*, whose rows are *rows*."""
         several, left_out = self.spans.several or changed.several, self.spans.left_out or changed.left_out
-        spans = _Spans(array("I"), array("I"), [], [], several, left_out)
+        spans = Spans(array("I"), array("I"), [], [], several, left_out)
         pieces: list[Piece] = []
         ends = list(accumulate(changed.counts, initial=0))
         lasts = list(accumulate(piece.spans for piece in self.pieces))
@@ -338,7 +243,7 @@ def keep(rows: Rows, trailer: int, grouped: Grouped, schema: TagSchema, memory: 
     """
     if len(rows.data) > _MAX_BYTES:
         return None
-    spans = _spans(grouped, rows)
+    spans = make_spans(grouped, rows)
     pieces = [Piece(rows.data, HEADER, len(spans.owners))]
     listing = grouped.listing
     listing.token = object()
@@ -347,52 +252,13 @@ def keep(rows: Rows, trailer: int, grouped: Grouped, schema: TagSchema, memory: 
         len(rows.keys),
         trailer,
         spans,
-        _Keys(_distinct(spans.owners)),
+        Keys(distinct(spans.owners)),
         listing,
         grouped.convention,
         grouped.account,
         schema,
         memory,
     )
-
-
-def _spans(grouped: Grouped, rows: Rows, gaps: Sequence[Gap] = ()) -> _Spans:
-    """Return the spans of *rows*. None goes beyond its gap."""
-    count, parts, convention = len(rows.keys), grouped.parts, grouped.convention
-    starts, ids = spans_of(parts, count, list(accumulate(gap.rows for gap in gaps)))
-    stops = [*starts[1:], count]
-    ends = list(accumulate(rows.sizes, initial=0))
-    by_id: dict[str, _Owner] = {group.group_id: group for group in grouped.listing}
-    by_id.update((group_id, _LeftOut(group_id, keys)) for group_id, keys in grouped.left_out.items())
-    places = list(zip(ids, starts, stops, strict=False))
-    stated: list[int | None] = []
-    if type(convention).stated_version is not Convention.stated_version:
-        at = parts.starts
-        for group_id, start, stop in places:
-            tags = parts.tags[bisect_right(at, start) - 1 : bisect_left(at, stop)]
-            stated.append(None if group_id is None else convention.stated_version(tags))
-    return _Spans(
-        array("I", [ends[stop] - ends[start] for _, start, stop in places]),
-        array("I", [stop - start for _, start, stop in places]),
-        [
-            _LeftOut(None, rows.keys[start:stop]) if group_id is None else by_id[group_id]
-            for group_id, start, stop in places
-        ],
-        stated,
-        several=len(by_id) < len(ids) - ids.count(None),
-        left_out=bool(grouped.left_out) or None in ids,
-    )
-
-
-_KEYS: Final = attrgetter("keys")
-
-
-def _distinct(owners: Sequence[_Owner]) -> list[_Owner]:
-    return list(dict(zip(map(id, owners), owners, strict=True)).values())
-
-
-def _listed(owners: Iterable[_Owner]) -> Iterator[DataPlaneGroupMeta]:
-    return (owner for owner in owners if isinstance(owner, DataPlaneGroupMeta))
 
 
 def _in_order(matches: Sequence[Match], gaps: Sequence[Gap]) -> list[Match | Gap]:
