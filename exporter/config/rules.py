@@ -1,4 +1,4 @@
-"""How a configuration has the rows of partitions read."""
+"""From the configuration to the tag rules of each partition."""
 
 from __future__ import annotations
 
