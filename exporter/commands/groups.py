@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     chosen.add_argument("--sort", metavar="BY", help=f"largest first by {', '.join(SORTS)} (default: age)")
     chosen.add_argument("--limit", metavar="N", help=f"how many, at most {MAX_LIMIT} (default: {DEFAULT_LIMIT})")
-    chosen.add_argument("--departed", action="store_true", help="groups that left in an unusual way; needs --url")
+    chosen.add_argument(
+        "--departed",
+        action="store_true",
+        help="groups with an unusual departure: failed, unfinished, stale, lost …; needs --url",
+    )
     chosen.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     add_remote_arguments(parser)
