@@ -309,8 +309,8 @@ class Web(msgspec.Struct, frozen=True):
         disable_page: Leave out the live page at ``/``.
         disable_groups: Hide all groups, over HTTP and on the page. Keys and ids may be private.
         trace_url: URL of a trace, with ``{trace_id}`` in it.
-        allowed_hosts: Further host names that clients may use. Loopback, IP addresses, the machine's own name and the name in
-            ``listen`` always work.
+        allowed_hosts: Further host names that clients may use. Loopback, IP addresses, the machine's own name and the
+            name in ``listen`` always work.
     """
 
     config_file: FilePath | None = None
