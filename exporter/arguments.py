@@ -72,14 +72,22 @@ def join_values(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def add_settings(parser: Parser, *, only: Collection[str] | None = None, unused: Collection[str] = ()) -> None:
+def add_settings(
+    parser: Parser,
+    *,
+    only: Collection[str] | None = None,
+    unused: Collection[str] = (),
+    defaults: Mapping[str, str] | None = None,
+) -> None:
     """Add ``--config`` and the flags of the settings to *parser*. All are accepted, so that commands can share them.
 
     Args:
         parser: The parser of a command.
         only: The flags that its help lists, because it uses them; None for all.
         unused: Flags that it does not list.
+        defaults: What the help names as default of a flag, where the command has a default of its own.
     """
+    own = defaults or {}
     group = parser.add_argument_group("configuration", _PRECEDENCE)
     group.add_argument("--config", type=Path, metavar="FILE", help="a YAML file, see docs/reference-config.yaml")
     for setting in SETTINGS:
@@ -87,7 +95,8 @@ def add_settings(parser: Parser, *, only: Collection[str] | None = None, unused:
         if not flag:
             continue
         default = None if setting.metavar is None else setting.get(Config())
-        said = setting.help if default is None else f"{setting.help} (default: {setting.show(default)})"
+        shown = own.get(flag, None if default in (None, ()) else setting.show(default))
+        said = setting.help if shown is None else f"{setting.help} (default: {shown})"
         if flag in unused or (only is not None and flag not in only):
             said = argparse.SUPPRESS
         if setting.metavar is None:

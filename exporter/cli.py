@@ -34,7 +34,7 @@ from exporter.arguments import (
     reject,
 )
 from exporter.commands import diagnose, once, top
-from exporter.config import SETTINGS, Config, ConfigError, ConfigNote, Listen, dump_config, load_config
+from exporter.config import Config, ConfigError, ConfigNote, Listen, dump_config, load_config
 from exporter.logs import setup_logging
 from exporter.version import this_build
 
@@ -50,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments, by default those of the process.
 
     Returns:
-        The exit code: 0 done, 1 failed on the way (``once``: TransferQueue did not answer), 2 wrong arguments or
-        configuration, 3 (``once``) TransferQueue answered, and a critical condition holds.
+        The exit code. ``docs/api.md`` has what each command means by it.
     """
     arguments = join_values(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -225,7 +224,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     config = _load(options)
-    if given_flags(options)["--listen"] is None:  # what is looked at alone is not shown to others
+    if given_flags(options)["--listen"] is None:  # a replay is for the one who started it, not for the network
         config = msgspec.structs.replace(config, listen=_REPLAY_LISTEN)
     setup_logging(config.log.format, config.log.level)
     from exporter import replay
@@ -285,12 +284,8 @@ def _completion(options: argparse.Namespace) -> int:
 
 # The arguments.
 
-_NOT_SERVED = (
-    "--listen",
-    "--history-file",
-    *(one.flag for one in SETTINGS if one.flag and one.flag.startswith("--web.")),
-)
-"""Flags that commands which serve nothing do not list."""
+_LOOKING = ("--controller", "--discovery-file", "--ray-address", "--reader", "--log-level")
+"""Flags of the settings that commands list which only look at a data plane. They accept all others as well."""
 
 
 def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
@@ -321,16 +316,17 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     polling = add(
         "once",
         _once,
-        "poll once and print the snapshot; exit code 1 without an answer, 3 while a critical condition holds",
+        "poll once and print what was found; exit code 1 if TransferQueue does not answer, 3 while a critical "
+        "condition holds",
         "once --json",
     )
     once.add_arguments(polling)
-    add_settings(polling, unused=_NOT_SERVED)
+    add_settings(polling, only=_LOOKING)
     page = add(
-        "top", _top, "show a page of what goes on in the terminal, until q or Ctrl-C", "top --url http://HOST:9464"
+        "top", _top, "show the live page as text in this terminal; q or Ctrl-C ends it", "top --url http://HOST:9464"
     )
     top.add_arguments(page)
-    add_settings(page, unused=_NOT_SERVED)
+    add_settings(page, only=_LOOKING)
     listed = add(
         "groups",
         _groups,
@@ -341,15 +337,16 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
         from exporter.commands import groups
 
         groups.add_arguments(listed)
-    add_settings(listed, unused=_NOT_SERVED)
+    add_settings(listed, only=_LOOKING)
     diagnosing = add(
         "diagnose",
         _diagnose,
-        "say who is to blame, what works and what is unknown, and write a bundle to send; exit codes as of once",
+        "say where the fault is, what works and what is unknown, and write a bundle for a bug report; exit code 1 if "
+        "nothing answers, 3 while a critical condition holds",
         "diagnose --url http://HOST:9464 -o bundle.zip",
     )
     diagnose.add_arguments(diagnosing)
-    add_settings(diagnosing, unused=_NOT_SERVED)
+    add_settings(diagnosing, only=_LOOKING)
     check = add(
         "check-config",
         _check_config,
@@ -397,7 +394,9 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
         "report run.tqr -o report.html",
     )
     report.add_argument("file", type=Path, metavar="FILE", help="the recording that history.file names")
-    report.add_argument("-o", "--output", type=Path, metavar="HTML", help="where to write it (default: the output)")
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="HTML", help="where to write it (default: standard output)"
+    )
     replayed = add(
         "replay",
         _replay,
@@ -405,7 +404,11 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
         "replay run.tqr --listen 127.0.0.1:9465",
     )
     replayed.add_argument("file", type=Path, metavar="FILE", help="the recording that history.file names")
-    add_settings(replayed, only=("--listen", "--web.config.file", "--web.allowed-hosts", "--log-format", "--log-level"))
+    add_settings(
+        replayed,
+        only=("--listen", "--web.config.file", "--web.allowed-hosts", "--log-format", "--log-level"),
+        defaults={"--listen": f"{_REPLAY_LISTEN.host}:{_REPLAY_LISTEN.port}"},
+    )
     submit = add(
         "ray-submit",
         _ray_submit,
@@ -434,14 +437,6 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
 
 def _load(options: argparse.Namespace) -> Config:
     return _read(options, os.environ, options.config)
-
-
-def _load_quiet(options: argparse.Namespace) -> Config:
-    """Load the configuration for a command whose output names a failure: a log line would repeat it."""
-    config = _load(options)
-    _check_packages(config)
-    setup_logging(config.log.format, "debug" if config.log.level == "debug" else "error", urls=_urls(config))
-    return config
 
 
 def _read(options: argparse.Namespace, environ: Mapping[str, str], file: Path | None) -> Config:

@@ -21,7 +21,7 @@ _MARK = "# -- "
 def main() -> None:
     """Write the README."""
     text = (_FOLDER / "tq-exporter" / "values.yaml").read_text()
-    rows = [f"| `{name}` | {default and f'`{default}`'} | {meaning} |" for name, default, meaning in describe(text)]
+    rows = [f"| {' | '.join(cells)} |" for cells in describe(text)]
     table = "\n".join(["| value | default | meaning |", "|---|---|---|", *rows])
     sys.stdout.write((_FOLDER / "readme.md").read_text().replace("{{values}}", table))
 

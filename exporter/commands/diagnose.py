@@ -1,4 +1,4 @@
-"""``tq-exporter diagnose``: the verdict in the terminal, and a bundle to send."""
+"""``tq-exporter diagnose``: the verdict in the terminal, and a bundle for a bug report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ _RAY_S = 30.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's own flags to *parser*."""
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write a bundle to send: FILE or FOLDER/")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write a bundle for a bug report: FILE or FOLDER/"
+    )
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")
     parser.add_argument("--no-keys", action="store_true", help="leave out the ids of groups and keys")
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="seconds",
         type=duration(Annotated[Duration, Meta(ge=1, le=3600)]),
         metavar="DURATION",
-        help="without --url, poll for this long first (default: 10s)",
+        help="without --url: poll for this long before the verdict (default: 10s)",
     )
     add_remote_arguments(parser)
 
@@ -116,7 +118,7 @@ def _tell(evidence: Evidence, options: argparse.Namespace) -> int:
         for what, why in evidence.missing.items():
             console.print(f"left out: {what}: {why}", style="dim", soft_wrap=True)
         if path is None:
-            console.print("-o FILE writes a bundle to send.", style="dim")
+            console.print("-o FILE writes a bundle for a bug report.", style="dim")
         else:
             said = f"wrote {path} ({len(content) / 1024:.0f} KiB): look into report.txt before you send it"
             console.print(said, soft_wrap=True)

@@ -29,15 +29,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument(
         "--condition",
         metavar="NAME",
-        help=f"only groups that this condition is about, such as {list(SELECTING)[1]}; stuck: those that nobody takes "
-        "care of any more",
+        help=f"only groups that this condition is about, such as {list(SELECTING)[1]}; stuck: groups that no process "
+        "will finish or remove",
     )
     chosen.add_argument(
         "--search", metavar="TEXT", help="only groups with this text in their id or in one of their keys"
     )
     chosen.add_argument("--sort", metavar="BY", help=f"largest first by {', '.join(SORTS)} (default: age)")
     chosen.add_argument("--limit", metavar="N", help=f"how many, at most {MAX_LIMIT} (default: {DEFAULT_LIMIT})")
-    chosen.add_argument("--departed", action="store_true", help="groups that left in an unusual way; needs --url")
+    chosen.add_argument(
+        "--departed",
+        action="store_true",
+        help="groups with an unusual departure: failed, unfinished, stale, lost …; needs --url",
+    )
     chosen.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     add_remote_arguments(parser)

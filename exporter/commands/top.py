@@ -28,7 +28,9 @@ _FIRST_S = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``top`` to *parser*."""
-    parser.add_argument("--watch", action="store_true", help="print a page per interval where no terminal is")
+    parser.add_argument(
+        "--watch", action="store_true", help="in a pipe or on a dumb terminal: print a page per interval"
+    )
     add_interval(parser)
     add_remote_arguments(parser)
 

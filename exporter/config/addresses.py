@@ -89,7 +89,7 @@ def _otlp_url(value: object) -> str:
 
 
 def otlp_base(url: str) -> str:
-    """Return *url* without the path of a signal, which other programs' configurations have."""
+    """Return *url* without the path of a signal, such as ``/v1/metrics``: other programs want it in the URL."""
     return _SIGNAL_PATH.sub("", url)
 
 
@@ -126,7 +126,7 @@ def _store_url(value: object) -> str:
 
 
 def _trace_url(value: object) -> str:
-    """Return the URL of a view of traces, with a placeholder for the trace's id."""
+    """Return the URL of a trace, with a placeholder for its id."""
     url = value if isinstance(value, str) else ""
     remedy = "write one such as https://tempo.example/trace/{trace_id}"
     try:
@@ -158,7 +158,7 @@ def _host_names(value: object) -> tuple[str, ...]:
 
 
 def mask_url(url: str) -> str:
-    """Return *url* without the user name, the password and the query that it may carry."""
+    """Return *url* without user name, password and query."""
     masked = re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", url, flags=re.IGNORECASE | re.DOTALL)
     return re.sub(r"\?.+", "?***", masked, flags=re.DOTALL)
 

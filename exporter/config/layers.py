@@ -32,13 +32,13 @@ __all__ = [
     "read_flags",
 ]
 
-# Kubernetes adds these to a pod's environment for a service named tq-exporter. They are ignored.
 OTLP_KIND: Final = next(setting.kind for setting in SETTINGS if setting.key == "otlp.endpoint")
+# Kubernetes adds these to a pod's environment for a service named tq-exporter. They are ignored.
 _SERVICE_LINK: Final = re.compile(r"(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 
 
 class ConfigNote(UserWarning):
-    """A value was understood, and not taken as it is written."""
+    """A value was changed before it is used: the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def known_conventions(given: Mapping[str, Given]) -> tuple[str, ...]:
 
 
 def check_convention(name: str, known: Collection[str], origin: str) -> None:
-    """Raise the ConfigError for a convention that is none of the *known* ones."""
+    """Raise the ConfigError for a convention that is not *known*."""
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         guess = f"did you mean {near[0]}? " if near else ""

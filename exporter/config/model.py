@@ -127,9 +127,9 @@ class Metadata(msgspec.Struct, frozen=True):
             listed rarely.
         max_reply_bytes: A longer reply is refused without being read.
         max_rows: A partition with more rows is not listed.
-        max_memory: What the listings of one round may take in memory, in bytes, by estimate. A partition for which
-            nothing is left is not listed.
-        incremental: Whether to keep the last reply of each partition, so that a listing costs what changed in it.
+        max_memory: Estimated bytes of memory that the listings of one round may take together. A partition that does
+            not fit is not listed.
+        incremental: Whether to keep the last reply of each partition, so that only changed rows are decoded.
     """
 
     interval: Interval = 10.0
@@ -168,14 +168,14 @@ class Partition(msgspec.Struct, frozen=True):
     Attributes:
         convention: How its tags are read. From a file, ``default_convention`` unless the partition has its own.
         group_size: Keys of a complete group at least, None when its rows declare it or groups may have any size.
-        role: What it is for, None to tell by its name.
-        label: The label under which it is counted, None for its name.
+        role: What it is for; None: by its name.
+        label: The label ``partition`` of its metrics; None for its name.
         groups_per_step: How many groups its trainer takes per step, None when unknown.
-        take_failed: Whether its trainer takes failed groups as well, None: with the role ``eval``.
-        committed_by_default: False when a row without the mark of a committed row is never committed.
+        take_failed: Whether its trainer takes failed groups as well; None: only with the role ``eval``.
+        committed_by_default: False if a row without the mark of a committed row is never committed.
         tasks: Tasks whose consumption the controller is asked for, where TransferQueue's own metrics are off. Asking
             for a task that does not exist creates it.
-        task: The task by which the partition is judged, None for the slowest.
+        task: The task that counts for depth, stalls and starvation; None for the slowest.
     """
 
     convention: Text = AUTO
@@ -190,20 +190,20 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 class Thresholds(msgspec.Struct, frozen=True):
-    """What the conditions are judged by, where a run decides it. The alerts have thresholds of the same names.
+    """Limits of the conditions that depend on the run. The alerts have thresholds of the same names.
 
     Attributes:
         staleness_versions: Largest acceptable lag.
         stalled_seconds: Time without a departure after which a trainer that has groups is stuck.
-        uncommitted_age_seconds: Age at which an uncommitted group has been left behind.
-        incomplete_age_seconds: Age at which an incomplete group has been left behind.
+        uncommitted_age_seconds: Age above which an uncommitted group counts as abandoned.
+        incomplete_age_seconds: Age above which an incomplete group counts as abandoned.
         starved_seconds: Time without a completed group after which a trainer that lacks groups starves.
-        version_unchanged_seconds: Time without a new weight version, while it is not known what is usual.
-        given_up_ratio: Groups that failed or were never complete, divided by all that leave.
+        version_unchanged_seconds: Time without a new weight version, used until its usual interval is known.
+        given_up_ratio: Groups that failed or departed before they were complete, divided by all departures.
         storage_used_ratio: Above this utilization a storage unit is nearly full.
-        storage_full_time_ratio: Share of half an hour in which a storage unit is nearly full, several times.
-        storage_down_ratio: Share of half an hour in which a storage unit does not answer, several times.
-        storage_changes: How often that changes in half an hour: several times.
+        storage_full_time_ratio: Share of half an hour in which a storage unit was nearly full. See ``storage_changes``.
+        storage_down_ratio: Share of half an hour in which a storage unit did not answer. See ``storage_changes``.
+        storage_changes: Changes of a storage unit (full, not full, up, down) in half an hour that both need as well.
         unlisted_ratio: Keys that no partition lists, divided by all keys in storage.
     """
 
@@ -222,7 +222,7 @@ class Thresholds(msgspec.Struct, frozen=True):
 
 
 class Otlp(msgspec.Struct, frozen=True):
-    """OTLP push. The standard ``OTEL_*`` variables decide whatever is None.
+    """OTLP push. For what is None, the standard ``OTEL_*`` variables decide.
 
     Attributes:
         endpoint: Base URL of the receiver, without ``/v1/metrics``.
@@ -240,19 +240,19 @@ class Otlp(msgspec.Struct, frozen=True):
 class Traces(msgspec.Struct, frozen=True):
     """Traces over OTLP. ``polls``: which of the exporter's own polls are pushed.
 
-    ``notable`` are those that failed, were slow, or were the first after a change of state or of the controller.
+    A poll is ``notable`` if it failed, was slow, or was the first after a change of state or of the controller.
     """
 
     polls: PollTraces = "notable"
 
 
 class Wandb(msgspec.Struct, frozen=True):
-    """The run of Weights & Biases that gets the figures, beside the training that writes it.
+    """The run of Weights & Biases that gets the queue's metrics, in addition to the training's own.
 
     Attributes:
         run_id: The training's run, None for no run.
         project: Its project, None for the one that ``WANDB_PROJECT`` names.
-        entity: Its user or team, None for that of the API key.
+        entity: Its user or team, None for the API key's own.
         mode: ``shared`` adds to the run on the server; ``offline`` writes a file for ``wandb sync``.
     """
 
@@ -263,7 +263,7 @@ class Wandb(msgspec.Struct, frozen=True):
 
 
 class Mlflow(msgspec.Struct, frozen=True):
-    """The MLflow store that gets the figures.
+    """The MLflow store that gets the queue's metrics.
 
     Attributes:
         uri: The tracking store: a folder, ``sqlite:///FILE`` or a server's URL. None for none.
@@ -277,15 +277,15 @@ class Mlflow(msgspec.Struct, frozen=True):
 
 
 class Tracking(msgspec.Struct, frozen=True):
-    """The experiment trackers that get the figures of the queue.
+    """The experiment trackers that get the queue's metrics.
 
     Attributes:
         interval: Seconds between two points while the trainer's version does not change.
         tensorboard: The training's log folder; event files go into a folder below it. None for none.
         wandb: A run of Weights & Biases.
         mlflow: An MLflow store.
-        rl_insight: The RL-Insight server that is told to scrape this exporter; None for what
-            ``RL_INSIGHT_SERVER_URL`` says.
+        rl_insight: The RL-Insight server where the exporter registers as a target; None for
+            ``RL_INSIGHT_SERVER_URL``.
     """
 
     interval: TrackingInterval = 30.0
@@ -307,10 +307,10 @@ class Web(msgspec.Struct, frozen=True):
     Attributes:
         config_file: TLS, users and headers, in the web configuration format of Prometheus's exporters.
         disable_page: Leave out the live page at ``/``.
-        disable_groups: Show no group: neither over HTTP nor on the page. Keys and ids may be private.
-        trace_url: Where a trace can be seen, with ``{trace_id}`` in it.
-        allowed_hosts: Host names that clients may use beside loopback, IP addresses, the machine's own name and the one
-            listened on.
+        disable_groups: Hide all groups, over HTTP and on the page. Keys and ids may be private.
+        trace_url: URL of a trace, with ``{trace_id}`` in it.
+        allowed_hosts: Further host names that clients may use. Loopback, IP addresses, the machine's own name and the
+            name in ``listen`` always work.
     """
 
     config_file: FilePath | None = None
@@ -325,7 +325,7 @@ class History(msgspec.Struct, frozen=True):
 
     Attributes:
         file: Where the run is kept on disk, None for nowhere.
-        max_size: Bound of the file and its write-ahead log, bytes.
+        max_size: Largest size of the file with its write-ahead log, bytes.
     """
 
     file: FilePath | None = None
@@ -333,7 +333,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 class Diagnose(msgspec.Struct, frozen=True):
-    """Diagnoses that SIGUSR1 makes.
+    """Diagnoses that SIGUSR1 writes.
 
     ``directory``: where they are written; None for a private folder in the system's folder of temporary files.
     """
@@ -353,7 +353,7 @@ class Config(msgspec.Struct, frozen=True):
 
     Attributes:
         listen: Where to serve HTTP.
-        run: Identity of the training run, to tell several runs in one Prometheus apart.
+        run: Name of the training run, which distinguishes runs in one Prometheus.
         reader: ``wire`` reads TransferQueue's protocol itself; ``client`` uses TransferQueue's public client.
         discovery: How to find the controller.
         ping: The liveness check.
@@ -364,14 +364,14 @@ class Config(msgspec.Struct, frozen=True):
         partitions: Settings of partitions, by name or a regular expression of names.
         default_convention: The tag convention of every partition without one of its own.
         max_partitions: Partitions beyond this number are summed as ``other``.
-        weight_versions: How many weight versions of a partition are counted one by one, 0..16.
-        thresholds: What the conditions are judged by.
+        weight_versions: How many weight versions of a partition have their own series, 0..16.
+        thresholds: Limits of the conditions.
         otlp: OTLP push.
         traces: Traces over OTLP.
         tracking: Experiment trackers.
         web: Access over HTTP, and the live page.
         history: The flight recorder.
-        diagnose: Diagnoses that SIGUSR1 makes.
+        diagnose: Diagnoses that SIGUSR1 writes.
         log: The exporter's own log.
     """
 

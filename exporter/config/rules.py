@@ -1,4 +1,4 @@
-"""How a configuration has the rows of partitions read."""
+"""From the configuration to the tag rules of each partition."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Rules", "tag_rules"]
 
 
 class Rules(NamedTuple):
-    """What a reader or a :class:`~dataplane.grouping.Grouper` needs to know.
+    """How a reader or a :class:`~dataplane.grouping.Grouper` reads the tags of rows.
 
     Attributes:
-        rules: How the tags of a partition are read, by its name or a regular expression of names.
-        default_rules: The same for all other partitions.
+        rules: The tag rules of partitions, by name or a regular expression of names.
+        default_rules: The tag rules of all other partitions.
         conventions: The configured conventions.
     """
 
@@ -26,7 +26,7 @@ class Rules(NamedTuple):
 
 
 def tag_rules(config: Config) -> Rules:
-    """Return the rules in *config*."""
+    """Return the tag rules in *config*."""
     rules = {
         name: TagRules(
             partition.convention,

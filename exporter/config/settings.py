@@ -21,7 +21,7 @@ CONFIG_ENV: Final = f"{ENV_PREFIX}CONFIG"
 
 _FLAGS: Final = {
     "listen": ("--listen", "where to serve HTTP; port 0 takes any free one"),
-    "run": ("--run", "identity of the training run, on every metric's target_info"),
+    "run": ("--run", "name of the training run: the label run of target_info"),
     "reader": ("--reader", "wire: speak TransferQueue's protocol; client: use its public client"),
     "discovery.controller": ("--controller", "the controller's address"),
     "discovery.file": ("--discovery-file", "file with the discovery record that names the controller"),
@@ -30,7 +30,7 @@ _FLAGS: Final = {
     "metadata.interval": ("--metadata-interval", "time between two listings of the partitions"),
     "otlp.endpoint": ("--otlp", "push to this OTLP receiver"),
     "tracking.tensorboard": ("--tensorboard", "write TensorBoard's event files below this folder"),
-    "tracking.wandb.run_id": ("--wandb", "log into this run of Weights & Biases"),
+    "tracking.wandb.run_id": ("--wandb", "id of the training's run in Weights & Biases, from its URL: log into it"),
     "tracking.mlflow.uri": ("--mlflow", "log to this MLflow tracking store"),
     "tracking.rl_insight": ("--register", "have this RL-Insight server scrape the exporter"),
     "web.config_file": ("--web.config.file", "TLS, users and headers: docs/security.md"),

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from exporter.config import load_config
+from exporter.shipped.rules import with_runbooks
 from exporter.web.hosts import AllowedHosts
 from tests.helm.helm import CHART, CI_VALUES, ROOT, Stage, ask
 
@@ -236,7 +237,8 @@ def test_dashboards_are_those_of_the_repository(installed: dict[str, Stage], nam
         if item["kind"] == "ConfigMap" and "grafana_dashboard" in item["metadata"]["labels"]:
             assert item["metadata"]["annotations"]["grafana_folder"] == ("RL" if name == "full" else "TransferQueue")
             found.update(item["data"])
-    assert found == {file.name: file.read_text() for file in files}
+    runbooks = "https://wiki.example/tq/runbooks" if name == "full" else None
+    assert found == {file.name: with_runbooks(file.read_text(), runbooks) for file in files}
 
 
 def test_a_packed_chart_has_the_dashboards_and_rules_in_it(tmp_path: Path) -> None:

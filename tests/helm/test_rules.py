@@ -42,6 +42,8 @@ def test_overrides_change_what_they_name_and_nothing_else(installed: dict[str, S
                 if "page" in rule["annotations"]:  # its web configuration has TLS
                     page = rule["annotations"]["page"]
                     rule["annotations"]["page"] = page.replace("http://", "https://")
+                runbook = rule["annotations"]["runbook_url"]
+                rule["annotations"]["runbook_url"] = f"https://wiki.example/tq/runbooks/{runbook.rpartition('/')[2]}"
             name = rule.get("record", "").removeprefix("tq:threshold:")
             rule["expr"] = changed.get(name, rule["expr"])
     assert groups(installed["full"]) == wanted
@@ -54,6 +56,13 @@ def test_an_alert_can_be_left_out_and_an_annotation_replaced(installed: dict[str
     after = [rule for group in groups(stage) for rule in group["rules"] if "alert" in rule]
     assert [rule["alert"] for rule in after] == [name for name in before if name != "DataPlaneLost"]
     assert {rule["annotations"]["runbook_url"] for rule in after} == {"https://wiki/tq"}
+
+
+@pytest.mark.parametrize("url", ["wiki/tq", "https://wiki.example/a b"])
+def test_runbooks_are_at_a_url(url: str) -> None:
+    values = {**CI_VALUES["default"], "prometheusRule": {"enabled": True}, "runbooks": url}
+    [refused] = install_or_fail(steps("a", values))
+    assert "runbooks" in refused
 
 
 @pytest.mark.parametrize("name", ["full", "sidecar"])

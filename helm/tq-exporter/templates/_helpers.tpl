@@ -211,6 +211,15 @@ httpGet:
 {{- end }}
 {{- end }}
 
+{{/* The `text` of a file with rules or dashboards, its links to runbooks below `runbooks`. The chart is `root`. */}}
+{{- define "tq-exporter.withRunbooks" -}}
+{{- if .root.Values.runbooks }}
+{{- regexReplaceAllLiteral "https?://[^\\s\"]+/runbooks/" .text (printf "%s/" (trimSuffix "/" .root.Values.runbooks)) }}
+{{- else }}
+{{- .text }}
+{{- end }}
+{{- end }}
+
 {{/* The volumes of that container. */}}
 {{- define "tq-exporter.volumes" -}}
 - name: tq-exporter-config
@@ -256,14 +265,14 @@ basicAuth:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 relabelings:
-  # The rules and dashboards know the exporter by its job, whatever the release is called.
+  # The rules and dashboards find the exporter by its job, whatever the release is called.
   - targetLabel: job
     replacement: tq-exporter
   {{- with $.root.Values.config.run }}
   - targetLabel: run
     replacement: {{ . | toString | replace "$" "$$" | quote }}
   {{- end }}
-  # A new pod is the same exporter: alerts go on, and keep their page.
+  # A new pod is the same exporter: its alerts keep firing, with the same link to the page.
   {{- if eq $.root.Values.mode "sidecar" }}
   - sourceLabels: [__meta_kubernetes_pod_label_ray_io_cluster]
     regex: (.+)
