@@ -31,7 +31,7 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="set a threshold; repeat for more than one",
+        help="set a threshold; repeat for more than one. Values of an earlier run are not kept",
     )
     parser.add_argument(
         "--config",
@@ -141,4 +141,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_runbooks(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--runbooks", metavar="URL", help=f"URL where docs/runbooks/ is served, for {what}")
+    parser.add_argument(
+        "--runbooks",
+        metavar="URL",
+        help=f"URL where you serve docs/runbooks/, for {what}; without it they lead to a placeholder",
+    )
