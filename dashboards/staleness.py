@@ -170,6 +170,7 @@ def _flow() -> list[Builder]:
             "generation is the bottleneck.",
             _quantiles("dataplane_partition_residence_duration_seconds"),
             unit="s",
+            width=12,
         ),
         series(
             "Ready groups",
@@ -180,6 +181,7 @@ def _flow() -> list[Builder]:
                 Query("dataplane_partition_depth{@p}", "{{partition}}"),
                 Query("dataplane_partition_groups_per_step{@p}", "{{partition}} per step"),
             ],
+            width=12,
         ),
         series(
             "Age of the oldest ready or taken group",

@@ -170,6 +170,7 @@ def test_every_dashboard_has_what_it_takes(uid: str) -> None:
     }
     for note in notes.values():
         assert 'cluster=~"$cluster", namespace=~"$namespace", run=~"$run"' in note["expr"]
+    assert all(place["x"] + place["w"] <= 24 for place in (panel["gridPos"] for panel in board["panels"]))
     ids = [panel["id"] for panel in board["panels"]]
     assert len(ids) == len(set(ids))
 
