@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import sys
@@ -17,6 +18,7 @@ import yaml
 import dataplane
 from dashboards.promql import Checker
 from dataplane import DataPlaneClient, errors
+from dataplane.config import check_config
 from dataplane.groups import DataPlaneGroupMeta
 from exporter.catalogue.metrics import METRICS, prometheus_name
 from exporter.cli import _build_parser
@@ -298,6 +300,11 @@ def test_the_snippet_evicts_only_the_groups_that_are_named(
     assert attached.built == [({"enabled": True}, {"bootstrap": False})]
     assert [how["address"] for how in attached.connected] == ["auto"]
     assert capsys.readouterr().out == "evicted b uncommitted 1 keys\n"
+
+
+def test_the_configurations_of_the_snippets_are_valid() -> None:
+    for text in set(re.findall(r'\{"enabled": True.*?\}(?=[,`])', INDEX)):
+        check_config(ast.literal_eval(text))
 
 
 def test_the_snippet_prints_groups(
