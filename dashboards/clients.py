@@ -31,7 +31,8 @@ def _calls() -> list[Builder]:
     return [
         series(
             "Calls by operation",
-            "Calls per second, failed calls included. The rate is zero but the process is alive: it hangs in a call.",
+            "Calls per second, failed calls included. Zero while the process is alive: it hangs in a call, or has "
+            "nothing to do. py-spy dump --pid PID shows which.",
             [
                 Query(
                     f"sum without ({_BUT_OPERATION}) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
@@ -43,7 +44,7 @@ def _calls() -> list[Builder]:
         ),
         series(
             "Calls by partition",
-            "Calls per second. Shows which partition causes the load.",
+            "Calls per second, by partition. The highest line causes the most load.",
             [
                 Query(
                     f"sum without ({_BUT_PARTITION}) (rate({_CALLS}_count{{@c}}[$__rate_interval]))",
@@ -70,7 +71,7 @@ def _calls() -> list[Builder]:
         series(
             "Errors by type",
             "Errors per second. Unavailable: the controller or a storage unit is gone. Timeout: no answer in time. "
-            "NotReady: a put failed after its tags were written. BadRequest: a mistake of the caller.",
+            "NotReady: the data is not written yet, or its put failed. BadRequest: a mistake of the caller.",
             [
                 Query(
                     "sum without (partition, $processes) (rate(dataplane_client_errors_total{@p}[$__rate_interval]))",
@@ -81,15 +82,15 @@ def _calls() -> list[Builder]:
         ),
         series(
             "Unavailable ratio",
-            "Calls that fail as unavailable divided by all calls, per process, over 5 minutes. Above the line: runbook "
-            "DataPlaneClientUnavailable.",
+            "Calls that fail with DataPlaneUnavailable divided by all calls, by process, over 5 minutes. Above the "
+            "line: runbook DataPlaneClientUnavailable.",
             [Query("tq:client_unavailable:ratio_rate5m{@}", "")],
             unit="percentunit",
             threshold="unavailable_fast_ratio",
         ),
         series(
             "Timeout ratio",
-            "Calls that time out divided by all calls, per process, over 5 minutes. Above the line: runbook "
+            "Calls that time out divided by all calls, by process, over 5 minutes. Above the line: runbook "
             "DataPlaneClientTimeouts.",
             [Query("tq:client_timeout:ratio_rate5m{@}", "")],
             unit="percentunit",
@@ -97,7 +98,8 @@ def _calls() -> list[Builder]:
         ),
         series(
             "Latency p50 (successful calls)",
-            "By operation. All operations slow down at once: the controller is busy (runbook DataPlanePingSlow).",
+            "p50 of successful calls, by operation. All operations slow down at once: the controller is busy (runbook "
+            "DataPlanePingSlow).",
             [
                 Query(
                     f"histogram_quantile(0.5, sum without ({_BUT_OPERATION}) "
@@ -110,7 +112,9 @@ def _calls() -> list[Builder]:
         ),
         series(
             "Latency p99 (successful calls)",
-            "By operation. Close to the client's deadline: raise the deadline, or make the calls smaller.",
+            "p99 of successful calls, by operation. Close to the client's deadline (timeout_s): calls will time out. "
+            "All operations: the controller is slow (runbook DataPlanePingSlow). put_samples and get_samples only: "
+            "storage or network.",
             [
                 Query(
                     f"histogram_quantile(0.99, sum without ({_BUT_OPERATION}) "
@@ -123,7 +127,8 @@ def _calls() -> list[Builder]:
         ),
         series(
             "Mean duration (all calls)",
-            "By operation, failed calls included. Far above the p50 of successful calls: calls time out.",
+            "Mean duration of all calls, failed calls included, by operation. Far above the p50 of successful calls: "
+            "calls time out.",
             [
                 Query(
                     f"sum without ({_BUT_OPERATION}) (rate({_CALLS}_sum{{@c}}[$__rate_interval]))"
@@ -142,7 +147,8 @@ def _data() -> list[Builder]:
     return [
         series(
             "Throughput",
-            "Tensor bytes written and read per second. Far more read than written: samples are fetched more than once.",
+            "Tensor bytes written and read per second. Far more is read than written: samples are fetched more than "
+            "once.",
             [
                 Query(
                     "sum without (operation, partition, $processes) "
@@ -154,8 +160,8 @@ def _data() -> list[Builder]:
         ),
         series(
             "Keys",
-            "Keys per second, by operation. pop: taken for training. evict: dropped, for example because they are too "
-            "stale.",
+            "Keys per second, by operation. pop: keys taken for training. evict: keys dropped, for example because "
+            "they are too stale.",
             [
                 Query(
                     "sum without (partition, $processes) (rate(dataplane_client_keys_total{@p}[$__rate_interval]))",

@@ -10,15 +10,18 @@ from dashboards.panels import Builder, Column, Word, columns, labels, series, ti
 from dashboards.queries import IDENTITY, Query, coded
 from dashboards.storage import storage_panels
 
-__all__ = ["build"]
+__all__ = ["SOURCE_STATES", "build"]
 
-_SOURCE_STATES: Final = {
+SOURCE_STATES: Final = {
     "ok": Word(1, "ok", "green"),
     "budget": Word(2, "budget", "blue"),
     "failing": Word(3, "failing", "red"),
     "stale": Word(4, "stale", "orange"),
     "disabled": Word(5, "disabled", "text"),
+    "unsupported": Word(6, "unsupported", "text"),
 }
+"""The reasons of a source's state, and the word for each."""
+
 _POLLS: Final = traces("Traces of these polls", "span.tq_exporter.source", "source")
 
 
@@ -32,7 +35,7 @@ def build() -> Builder:
         partitions=None,
         own_metrics=True,
         rows=[
-            ("Controller", _controller()),
+            ("Controller and pings", _controller()),
             ("Storage units", storage_panels()),
             ("Controller's work (TransferQueue's metrics.enabled)", _work()),
             ("Polls", _polls()),
@@ -69,22 +72,23 @@ def _controller() -> list[Builder]:
         ),
         series(
             "Ping round-trip time",
-            "Successful pings through the controller's request queue. All other calls wait as long. p99 far above p50: "
-            "something blocks the controller from time to time.",
+            "Duration of successful pings, which wait in the controller's request queue like all other calls. p99 far "
+            "above p50: something blocks the controller from time to time.",
             [Query(_ping_quantile(quantile), f"p{quantile * 100:g}") for quantile in (0.5, 0.9, 0.99)],
             unit="s",
         ),
         series(
             "Ping latency at the objective",
-            "Latency at the quantile ping_slo_objective (default: p90). Above the line: runbook DataPlanePingSlow.",
+            "Ping latency at the quantile ping_slo_objective (default: p90). Above the line (ping_slo_seconds): "
+            "runbook DataPlanePingSlow.",
             [Query("tq:ping_duration:objective_seconds_rate10m{@}")],
             unit="s",
             threshold="ping_slo_seconds",
         ),
         series(
             "Ping error ratio",
-            "Failed pings divided by all pings, over 5 minutes. Above the line: runbooks DataPlaneUnavailable and "
-            "DataPlaneTimeouts.",
+            "Failed pings divided by all pings, over 5 minutes. Above the line (unavailable_fast_ratio): runbooks "
+            "DataPlaneUnavailable and DataPlaneTimeouts.",
             [
                 Query("tq:ping_unavailable:ratio_rate5m{@}", "unavailable"),
                 Query("tq:ping_timeout:ratio_rate5m{@}", "timeout"),
@@ -94,20 +98,23 @@ def _controller() -> list[Builder]:
         ),
         series(
             "Controller restarts",
-            "New controllers in the last hour. At or above the line: runbook DataPlaneControllerRestarting.",
+            "New controllers in the last hour. At or above the line (restarts_per_hour): runbook "
+            "DataPlaneControllerRestarting.",
             [Query("round(increase(dataplane_controller_restarts_total{@}[1h]))")],
             threshold="restarts_per_hour",
         ),
         series(
             "Controller time spent on the exporter",
-            "Fraction of the controller's time. Above the line: runbook TQExporterOverBudget.",
+            "Share of its time that the controller spends on the exporter. Above the line (controller_busy_ratio): "
+            "runbook TQExporterOverBudget.",
             [Query("tq_exporter_controller_busy_ratio{@}")],
             unit="percentunit",
             threshold="controller_busy_ratio",
         ),
         timeline(
             "Discovery",
-            "lost, starting, unreachable: runbooks DataPlaneLost, DataPlaneStarting, DataPlaneUnreachable.",
+            "State of discovery over time. lost: runbook DataPlaneLost. starting: runbook DataPlaneStarting. "
+            "unreachable: runbook DataPlaneUnreachable.",
             [DISCOVERY],
             DISCOVERY_WORDS,
         ),
@@ -117,8 +124,8 @@ def _controller() -> list[Builder]:
 def _work() -> list[Builder]:
     return [
         series(
-            "Requests to the controller",
-            "Requests per second of all clients, by operation.",
+            "Controller requests (exporter)",
+            "Requests per second of all clients to the controller, by operation. More keys or clients: more requests.",
             [
                 Query(
                     "rate(dataplane_controller_requests_arrived_total{@}[$__rate_interval])",
@@ -129,8 +136,8 @@ def _work() -> list[Builder]:
             width=6,
         ),
         series(
-            "Time per request p99",
-            "Time in the controller's handler, by operation. While one request is handled, all others wait.",
+            "Controller request time p99 (exporter)",
+            "p99 of the time in the controller's handler, by operation. While it handles one request, all others wait.",
             [
                 Query(
                     "histogram_quantile(0.99, "
@@ -154,9 +161,9 @@ def _work() -> list[Builder]:
             width=6,
         ),
         series(
-            "Memory of the controller",
-            "Resident memory; it holds all metadata. Near the node's limit: the process is soon killed, and the run "
-            "loses its data plane.",
+            "Controller memory (exporter)",
+            "Resident memory of the controller, which holds all metadata. Near the node's limit: the kernel soon kills "
+            "the process, and the run loses its data plane.",
             [Query("dataplane_controller_memory_bytes{@}")],
             unit="bytes",
             width=6,
@@ -168,10 +175,11 @@ def _polls() -> list[Builder]:
     return [
         timeline(
             "Source state",
-            "budget: polled less often to spare the controller. stale: data too old, not shown. failing: the cause is "
-            "under incidents in /api/v1/snapshot.",
-            [Query(coded("dataplane_source_state{@}", "reason", _SOURCE_STATES), "{{source}}")],
-            list(_SOURCE_STATES.values()),
+            "budget: polled less often to spare the controller. stale: data too old, not shown. disabled: switched "
+            "off. unsupported: this storage backend has no figures. failing: the panel Recent failures of the "
+            "exporter's page names the cause.",
+            [Query(coded("dataplane_source_state{@}", "reason", SOURCE_STATES), "{{source}}")],
+            list(SOURCE_STATES.values()),
             link=_POLLS,
         ),
         timeline(
@@ -182,27 +190,28 @@ def _polls() -> list[Builder]:
             link=_POLLS,
         ),
         series(
-            "Age of the data",
+            "Data age by source",
             "Time since the last successful poll. Growing: the metrics of that source are old or not shown.",
             [Query("time() - dataplane_source_last_success_timestamp_seconds{@}", "{{source}}")],
             unit="s",
         ),
         series(
             "Poll duration",
-            "Last poll of each source. metadata grows steadily: clear consumed keys.",
+            "Duration of the last poll, by source. metadata grows steadily: clear consumed keys.",
             [Query("dataplane_source_duration_seconds{@}", "{{source}}")],
             unit="s",
             link=_POLLS,
         ),
         series(
             "Poll interval",
-            "Current interval. Longer than configured, to spare the controller: runbook TQExporterPollsStretched.",
+            "Time between two polls, by source. Longer than configured, to spare the controller: runbook "
+            "TQExporterPollsStretched.",
             [Query("dataplane_source_interval_seconds{@}", "{{source}}")],
             unit="s",
         ),
         series(
-            "Polls",
-            "Polls per second, by outcome.",
+            "Poll rate",
+            "Polls per second, by source and outcome. failed grows: see Source state.",
             [
                 Query(
                     "rate(tq_exporter_polls_total{@}[$__rate_interval])",
@@ -213,7 +222,8 @@ def _polls() -> list[Builder]:
         ),
         series(
             "Error ratio of metadata polls",
-            "Failed polls divided by all polls. Above the line: runbook DataPlaneMetadataFailing.",
+            "Failed metadata polls divided by all metadata polls. Above the line (metadata_failed_ratio): runbook "
+            "DataPlaneMetadataFailing.",
             [Query("tq:metadata_failed:ratio_rate10m{@}")],
             unit="percentunit",
             threshold="metadata_failed_ratio",
@@ -225,15 +235,16 @@ def _polls() -> list[Builder]:
             unit="cps",
         ),
         series(
-            "Listings decoded as a whole",
-            "Listings per second of which all rows were decoded, not only those that changed. Few, unless most rows "
-            "change between two polls.",
+            "Full decodes",
+            "Listings per second whose rows were all decoded again. High is normal where most rows change between two "
+            "polls. Otherwise the exporter uses more CPU than it needs.",
             [Query("rate(tq_exporter_polls_full_decodes_total{@}[$__rate_interval])")],
             unit="cps",
         ),
         series(
             "Refused replies",
-            "Replies per second that exceed a limit. Above zero: incidents in /api/v1/snapshot name the limit.",
+            "Replies per second that exceed a limit. Above zero: the panel Recent failures of the exporter's page "
+            "names the limit; runbook DataPlanePartitionUnreadable.",
             [Query("rate(tq_exporter_replies_refused_total{@}[$__rate_interval])", "{{limit}}")],
             unit="cps",
         ),
@@ -245,7 +256,8 @@ def _polls() -> list[Builder]:
         ),
         series(
             "OTLP pushes",
-            "Pushes per second, by outcome. No data: OTLP is not configured. Failing: runbook TQExporterOTLPFailing.",
+            "OTLP pushes per second, by signal and outcome. No data: OTLP is not configured. failed grows: runbook "
+            "TQExporterOTLPFailing.",
             [
                 Query(
                     "rate(tq_exporter_otlp_exports_total{@}[$__rate_interval])",
@@ -256,20 +268,31 @@ def _polls() -> list[Builder]:
         ),
         series(
             "Error ratio of OTLP pushes",
-            "Failed pushes divided by all pushes. Above the line: runbook TQExporterOTLPFailing.",
+            "Failed OTLP pushes divided by all OTLP pushes. Above the line (otlp_failed_ratio): runbook "
+            "TQExporterOTLPFailing.",
             [Query("tq:otlp_failed:ratio_rate15m{@}", "{{signal}}")],
             unit="percentunit",
             threshold="otlp_failed_ratio",
         ),
+        timeline(
+            "Recorder up",
+            "Whether the exporter can write its recording. DOWN: the disk is full or does not answer; the exporter's "
+            "log has the reason. No data: history.file is not set.",
+            [Query("tq_exporter_recorder_up{@}")],
+            [Word(0, "DOWN", "red"), Word(1, "up", "green")],
+        ),
         series(
-            "Recording",
-            "Size of the recording of the run, and rows that are missing in it. up 0: the disk is full or does not "
-            "answer. No data: history.file is not set.",
-            [
-                Query("tq_exporter_recorder_up{@}", "up"),
-                Query("tq_exporter_recorder_size_bytes{@}", "bytes"),
-                Query("rate(tq_exporter_recorder_dropped_total{@}[$__rate_interval])", "missing rows per second"),
-            ],
+            "Recording size",
+            "Size of the recording's file. No data: history.file is not set.",
+            [Query("tq_exporter_recorder_size_bytes{@}")],
+            unit="bytes",
+        ),
+        series(
+            "Recording rows dropped",
+            "Rows per second that are missing in the recording. Above zero: the disk is too slow, or full. No data: "
+            "history.file is not set.",
+            [Query("rate(tq_exporter_recorder_dropped_total{@}[$__rate_interval])")],
+            unit="cps",
         ),
         series(
             "Tracker points",
@@ -279,8 +302,9 @@ def _polls() -> list[Builder]:
             unit="cps",
         ),
         series(
-            "Training without labels",
-            "What a tracker that drops labels shows: ready groups and their lag, in all partitions that train.",
+            "Tracker metrics: ready groups and lag",
+            "Ready groups and their lag, in all partitions with role train. These metrics have no labels, for "
+            "experiment trackers that drop labels.",
             [
                 Query("dataplane_training_ready{@}", "ready"),
                 Query("dataplane_training_lag_max{@}", "largest lag"),
@@ -288,8 +312,9 @@ def _polls() -> list[Builder]:
             ],
         ),
         series(
-            "Training flow without labels",
-            "Groups per second in all partitions that train. Evicted ones were never whole.",
+            "Tracker metrics: group flow",
+            "Groups per second in all partitions with role train. evicted: groups that left before they were complete, "
+            "or as failed.",
             [
                 Query("rate(dataplane_training_completed_total{@}[$__rate_interval])", "completed"),
                 Query("rate(dataplane_training_departed_total{@}[$__rate_interval])", "departed"),
@@ -304,16 +329,16 @@ def _polls() -> list[Builder]:
 def _own() -> list[Builder]:
     return [
         series(
-            "Controller requests",
-            "Requests per second of all clients, by type, as counted by TransferQueue.",
+            "Controller requests (tq_*)",
+            "Requests per second of all clients to the controller, by type, as TransferQueue counts them.",
             [Query("rate(tq_controller_request_total{@t}[$__rate_interval])", "{{op_type}}")],
             unit="reqps",
             width=6,
         ),
         series(
-            "Controller request time p99",
-            "Time in the controller's handler, by type. Encoding is not included (about half). A type that grows "
-            "blocks all others.",
+            "Controller request time p99 (tq_*)",
+            "p99 of the time in the controller's handler, by type. Encoding is not included (about half). A type that "
+            "grows blocks all others.",
             [
                 Query(
                     "histogram_quantile(0.99, "
@@ -325,16 +350,17 @@ def _own() -> list[Builder]:
             width=6,
         ),
         series(
-            "Controller memory",
-            "Resident memory; it holds all metadata. Near the node's limit: the process is soon killed, and the run "
-            "loses its data plane.",
+            "Controller memory (tq_*)",
+            "Resident memory of the controller, as TransferQueue measures it. Near the node's limit: the kernel soon "
+            "kills the process, and the run loses its data plane.",
             [Query("tq_controller_memory_rss_bytes{@t}")],
             unit="bytes",
             width=6,
         ),
         series(
             "Storage unit latency p99",
-            "By operation. A value that stays exactly the same: the unit times out.",
+            "p99 of the latency of a storage unit, by operation. A value that stays exactly the same: the unit times "
+            "out.",
             [Query("tq_storage_request_latency_p99{@t}", "{{storage_unit_id}} {{op_type}}")],
             unit="s",
             width=6,

@@ -49,8 +49,8 @@ def _now() -> list[Builder]:
     return [
         value(
             "Data plane",
-            "up: the controller answered the last ping. DOWN: runbook DataPlaneLost or DataPlaneTimeouts, whichever "
-            "fires. no job: it has not started yet, or has ended.",
+            "up: the controller answered the last ping. DOWN: runbook DataPlaneLost if Discovery says lost, else "
+            "runbooks DataPlaneTimeouts and DataPlaneUnavailable. no job: no job has started yet, or it has ended.",
             [
                 Query(
                     "dataplane_up{@} "
@@ -63,15 +63,16 @@ def _now() -> list[Builder]:
             "Discovery",
             "never_found: no job yet. starting: the controller cannot be used yet; runbook DataPlaneStarting. "
             "unreachable: its address is known, but it has not answered; runbook DataPlaneUnreachable. found: the "
-            "controller was found, but it may not answer. lost: the controller is gone and was not stopped on purpose. "
-            "ended: the job is over.",
+            "controller was found, but it may not answer. lost: the controller is gone and was not stopped on purpose; "
+            "runbook DataPlaneLost. ended: the job is over.",
             [DISCOVERY],
             words=DISCOVERY_WORDS,
         ),
         states(
-            "Training is stuck",
-            "YES: enough groups for a step are ready, or groups are taken, and none departed for 15 minutes. Check the "
-            "trainer: runbook DataPlaneQueueStalled. none: a partition that trains cannot be read.",
+            "Training stalled",
+            "YES: enough groups for a step are ready, or groups are taken, and none departed for 15 minutes. This is "
+            "normal while a training step takes longer than 15 minutes. The alert DataPlaneQueueStalled also waits for "
+            "stalled_seconds. none: a training partition cannot be read.",
             [
                 Query(
                     """((tq:train_ready:groups{@} >= bool tq:train_needed:groups{@})
@@ -83,10 +84,10 @@ def _now() -> list[Builder]:
             texts=("no", "YES"),
         ),
         states(
-            "Generation is stuck",
-            "YES: fewer groups are ready than a step takes, none is taken, and none was completed for 10 minutes. "
-            "Check the rollouts: runbooks DataPlaneTrainerStarved and DataPlaneNoGroupCompleted. none: a partition "
-            "that trains cannot be read.",
+            "Generation stalled",
+            "YES: fewer groups are ready than a step takes, none is taken, and none was completed for 10 minutes. This "
+            "is normal while a rollout takes longer. The alert DataPlaneTrainerStarved also waits for starved_seconds. "
+            "If groups leave unfinished: runbook DataPlaneNoGroupCompleted. none: a training partition cannot be read.",
             [
                 Query(
                     """(tq:train_ready:groups{@} < bool tq:train_needed:groups{@})
@@ -100,14 +101,14 @@ def _now() -> list[Builder]:
         states(
             "Exporter",
             "up: Prometheus can scrape the exporter. ABSENT: all other panels show old data; runbook TQExporterAbsent. "
-            "none: it pushes its metrics, or is no target any more.",
+            "none: the exporter pushes its metrics, or Prometheus no longer has it as a target.",
             [Query('up{@} and last_over_time(dataplane_up{@}[6h]) or up{@, job=~".*tq-exporter.*"}')],
             good=1,
             texts=("ABSENT", "up"),
         ),
         value(
-            "Age of what is shown",
-            "Time since the last successful poll of the source for which it is longest. Old: look at the row Polls of "
+            "Data age",
+            "Longest time since a source was last polled with success. Red: look at the row Polls of the dashboard "
             "Exporter and TQ health.",
             [
                 Query(
@@ -120,8 +121,8 @@ def _now() -> list[Builder]:
         ),
         timeline(
             "Conditions",
-            "What is wrong, as on the exporter's page: conditions that hold or held in the time shown, the most severe "
-            "first. A gap: it is not known. DataPlaneFlows is the sign of a healthy run.",
+            "Conditions, as on the exporter's page, that hold or held in the time shown. The most severe come first. A "
+            "gap: not known. DataPlaneFlows: groups arrive and depart as usual. docs/concepts.md lists all names.",
             [Query(_condition(severity), "{{condition}} {{stage}}") for severity in _SEVERITIES],
             [Word(0, "no", "#6e6e6e33"), Word(1, "holds")],
             colours=list(_SEVERITIES.values()),
@@ -130,7 +131,7 @@ def _now() -> list[Builder]:
         ),
         labels(
             "Firing alerts",
-            "What fires now. The name of each alert links to its runbook.",
+            "Alerts that fire now. The name of each alert links to its runbook.",
             'ALERTS{@r, alertstate="firing", alertname=~"DataPlane.*|TQExporter.*"}',
             shown=("alertname", "severity", "run", "instance", "namespace", "cluster", "partition", "storage_unit"),
             links={"alertname": ("Runbook", _RUNBOOK)},
@@ -153,17 +154,18 @@ def _over_time() -> list[Builder]:
     return [
         series(
             "Groups by state",
-            "How full the queue is. ready only grows: the trainer is too slow. uncommitted or incomplete only grow: "
-            "writes fail before they are complete. taken stays: the trainer hangs, or left them behind (orphaned).",
+            "Groups in the queue. ready only grows: the trainer is too slow. uncommitted or incomplete only grow: "
+            "writes fail before they are complete. taken does not fall: the trainer hangs in its step, or it left the "
+            "groups behind (runbook DataPlaneGroupsOrphaned).",
             [Query("sum without (partition) (dataplane_partition_groups{@p})", "{{state}}")],
             stacked=True,
             height=_HALF,
         ),
         series(
-            "Flow of the groups that train",
-            "Groups per second in all partitions that train. Arrivals without completions: generation is slow or "
+            "Group flow (training partitions)",
+            "Groups per second in all partitions with role train. Arrivals without completions: generation is slow or "
             "fails. Completions stay above departures: the queue fills up. Departures as failed, uncommitted or "
-            "incomplete: runbook DataPlaneNoGroupCompleted.",
+            "incomplete: runbooks DataPlaneNoGroupCompleted and DataPlaneGroupsGivenUp.",
             [
                 Query(_rate('dataplane_groups_arrived_total{@, role="train"}'), "arrived"),
                 Query(_rate('dataplane_groups_completed_total{@, role="train"}'), "completed"),
@@ -174,15 +176,16 @@ def _over_time() -> list[Builder]:
         ),
         series(
             "Largest lag",
-            "Weight versions that the stalest group is behind the trainer. Above the line: evict, or raise the "
-            "threshold (runbook DataPlaneStalenessAboveWindow).",
+            "Weight versions by which the stalest group is behind the trainer. Above the line (staleness_versions): "
+            "runbook DataPlaneStalenessAboveWindow.",
             [Query("dataplane_partition_staleness_max{@p}", "{{partition}}")],
             threshold="staleness_versions",
             height=_HALF,
         ),
         series(
             "Age of the oldest ready and taken group",
-            "Above the line and no departures: training is stuck (runbook DataPlaneQueueStalled).",
+            "Age of the oldest group that is ready or taken, by partition. Above the line (stalled_seconds) and no "
+            "departures: training has stalled (runbook DataPlaneQueueStalled).",
             [Query('tq:partition_oldest_group:age_seconds{@p, state=~"ready|taken"}', "{{partition}} {{state}}")],
             unit="s",
             threshold="stalled_seconds",
@@ -191,7 +194,8 @@ def _over_time() -> list[Builder]:
         series(
             "Errors of the exporter's calls",
             "Errors per second. Unavailable: the controller or a storage unit is gone. Timeout: it does not answer in "
-            "time. ReadError: its reply cannot be used; incidents in /api/v1/snapshot have the cause.",
+            "time. ReadError: its reply cannot be used; the panel Recent failures of the exporter's page names the "
+            "cause.",
             [Query("rate(dataplane_errors_total{@}[$__rate_interval]) > 0", "{{operation}} {{error_type}}")],
             unit="cps",
             height=_HALF,
@@ -199,8 +203,8 @@ def _over_time() -> list[Builder]:
         ),
         series(
             "Storage utilization",
-            "Keys divided by capacity, by storage unit. No data: the capacity is unlimited. Above the line: puts will "
-            "fail soon (runbook DataPlaneNearCapacity).",
+            "Keys divided by capacity, by storage unit. No data: the capacity is unlimited. Above the line "
+            "(storage_used_ratio): puts will fail soon (runbook DataPlaneNearCapacity).",
             [Query("dataplane_storage_utilization_ratio{@}", "unit {{storage_unit}}")],
             unit="percentunit",
             threshold="storage_used_ratio",

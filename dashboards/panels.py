@@ -62,7 +62,7 @@ def series(
     queries: Sequence[Query],
     *,
     unit: str = "short",
-    threshold: str | None = None,
+    threshold: str | Sequence[str] = (),
     stacked: bool = False,
     bars: Mapping[str, str] | None = None,
     from_zero: bool = True,
@@ -77,7 +77,7 @@ def series(
         description: What the panel shows, and what to do when it looks bad.
         queries: The queries of its series.
         unit: Grafana's id of the unit.
-        threshold: Name of the threshold that the alerts use for this; drawn as a red dashed line.
+        threshold: Name of the threshold that the alerts use for this, or several names. Each is a red dashed line.
         stacked: Whether to stack the series: only if their sum has a meaning.
         bars: Draws stacked bars; the colours of series by the beginning of their legend.
         from_zero: Whether the axis begins at 0. Not for numbers whose differences matter, such as versions.
@@ -105,10 +105,12 @@ def series(
     panel = panel.legend(legend.placement(common_models.LegendPlacement.BOTTOM).calcs(["lastNotNull", "max"]))
     tooltip = common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI)
     panel = _with_targets(panel.tooltip(tooltip.sort(common_models.SortOrder.DESCENDING)), queries)
-    if threshold is not None:
-        line = Query(f"max({PREFIX}{threshold})", "threshold")
-        panel = panel.with_target(target(line, _letter(len(queries)), constant=True).range()).override_by_name(
-            "threshold",
+    names = (threshold,) if isinstance(threshold, str) else threshold
+    for index, name in enumerate(names, len(queries)):
+        legend = "threshold" if len(names) == 1 else f"threshold {name}"
+        line = Query(f"max({PREFIX}{name})", legend)
+        panel = panel.with_target(target(line, _letter(index), constant=True).range()).override_by_name(
+            legend,
             [
                 _fixed("red"),
                 models.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [10, 10]}),

@@ -13,8 +13,9 @@ def partitions_table() -> Builder:
     """Return the panel."""
     return columns(
         "Partitions",
-        "What each partition is for, the tag convention of its rows, whether it can be read, and what is in it now. A "
-        "row without figures cannot be read; flow is not judged if it trains: runbook DataPlanePartitionUnreadable.",
+        "Role of each partition, the tag convention of its rows, whether it can be read, and its contents. A row "
+        "without figures cannot be read. If its role is train, no alert evaluates flow: runbook "
+        "DataPlanePartitionUnreadable.",
         ("run", "instance", "namespace", "cluster", "partition", "role", "convention", "reason"),
         [
             Column(

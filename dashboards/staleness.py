@@ -61,14 +61,15 @@ def _staleness() -> list[Builder]:
         ),
         series(
             "Groups by lag",
-            "Ahead of the reference, or from 0 to 9 and more versions behind. Groups move to higher lags: the rollouts "
-            "cannot keep up with the trainer. Many are ahead: the trainer's version stepped back.",
+            "Groups by the number of weight versions that they are behind the reference. Groups move to higher lags: "
+            "the rollouts cannot keep up with the trainer. Many are ahead: the trainer's version stepped back.",
             [Query("sum without (partition) (dataplane_partition_staleness_groups{@p})", "lag {{lag}}")],
             bars=_LAGS,
         ),
         series(
             "Lag",
-            "Largest and mean lag, in weight versions. Above the line: runbook DataPlaneStalenessAboveWindow.",
+            "Largest and mean lag, in weight versions. Above the line (staleness_versions): runbook "
+            "DataPlaneStalenessAboveWindow.",
             [
                 Query("dataplane_partition_staleness_max{@p}", "{{partition}} largest"),
                 Query("dataplane_partition_staleness_mean{@p}", "{{partition}} mean"),
@@ -77,8 +78,8 @@ def _staleness() -> list[Builder]:
         ),
         series(
             "Weight versions",
-            "The trainer's version (reference), and the newest and oldest of groups. The newest stays behind: new "
-            "weights do not reach the rollouts. The reference falls: runbook DataPlaneWeightVersionSteppedBack.",
+            "The trainer's version (reference), and the newest and oldest version of groups. The newest stays behind: "
+            "new weights do not reach the rollouts. The reference falls: runbook DataPlaneWeightVersionSteppedBack.",
             [
                 Query("dataplane_weight_version_reference{@}", "reference"),
                 Query("dataplane_partition_weight_version_reference{@p}", "{{partition}} reference"),
@@ -89,12 +90,14 @@ def _staleness() -> list[Builder]:
         ),
         series(
             "Steps back of the reference version",
-            "In an hour. Above zero: runbook DataPlaneWeightVersionSteppedBack.",
+            "Steps back of the reference version in the last hour. Above zero: runbook "
+            "DataPlaneWeightVersionSteppedBack.",
             [Query("round(increase(dataplane_weight_version_regressions_total{@}[1h]))")],
         ),
         series(
             "Age of the reference version",
-            "Time since it last changed. Above the line while groups leave: runbook DataPlaneWeightVersionStuck.",
+            "Time since the reference version last changed. Above the line (version_unchanged_seconds) while groups "
+            "leave: runbook DataPlaneWeightVersionStuck.",
             [Query("time() - dataplane_weight_version_changed_timestamp_seconds{@}")],
             unit="s",
             threshold="version_unchanged_seconds",
@@ -120,8 +123,8 @@ def _flow() -> list[Builder]:
     return [
         series(
             "Flow by partition",
-            "Groups per second. Lower bounds: groups that arrive and leave between two polls are not counted. "
-            "Completed stays below arrived: groups fail or are given up.",
+            "Groups per second, a lower bound: groups that arrive and leave between two polls are not counted. "
+            "Completed stays below arrived: groups fail, or are evicted unfinished.",
             [
                 Query(
                     "rate(dataplane_partition_groups_arrived_total{@p}[$__rate_interval])",
@@ -140,8 +143,8 @@ def _flow() -> list[Builder]:
         ),
         series(
             "Completion rate, 10 minutes and 6 hours",
-            "Of all partitions that train. 10 min far below 6 h and too few ready groups: the trainer starves (runbook "
-            "DataPlaneTrainerStarved).",
+            "Groups completed per second in all partitions with role train. 10 min far below 6 h and too few ready "
+            "groups: the trainer starves (runbook DataPlaneTrainerStarved).",
             [
                 Query("tq:train_completions:rate10m{@}", "10 min"),
                 Query("tq:train_completions:rate10m_avg6h{@}", "6 h"),
@@ -150,8 +153,8 @@ def _flow() -> list[Builder]:
         ),
         series(
             "Groups lost and restored",
-            "lost: with their controller, in a restart of TransferQueue (runbook DataPlaneControllerRestarting). "
-            "restored: came with a checkpoint.",
+            "lost: groups that a restart of TransferQueue lost with its controller (runbook "
+            "DataPlaneControllerRestarting). restored: groups that came with a checkpoint.",
             [
                 Query(f"increase({scope}_groups_{what}_total{{{of}}}[$__rate_interval])", f"{of_what} {what}")
                 for scope, of, of_what in (
@@ -164,26 +167,44 @@ def _flow() -> list[Builder]:
         series(
             "Residence time",
             "p50 and p95 of the time from creation to departure. Growing: the trainer is the bottleneck. Very short: "
-            "generation is.",
+            "generation is the bottleneck.",
             _quantiles("dataplane_partition_residence_duration_seconds"),
             unit="s",
-        ),
-        series(
-            "Age of the oldest group, by state",
-            "An uncommitted or incomplete group that only gets older is an orphan: runbooks "
-            "DataPlaneUncommittedLeaking and DataPlaneIncompleteOrphaned.",
-            [Query("tq:partition_oldest_group:age_seconds{@p}", "{{partition}} {{state}}")],
-            unit="s",
-            threshold="stalled_seconds",
+            width=12,
         ),
         series(
             "Ready groups",
-            "Groups that a trainer can take now, and how many it takes per step. Below that for long: the trainer "
-            "starves. Only growing: it does not take them.",
+            "Groups that a trainer can take now, and how many it takes per step. Fewer than a step takes, for many "
+            "minutes: the trainer starves (runbook DataPlaneTrainerStarved). Only growing: it takes none (runbook "
+            "DataPlaneQueueStalled).",
             [
                 Query("dataplane_partition_depth{@p}", "{{partition}}"),
                 Query("dataplane_partition_groups_per_step{@p}", "{{partition}} per step"),
             ],
+            width=12,
+        ),
+        series(
+            "Age of the oldest ready or taken group",
+            "Age of the oldest group that is ready or taken, by partition. Above the line (stalled_seconds) and no "
+            "departures: training has stalled (runbook DataPlaneQueueStalled).",
+            [Query('tq:partition_oldest_group:age_seconds{@p, state=~"ready|taken"}', "{{partition}} {{state}}")],
+            unit="s",
+            threshold="stalled_seconds",
+            width=12,
+        ),
+        series(
+            "Age of the oldest unfinished group",
+            "A group that only gets older was abandoned by its writer: runbooks DataPlaneUncommittedLeaking (above "
+            "uncommitted_age_seconds) and DataPlaneIncompleteOrphaned (above incomplete_age_seconds).",
+            [
+                Query(
+                    'tq:partition_oldest_group:age_seconds{@p, state=~"uncommitted|incomplete|failed"}',
+                    "{{partition}} {{state}}",
+                )
+            ],
+            unit="s",
+            threshold=("uncommitted_age_seconds", "incomplete_age_seconds"),
+            width=12,
         ),
     ]
 
@@ -193,7 +214,8 @@ def _contents() -> list[Builder]:
         partitions_table(),
         series(
             "Age of the listing",
-            "Time since each partition was last listed. Growing: it cannot be read, and its figures are soon gone.",
+            "Time since each partition was last listed. Growing: it cannot be read, and its figures will disappear "
+            "(runbook DataPlanePartitionUnreadable).",
             [Query("time() - dataplane_partition_listed_timestamp_seconds{@p}", "{{partition}}")],
             unit="s",
         ),
@@ -210,8 +232,8 @@ def _contents() -> list[Builder]:
         ),
         series(
             "Malformed and bare rows",
-            "malformed: a tag cannot be read (runbook DataPlaneRowsMalformed). bare: neither tag nor id, so in no "
-            "group. They stay: a write failed between its keys and its tags.",
+            "malformed: rows with a tag that cannot be read (runbook DataPlaneRowsMalformed). bare: rows with neither "
+            "tag nor id, which belong to no group. Bare rows stay: a write failed after its keys were listed.",
             [
                 Query("dataplane_partition_rows_malformed{@p}", "{{partition}} malformed"),
                 Query("dataplane_partition_rows_bare{@p}", "{{partition}} bare"),
@@ -231,14 +253,14 @@ def _tasks() -> list[Builder]:
     return [
         series(
             "Samples",
-            "Samples in each partition, with keys or without. Growing: the program does not clear what its tasks have "
-            "consumed.",
+            "Samples in each partition, with keys or without. Growing: the program does not clear the samples that its "
+            "tasks have consumed.",
             [Query("dataplane_partition_samples{@p}", "{{partition}}")],
         ),
         series(
             "Consumed by task",
-            "Share of the samples in a partition that each task has consumed. One task stays behind: it is the "
-            "slow one.",
+            "Share of the samples in a partition that each task has consumed. One task stays behind: runbook "
+            "DataPlaneTaskStalled.",
             [Query("dataplane_partition_task_consumed_ratio{@p}", "{{partition}} {{task}}")],
             unit="percentunit",
         ),

@@ -13,8 +13,8 @@ def storage_panels() -> list[Builder]:
     return [
         value(
             "Storage units that do not answer",
-            "Of those that discovery named. Above zero: runbooks DataPlaneStorageUnitLost and "
-            "DataPlaneStorageUnitSilent.",
+            "Storage units that discovery named and that did not answer the last poll. Above zero: runbooks "
+            "DataPlaneStorageUnitLost and DataPlaneStorageUnitSilent.",
             [
                 Query(
                     "count without (storage_unit, unit_id) (dataplane_storage_info{@}) "
@@ -26,7 +26,7 @@ def storage_panels() -> list[Builder]:
         ),
         series(
             "Keys and capacity",
-            "By unit. A unit that disappears here does not answer.",
+            "Keys and capacity of each storage unit. A unit that disappears here does not answer.",
             [
                 Query("dataplane_storage_keys{@}", "unit {{storage_unit}} keys"),
                 Query("dataplane_storage_capacity{@}", "unit {{storage_unit}} capacity"),
@@ -35,7 +35,7 @@ def storage_panels() -> list[Builder]:
         ),
         series(
             "Utilization",
-            "Keys divided by capacity. Above the line: runbook DataPlaneNearCapacity.",
+            "Keys divided by capacity, by unit. Above the line (storage_used_ratio): runbook DataPlaneNearCapacity.",
             [Query("dataplane_storage_utilization_ratio{@}", "unit {{storage_unit}}")],
             unit="percentunit",
             threshold="storage_used_ratio",
@@ -43,8 +43,8 @@ def storage_panels() -> list[Builder]:
         ),
         series(
             "Time until full",
-            "At the growth rate of the last 30 minutes, if that is less than a day. No data: no unit is full so soon. "
-            "Below the line: runbook DataPlaneFullSoon.",
+            "Time until a unit is full, at the growth rate of the last 30 minutes, if that is less than a day. No "
+            "data: no unit is full within a day. Below the line (storage_full_in_seconds): runbook DataPlaneFullSoon.",
             [Query("tq:storage_full:in_seconds{@} < 86400", "unit {{storage_unit}}")],
             unit="s",
             threshold="storage_full_in_seconds",
@@ -52,24 +52,24 @@ def storage_panels() -> list[Builder]:
         ),
         series(
             "Storage unit memory",
-            "Resident memory of each unit's process. Near the node's limit: the process is soon killed and its data "
-            "lost.",
+            "Resident memory of each unit's process. Near the node's limit: the kernel soon kills the process, and its "
+            "data is lost.",
             [Query("dataplane_storage_memory_bytes{@}", "unit {{storage_unit}}")],
             unit="bytes",
             width=6,
         ),
         timeline(
             "Storage unit up",
-            "up: the unit answered the last poll. DOWN: it is gone (runbook DataPlaneStorageUnitLost) or silent, as "
-            "while it writes a checkpoint (runbook DataPlaneStorageUnitSilent).",
+            "up: the unit answered the last poll. DOWN: it is gone (runbook DataPlaneStorageUnitLost) or silent, for "
+            "example while it writes a checkpoint (runbook DataPlaneStorageUnitSilent).",
             [Query("dataplane_storage_up{@}", "unit {{storage_unit}}")],
             [Word(0, "DOWN", "red"), Word(1, "up", "green")],
             width=6,
         ),
         series(
             "Requests of storage units",
-            "Requests per second, by operation, all units together. completed: measured by TransferQueue, only if "
-            "metrics.enabled. Arrived grows faster than completed: requests hang.",
+            "Requests per second of all units together, by operation. completed: measured by TransferQueue, only if "
+            "metrics.enabled. If arrived stays above completed, requests hang.",
             [
                 Query(
                     "sum without (storage_unit) (rate(dataplane_storage_requests_arrived_total{@}[$__rate_interval]))",
@@ -99,8 +99,8 @@ def storage_panels() -> list[Builder]:
         ),
         series(
             "Unlisted keys",
-            "Keys in all units that no partition lists: samples put without keys, or leaked data. Growing: it is never "
-            "cleared.",
+            "Keys in all units that no partition lists: samples put without keys, or leaked data. Growing: runbook "
+            "DataPlaneStorageLeaking.",
             [Query("dataplane_storage_keys_unlisted{@}")],
             width=6,
         ),
@@ -112,8 +112,9 @@ def storage_panels() -> list[Builder]:
             width=6,
         ),
         series(
-            "Values and SSD",
-            "Values on SSD, and values that stay in memory as they cannot be encoded. No data: SSD offload is off.",
+            "Values on SSD and in memory",
+            "Values on SSD, and values that stay in memory because they cannot be encoded. No data: SSD offload is "
+            "off.",
             [
                 Query("dataplane_storage_ssd_values{@}", "unit {{storage_unit}} on SSD"),
                 Query("dataplane_storage_ssd_fallbacks{@}", "unit {{storage_unit}} in memory"),
@@ -122,7 +123,7 @@ def storage_panels() -> list[Builder]:
         ),
         series(
             "Accept queue peak",
-            "Highest occupancy of the accept queue of a unit's socket. Near 100 %: connections get lost. No data: "
+            "Highest occupancy of the accept queue of a unit's socket. Near 100 %: connections are lost. No data: "
             "TransferQueue's probe is off.",
             [Query("dataplane_storage_accept_queue_peak_utilization_ratio{@}", "unit {{storage_unit}}")],
             unit="percentunit",
@@ -136,25 +137,27 @@ def storage_panels() -> list[Builder]:
         ),
         series(
             "Mooncake store",
-            "Objects per second that were evicted (runbook DataPlaneStorageEvicting), found no room (runbook "
-            "DataPlaneStorageAllocationsFailing), or were not there when they were read. No data: other storage.",
+            "Objects per second that Mooncake evicted (runbook DataPlaneStorageEvicting), that found no room (runbook "
+            "DataPlaneStorageAllocationsFailing), or that were missing when they were read. No data: other storage.",
             [
                 Query("rate(dataplane_storage_evicted_objects_total{@}[$__rate_interval])", "evicted"),
                 Query("rate(dataplane_storage_allocation_failures_total{@}[$__rate_interval])", "no room"),
-                Query("rate(dataplane_storage_lookup_misses_total{@}[$__rate_interval])", "not there"),
+                Query("rate(dataplane_storage_lookup_misses_total{@}[$__rate_interval])", "missing"),
             ],
             width=8,
         ),
         series(
             "Mooncake evictions",
-            "Bytes per second that were evicted. Above 0: listed rows are lost (runbook DataPlaneStorageEvicting).",
+            "Bytes per second that Mooncake evicted. Above zero: listed rows are lost (runbook "
+            "DataPlaneStorageEvicting).",
             [Query("rate(dataplane_storage_evicted_size_bytes_total{@}[$__rate_interval])")],
             unit="Bps",
             width=8,
         ),
         series(
             "Mooncake objects",
-            "Objects in the store, one per field of a row, and processes that the master counts as clients.",
+            "Objects in the store, one per field of a row, and processes that the master counts as clients. No data: "
+            "other storage.",
             [Query("dataplane_storage_objects{@}", "objects"), Query("dataplane_storage_clients{@}", "clients")],
             width=8,
         ),

@@ -31,7 +31,7 @@ def add_rule_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="set a threshold; repeat for more than one",
+        help="set a threshold; repeat for more than one. Values of an earlier run are not kept",
     )
     parser.add_argument(
         "--config",
@@ -69,8 +69,8 @@ def write_rules(options: argparse.Namespace, configured: Mapping[str, float]) ->
         configured: Thresholds of the exporter's configuration; ``--set`` wins.
 
     Raises:
-        CommandError: A threshold is unknown, given twice or has an invalid value, the URL is none, no folder was given,
-            or it cannot be written.
+        CommandError: A threshold is unknown, given twice or has an invalid value, the URL is invalid, no folder was
+            given, or it cannot be written.
     """
     if options.list:
         return render_table()
@@ -89,7 +89,7 @@ def write_dashboards(options: argparse.Namespace) -> str:
     """Write the dashboards; return what was written, for the user.
 
     Raises:
-        CommandError: The URL is none, no folder was given, or it cannot be written.
+        CommandError: The URL is invalid, no folder was given, or it cannot be written.
     """
     _check_runbooks(options.runbooks)
     given = options.rl_insight
@@ -125,7 +125,7 @@ def _written(folder: Path | None, write: Callable[[Path], list[Path]], flag: str
 def _check_runbooks(url: str | None) -> None:
     if url is not None and not _is_url(url):
         example = "such as https://docs.example/runbooks"
-        raise CommandError(f"--runbooks: {url!r} is no URL; give the one of the served folder, {example}")
+        raise CommandError(f"--runbooks: {url!r} is not a URL; give the one of the served folder, {example}")
 
 
 def _is_url(text: str) -> bool:
@@ -141,4 +141,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_runbooks(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--runbooks", metavar="URL", help=f"URL where docs/runbooks/ is served, for {what}")
+    parser.add_argument(
+        "--runbooks",
+        metavar="URL",
+        help=f"URL where you serve docs/runbooks/, for {what}; without it they lead to a placeholder",
+    )

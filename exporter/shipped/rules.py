@@ -42,7 +42,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 
 def with_runbooks(text: str, runbooks: str | None) -> str:
-    """Return *text* with its links to runbooks below *runbooks*; None keeps those to the project's documentation."""
+    """Return *text* with its links to runbooks below *runbooks*; None keeps the placeholder ``tq-exporter.example``."""
     return text if runbooks is None else _RUNBOOKS.sub(lambda _: runbooks.rstrip("/") + "/", text)
 
 
@@ -58,7 +58,7 @@ def write(
     Args:
         folder: Created if missing.
         values: Thresholds other than the defaults, by name.
-        runbooks: URL of the folder of runbooks; None for that of the project's documentation.
+        runbooks: URL of the folder of runbooks; None keeps the placeholder ``tq-exporter.example``.
         page_scheme: Scheme of the links to the exporter's page: ``https`` where it serves TLS.
 
     Raises:

@@ -58,14 +58,21 @@ THRESHOLDS: Final = (
     Threshold(
         "unavailable_fast_ratio", 0.2, "ratio of calls that fail with DataPlaneUnavailable, over 5 and 2 minutes", 1.0
     ),
-    Threshold("unavailable_slow_ratio", 0.05, "the same over 1 hour and 5 minutes", 1.0),
+    Threshold(
+        "unavailable_slow_ratio",
+        0.05,
+        "ratio of calls that fail with DataPlaneUnavailable, over 1 hour and 5 minutes",
+        1.0,
+    ),
     Threshold("timeout_fast_ratio", 0.2, "ratio of calls that fail with DataPlaneTimeout, over 5 and 2 minutes", 1.0),
-    Threshold("timeout_slow_ratio", 0.05, "the same over 1 hour and 5 minutes", 1.0),
+    Threshold(
+        "timeout_slow_ratio", 0.05, "ratio of calls that fail with DataPlaneTimeout, over 1 hour and 5 minutes", 1.0
+    ),
     Threshold("client_failures", 3.0, "failed client calls in an hour; with fewer, the error ratio is ignored"),
     Threshold(
         "client_write_failed_ratio",
         0.5,
-        "ratio of puts that fail with any other error, over 5 minutes",
+        "ratio of puts that fail with an error that has no alert of its own, over 5 minutes",
         1.0,
     ),
     Threshold("client_failed_ratio", 0.5, "ratio of a process's calls since its start that fail, in a crash loop", 1.0),
@@ -75,7 +82,7 @@ THRESHOLDS: Final = (
     Threshold(
         "stalled_seconds",
         900.0,
-        "age of the oldest ready or taken group while no group departs; set it above your longest step",
+        "age of the oldest ready or taken group, beside 15 minutes without a departure; set it above your longest step",
     ),
     Threshold(
         "waiting_seconds",
@@ -85,7 +92,8 @@ THRESHOLDS: Final = (
     Threshold(
         "starved_seconds",
         600.0,
-        "the same for a page, which comes 10 minutes later; set it above your longest rollout",
+        "time with too few ready groups and none completed, for a page 10 minutes later; set it above your longest "
+        "rollout",
     ),
     Threshold(
         "starved_groups_per_second",
@@ -98,8 +106,14 @@ THRESHOLDS: Final = (
         "completed groups per second over 10 minutes divided by that over 6 hours; below this, generation is slow",
         1.0,
     ),
-    Threshold("given_up_groups", 1.0, "groups that failed or were given up in 15 minutes while none was completed"),
-    Threshold("given_up_ratio", 0.3, "failed and unfinished groups divided by all that leave, over 30 minutes", 1.0),
+    Threshold(
+        "given_up_groups",
+        1.0,
+        "groups that failed or left unfinished in 15 minutes; with this many or fewer, no alert about them fires",
+    ),
+    Threshold(
+        "given_up_ratio", 0.3, "failed and unfinished groups divided by all groups that leave, over 30 minutes", 1.0
+    ),
     Threshold("uncommitted_age_seconds", 3600.0, "age of an uncommitted group; set it above your longest generation"),
     Threshold("incomplete_age_seconds", 1800.0, "age of a committed group with missing keys"),
     Threshold("orphaned_groups", 0.0, "groups that stay taken although the trainer's version has moved on"),
@@ -116,12 +130,22 @@ THRESHOLDS: Final = (
         "time until a storage unit is full, at the growth rate of the last 30 minutes",
     ),
     Threshold("storage_full_above_ratio", 0.5, "storage utilization below which the forecast is ignored", 1.0),
-    Threshold("storage_no_room_ratio", 0.1, "share of 10 minutes in which a storage unit has no room left", 1.0),
-    Threshold("storage_full_time_ratio", 0.1, "share of 30 minutes in which a unit is nearly full, several times", 1.0),
-    Threshold("storage_down_ratio", 0.1, "share of 30 minutes in which a unit does not answer, several times", 1.0),
     Threshold(
-        "storage_changes", 4.0, "how often a unit comes, goes, fills up or is emptied in 30 minutes: several times"
+        "storage_no_room_ratio", 0.1, "share of the last 10 minutes in which a storage unit had no room left", 1.0
     ),
+    Threshold(
+        "storage_full_time_ratio",
+        0.1,
+        "share of the last 30 minutes in which a storage unit was nearly full, together with storage_changes",
+        1.0,
+    ),
+    Threshold(
+        "storage_down_ratio",
+        0.1,
+        "share of the last 30 minutes in which a storage unit did not answer, together with storage_changes",
+        1.0,
+    ),
+    Threshold("storage_changes", 4.0, "changes of a storage unit (full, not full, up, down) in 30 minutes"),
     Threshold("unlisted_ratio", 0.1, "keys that no partition lists divided by all keys in storage", 1.0),
     Threshold("restarts_per_hour", 3.0, "new controllers in an hour"),
     Threshold("metadata_failed_ratio", 0.5, "ratio of metadata polls that fail, over 10 minutes", 1.0),
@@ -135,7 +159,9 @@ _BY_NAME: Final = {threshold.name: threshold for threshold in THRESHOLDS}
 
 _HEAD: Final = """\
 # Written by tq-exporter; the defaults come from exporter/shipped/thresholds.py.
-# The thresholds of the alerts. To change one: `tq-exporter rules --set name=value -o DIR` writes this file anew.
+# The thresholds of the alerts. To change one, set thresholds.NAME in the exporter's configuration and run
+# `tq-exporter rules --config exporter.yaml -o DIR`, then reload Prometheus. Each run writes the whole file:
+# `--set NAME=VALUE` of an earlier run is not kept.
 groups:
   - name: tq-thresholds
     rules:

@@ -27,7 +27,9 @@ MAY_BE_EMPTY = {
         ("Mooncake evictions", "A", "the job does not use Mooncake"),
         ("Mooncake objects", "AB", "the job does not use Mooncake"),
         ("Partitions", "HI", "every partition can be listed, so none is estimated"),
-        ("Recording", "ABC", "nothing is recorded"),
+        ("Recorder up", "A", "nothing is recorded"),
+        ("Recording size", "A", "nothing is recorded"),
+        ("Recording rows dropped", "A", "nothing is recorded"),
         ("Tracker points", "A", "no tracker is switched on"),
     )
     for letter in letters

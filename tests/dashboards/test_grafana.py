@@ -18,12 +18,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from dashboards.boards import OLDEST_GRAFANA
 from dashboards.build import render
 from dashboards.foreign import TARGET_LABELS
+from dashboards.health import SOURCE_STATES
 from dashboards.panels import series
 from dashboards.promql import Checker, QueryError
 from dashboards.queries import IDENTITY, PROCESSES, Query
 from dataplane.observability import MetricsDataPlaneClient
 from exporter.catalogue.metrics import METRICS, prometheus_name
 from exporter.cli import main
+from exporter.model.snapshot import SOURCE_REASONS
 from exporter.shipped import rules
 from exporter.telemetry import InstrumentRecorder
 
@@ -168,6 +170,7 @@ def test_every_dashboard_has_what_it_takes(uid: str) -> None:
     }
     for note in notes.values():
         assert 'cluster=~"$cluster", namespace=~"$namespace", run=~"$run"' in note["expr"]
+    assert all(place["x"] + place["w"] <= 24 for place in (panel["gridPos"] for panel in board["panels"]))
     ids = [panel["id"] for panel in board["panels"]]
     assert len(ids) == len(set(ids))
 
@@ -208,7 +211,7 @@ def test_every_panel_has_the_form_of_its_type(uid: str, panel: dict[str, Any]) -
 def test_states_are_timelines_and_no_gauge_is_a_heatmap() -> None:
     timelines = {panel["title"] for _, panel in PANELS if panel["type"] == "state-timeline"}
     assert timelines == {
-        *("Conditions", "Discovery", "Source state", "Source up"),
+        *("Conditions", "Discovery", "Source state", "Source up", "Recorder up"),
         *("Storage unit up", "Origin of the reference version"),
     }
     lags = panel_of("tq-staleness", "Groups by lag")
@@ -219,8 +222,62 @@ def test_states_are_timelines_and_no_gauge_is_a_heatmap() -> None:
         assert sum(bool(re.search(one.strip("/"), f"lag {lag} run")) for one in beginnings) == 1
 
 
-def test_the_age_of_what_is_shown_is_that_of_the_oldest() -> None:
-    [target] = panel_of("tq-overview", "Age of what is shown")["targets"]
+def test_every_state_of_a_source_has_a_word() -> None:
+    assert SOURCE_STATES.keys() == set(SOURCE_REASONS)
+    mapped = panel_of("tq-health", "Source state")["fieldConfig"]["defaults"]["mappings"][0]["options"]
+    assert {word["text"] for word in mapped.values()} == set(SOURCE_REASONS)
+    for reason in set(SOURCE_REASONS) - {"ok"}:
+        assert f"{reason}: " in panel_of("tq-health", "Source state")["description"]
+
+
+def test_a_line_is_the_threshold_of_what_the_panel_shows() -> None:
+    """A line that belongs to another state would be read as a limit of this one."""
+    lines = {
+        ("ready|taken",): ["max(tq:threshold:stalled_seconds)"],
+        ("uncommitted|incomplete|failed",): [
+            "max(tq:threshold:uncommitted_age_seconds)",
+            "max(tq:threshold:incomplete_age_seconds)",
+        ],
+    }
+    seen = 0
+    for _, panel in PANELS:
+        queries = [target["expr"] for target in panel["targets"]]
+        if not any("tq:partition_oldest_group:age_seconds" in query for query in queries):
+            continue
+        drawn = [query for query in queries if query.startswith("max(tq:threshold:")]
+        states = tuple(state for query in queries for state in re.findall(r'state=~"([\w|]+)"', query))
+        assert drawn == lines[states], panel["title"]
+        seen += 1
+    assert seen == 3
+
+
+def test_no_two_panels_or_rows_of_a_dashboard_share_a_title() -> None:
+    for uid, board in BOARDS.items():
+        titles = [panel["title"].lower() for panel in board["panels"]]
+        # The table of partitions of the overview is alone in its row.
+        repeated = {title for title in titles if titles.count(title) > 1} - {"partitions"}
+        assert not repeated, uid
+
+
+def test_a_panel_has_one_unit() -> None:
+    """Bytes and a rate on one axis hide each other, and so does a state beside them."""
+    kinds = ((r"_bytes\b", "bytes"), (r"_up\b", "a state"), (r"\b(rate|increase)\(", "a rate"))
+    for _, panel in PANELS:
+        if panel["type"] == "timeseries":
+            queries = [target["expr"] for target in panel["targets"] if "tq:threshold:" not in target["expr"]]
+            found = [{kind for pattern, kind in kinds if re.search(pattern, query)} for query in queries]
+            assert all(one == found[0] for one in found), panel["title"]
+
+
+@pytest.mark.parametrize(("uid", "panel"), PANELS, ids=name)
+def test_descriptions_are_sentences_of_the_field(uid: str, panel: dict[str, Any]) -> None:
+    text = panel["description"]
+    assert not re.match(r"(By|In|Of|Up|At|Of all)\b", text), text
+    assert not re.search(r"given up|that trains?\b|/api/v1/|meanwhile|again and again", text), text
+
+
+def test_the_data_age_is_that_of_the_oldest_source() -> None:
+    [target] = panel_of("tq-overview", "Data age")["targets"]
     assert "time() - min without (source)" in target["expr"]
 
 

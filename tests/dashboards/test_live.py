@@ -109,7 +109,7 @@ SCENARIO_OF_PANEL = {
 
 PANELS_NOT_HERE = {
     "SSD offload",
-    "Values and SSD",
+    "Values on SSD and in memory",
     "Accept queue peak",
     "Dropped connections",
     "Consumed by task",
@@ -118,7 +118,9 @@ PANELS_NOT_HERE = {
     "Mooncake evictions",
     "Mooncake objects",
     "Conditions",
-    "Recording",
+    "Recorder up",
+    "Recording size",
+    "Recording rows dropped",
     "Tracker points",
 }
 """Panels about what the test's job does not do or use, and one whose four queries have data in different scenarios:
