@@ -41,7 +41,7 @@ def server_url(tracking: Tracking, environ: Mapping[str, str] = os.environ) -> s
     """Return the server to register with, None for none.
 
     Raises:
-        ConfigError: The variable is no URL.
+        ConfigError: The variable is not a URL.
     """
     given = environ.get(SERVER_VARIABLE, "").strip()
     if tracking.rl_insight is not None or not given:
