@@ -327,14 +327,14 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     once.add_arguments(polling)
     add_settings(polling, unused=_NOT_SERVED)
     page = add(
-        "top", _top, "show a page of what goes on in the terminal, until q or Ctrl-C", "top --url http://HOST:9464"
+        "top", _top, "show the live page as text in this terminal; q or Ctrl-C ends it", "top --url http://HOST:9464"
     )
     top.add_arguments(page)
     add_settings(page, unused=_NOT_SERVED)
     listed = add(
         "groups",
         _groups,
-        "list groups: which one, in which state, since when, how far behind",
+        "list groups with their state, age and lag",
         "groups --url http://10.0.0.1:9464 --condition stuck",
     )
     if arguments is None or arguments[:1] == ["groups"]:
@@ -345,7 +345,8 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     diagnosing = add(
         "diagnose",
         _diagnose,
-        "say who is to blame, what works and what is unknown, and write a bundle to send; exit codes as of once",
+        "name the part at fault, what works and what is unknown, and write a bundle to send; exit code 1 without an "
+        "answer, 3 while a critical condition holds",
         "diagnose --url http://HOST:9464 -o bundle.zip",
     )
     diagnose.add_arguments(diagnosing)
@@ -353,7 +354,7 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     check = add(
         "check-config",
         _check_config,
-        "print the effective configuration, or one line that says what is wrong with it",
+        "print the effective configuration, or one line with the error in it",
         "check-config exporter.yaml",
     )
     check.add_argument(
@@ -397,7 +398,9 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
         "report run.tqr -o report.html",
     )
     report.add_argument("file", type=Path, metavar="FILE", help="the recording that history.file names")
-    report.add_argument("-o", "--output", type=Path, metavar="HTML", help="where to write it (default: the output)")
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="HTML", help="where to write it (default: standard output)"
+    )
     replayed = add(
         "replay",
         _replay,
@@ -417,7 +420,7 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     wish.add_argument("--stop", action="store_true", help="stop the submitted exporter")
     wish.add_argument("--any-node", action="store_true", help="let Ray choose the node, rather than the head node")
     add_settings(submit, unused=("--controller", "--discovery-file"))
-    demo = add("demo", _demo, "run a small training loop with a real TransferQueue and the exporter beside it", "demo")
+    demo = add("demo", _demo, "run a small training loop with a real TransferQueue and the exporter", "demo")
     if arguments is None or arguments[:1] == ["demo"]:
         from exporter.demo import cli as demo_cli
 

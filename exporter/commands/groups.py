@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument(
         "--condition",
         metavar="NAME",
-        help=f"only groups that this condition is about, such as {list(SELECTING)[1]}; stuck: those that nobody takes "
-        "care of any more",
+        help=f"only groups that this condition is about, such as {list(SELECTING)[1]}; stuck: groups that no "
+        "process will finish or remove",
     )
     chosen.add_argument(
         "--search", metavar="TEXT", help="only groups with this text in their id or in one of their keys"
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace, load: Callable[[], Config]) -> int:
         except RemoteError as error:
             return fail(str(error), 1)
     elif query.departed:
-        raise ConfigError("--departed", "needs an exporter that was there when they left", "give --url")
+        raise ConfigError("--departed", "needs an exporter that ran when they left", "give --url")
     else:
         config = load()
         from exporter import app

@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=math.inf,
         metavar="DURATION",
-        help="poll at the configured intervals for this long, such as 60s, then print also what happened meanwhile; a "
-        "terminal shows a page until then. Without DURATION until q or Ctrl-C",
+        help="poll at the configured intervals for this long, such as 60s, then print also what happened in that time; "
+        "a terminal shows a page until then. Without DURATION it ends with q or Ctrl-C",
     )
     add_interval(parser)
     parser.add_argument("--strict", action="store_true", help="exit code 3 also while a warning holds")

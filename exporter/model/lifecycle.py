@@ -66,7 +66,9 @@ class Lifecycle:
         if self.generation:
             self.generation += 1
             self._recorder.restart()
-            logger.warning("a new controller took over; %d controllers seen since the start", self.generation)
+            logger.warning(
+                "a new controller replaced the last one; %d controllers seen since the start", self.generation
+            )
 
     def answered(self, capabilities: DataPlaneCapabilities) -> None:
         """Note a successful ping: the data plane is found and up."""

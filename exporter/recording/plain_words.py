@@ -90,7 +90,7 @@ def _answers(events: Sequence[StoredEvent], end: float) -> Iterator[str]:
         )
     controllers = dict.fromkeys(one.name for one in events if one.kind == "controller")
     if len(controllers) > 1:
-        yield f"{count(len(controllers))} controllers answered, one after the other."
+        yield f"{count(len(controllers))} controllers answered, one after another."
 
 
 def _joined(events: Sequence[StoredEvent], end: float) -> list[tuple[float, float]]:

@@ -24,7 +24,7 @@ _NARROW: Final = 120
 _NAMED: Final = 5
 _STYLES: Final = {"ready": "green", "taken": "cyan", "failed": "red", "incomplete": "yellow", "uncommitted": ""}
 _ORDERS: Final = {
-    None: "the last to leave first",
+    None: "the newest departures first",
     "age": "the oldest first",
     "lag": "the most versions behind first",
     "keys": "the most keys first",

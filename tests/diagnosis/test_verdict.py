@@ -33,7 +33,7 @@ NAMES = {
     ),
     "dead-weight-sync": (
         "the weight synchronization to the rollout workers",
-        ("versions behind the trainer's version 63", "new weights do not reach the rollouts"),
+        ("versions behind the trainer's version 63", "new weights do not reach the rollout workers"),
         ("groups arrive", "groups leave"),
         (),
     ),
