@@ -144,7 +144,7 @@ def test_groups_that_all_fail(run: Run) -> None:
     assert run.found() == [
         (
             "DataPlaneNoGroupCompleted",
-            "groups arrive and none has been completed for 2 min 10 s: 160 failed or were given up",
+            "groups arrive and none has been completed for 2 min 10 s: 160 failed or left unfinished",
         )
     ]
 
@@ -198,7 +198,7 @@ def test_a_lag_far_above_the_usual_is_no_flow(run: Run) -> None:
     assert run.condition("DataPlaneLagUnusual").holds is False
     run.lag = 7
     unusual = run.condition("DataPlaneLagUnusual")
-    assert unusual.text == "the largest lag is 7 weight versions, in the last hour it was usually 1"
+    assert unusual.text == "the largest lag is 7 weight versions; in the last hour it was usually 1"
     assert run.condition("DataPlaneFlows").holds is False
 
 
@@ -318,7 +318,7 @@ def test_a_defect_in_one_judgement_is_unknown_and_ends_nothing(
     run.last(10)
     assert run.condition("DataPlaneLost").holds is None
     assert run.condition("DataPlaneRowsMalformed").holds is False
-    assert caplog.text.count("judging DataPlaneLost failed") == 1
+    assert caplog.text.count("evaluating DataPlaneLost failed") == 1
 
 
 def test_a_look_that_takes_long_is_still_one_look(run: Run) -> None:
