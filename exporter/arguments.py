@@ -72,13 +72,20 @@ def join_values(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def add_settings(parser: Parser, *, only: Collection[str] | None = None, unused: Collection[str] = ()) -> None:
+def add_settings(
+    parser: Parser,
+    *,
+    only: Collection[str] | None = None,
+    unused: Collection[str] = (),
+    defaults: Config | None = None,
+) -> None:
     """Add ``--config`` and the flags of the settings to *parser*. All are accepted, so that commands can share them.
 
     Args:
         parser: The parser of a command.
         only: The flags that its help lists, because it uses them; None for all.
         unused: Flags that it does not list.
+        defaults: The configuration whose values it shows as defaults.
     """
     group = parser.add_argument_group("configuration", _PRECEDENCE)
     group.add_argument("--config", type=Path, metavar="FILE", help="a YAML file, see docs/reference-config.yaml")
@@ -86,7 +93,7 @@ def add_settings(parser: Parser, *, only: Collection[str] | None = None, unused:
         flag = setting.flag
         if not flag:
             continue
-        default = None if setting.metavar is None else setting.get(Config())
+        default = None if setting.metavar is None else setting.get(defaults or Config())
         said = setting.help if default is None else f"{setting.help} (default: {setting.show(default)})"
         if flag in unused or (only is not None and flag not in only):
             said = argparse.SUPPRESS

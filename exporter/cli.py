@@ -408,7 +408,11 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
         "replay run.tqr --listen 127.0.0.1:9465",
     )
     replayed.add_argument("file", type=Path, metavar="FILE", help="the recording that history.file names")
-    add_settings(replayed, only=("--listen", "--web.config.file", "--web.allowed-hosts", "--log-format", "--log-level"))
+    add_settings(
+        replayed,
+        only=("--listen", "--web.config.file", "--web.allowed-hosts", "--log-format", "--log-level"),
+        defaults=Config(listen=_REPLAY_LISTEN),
+    )
     submit = add(
         "ray-submit",
         _ray_submit,

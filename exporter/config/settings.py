@@ -30,7 +30,7 @@ _FLAGS: Final = {
     "metadata.interval": ("--metadata-interval", "time between two listings of the partitions"),
     "otlp.endpoint": ("--otlp", "push to this OTLP receiver"),
     "tracking.tensorboard": ("--tensorboard", "write TensorBoard's event files below this folder"),
-    "tracking.wandb.run_id": ("--wandb", "log into this run of Weights & Biases"),
+    "tracking.wandb.run_id": ("--wandb", "log into the Weights & Biases run with this id, from the run's URL"),
     "tracking.mlflow.uri": ("--mlflow", "log to this MLflow tracking store"),
     "tracking.rl_insight": ("--register", "have this RL-Insight server scrape the exporter"),
     "web.config_file": ("--web.config.file", "TLS, users and headers: docs/security.md"),

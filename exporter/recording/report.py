@@ -78,7 +78,7 @@ _TERMS: Final = (
     "the train partitions.",
     "Left complete: the group was last seen ready or taken. It was trained, or evicted while it was ready: a listing "
     "does not distinguish the two.",
-    "Evicted: the group was last seen uncommitted, incomplete or failed.",
+    "Left not ready: the group was last seen uncommitted, incomplete or failed.",
     "Lost: the group disappeared with its controller, or when a checkpoint was loaded.",
     "Starved and stalled: seconds in which such a condition held. Lower bounds, because a condition holds only after "
     "some time.",

@@ -70,7 +70,7 @@ def _headline(answer: Answer, query: Query) -> Text:
     kind = "" if answer.reference is None else f" ({answer.reference.replace('_', ' ')})"
     line.append(f"; the trainer's version is {version}{kind}, {clock(answer.taken_at)}", style="dim")
     if answer.cut:
-        line.append("; the answer was cut at 2 MB", style="yellow")
+        line.append("; the list was cut at 2 MB", style="yellow")
     return line
 
 

@@ -52,7 +52,7 @@ def test_it_says_what_happened_in_plain_words(recording: Path) -> None:
         "It stopped answering twice; the longest outage began at 14 Nov 2023 22:20:20 and took 1 min 30 s.",
         "DataPlaneTrainerStarved (critical) held once, together 2 min, first at 14 Nov 2023 22:18:20: no group",
         "2 controllers answered, one after another.",
-        "groups came in.",
+        "groups arrived.",
         "The trainer starved for at least 1 min 5",
         "The trainer&#x27;s weight version went from 0 to",
         "lag 12",
