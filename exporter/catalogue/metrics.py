@@ -324,8 +324,8 @@ WEIGHT_VERSION_REGRESSIONS = Metric(
     "dataplane.weight_version.regressions",
     "counter",
     "{regression}",
-    "How often the reference version has stepped back, for example because the trainer failed over. After a "
-    "new controller or a loaded checkpoint the count of versions starts again, which is not a regression.",
+    "How often the reference version has stepped back, for example because the trainer failed over. A "
+    "change because of a new controller or a loaded checkpoint is not counted.",
 )
 PARTITION_WEIGHT_VERSION_GROUPS = Metric(
     "dataplane.partition.weight_version.groups",

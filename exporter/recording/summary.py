@@ -1,4 +1,4 @@
-"""The result of a run: groups that arrived, left and were lost, time without work, lag, outages. See docs/recorder.md."""
+"""The result of a run: groups that arrived, left and were lost, idle time, lag, outages. Terms: docs/recorder.md."""
 
 from __future__ import annotations
 
