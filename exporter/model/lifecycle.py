@@ -107,7 +107,7 @@ class Lifecycle:
     def end(self, detail: str) -> None:
         """Note that the controller was ended on purpose. *detail*: how."""
         if self.running:
-            logger.info("TransferQueue was ended on purpose: %s", detail or "its owner took it down")
+            logger.info("TransferQueue was ended on purpose: %s", detail or "its owner stopped it")
         self._rest()
 
     def _rest(self) -> None:
