@@ -78,7 +78,7 @@ def groups_given_up(scene: Scene) -> Verdict:
     selects=lambda group, limits, evidence: is_unfinished(group),
 )
 def trainer_starved(scene: Scene) -> Verdict:
-    """The trainer lacks groups, and none has been completed for ten minutes and 3 times the usual time."""
+    """The trainer lacks groups; none was completed for starved_seconds (10 minutes) and for 3 times the usual gap."""
     return _starved(scene, severe=True)
 
 
