@@ -31,7 +31,7 @@ _TIMEOUT, _UNAVAILABLE = "DataPlaneTimeout", "DataPlaneUnavailable"
 
 _CONTROLLER_GONE = "the controller at {address} is gone: close this client, and make a new one when TransferQueue runs"
 _STORAGE_GONE = "storage unit {id} at {address} is gone, and TransferQueue does not replace it: restart TransferQueue"
-_REPLACED = "attached to another controller since, or detached: close this client and make a new one"
+_REPLACED = "has attached to another controller or detached: close this client and make a new one"
 _CLOSED = "this client is closed: make a new one"
 _ATTACH_AGAIN = "attach again when TransferQueue runs"
 
