@@ -2,7 +2,7 @@
 
 The controller is a process that answers with rows that it was given. Each fault comes at a random moment between two
 polls. A perfect poller would show a change after half an interval in the middle, and after one interval at worst; a
-controller that is silent cannot be told from a slow one before its deadline, so that is added to the floor. When alerts
+silent controller cannot be distinguished from a slow one before its deadline, so that is added. When alerts
 fire is another matter: see docs/dashboards.md.
 
     python -m benchmarks.detect
@@ -29,9 +29,13 @@ from tests.support.exporter_process import ExporterProcess, Exposition
 from tests.support.fake_router import CONTROLLER_ID
 
 _COLUMNS = (
-    *(Column("what", "what", width=18), Column("shows", "shows in", width=24), Column("floor_s", "floor, s", ".1f")),
+    *(
+        Column("what", "what", width=18),
+        Column("shows", "shows in", width=24),
+        Column("floor_s", "at most expected, s", ".1f"),
+    ),
     *(Column("median_s", "median, s", ".2f"), Column("longest_s", "longest, s", ".2f")),
-    Column("ratio", "longest/floor", ".2f"),
+    Column("ratio", "longest/expected", ".2f"),
 )
 _KEYS = 1_600
 

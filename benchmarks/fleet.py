@@ -273,7 +273,7 @@ def _what_a_run_exposes(report: Report) -> None:
         ("run with 2 partitions and 4 storage units", len(typical)),
         ("of these a partition", partition),
         ("of these a storage unit", unit),
-        ("the rest, whatever the run's size", len(typical) - 2 * partition - 4 * unit),
+        ("the rest, independent of the run's size", len(typical) - 2 * partition - 4 * unit),
     ):
         table.row(part=part, series=series, share=series / len(typical) * 100)
     families = Counter(re.sub(r"_(bucket|sum|count)$", " (histogram)", re.split(r"[{ ]", line)[0]) for line in typical)

@@ -5,7 +5,7 @@ A part stands between two markers and is never written by hand::
     <!-- table poll -->        a table of a result, with its notes
     <!-- machine poll -->      when, where and with which command that benchmark ran
     <!-- plot poll -->         the plot of a table, if it was measured
-    <!-- bars -->              all figures that have a bar
+    <!-- bars -->              all figures that have a target
     <!-- end -->
 
 ``python -m benchmarks.performance --check`` changes nothing, and exits with 1 if a page differs from the results.
@@ -37,6 +37,9 @@ PLOTS = {
 
 Result = dict[str, Any]
 
+_GROWTH = re.compile(r"Growth, (\S+): (.*?) ~ keys\^(-?[\d.]+).*wanted ([\d.]+) to ([\d.]*\d)")
+"""A note about growth that has a target."""
+
 _PART = re.compile(r"(<!-- (table|machine|plot|bars) ?([a-z_]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -48,7 +51,7 @@ def results(folder: Path = RESULTS) -> dict[str, Result]:
 def fill(page: str, found: Mapping[str, Result]) -> str:
     """Return *page* with all of its measured parts written anew.
 
-    Where a benchmark has no result, its parts say so.
+    Where a benchmark has no result, its part ``machine`` says so and its tables are empty.
 
     Raises:
         KeyError: The page names a table or a benchmark that there is not.
@@ -62,10 +65,10 @@ def fill(page: str, found: Mapping[str, Result]) -> str:
         elif kind == "plot":
             text = f"![{PLOTS[name]}](images/performance-{name}.svg)" if name in tables else ""
         elif name not in (tables if kind == "table" else found) and not found.keys() >= set(NAMES):
-            text = "Not measured yet: run `make bench`."
+            text = f"**Not measured yet:** `make bench BENCHMARKS={name}`." if kind == "machine" else ""
         else:
             text = markdown(tables[name]) if kind == "table" else _machine(found[name])
-        return f"{match[1]}{text}\n{match[4]}"
+        return f"{match[1]}{text}\n{match[4]}" if text else f"{match[1]}{match[4]}"
 
     return _PART.sub(part, page)
 
@@ -83,20 +86,32 @@ def markdown(table: Mapping[str, Any]) -> str:
 def _machine(result: Result) -> str:
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    busy = max(machine["load"], machine["load_after"]) > machine["cores"]
+    warning = " **Other programs disturbed this run:** use only its ratios." if busy else ""
     return (
         f"`{result['command']}`, {machine['date']}, {result['seconds']} s, commit {machine['commit']}. "
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
         f"Python {machine['python']}; {versions}. "
-        f"Load average {machine['load']} before, {machine['load_after']} after."
+        f"Load average {machine['load']} before, {machine['load_after']} after.{warning}"
     )
 
 
 def _bars(found: Mapping[str, Result]) -> str:
-    lines = ["| what | measured | at most | |", "|---|---:|---:|---|"]
-    for bar in (bar for result in found.values() for bar in result["bars"]):
-        met = "met" if bar["met"] else "**missed**"
-        lines.append(f"| {bar['what']} | {bar['value']:.3g} | {bar['at_most']:.3g} | {met} |")
+    lines = ["| what | measured | target | |", "|---|---:|---:|---|"]
+    bars = [bar for result in found.values() for bar in result["bars"]]
+    lines += [f"| {b['what']} | {b['value']:.3g} | at most {b['at_most']:.3g} | {_met(b['met'])} |" for b in bars]
+    notes = [note for result in found.values() for table in result["tables"] for note in table["notes"]]
+    lines += [_growth(*match.groups()) for match in map(_GROWTH.match, notes) if match]
     return "\n".join(lines)
+
+
+def _growth(tags: str, what: str, exponent: str, least: str, most: str) -> str:
+    met = float(least) <= float(exponent) <= float(most)
+    return f"| {what}, {tags}: exponent of the growth with keys | {exponent} | {least} to {most} | {_met(met)} |"
+
+
+def _met(met: bool) -> str:
+    return "met" if met else "**missed**"
 
 
 def main(argv: list[str] | None = None) -> int:

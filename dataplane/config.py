@@ -199,7 +199,7 @@ def _check_block(prefix: str, block: Mapping[str, Any]) -> None:
         if key not in checks:
             homes = [f"{other}{key}" for other in _CHECKS if other and key in _CHECKS[other]] if not prefix else []
             meant = f"did you mean {homes[0]}" if homes else did_you_mean(str(key), checks, "docs/swap.md")
-            raise bad_config(f"{name!r} is no key of a data plane: {meant}")
+            raise bad_config(f"{name!r} is not a key of a data plane: {meant}")
         if value is not None:
             checks[key](name, plain(value))
 

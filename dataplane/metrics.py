@@ -114,8 +114,8 @@ CLIENT_CONSUMED_LAG = Metric(
     "dataplane.client.consumed.lag",
     "histogram",
     "{version}",
-    "Lag of the keys that were claimed, read or cleared: weight versions behind the trainer, for cleared keys behind "
-    "its version when they were last seen. One sample per version and call.",
+    "Lag of the keys that were claimed, read or cleared: weight versions behind the trainer. For cleared keys the "
+    "trainer's version is the one at their last read, claim or listing. One sample per version and call.",
     {"operation": CONSUMING_OPERATIONS, "partition": None},
     LAG_BOUNDS,
     "client",

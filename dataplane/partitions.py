@@ -94,4 +94,4 @@ def check_pattern(name: str) -> None:
         try:
             re.compile(name)
         except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
+            raise ValueError(f"is not a regular expression: {error}") from None

@@ -164,7 +164,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
             trackers.stop(timeout_s=SHUTDOWN_S * 0.8)
             web.stop()
             if not poller.stop(timeout_s=SHUTDOWN_S / 3):
-                logger.info("exiting while a poll still waits for its answer")
+                logger.info("exiting while a poll still waits for its reply")
             notes.note(poller.departed)
             recorder.stop(timeout_s=SHUTDOWN_S / 3)
             telemetry.shutdown(timeout_s=SHUTDOWN_S / 3)
@@ -338,7 +338,7 @@ def _reload(guard: Guard, reread: Callable[[], Config] | None) -> None:
     try:
         level = reread().log.level
     except ConfigError as error:
-        logger.error("the configuration cannot be read again, the log level stays: %s", error)
+        logger.error("the configuration cannot be read; the log level stays as it is: %s", error)
         return
     set_level(level)
     _log_always(f"the log level is {level}; other changes of the configuration need a restart")

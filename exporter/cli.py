@@ -330,7 +330,7 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     listed = add(
         "groups",
         _groups,
-        "list groups: which one, in which state, since when, how far behind",
+        "list groups with their state, age and lag",
         "groups --url http://10.0.0.1:9464 --condition stuck",
     )
     if arguments is None or arguments[:1] == ["groups"]:
@@ -350,7 +350,7 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     check = add(
         "check-config",
         _check_config,
-        "print the effective configuration, or one line that says what is wrong with it",
+        "print the effective configuration, or one line with the error in it",
         "check-config exporter.yaml",
     )
     check.add_argument(
@@ -420,7 +420,7 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     wish.add_argument("--stop", action="store_true", help="stop the submitted exporter")
     wish.add_argument("--any-node", action="store_true", help="let Ray choose the node, rather than the head node")
     add_settings(submit, unused=("--controller", "--discovery-file"))
-    demo = add("demo", _demo, "run a small training loop with a real TransferQueue and the exporter beside it", "demo")
+    demo = add("demo", _demo, "run a small training loop with a real TransferQueue and the exporter", "demo")
     if arguments is None or arguments[:1] == ["demo"]:
         from exporter.demo import cli as demo_cli
 

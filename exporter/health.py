@@ -109,7 +109,11 @@ def check_health(pid: int | None = None, *, ready: bool = False) -> None:
     try:
         asked = [(number, connection) for number, connection in found if pid in (None, number)]
         if not asked:
-            who = "no exporter of this user runs here" if pid is None else f"process {pid} is no exporter of this user"
+            who = (
+                "no exporter of this user runs here"
+                if pid is None
+                else f"process {pid} is not an exporter of this user"
+            )
             raise UnhealthyError(who)
         if len(asked) > 1:
             raise SeveralExportersError(", ".join(str(number) for number, _ in asked))

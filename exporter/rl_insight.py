@@ -123,7 +123,7 @@ class Registration:
             except (OSError, HTTPException, ValueError) as error:
                 if not self._failing:
                     where = mask_url(str(self._url))
-                    logger.warning("cannot register with RL-Insight at %s, trying again: %s", where, error)
+                    logger.warning("cannot register with RL-Insight at %s; it is retried: %s", where, error)
                 self._failing = True
             else:
                 if self._failing or target != self._registered:

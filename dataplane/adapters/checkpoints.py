@@ -47,7 +47,7 @@ def check_unused(used: bool) -> None:
     """Raise DataPlaneBadRequest if the client was *used* before: a checkpoint replaces all data."""
     if used:
         raise DataPlaneBadRequest(
-            "this client has read, written or claimed already, which a checkpoint would undo: load it first",
+            "this client has already read, written or claimed, and a checkpoint would undo that: load it first",
             operation="load_checkpoint",
         )
 

@@ -243,7 +243,7 @@ def _key_reader(pattern: str) -> Any:
     try:
         expression = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise BadConvention(part, f"is no regular expression: {error}", example) from None
+        raise BadConvention(part, f"is not a regular expression: {error}", example) from None
     if "group" not in expression.groupindex:
         raise BadConvention(part, "has no group named group", example)
     kinds = [token.lastgroup for token in _TOKEN.finditer(pattern)]
@@ -251,7 +251,7 @@ def _key_reader(pattern: str) -> Any:
         raise BadConvention(part, "has a (?…) that is not supported", "use only (?P<name>…) and (?:…)")
     if "loop" in kinds:
         raise BadConvention(
-            part, "repeats a group, which can take for ever", "repeat single characters or [classes] only"
+            part, "repeats a group, which can take exponentially long", "repeat single characters or [classes] only"
         )
     for kind, limit, signs in (("repeat", _MAX_REPEATS, "*, + or {m,n}"), ("choice", _MAX_CHOICES, "? or |")):
         if kinds.count(kind) > limit:

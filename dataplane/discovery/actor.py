@@ -119,7 +119,8 @@ def check_started(actor_id: str) -> None:
     """
     if actor_record(actor_id).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
         raise DataPlaneNotReady(
-            "TransferQueue's controller is starting: Ray has not started its actor yet, as while no CPU is free",
+            "TransferQueue's controller is starting: Ray has not started its actor yet, for example "
+            "because no CPU is free",
             operation="discover",
         )
 

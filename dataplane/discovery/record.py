@@ -171,8 +171,8 @@ def endpoint_of(actor_id: str, server: Any, conf: Any, places: Mapping[str, Plac
     """
     if conf is None:
         raise DataPlaneNotReady(
-            "TransferQueue's controller is starting: its actor runs and has no configuration yet. init() is still at "
-            "work, or waits, as for storage units that ask for more CPUs than the cluster has free"
+            "TransferQueue's controller is starting: its actor runs and has no configuration yet. init() has not "
+            "finished. It may wait for CPUs: its storage units ask for more than the cluster has free"
         )
     backend, settings = _backend(conf)
     units = settings.get("zmq_info") or {}

@@ -115,7 +115,10 @@ STORE_CODES: Final[Mapping[int, tuple[type[DataPlaneError], str]]] = {
     -800: (DataPlaneUnavailable, "a transfer failed: the segment that holds or takes the values is gone"),
     -901: (DataPlaneTimeout, "the store's master did not answer"),
     -200: (DataPlaneWriteError, "no segment of the store has room left"),
-    -704: (DataPlaneReadError, "lost: the store has them no more, since a segment left or they were evicted"),
+    -704: (
+        DataPlaneReadError,
+        "lost: the store no longer has these values, because a segment left or they were evicted",
+    ),
     -600: (DataPlaneBadRequest, "the store refused them as invalid"),
 }
 """What Mooncake's error codes mean (mooncake-transfer-engine 0.3.13). Of several in one error the first here decides.

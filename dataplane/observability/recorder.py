@@ -275,7 +275,7 @@ class CallRecorder:
         if self.tally.observer_failed() == 0:
             with contextlib.suppress(Exception):  # there is nowhere to report a log handler that fails
                 _logger.warning(
-                    "Observing a data plane call failed; calls go on. Further failures are only counted.",
+                    "Observing a data plane call failed; the call is not affected. Further failures are counted.",
                     exc_info=error,
                 )
 

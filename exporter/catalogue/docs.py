@@ -21,7 +21,7 @@ INTRO: Final = """\
 
 # Metrics
 
-The exporter gives the same metrics on `/metrics` (Prometheus or OpenMetrics text) and over OTLP. An OpenTelemetry
+The exporter serves the same metrics on `/metrics` (Prometheus or OpenMetrics text) and over OTLP. An OpenTelemetry
 Collector that receives them over OTLP translates them to the same Prometheus names.
 
 How to read them:
@@ -37,7 +37,7 @@ How to read them:
 - **`weight_version` is the only label whose values change over time.** A scrape has at most 18 values per
   partition, but every weight update adds a new one. Set `weight_versions: 0` to turn this metric off. Alerts use
   `lag`.
-- At most 100 partitions have a label value of their own. All others are summed under `other`.
+- At most 100 partitions have a label value of their own. All others are added up under `other`.
 - `error_type=""` selects successful operations, `error_type!=""` selects failures.
 - `target_info` identifies this exporter: `service_name`, `service_version`, the configured `run`, and
   `OTEL_RESOURCE_ATTRIBUTES`. Its `service_instance_id` is the exporter's address, `HOST:PORT`, which a restart does
@@ -65,28 +65,32 @@ metrics, `OTEL_TRACES_EXPORTER=none` the traces.
 
 The standard `OTEL_*` variables set headers, certificates, compression, the sampler and the resource. The standard
 timeout and interval apply unless ours are configured. With
-`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta` the counters that are read from the queue's state stay
-cumulative. `OTEL_SDK_DISABLED=true` stops the push and the traces; `/metrics` then has no counters of errors and
-polls and no ping histogram.
+`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta` observable counters stay cumulative: their values are
+read from the queue's state. `OTEL_SDK_DISABLED=true` stops the push and the traces; `/metrics` then has no counters of
+errors and polls and no ping histogram.
 
-Every counter has the time when it was 0. For a partition that comes back ten minutes after it was gone, that time is
-new: its counters begin anew. For counters of the controller and the storage units it is unknown.
+Every counter has a start time (OTLP `start_time_unix_nano`): the time at which it was 0. If a partition comes back
+ten minutes or more after it was gone, its counters start at 0 again, with a new start time. The start time of counters
+of the controller and the storage units is unknown.
 
 ## Traces of polls
 
 Each poll of a source is a trace: a span `tq_exporter.poll`, and below it a span for each call to the data plane. Its
-attributes are `tq_exporter.source`, `tq_exporter.discovery` (the state after it) and, where they apply,
-`tq_exporter.partitions`, `tq_exporter.keys`, `tq_exporter.groups.changed` (how often a group arrived, was completed,
-departed, was lost or was restored), `tq_exporter.storage_units` and `tq_exporter.controller_seconds` (the
-controller's work for the poll).
+attributes are:
 
-At the default intervals that is some 20,000 traces a day. So only notable polls are pushed, those with the attribute
-`tq_exporter.notable`:
+- `tq_exporter.source`;
+- `tq_exporter.discovery`: the discovery state after the poll;
+- where they apply, `tq_exporter.partitions`, `tq_exporter.keys` and `tq_exporter.storage_units`;
+- `tq_exporter.groups.changed`: how often a group arrived, was completed, departed, was lost or was restored;
+- `tq_exporter.controller_seconds`: the controller's work for the poll.
+
+At the default intervals there are about 20,000 traces a day. So the exporter pushes only notable polls. They have the
+attribute `tq_exporter.notable`:
 
 | value | the poll |
 |---|---|
 | `failed` | failed, at least for one partition or storage unit |
-| `slow` | took longer than `ping.slo`; of another source: than half of its timeout |
+| `slow` | took longer than `ping.slo`, or, for a source other than the ping, longer than half of its timeout |
 | `changed` | is the first of its source after a change of state or of the controller |
 
 `traces.polls: all` pushes every poll, `none` no trace.

@@ -129,7 +129,8 @@ CONTROLLER_INFO = Metric(
     "gauge",
     "",
     "Always 1. The labels describe the current controller; a label is left out if its value is unknown. controller_id "
-    "is the id that it answers under: its checkpoint's once it has loaded one. Absent if there is no controller.",
+    "is the id in the controller's replies. After it loads a checkpoint, this is the id stored in the checkpoint. "
+    "Absent if there is no controller.",
     {
         "controller_id": None,
         "address": None,
@@ -184,7 +185,7 @@ SOURCE_STATE = Metric(
     "",
     "1 for the current state of the source, 0 for the others: ok, failing (the last poll failed), budget (polls "
     "are stretched to limit the load on the controller), stale (its data is too old and not shown), disabled "
-    "(nothing to poll), unsupported (the storage backend has no figures that can be asked for).",
+    "(nothing to poll), unsupported (the storage backend has no figures that can be requested).",
     {"source": SOURCES, "reason": SOURCE_REASONS},
 )
 
@@ -203,8 +204,8 @@ PARTITION_READABLE = Metric(
     "gauge",
     "",
     "1 if the partition's last listing succeeded (reason ok). 0 if not, because: timeout, unavailable (the "
-    "controller did not answer), refused (too large), error (the reply cannot be read), held (it failed before and "
-    "is not asked again yet), pending (not listed yet), not_listable (its samples were put without keys, so no "
+    "controller did not answer), refused (too large), error (the reply cannot be read), held (backing off after a "
+    "failed listing), pending (not listed yet), not_listable (its samples were put without keys, so no "
     "listing shows them). While it is 0, sums over all partitions lack this one.",
     {"partition": None, "reason": ("ok", *UNREADABLE_REASONS)},
 )
@@ -231,17 +232,17 @@ PARTITION_DEPTH = Metric(
     "dataplane.partition.depth",
     "gauge",
     "{group}",
-    "Groups that a trainer can take: committed, complete and not taken. The same number as depth() returns. Of a "
-    "partition whose samples have no keys: samples with data that the task by which it is judged "
-    "(partitions.NAME.task, else the slowest) has not consumed.",
+    "Groups that a trainer can take: committed, complete and not taken. The same number as depth() returns. If a "
+    "partition's samples have no keys: samples with data that its task (partitions.NAME.task, else the slowest) has "
+    "not consumed.",
     {"partition": None},
 )
 PARTITION_ORPHANED = Metric(
     "dataplane.partition.groups.orphaned",
     "gauge",
     "{group}",
-    "Taken groups that were not removed although the trainer's weight version has moved on. A run that resumes "
-    "leaves them behind, and nobody ever removes them.",
+    "Taken groups that were not removed although the trainer's weight version has increased. A run that resumes "
+    "leaves them behind, and no process ever removes them.",
     {"partition": None},
 )
 PARTITION_GROUPS_PER_STEP = Metric(
@@ -262,9 +263,9 @@ PARTITION_KEYS_ESTIMATED = Metric(
     "dataplane.partition.keys.estimated",
     "gauge",
     "{key}",
-    "About how many keys the partition has. Only where its last listing is older than four intervals, or there is "
-    "none. basis tells what it was made from: TransferQueue's own metrics (tq_metrics), the keys in storage, or what "
-    "clients publish of their puts and clears since the last listing.",
+    "Estimated number of keys in the partition. Present only if its last listing is older than four intervals, or "
+    "if there is none. basis is the origin of the estimate: TransferQueue's own metrics (tq_metrics), the keys in "
+    "storage, or what clients publish of their puts and clears since the last listing.",
     {"partition": None, "basis": BASES},
 )
 PARTITION_KEYS_ESTIMATED_AT = Metric(
@@ -323,8 +324,8 @@ WEIGHT_VERSION_REGRESSIONS = Metric(
     "dataplane.weight_version.regressions",
     "counter",
     "{regression}",
-    "How often the reference version has stepped back, for example because the trainer failed over. A new controller "
-    "and a loaded checkpoint begin anew and are not counted.",
+    "How often the reference version has stepped back, for example because the trainer failed over. A "
+    "change because of a new controller or a loaded checkpoint is not counted.",
 )
 PARTITION_WEIGHT_VERSION_GROUPS = Metric(
     "dataplane.partition.weight_version.groups",
@@ -337,7 +338,7 @@ PARTITION_STALENESS_GROUPS = Metric(
     "dataplane.partition.staleness.groups",
     "gauge",
     "{group}",
-    "Groups by lag: the number of weight versions that they are behind the reference version; ahead: they are newer.",
+    "Groups by lag: the reference version minus the group's version. The value ahead counts newer groups.",
     {"partition": None, "lag": LAG_BUCKETS},
 )
 PARTITION_STALENESS_MAX = Metric(
@@ -359,7 +360,7 @@ PARTITION_STALENESS_REFERENCE = Metric(
     "gauge",
     "",
     "1 for the origin of the reference version: published (by the trainer), rows (rows say which step the trainer "
-    "has finished) or newest_seen (the newest version seen in a partition that trains; lags are then lower bounds). "
+    "has finished) or newest_seen (the newest version seen in a train partition; lags are then lower bounds). "
     "Absent if there is no reference version.",
     {"partition": None, "reference": REFERENCES},
 )
@@ -399,7 +400,7 @@ PARTITION_COMPLETED = Metric(
     "dataplane.partition.groups.completed",
     "counter",
     "{group}",
-    "Groups that became ready for the first time, those included that were ready when they were first seen.",
+    "Groups that became ready for the first time, including groups that were ready when they were first seen.",
     {"partition": None},
 )
 PARTITION_DEPARTED = Metric(
@@ -424,57 +425,58 @@ PARTITION_RESTORED = Metric(
     "Groups that appeared because the controller loaded a checkpoint.",
     {"partition": None},
 )
-# The partitions that train, together and without labels: for readers that lose labels, as Weights & Biases does.
+# The train partitions, together and without labels: for readers that lose labels, as Weights & Biases does.
 
 TRAINING_READY = Metric(
     "dataplane.training.ready",
     "gauge",
     "{group}",
-    "Ready groups in all partitions that train, without labels. Absent while one of them is not known.",
+    "Ready groups in all train partitions, without labels. Absent while one of these partitions is not known.",
 )
 TRAINING_LAG_MAX = Metric(
     "dataplane.training.lag.max",
     "gauge",
     "{version}",
-    "Largest lag of a group in the partitions that train, without labels. Absent while one of them is not known.",
+    "Largest lag of a group in the train partitions, without labels. Absent while one of them is not known.",
 )
 TRAINING_LAG_MEAN = Metric(
     "dataplane.training.lag.mean",
     "gauge",
     "{version}",
-    "Mean lag of the groups in the partitions that train, without labels. Absent while one of them is not known.",
+    "Mean lag of the groups in the train partitions, without labels. Absent while one of them is not known.",
 )
 TRAINING_COMPLETED = Metric(
     "dataplane.training.completed",
     "counter",
     "{group}",
-    "Groups that became ready for the first time in partitions that train, without labels.",
+    "Groups that became ready for the first time in train partitions, without labels.",
 )
 TRAINING_DEPARTED = Metric(
     "dataplane.training.departed",
     "counter",
     "{group}",
-    "Groups that left partitions that train while their controller was alive, without labels.",
+    "Groups that left train partitions while their controller was alive, without labels.",
 )
 TRAINING_EVICTED = Metric(
     "dataplane.training.evicted",
     "counter",
     "{group}",
-    "Those of them that were never whole: uncommitted, incomplete or failed when they were last seen.",
+    "Groups that left train partitions in the state uncommitted, incomplete or failed. A group that was evicted while "
+    "it was ready is not counted.",
 )
 TRAINING_LOST = Metric(
     "dataplane.training.lost",
     "counter",
     "{group}",
-    "Groups in partitions that train that went down with their controller, without labels.",
+    "Groups of train partitions that were lost with their controller, without labels.",
 )
 
 GROUPS_ARRIVED = Metric(
     "dataplane.groups.arrived",
     "counter",
     "{group}",
-    "Groups that appeared in all partitions of a role. 0 from the exporter's start, unlike a partition's own "
-    "counter, so that increase() misses nothing where partitions live for a short time.",
+    "Groups that appeared in all partitions of a role. The counter exists from the exporter's start, "
+    "at 0. So increase() misses nothing, even if partitions live for a short time only.",
     {"role": ROLES},
 )
 GROUPS_COMPLETED = Metric(
@@ -545,8 +547,8 @@ PARTITION_TASK_PRODUCED = Metric(
     "dataplane.partition.task.produced_ratio",
     "gauge",
     "1",
-    "Samples with data in any field divided by the samples in the partition, as TransferQueue gives it for each task "
-    "and for all. Absent unless TransferQueue's metrics are on.",
+    "Samples with data in any field divided by the samples in the partition, as TransferQueue reports it for each "
+    "task and for all tasks. Absent unless TransferQueue's metrics are on.",
     {"partition": None, "task": None},
 )
 
@@ -570,15 +572,15 @@ CONTROLLER_REQUESTS_FAILED = Metric(
     "dataplane.controller.requests.failed",
     "counter",
     "{request}",
-    "Requests whose handler in the controller failed. Absent until one of the operation has failed.",
+    "Requests whose handler in the controller failed. Absent until a request of that operation has failed.",
     {"operation": CONTROLLER_OPERATIONS},
 )
 CONTROLLER_REQUESTS_DURATION = Metric(
     "dataplane.controller.requests.duration",
     "histogram",
     "s",
-    "Time of requests in the controller's handler, waiting and encoding not included. While one is handled, all others "
-    "wait. Absent unless TransferQueue's metrics are on.",
+    "Time of requests in the controller's handler, without waiting and encoding. While it handles one request, all "
+    "others wait. Absent unless TransferQueue's metrics are on.",
     {"operation": CONTROLLER_OPERATIONS},
     REQUEST_BOUNDS,
 )
@@ -611,7 +613,7 @@ STORAGE_MEMORY = Metric(
     "dataplane.storage.memory",
     "gauge",
     "By",
-    "Resident memory of the storage unit's process; of a Mooncake segment the bytes in use.",
+    "Resident memory of the storage unit's process; for a Mooncake segment, the bytes in use.",
     {"storage_unit": None},
 )
 STORAGE_MEMORY_LIMIT = Metric(
@@ -625,7 +627,7 @@ STORAGE_UTILIZATION = Metric(
     "dataplane.storage.utilization_ratio",
     "gauge",
     "1",
-    "Keys in the storage unit divided by its capacity; of a Mooncake segment the bytes in use divided by its size. "
+    "Keys in the storage unit divided by its capacity; for a Mooncake segment, bytes in use divided by its size. "
     "Absent if there is no limit or it is unknown.",
     {"storage_unit": None},
 )
@@ -633,45 +635,46 @@ STORAGE_UP = Metric(
     "dataplane.storage.up",
     "gauge",
     "",
-    "1 if the storage unit answered the last poll, 0 if not. One series per unit that discovery named. Of Mooncake: "
-    "per segment; 0 while the master does not answer, and for half an hour after a segment that held rows has left. A "
-    "unit that writes a checkpoint or is busy with a long request is silent: it is 0 but not lost. dataplane.errors "
-    "with the operation storage_metrics tells why: DataPlaneUnavailable is gone, DataPlaneTimeout is silent.",
+    "1 if the storage unit answered the last poll, 0 if not. One series per unit that discovery named. For "
+    "Mooncake, one per segment: 0 while the master does not answer, and for half an hour after a segment with rows has "
+    "left. A unit that writes a checkpoint or is busy with a long request is silent: the value is 0, but the unit is "
+    "not lost. dataplane.errors with the operation storage_metrics shows the reason: DataPlaneUnavailable means gone, "
+    "DataPlaneTimeout means silent.",
     {"storage_unit": None},
 )
 STORAGE_KEYS_UNLISTED = Metric(
     "dataplane.storage.keys.unlisted",
     "gauge",
     "{key}",
-    "Keys in all storage units beyond the rows that the partitions list, at least: samples put without keys, or keys "
-    "that nothing refers to. Counts only what is there between two complete listings. Absent while a unit or a "
+    "Keys in all storage units minus the rows that the partitions list, as a lower bound: samples put without keys, or "
+    "keys that nothing refers to. Counts only keys that stay between two complete listings. Absent while a unit or a "
     "partition cannot be read.",
 )
 STORAGE_REQUESTS_ARRIVED = Metric(
     "dataplane.storage.requests.arrived",
     "counter",
     "{request}",
-    "Requests that the storage unit has taken up since its process started, by TransferQueue's name of the operation. "
-    "A client's request that timed out and is not here never arrived. GET_METRICS includes "
-    "the exporter's polls.",
+    "Requests that the storage unit has started since its process started, by TransferQueue's name of the operation. "
+    "A client's request that timed out and is not counted here never arrived. GET_METRICS includes the exporter's "
+    "polls.",
     {"storage_unit": None, "operation": STORAGE_OPERATIONS},
 )
 STORAGE_REQUESTS_COMPLETED = Metric(
     "dataplane.storage.requests.completed",
     "counter",
     "{request}",
-    "Requests that TransferQueue measured in the storage unit: put, get and clear, failed ones included. A growing "
-    "distance to arrived: requests hang, which nothing else shows. A constant one: requests before TransferQueue's "
-    "metrics started, which it does not measure. A unit of TransferQueue 0.1.11 handles one request at a time: while "
-    "that hangs, the unit is silent and dataplane.storage.up is 0. Absent unless TransferQueue's metrics are on.",
+    "Requests that TransferQueue measured in the storage unit: put, get and clear, including failed ones. If arrived "
+    "minus completed grows, requests hang. If the difference is constant, it is the requests before TransferQueue's "
+    "metrics started. A unit of TransferQueue 0.1.11 handles one request at a time: while that request hangs, the unit "
+    "is silent and dataplane.storage.up is 0. Absent unless TransferQueue's metrics are on.",
     {"storage_unit": None, "operation": STORAGE_OPERATIONS},
 )
 STORAGE_REQUESTS_DURATION = Metric(
     "dataplane.storage.requests.duration",
     "counter",
     "s",
-    "Time that the storage unit spent on those requests. Its rate divided by that of the completed ones is their mean "
-    "duration. Absent unless TransferQueue's metrics are on.",
+    "Time that the storage unit spent on the completed requests. Its rate divided by the rate of completed requests is "
+    "their mean duration. Absent unless TransferQueue's metrics are on.",
     {"storage_unit": None, "operation": STORAGE_OPERATIONS},
 )
 STORAGE_SSD_SIZE = Metric(
@@ -701,7 +704,7 @@ STORAGE_ACCEPT_QUEUE_PEAK = Metric(
     "gauge",
     "1",
     "Highest occupancy of the accept queue of the storage unit's socket since TransferQueue's probe started, as a "
-    "share of its length. Near 1: connections get lost. Absent unless the probe runs (TQ_ACCEPT_PROBE_INTERVAL).",
+    "share of its length. Near 1, connections are lost. Absent unless the probe runs (TQ_ACCEPT_PROBE_INTERVAL).",
     {"storage_unit": None},
 )
 STORAGE_SOCKET_DROPS = Metric(
@@ -715,13 +718,13 @@ STORAGE_OBJECTS = Metric(
     "dataplane.storage.objects",
     "gauge",
     "{object}",
-    "Objects in the Mooncake store: one per field of a row. Absent for other storage, like the next ones.",
+    "Objects in the Mooncake store: one per field of a row. Absent for other storage.",
 )
 STORAGE_CLIENTS = Metric(
     "dataplane.storage.clients",
     "gauge",
     "{client}",
-    "Processes that the Mooncake master counts as its clients: those that contribute a segment.",
+    "Processes that the Mooncake master counts as its clients, because they contribute a segment.",
 )
 STORAGE_EVICTED_OBJECTS = Metric(
     "dataplane.storage.evicted.objects",
@@ -734,21 +737,21 @@ STORAGE_EVICTED_SIZE = Metric(
     "dataplane.storage.evicted.size",
     "counter",
     "By",
-    "Size of those objects.",
+    "Size of the objects that the Mooncake master evicted since it started.",
 )
 STORAGE_ALLOCATION_FAILURES = Metric(
     "dataplane.storage.allocation.failures",
     "counter",
     "{object}",
-    "Objects for which the Mooncake store had no room since the master started, counted again with each retry: the put "
-    "fails.",
+    "Objects for which the Mooncake store had no room since the master started, counted again with each retry. Their "
+    "puts fail.",
 )
 STORAGE_LOOKUP_MISSES = Metric(
     "dataplane.storage.lookup.misses",
     "counter",
     "{object}",
-    "Objects that a read asked for and the Mooncake store did not have since the master started, counted again with "
-    "each retry: evicted, lost with a segment, or of another job.",
+    "Objects that a read requested and the Mooncake store did not have, since the master started, counted again with "
+    "each retry. They were evicted, were lost with a segment, or belong to another job.",
 )
 
 # The exporter about itself.
@@ -771,8 +774,8 @@ POLLS_FULL_DECODES = Metric(
     "tq_exporter.polls.full_decodes",
     "counter",
     "{listing}",
-    "Listings that were decoded as a whole although the listing before was kept: more than half of it changed, or what "
-    "changed could not be told for certain.",
+    "Listings of which all rows were decoded although the listing before was kept: more than half of it changed, or "
+    "the changed rows could not be identified for certain.",
 )
 REPLIES_REFUSED = Metric(
     "tq_exporter.replies.refused",
@@ -792,8 +795,8 @@ CONTROLLER_BUSY = Metric(
     "tq_exporter.controller.busy_ratio",
     "gauge",
     "1",
-    "Share of its time that the controller spends on this exporter, 0 to 1, over five minutes: its work for our "
-    "requests by estimate, without waiting for a CPU. Absent before the first metadata poll.",
+    "Share of its time that the controller spends on this exporter, 0 to 1, over five minutes: its estimated work for "
+    "the exporter's requests, without waiting for a CPU. Absent before the first metadata poll.",
 )
 RECORDER_UP = Metric(
     "tq_exporter.recorder.up",
@@ -812,7 +815,7 @@ RECORDER_DROPPED = Metric(
     "tq_exporter.recorder.dropped",
     "counter",
     "{row}",
-    "Rows that are missing in the recording, because the disk took none for longer than they could wait.",
+    "Rows that are missing in the recording, because the disk accepted none for too long.",
 )
 BUILD_INFO = Metric(
     "tq_exporter.build.info",

@@ -21,7 +21,7 @@ _HEAD: Final = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>What they mean · TransferQueue</title>
+<title>Metrics and conditions · TransferQueue</title>
 <link rel="icon" href="../page/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="../page/style.css">
 <link rel="stylesheet" href="../page/media.css">
@@ -30,7 +30,7 @@ _HEAD: Final = """\
 <header class="bar"><div class="brand"><img src="../page/icon.svg" alt="" width="26" height="26">
 <a href="../">TransferQueue</a></div></header>
 <main class="book">
-<h1>What they mean</h1>
+<h1>Metrics and conditions</h1>
 <nav aria-label="Parts of this page"><ul>
 """
 _FOOT: Final = "</main>\n</body>\n</html>\n"
@@ -66,9 +66,7 @@ def _conditions() -> str:
         )
         for rule in CONDITIONS
     )
-    intro = (
-        "<p>What the exporter finds wrong. They are in the order of the page: causes before what follows from them.</p>"
-    )
+    intro = "<p>A condition is a fault that the exporter recognizes. The order is that of the page: causes first.</p>"
     return intro + _table(("condition", "severity", "stage", "holds while", "what to do first"), rows)
 
 

@@ -56,7 +56,9 @@ def run(options: argparse.Namespace, load: Callable[[], Config]) -> int:
         from exporter.remote import RemoteError
 
         if options.seconds is not None:
-            raise ConfigError("--for", "is for own polls; a running exporter has polled", "leave out --for or --url")
+            raise ConfigError(
+                "--for", "cannot be used with --url: a running exporter has already polled", "leave out --for or --url"
+            )
         try:
             evidence = collect_remote(remote)
         except RemoteError as error:
@@ -120,7 +122,7 @@ def _tell(evidence: Evidence, options: argparse.Namespace) -> int:
         if path is None:
             console.print("-o FILE writes a bundle for a bug report.", style="dim")
         else:
-            said = f"wrote {path} ({len(content) / 1024:.0f} KiB): look into report.txt before you send it"
+            said = f"wrote {path} ({len(content) / 1024:.0f} KiB): read report.txt before you send it"
             console.print(said, soft_wrap=True)
     return code
 

@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, load: Callable[[], Config]) -> int:
         except RemoteError as error:
             return fail(str(error), 1)
     elif query.departed:
-        raise ConfigError("--departed", "needs an exporter that was there when they left", "give --url")
+        raise ConfigError("--departed", "needs an exporter that ran when they left", "give --url")
     else:
         config = load()
         from exporter import app

@@ -24,7 +24,7 @@ _LEAST_PINGS: Final = 5
 
 @rule("DataPlaneLost", "data_plane", "critical", remedy="Find out why the controller died, and restart the job.")
 def lost(scene: Scene) -> Verdict:
-    """It was found and is gone, and was not ended on purpose."""
+    """The data plane was found, is gone, and was not ended on purpose."""
     if scene.snapshot.discovery != "lost":
         return CLEAR
     return Finding(
@@ -39,7 +39,7 @@ def lost(scene: Scene) -> Verdict:
     remedy="Check whether the controller's process and node are alive.",
 )
 def unavailable(scene: Scene) -> Verdict:
-    """The last ping found nobody who answers."""
+    """The last ping could not connect to the controller."""
     return _unanswered(scene, timed_out=False, text="the controller is unavailable")
 
 
@@ -47,7 +47,7 @@ def unavailable(scene: Scene) -> Verdict:
     "DataPlaneTimeouts",
     "data_plane",
     "critical",
-    remedy="Look whether the controller is stopped or busy: TransferQueue's own calls have no deadline.",
+    remedy="Check whether the controller is stopped or busy: TransferQueue's own calls have no deadline.",
 )
 def timeouts(scene: Scene) -> Verdict:
     """The last ping timed out."""
@@ -61,8 +61,8 @@ def timeouts(scene: Scene) -> Verdict:
     remedy="Check the controller's address, and the network between it and the exporter.",
 )
 def unreachable(scene: Scene) -> Verdict:
-    """Its address is known, and it has not answered once in ten minutes."""
-    return _stays(scene, "unreachable", "the controller's address is known, and it has never answered")
+    """The controller's address is known, but it has not answered for ten minutes."""
+    return _stays(scene, "unreachable", "the controller's address is known, but it has not answered")
 
 
 @rule(
@@ -72,18 +72,18 @@ def unreachable(scene: Scene) -> Verdict:
     remedy="Compare the job's demands in `ray status` with what is free.",
 )
 def starting(scene: Scene) -> Verdict:
-    """It has been starting for more than ten minutes."""
-    return _stays(scene, "starting", "the controller does not finish its start")
+    """The controller has been starting for more than ten minutes."""
+    return _stays(scene, "starting", "the controller has been starting")
 
 
 @rule(
     "DataPlaneControllerRestarting",
     "data_plane",
     "warning",
-    remedy="Read the driver's log of the last restarts. Each of them loses the queue.",
+    remedy="Read the training driver's log of the last restarts. Each of them loses the queue.",
 )
 def controller_restarting(scene: Scene) -> Verdict:
-    """New controllers replaced old ones again and again within the hour."""
+    """New controllers replaced old ones several times within an hour."""
     seen = scene.past.values("generation")
     if not seen:
         return None
@@ -136,4 +136,4 @@ def _stays(scene: Scene, state: str, text: str) -> Verdict:
     waited = scene.now - since
     if waited < _START_S:
         return CLEAR
-    return Finding(f"{text}, for {span(waited)}", {"waited_seconds": waited}, since=since)
+    return Finding(f"{text} for {span(waited)}", {"waited_seconds": waited}, since=since)

@@ -30,18 +30,18 @@ _GIVEN_UP_S: Final = 1800.0
     "DataPlaneNoGroupCompleted",
     "generation",
     "critical",
-    remedy="Read the generators' log: groups fail, or are given up before they are complete.",
+    remedy="Read the log of the rollout workers: groups fail, or are removed before they are complete.",
     selects=lambda group, limits, evidence: is_unfinished(group) or _has_failed(group),
 )
 def no_group_completed(scene: Scene) -> Verdict:
-    """Groups arrive, and as many are given up as are in progress, and none is completed."""
+    """Groups arrive and none is completed; at least as many failed or left unfinished as are in progress."""
     found = _failing(scene)
     if not found:
         return None if found is None else CLEAR
     completed, given_up = found
     return Finding(
-        f"groups arrive and none has been completed for {span(completed.quiet_for)}: {count(given_up)} failed or were "
-        "given up",
+        f"groups arrive and none has been completed for {span(completed.quiet_for)}: {count(given_up)} failed or left "
+        "unfinished",
         {"given_up": given_up, "unfinished": _unfinished(scene), "quiet_seconds": completed.quiet_for},
         since=completed.quiet_since,
     )
@@ -51,11 +51,11 @@ def no_group_completed(scene: Scene) -> Verdict:
     "DataPlaneGroupsGivenUp",
     "generation",
     "warning",
-    remedy="Read the generators' log: what was generated for these groups is wasted.",
+    remedy="Read the log of the rollout workers: what was generated for these groups is wasted.",
     selects=lambda group, limits, evidence: _has_failed(group),
 )
 def groups_given_up(scene: Scene) -> Verdict:
-    """Groups are completed, and many that left within half an hour had failed or were never complete."""
+    """Groups are completed, but many that left in the last 30 minutes had failed or were never complete."""
     if scene.pulse("departed") is None:
         return None
     given_up, left, completed = (
@@ -64,7 +64,9 @@ def groups_given_up(scene: Scene) -> Verdict:
     many = given_up > scene.limit("given_up_groups") and given_up > scene.limit("given_up_ratio") * left
     if not many or not completed or left < 2 * scene.needed:
         return CLEAR
-    said = f"{count(given_up)} of the {count(left)} groups that left within 30 min had failed or were never complete"
+    said = (
+        f"{count(given_up)} of the {count(left)} groups that left in the last 30 min had failed or were never complete"
+    )
     return Finding(said, {"given_up": given_up, "departed": left, "completed": completed})
 
 
@@ -72,11 +74,11 @@ def groups_given_up(scene: Scene) -> Verdict:
     "DataPlaneTrainerStarved",
     "generation",
     "critical",
-    remedy="Check whether the rollout workers are alive, and look at the groups that are unfinished.",
+    remedy="Check whether the rollout workers are alive, and look at the unfinished groups.",
     selects=lambda group, limits, evidence: is_unfinished(group),
 )
 def trainer_starved(scene: Scene) -> Verdict:
-    """The trainer lacks groups, and none has been completed for ten minutes and 3 times the usual time."""
+    """The trainer lacks groups; none was completed for starved_seconds (10 minutes) and for 3 times the usual gap."""
     return _starved(scene, severe=True)
 
 
@@ -84,7 +86,7 @@ def trainer_starved(scene: Scene) -> Verdict:
     "DataPlaneTrainerWaiting",
     "generation",
     "warning",
-    remedy="Look at the groups that are unfinished: the trainer waits for them.",
+    remedy="Look at the unfinished groups: the trainer waits for them.",
     selects=lambda group, limits, evidence: is_unfinished(group),
 )
 def trainer_waiting(scene: Scene) -> Verdict:
@@ -99,7 +101,7 @@ def trainer_waiting(scene: Scene) -> Verdict:
     remedy="Check whether the rollout workers are alive and whether their puts return.",
 )
 def task_starved(scene: Scene) -> Verdict:
-    """A task has consumed all samples, and none was added for long."""
+    """A task has consumed all samples, and none was added for 15 minutes."""
 
     def judge(progress: TaskProgress, waiting: int) -> tuple[str, float] | None:
         if waiting or not progress.consumed:
@@ -114,7 +116,7 @@ def task_starved(scene: Scene) -> Verdict:
     "generation",
     "notice",
     runbook="DataPlaneTrainerStarved",
-    remedy="Nothing while enough groups are ready; then the trainer starves.",
+    remedy="Do nothing while enough groups are ready. If none arrives, the trainer will starve.",
 )
 def arrivals_quiet(scene: Scene) -> Verdict:
     """Enough groups are ready, and none arrives."""
@@ -132,11 +134,11 @@ def arrivals_quiet(scene: Scene) -> Verdict:
     "generation",
     "notice",
     runbook="DataPlaneTrainerStarved",
-    remedy="Watch for a while (once --watch 60s): one look does not show whether groups are completed.",
+    remedy="Watch for a while (once --watch 60s): one poll does not show whether groups are completed.",
     selects=lambda group, limits, evidence: is_unfinished(group),
 )
 def step_incomplete(scene: Scene) -> Verdict:
-    """In a single look, the trainer lacks groups."""
+    """In a single poll, the trainer lacks groups."""
     trained = scene.trained
     if trained is None:
         return None
@@ -165,18 +167,21 @@ def incomplete_orphaned(scene: Scene) -> Verdict:
     "DataPlaneUncommittedLeaking",
     "generation",
     "warning",
-    remedy="Look at the writers' errors, then evict the keys of the groups that stay.",
+    remedy="Read the producers' errors, then evict the keys of the groups that stay.",
     selects=lambda group, limits, evidence: (
         group.state == "uncommitted" and group.age_s > limits.thresholds["uncommitted_age_seconds"]
     ),
 )
 def uncommitted_leaking(scene: Scene) -> Verdict:
-    """A group is never committed: its writer died, or its write failed."""
+    """A group is never committed: its producer died, or its write failed."""
     return _old(scene, "uncommitted", scene.limit("uncommitted_age_seconds"))
 
 
 def _failing(scene: Scene) -> tuple[Pulse, float] | Literal[False] | None:
-    """Return the pulse of completions and how many groups were given up, :data:`CLEAR` if generation does not fail."""
+    """Return the pulse of completions and the number of groups given up, :data:`CLEAR` if generation does not fail.
+
+    A group is given up if it failed or left unfinished.
+    """
     arrived, completed = scene.pulse("arrived"), scene.pulse("completed")
     if arrived is None or completed is None:
         return None

@@ -64,7 +64,7 @@ class Judge:
         except Exception:  # our bug must not end the polling: this condition is unknown
             if rule.name not in self._defects:
                 self._defects.add(rule.name)
-                logger.exception("judging %s failed with an unexpected error", rule.name)
+                logger.exception("evaluating %s failed with an unexpected error", rule.name)
             return None
 
     def _condition(self, rule: Rule, verdict: Verdict, now: float) -> Condition:

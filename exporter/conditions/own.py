@@ -29,7 +29,7 @@ def over_budget(scene: Scene) -> Verdict:
     "TQExporterPollsStretched",
     "exporter",
     "notice",
-    remedy="Nothing, if the figures are recent enough for you; else clear consumed keys.",
+    remedy="Do nothing if the figures are recent enough for you. Otherwise clear consumed keys.",
 )
 def polls_stretched(scene: Scene) -> Verdict:
     """Partitions are listed less often than configured, to spare the controller."""

@@ -1,4 +1,4 @@
-"""Conditions of what the queue holds, and of whether it can be read."""
+"""Conditions of the content of the queue, and of whether it can be read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def metadata_failing(scene: Scene) -> Verdict:
     "DataPlanePartitionUnreadable",
     "queue",
     "warning",
-    remedy="Look at the reason: raise metadata.max_rows or metadata.timeout, or clear the partition.",
+    remedy="Act on the reason: raise metadata.max_memory, max_rows or timeout, or clear the partition.",
 )
 def partition_unreadable(scene: Scene) -> Verdict:
     """A partition that exists cannot be read."""
@@ -49,7 +49,7 @@ def partition_unreadable(scene: Scene) -> Verdict:
     named = [_unreadable(scene, one) for one in unread[:_NAMED]]
     if len(unread) > _NAMED:
         named.append(f"{count(len(unread) - _NAMED)} more cannot be read")
-    blind = "generation and training are not judged, since " if unread[0].role == "train" else ""
+    blind = "generation and training are not evaluated, because " if unread[0].role == "train" else ""
     since = min((one.listed_at for one in unread if one.listed_at is not None), default=None)
     return Finding(
         blind + ", ".join(named), {"partitions": len(unread)}, tuple(one.partition for one in unread), since=since
@@ -60,18 +60,18 @@ def partition_unreadable(scene: Scene) -> Verdict:
     "DataPlaneGroupsOrphaned",
     "queue",
     "warning",
-    remedy="Clear the keys of these groups: the run resumed, and nobody else will.",
+    remedy="Clear the keys of these groups. The run was resumed, so no process will remove them.",
     selects=lambda group, limits, evidence: group.orphaned,
 )
 def groups_orphaned(scene: Scene) -> Verdict:
-    """Taken groups stay although the trainer's version has moved on."""
+    """Taken groups stay although the trainer's version has increased."""
 
     def judge(part: PartitionState) -> Finding | None:
         if part.orphaned <= scene.limit("orphaned_groups"):
             return None
         said = (
             f"{count(part.orphaned)} taken groups of partition {quoted(part.partition)} are orphaned: the trainer's "
-            "version has moved on, and nobody removes them"
+            "version has increased, and no process removes them"
         )
         return Finding(said, {"groups": part.orphaned}, (part.partition,))
 
@@ -82,7 +82,7 @@ def groups_orphaned(scene: Scene) -> Verdict:
     "DataPlaneRowsMalformed",
     "queue",
     "warning",
-    remedy="Look at the tags of a few rows, and fix their writer or the partition's convention.",
+    remedy="Read the tags of a few rows, and fix their producer or the partition's tag convention.",
     selects=lambda group, limits, evidence: group.malformed > 0,
 )
 def rows_malformed(scene: Scene) -> Verdict:

@@ -60,4 +60,4 @@ STUCK: Final[tuple[Rule, ...]] = (
     generation.incomplete_orphaned,
     generation.uncommitted_leaking,
 )
-"""The conditions that are about groups of which nobody takes care any more."""
+"""The conditions about groups that no process will finish or remove."""

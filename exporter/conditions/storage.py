@@ -44,7 +44,7 @@ def unit_lost(scene: Scene) -> Verdict:
     "queue",
     "warning",
     degrades=True,
-    remedy="Look whether it writes a checkpoint, then wait; else whether it is stopped or out of memory.",
+    remedy="If it writes a checkpoint, wait. Otherwise check whether it is stopped or out of memory.",
 )
 def unit_silent(scene: Scene) -> Verdict:
     """A storage unit does not answer and is not gone."""
@@ -78,10 +78,10 @@ def near_capacity(scene: Scene) -> Verdict:
     "DataPlaneFullSoon",
     "queue",
     "warning",
-    remedy="Find out since when arrivals and departures differ. If the trainer only pauses, wait.",
+    remedy="Find out when arrivals began to exceed departures. If the trainer only pauses, wait.",
 )
 def full_soon(scene: Scene) -> Verdict:
-    """At the growth of the last half hour the fullest storage unit will soon be full."""
+    """The fullest storage unit will soon be full if it grows as in the last 30 minutes."""
     fill = max(_fills(scene), default=None)
     if fill is None:
         return None if _units(scene) is None else CLEAR
@@ -94,7 +94,7 @@ def full_soon(scene: Scene) -> Verdict:
     if left >= scene.limit("storage_full_in_seconds"):
         return CLEAR
     return Finding(
-        f"storage is {percent(fill)} full, and at its growth will be full in {span(left)}",
+        f"storage is {percent(fill)} full, and will be full in {span(left)} if it grows as in the last 30 min",
         {"used_ratio": fill, "full_in_seconds": left},
     )
 
@@ -103,10 +103,10 @@ def full_soon(scene: Scene) -> Verdict:
     "DataPlaneStorageUnitFlapping",
     "queue",
     "warning",
-    remedy="Look whether the unit's node swaps, or the network to it loses packets.",
+    remedy="Check whether the unit's node swaps, or whether the network to it loses packets.",
 )
 def unit_flapping(scene: Scene) -> Verdict:
-    """Again and again within half an hour a storage unit did not answer."""
+    """A storage unit did not answer several times within 30 minutes."""
     return _again(scene, "down", 0, "storage_down_ratio", "a storage unit did not answer")
 
 
@@ -117,7 +117,7 @@ def unit_flapping(scene: Scene) -> Verdict:
     remedy="Slow down generation, or give the storage more room: puts fail whenever it is full.",
 )
 def full_repeatedly(scene: Scene) -> Verdict:
-    """Again and again within half an hour a storage unit was nearly full."""
+    """A storage unit was nearly full several times within 30 minutes."""
     above = scene.limit("storage_used_ratio")
     return _again(scene, "fill", above, "storage_full_time_ratio", "a storage unit was nearly full")
 
@@ -130,7 +130,9 @@ def full_repeatedly(scene: Scene) -> Verdict:
 )
 def evicting(scene: Scene) -> Verdict:
     """The store has evicted objects of rows that are still listed."""
-    return _grown(scene, "evicted", "objects were evicted: their rows are listed and cannot be read")
+    return _grown(
+        scene, "evicted", "{} objects were evicted in the last 10 min: their rows are listed and cannot be read"
+    )
 
 
 @rule(
@@ -142,17 +144,19 @@ def evicting(scene: Scene) -> Verdict:
 )
 def allocations_failing(scene: Scene) -> Verdict:
     """The store finds no room for objects."""
-    return _grown(scene, "unplaced", "times an object found no room: puts fail")
+    return _grown(
+        scene, "unplaced", "puts found no room for objects {} times in the last 10 min (retries included): they fail"
+    )
 
 
 @rule(
     "DataPlaneStorageLeaking",
     "queue",
     "warning",
-    remedy="Find the writer whose puts or clears fail half-way: nothing can read or clear what it leaves behind.",
+    remedy="Find the client whose puts or clears fail half-way. No process can read or clear what it leaves behind.",
 )
 def leaking(scene: Scene) -> Verdict:
-    """Keys that no partition lists become more for an hour."""
+    """The number of keys that no partition lists has grown for an hour."""
     units, unlisted = _units(scene), scene.snapshot.unlisted_keys
     lowest = scene.past.lowest("unlisted", _LEAK_S, 3)
     if units is None or unlisted is None or lowest is None:
@@ -162,7 +166,7 @@ def leaking(scene: Scene) -> Verdict:
     few = unlisted <= scene.limit("unlisted_ratio") * held
     if without_keys or few or not lowest[0] < lowest[1] < lowest[2]:
         return CLEAR
-    said = f"{count(unlisted)} of {count(held)} keys in storage are in no partition, and they become more"
+    said = f"{count(unlisted)} of {count(held)} keys in storage are in no partition, and their number grows"
     return Finding(said, {"unlisted": unlisted, "keys": held})
 
 
@@ -173,7 +177,7 @@ def _grown(scene: Scene, column: str, text: str) -> Verdict:
     grown = scene.past.change(column, scene.now - _RECENT_S)
     if grown <= 0:
         return CLEAR
-    return Finding(f"in the last 10 min {count(int(grown))} {text}", {"objects": grown})
+    return Finding(text.format(count(int(grown))), {"objects": grown})
 
 
 def _again(scene: Scene, column: str, limit: float, often: str, text: str) -> Verdict:
@@ -184,7 +188,8 @@ def _again(scene: Scene, column: str, limit: float, often: str, text: str) -> Ve
     if share <= scene.limit(often) or changes < scene.limit("storage_changes"):
         return CLEAR
     return Finding(
-        f"{text} in {percent(share)} of the last 30 min, several times", {"ratio": share, "changes": changes}
+        f"{text} several times in the last 30 min, together {percent(share)} of that time",
+        {"ratio": share, "changes": changes},
     )
 
 

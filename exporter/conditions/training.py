@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _LEAST_LAG: Final = 5
-"""If even the newest finished group is this many versions behind, new weights do not reach the rollouts."""
+"""If even the newest finished group is this many versions behind, new weights do not reach the rollout workers."""
 _FRESH_S: Final = 600.0
 """For this long a version that stepped back is worth a warning."""
 _LEAST_SAMPLES: Final = 15
@@ -43,7 +43,7 @@ _UNUSUAL: Final = 3.0
     selects=lambda group, limits, evidence: _waits(group, evidence),
 )
 def queue_stalled(scene: Scene) -> Verdict:
-    """The trainer has groups, and none has left for longer than the longest step and 3 times the usual time."""
+    """The trainer has groups, and none has left for stalled_seconds (15 minutes) and for 3 times the usual gap."""
     return _stalled(scene, severe=True)
 
 
@@ -52,7 +52,7 @@ def queue_stalled(scene: Scene) -> Verdict:
     "training",
     "warning",
     runbook="DataPlaneQueueStalled",
-    remedy="Wait for the end of a step that is longer than usual; then look at the trainer.",
+    remedy="Wait for the end of the current step. If it does not end, check the trainer.",
     selects=lambda group, limits, evidence: _waits(group, evidence),
 )
 def training_quiet(scene: Scene) -> Verdict:
@@ -64,10 +64,10 @@ def training_quiet(scene: Scene) -> Verdict:
     "DataPlaneTaskStalled",
     "training",
     "critical",
-    remedy="Find the task with the lowest ratio, and look whether its process is alive.",
+    remedy="Find the task with the lowest ratio, and check whether its process is alive.",
 )
 def task_stalled(scene: Scene) -> Verdict:
-    """Samples wait, and the slowest task has consumed none for long."""
+    """Samples wait, and the slowest task has consumed none for 15 minutes."""
 
     def judge(progress: TaskProgress, waiting: int) -> tuple[str, float] | None:
         if not waiting:
@@ -82,10 +82,10 @@ def task_stalled(scene: Scene) -> Verdict:
     "training",
     "notice",
     runbook="DataPlaneTaskStalled",
-    remedy="Watch for a while: one look does not show whether the task consumes.",
+    remedy="Watch for a while: one poll does not show whether the task consumes.",
 )
 def task_behind(scene: Scene) -> Verdict:
-    """In a single look, samples wait for a task."""
+    """In a single poll, samples wait for a task."""
     if not scene.snapshot.up or not scene.snapshot.samples:
         return None
     waiting = [one for one in scene.snapshot.samples if one.task is not None and one.waiting]
@@ -126,7 +126,7 @@ def version_stuck(scene: Scene) -> Verdict:
     "DataPlaneWeightVersionSteppedBack",
     "training",
     "warning",
-    remedy="Check whether the trainer was restarted on purpose. Newer groups are of weights that no longer exist.",
+    remedy="Check whether the trainer was restarted on purpose. Newer groups come from weights that no longer exist.",
     selects=lambda group, limits, evidence: group.role == "train" and _lag(group) < 0,
 )
 def version_stepped_back(scene: Scene) -> Verdict:
@@ -160,7 +160,7 @@ def rollouts_behind(scene: Scene) -> Verdict:
         return CLEAR
     return Finding(
         f"even the newest finished group is {behind} versions behind the trainer's version {version}: new weights do "
-        "not reach the rollouts",
+        "not reach the rollout workers",
         {"behind": behind, "version": version},
     )
 
@@ -192,7 +192,7 @@ def staleness_above_window(scene: Scene) -> Verdict:
     "training",
     "warning",
     runbook="DataPlaneStalenessAboveWindow",
-    remedy="Find out what changed: a slower trainer, faster rollouts, or groups that nobody evicts.",
+    remedy="Find out what changed: a slower trainer, faster rollouts, or stale groups that are not evicted.",
     selects=lambda group, limits, evidence: (
         group.role == "train"
         and group.state != "failed"
@@ -209,7 +209,7 @@ def lag_unusual(scene: Scene) -> Verdict:
     if lag <= _unusual_lag(usual):
         return CLEAR
     return Finding(
-        f"the largest lag is {count(lag)} weight versions, usual in the last hour were {usual:g}",
+        f"the largest lag is {count(lag)} weight versions; in the last hour it was usually {usual:g}",
         {"lag": lag, "usual_lag": usual},
     )
 

@@ -14,7 +14,7 @@ UNREADABLE: Final[dict[UnreadableReason, str]] = {
     "timeout": "timed out",
     "unavailable": "the controller did not answer",
     "refused": "too large",
-    "held": "held back, since it failed before",
+    "held": "backing off after a failed listing",
     "pending": "not listed yet",
     "not_listable": "not listable: samples were put without keys",
     "error": "its reply cannot be read",

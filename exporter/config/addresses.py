@@ -137,7 +137,7 @@ def _trace_url(value: object) -> str:
     if not valid or not re.fullmatch(r"[\x21-\x7e]+", url):
         raise BadValue(f"{show(mask_url(url) if url else value)} is not an http or https URL", remedy)
     if "@" in parts.netloc:
-        raise BadValue(f"{show(mask_url(url))} has credentials, which everyone who sees the page would see", remedy)
+        raise BadValue(f"{show(mask_url(url))} has credentials, which every visitor of the page would see", remedy)
     if "{trace_id}" not in url.removeprefix(f"{parts.scheme}://{parts.netloc}"):
         raise BadValue(f"{show(url)} has no {{trace_id}} after the host", remedy)
     return url

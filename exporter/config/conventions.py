@@ -32,7 +32,7 @@ def read_conventions(document: Document, value: object) -> dict[str, ConventionT
         if name in (*conventions.names(), MIXED_CONVENTIONS):
             raise ConfigError(origin, "is a name in use", "choose another name")
         if not _NAME.fullmatch(name):
-            raise ConfigError(origin, "is no name", "use at most 63 letters, digits, dots, - and _")
+            raise ConfigError(origin, "is not a valid name", "use at most 63 letters, digits, dots, - and _")
         read[name] = tags = _read_struct(document, parts, ConventionTags, _SECTION, name)
         try:
             ConfiguredConvention(name, tags)
@@ -74,5 +74,5 @@ def _values(value: object) -> tuple[bool | int | float | str, ...]:
         raise BadValue(f"{show(value)} is not a list", "write it as [VALUE, …]")
     for one in value:
         if not isinstance(one, bool | int | float | str):
-            raise BadValue(f"{show(one)} is no text, number or switch", "put it in quotes")
+            raise BadValue(f"{show(one)} is not a text, number or switch", "put it in quotes")
     return tuple(value)

@@ -86,7 +86,7 @@ class ReattachingClient:
 
     def _waiting(self, error: DataPlaneError, waited_s: float) -> None:
         self.errors[error_type(error)] += 1
-        self._logger.warning("waiting for the data plane since %.1f s: %s: %s", waited_s, error_type(error), error)
+        self._logger.warning("waiting for the data plane for %.1f s: %s: %s", waited_s, error_type(error), error)
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):

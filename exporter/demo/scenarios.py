@@ -31,12 +31,12 @@ HEALTHY: Final = "healthy"
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     HEALTHY: Scenario("nothing goes wrong"),
-    "stalled-trainer": Scenario("the trainer takes nothing any more, and the queue fills up", trainer_takes=False),
+    "stalled-trainer": Scenario("the trainer stops taking groups, and the queue fills up", trainer_takes=False),
     "failing-rollouts": Scenario(
         "every rollout fails and is replaced by a new one, and the trainer gets nothing", rollouts_succeed=False
     ),
     "dead-weight-sync": Scenario(
-        "no new weights reach the rollouts any more, and the trainer goes on", weights_arrive=False
+        "new weights no longer reach the rollouts, and the trainer continues", weights_arrive=False
     ),
 }
 """Every scenario by its name."""

@@ -25,9 +25,9 @@ from exporter.model.window import Window
 __all__ = ["FILES", "MAX_FILE_BYTES", "build_bundle", "bundle_name", "cleaned", "write_file"]
 
 FILES: Final[Mapping[str, str]] = {
-    "report.txt": "the verdict, the conditions with evidence and remedy, groups in question, events, failures, polls",
+    "report.txt": "the verdict, the conditions with evidence and remedy, the groups concerned, events, failures, polls",
     "snapshot.json": "all that the exporter knows: partitions, versions, flow, storage, sources, conditions",
-    "groups.json": "the groups in question, by condition",
+    "groups.json": "the groups that each condition is about",
     "history-recent.json": "the last 5 minutes, every 2 s, and the last polls",
     "history-hour.json": "the last hour, every 24 s, and when the data plane changed its state",
     "about.json": "versions, the exporter's process, its configuration, names of environment variables",

@@ -41,7 +41,7 @@ class Keeper:
     def start(self, collect: Callable[[], Evidence]) -> None:
         """Write a bundle of what *collect* returns, unless one is being written; log where it is."""
         if not self._busy.acquire(blocking=False):
-            self._log("no diagnosis is written: the last one is still being written")
+            self._log("no new diagnosis: the last one is still being written")
             return
         threading.Thread(target=self._write, args=(collect,), name="diagnosis", daemon=True).start()
 
@@ -60,7 +60,7 @@ class Keeper:
                 with contextlib.suppress(OSError):
                     old.unlink()
         except OSError as error:
-            self._log(f"the diagnosis cannot be written: {error}; diagnose.directory names another folder")
+            self._log(f"the diagnosis cannot be written: {error}; set diagnose.directory to another folder")
         except Exception as error:  # our bug must not end the exporter, and somebody waits for this line
             self._log(f"the diagnosis failed with an unexpected error: {type(error).__name__}: {error}")
         finally:

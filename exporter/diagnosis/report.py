@@ -24,7 +24,7 @@ def verdict_lines(evidence: Evidence) -> list[str]:
     if evidence.alive:
         return lines
     at = clock(evidence.snapshot.taken_at)
-    return [f"The exporter itself stands still: its polls have stopped, and what follows is of {at}.", *lines]
+    return [f"The exporter itself hangs: its polls have stopped, and what follows is as of {at}.", *lines]
 
 
 def render_report(evidence: Evidence, files: Mapping[str, str]) -> str:
@@ -39,8 +39,8 @@ def render_report(evidence: Evidence, files: Mapping[str, str]) -> str:
     parts: list[tuple[str, list[str]]] = [
         (f"Diagnosis of TransferQueue, {at}, from {visible(evidence.origin)}", verdict_lines(evidence)),
         ("Conditions", [line for one in snapshot.held for line in _condition(one)] or ["none holds"]),
-        ("Not judged", [", ".join(one.name for one in snapshot.conditions if one.holds is None) or "nothing"]),
-        ("Groups in question", list(_groups(evidence)) or ["none is named"]),
+        ("Not evaluated", [", ".join(one.name for one in snapshot.conditions if one.holds is None) or "nothing"]),
+        ("Groups concerned", list(_groups(evidence)) or ["none is named"]),
         ("Events", list(_events(evidence)) or ["none is known"]),
         ("Last failures", [_incident(one) for one in snapshot.incidents[:_EVENTS]] or ["none"]),
         ("Polls", [_source(one, snapshot.taken_at) for one in snapshot.sources]),

@@ -1,4 +1,4 @@
-"""The verdict: who is to blame, what is well, and what is unknown. Judges nothing itself: the conditions do."""
+"""The verdict: which part is at fault, what works, what is unknown. The conditions decide; this says it in words."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["Verdict", "exit_code", "give_verdict"]
 
 _CULPRITS: Final[dict[Stage, str]] = {
     "generation": "the rollout workers",
-    "queue": "what the queue holds",
+    "queue": "the content of the queue",
     "training": "the trainer",
     "data_plane": "the controller",
     "exporter": "this exporter",
 }
-"""Who is to blame for a condition of a stage."""
+"""The part at fault, by the stage of a condition."""
 
 _OTHERS: Final[dict[str, str]] = {
-    "DataPlaneMetadataFailing": "this exporter cannot see what the queue holds",
-    "DataPlanePartitionUnreadable": "this exporter cannot see a part of the queue",
+    "DataPlaneMetadataFailing": "this exporter's view of the queue",
+    "DataPlanePartitionUnreadable": "this exporter's view of a part of the queue",
     "DataPlaneWeightVersionStuck": "the weight synchronization or the version that the trainer publishes",
     "DataPlaneRolloutsBehind": "the weight synchronization to the rollout workers",
     "DataPlaneLagUnusual": "the pace of trainer and rollout workers",
-    "DataPlaneStalenessAboveWindow": "groups that the trainer does not take and nobody evicts",
+    "DataPlaneStalenessAboveWindow": "groups that are neither taken nor evicted",
     "DataPlaneTaskStarved": "the producers of samples",
     "DataPlaneTaskStalled": "the process of a task",
     "DataPlaneTaskBehind": "the process of a task",
 }
-"""Who is, where the stage does not say it."""
+"""The part at fault, where the stage does not say it."""
 
 _STORAGE: Final = (
     "DataPlaneStorage",
@@ -62,7 +62,7 @@ class Verdict:
     """The answer to "what is wrong?".
 
     Attributes:
-        culprit: Who is to blame, empty while nothing is known to be wrong.
+        culprit: The part at fault, empty while nothing is known to be wrong.
         condition: The name of the condition that says so, empty without one.
         severity: The worst of what holds; ``ok`` when nothing does.
         cause: What is the matter.
@@ -93,7 +93,7 @@ def give_verdict(snapshot: Snapshot, recent: Window | None = None) -> Verdict:
 
     Args:
         snapshot: The latest snapshot, with its conditions.
-        recent: The last minutes, which tell what still moves; None when they are not known.
+        recent: The last minutes, which show what still moves; None when they are not known.
     """
     worst: Severity = max((one.severity for one in snapshot.held), key=SEVERITIES.index, default="ok")
     healthy = tuple(_healthy(snapshot, recent))
@@ -108,7 +108,7 @@ def give_verdict(snapshot: Snapshot, recent: Window | None = None) -> Verdict:
         said = _NOT_UP[snapshot.discovery] + (f" ({why})" if why else "")
         return Verdict("", "", worst, said, healthy, unknown)
     flows = next((one.text for one in snapshot.conditions if one.holds and one.severity == "ok"), "")
-    well = f"nothing is wrong: {flows}" if flows else "nothing is seen to be wrong"
+    well = f"nothing is wrong: {flows}" if flows else "no fault was found"
     return Verdict("", "", worst, "; ".join([well, *_facts(snapshot, None, recent)]), healthy, unknown)
 
 
@@ -121,7 +121,7 @@ def exit_code(snapshot: Snapshot, *, strict: bool = False) -> int:
 
 
 def _main(snapshot: Snapshot, worst: Severity) -> Condition | None:
-    """Return the condition to name: they are ordered, causes before what follows. A notice is no one's fault."""
+    """Return the condition to name: they are ordered, causes before what follows. A notice is not a fault."""
     if worst not in ("critical", "warning"):
         return None
     first = next(one for one in snapshot.held if one.severity == worst)
@@ -191,7 +191,7 @@ def _healthy(snapshot: Snapshot, recent: Window | None) -> Iterator[str]:
     for column, said in (("arrived", "groups arrive"), ("departed", "groups leave")):
         grown = None if recent is None else recent.last_growth(column)
         lately = grown is not None and snapshot.taken_at - grown <= _LATELY_S
-        # What is given up leaves as well, and nothing is well about that.
+        # Groups that are given up leave as well, and that is not a sign of health.
         if recent is not None and lately and (column != "departed" or grown != recent.last_growth("given_up")):
             yield said
 
@@ -206,8 +206,8 @@ def _unknown(snapshot: Snapshot) -> Iterator[str]:
         yield "the storage units" + (f" ({why})" if why and why != "ok" else "")
     dark = [stage for stage in ("generation", "training") if _is_dark(snapshot, stage)]
     if dark:
-        why = "it cannot be read" if snapshot.trained is None else "it was not watched for long enough"
-        yield f"how {' and '.join(dark)} {'goes' if len(dark) == 1 else 'go'} ({why})"
+        why = "not all partitions can be read" if snapshot.trained is None else "not watched for long enough"
+        yield f"the state of {' and '.join(dark)} ({why})"
     if snapshot.reference_version is None:
         yield "the trainer's version"
 

@@ -79,9 +79,7 @@ class RayDiscovery:
         if self._closed:
             raise DataPlaneUnavailable("discovery was closed during a look-up", operation="discover")
         if not ended:
-            message = (
-                f"Ray at {self._address} gave no answer within {self._timeout_s:g} s (as with a wrong port or token)"
-            )
+            message = f"Ray at {self._address} did not answer within {self._timeout_s:g} s (wrong port or token?)"
             raise DataPlaneTimeout(message + _hint(noise), operation="discover")
         if not output.strip():
             message = f"the look-up at Ray {self._address} ended (exit code {child.returncode}) without an answer"

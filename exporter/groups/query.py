@@ -74,7 +74,7 @@ def read_query(parameters: Iterable[tuple[str, str]]) -> Query:
     given: dict[str, str] = {}
     for name, value in parameters:
         if name not in _NAMES:
-            raise BadQuery(_shown(name), "is no parameter", choices(name, _NAMES))
+            raise BadQuery(_shown(name), "is not a parameter", choices(name, _NAMES))
         if name in given:
             raise BadQuery(name, "is given twice", "give it once")
         if len(value) > MAX_TEXT:
@@ -83,7 +83,7 @@ def read_query(parameters: Iterable[tuple[str, str]]) -> Query:
     departed = _choice(given, "departed", ("false", "true")) == "true"
     condition = _choice(given, "condition", tuple(SELECTING))
     if departed and condition is not None:
-        raise BadQuery("condition", "is about groups that are there", "leave it or departed out")
+        raise BadQuery("condition", "selects only groups in the queue", "remove condition or departed")
     return Query(
         partition=given.get("partition") or None,
         state=_choice(given, "state", GROUP_STATES),

@@ -22,7 +22,7 @@ WHY: Final[Mapping[str, str]] = {
     "lost": "was lost with its controller, or when a checkpoint was loaded",
     "failed": "had failed",
     "unfinished": "was never ready",
-    "untaken": "was ready and not seen taken, where groups are seen taken before they leave",
+    "untaken": "was ready and never seen as taken, although groups there are normally seen as taken",
     "stale": "was more weight versions behind than is acceptable",
     "old": "had stayed several times longer than is usual",
 }

@@ -66,7 +66,9 @@ class Lifecycle:
         if self.generation:
             self.generation += 1
             self._recorder.restart()
-            logger.warning("a new controller took over; %d controllers seen since the start", self.generation)
+            logger.warning(
+                "a new controller replaced the last one; %d controllers seen since the start", self.generation
+            )
 
     def answered(self, capabilities: DataPlaneCapabilities) -> None:
         """Note a successful ping: the data plane is found and up."""
@@ -105,7 +107,7 @@ class Lifecycle:
     def end(self, detail: str) -> None:
         """Note that the controller was ended on purpose. *detail*: how."""
         if self.running:
-            logger.info("TransferQueue was ended on purpose: %s", detail or "its owner took it down")
+            logger.info("TransferQueue was ended on purpose: %s", detail or "its owner stopped it")
         self._rest()
 
     def _rest(self) -> None:

@@ -70,7 +70,7 @@ class Segments:
         for name, known in self._by_index():
             figures = segments.get(name)
             if figures is None:
-                detail = f"segment {name} has left, and what it held is lost"
+                detail = f"segment {name} has left, and its rows are lost"
                 units.append(StorageState(known.index, name, error_type="DataPlaneUnavailable", detail=detail))
             else:
                 units.append(

@@ -91,7 +91,7 @@ class MetricsPage:
         """Return the page. *expired* is set when the deadline passes; the connection is cut then."""
         deadline = time.monotonic() + self._timeout_s
         if not re.fullmatch(r"[0-9]{1,5}", self._port) or not 0 < int(self._port) < 65536:
-            raise DataPlaneBadRequest(f"{self._endpoint[:100]!r} is no address of metrics")
+            raise DataPlaneBadRequest(f"{self._endpoint[:100]!r} is not an address of metrics")
         address = self._resolver.resolve(self._timeout_s)
         left_s = deadline - time.monotonic()
         if address is None or left_s <= 0:

@@ -193,7 +193,7 @@ class Archive:
             yield connection
         except sqlite3.Error as error:
             if "no such table" in str(error):
-                message = f"{self.path} was begun by an older tq-exporter; record to it once with this one"
+                message = f"{self.path} was started by an older tq-exporter; record to it with this version first"
                 raise RecordingError(message, lasting=True) from error
             raise RecordingError(f"{self.path} cannot be read: {described(error)}", lasting=True) from error
         finally:

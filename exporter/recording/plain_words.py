@@ -38,7 +38,7 @@ def state_word(state: str) -> str:
 def lasted(event: StoredEvent, end: float) -> str:
     """Return how long something lasted, and whether that is its end."""
     if event.until is None:
-        return f"{span(end - event.at)}, and it lasts"
+        return f"{span(end - event.at)}, still true at the end"
     return f"{span(event.until - event.at)}{', until the recording stopped' if event.cut else ''}"
 
 
@@ -90,7 +90,7 @@ def _answers(events: Sequence[StoredEvent], end: float) -> Iterator[str]:
         )
     controllers = dict.fromkeys(one.name for one in events if one.kind == "controller")
     if len(controllers) > 1:
-        yield f"{count(len(controllers))} controllers answered, one after the other."
+        yield f"{count(len(controllers))} controllers answered, one after another."
 
 
 def _joined(events: Sequence[StoredEvent], end: float) -> list[tuple[float, float]]:
@@ -134,10 +134,10 @@ def _groups(summary: Summary) -> Iterator[str]:
     if not summary.watched_s:
         return
     by_state = [f"{count(number)} {state}" for state, number in summary.evicted.items() if number]
-    evicted = ", ".join(by_state) or "none"
+    not_ready = ", ".join(by_state) or "none"
     yield (
-        f"At least {count(summary.groups_in)} groups came in. {count(summary.trained)} left complete, so at most "
-        f"that many of those seen were trained; evicted: {evicted}; lost: {count(summary.lost)}."
+        f"At least {count(summary.groups_in)} groups arrived. {count(summary.trained)} left complete, so at most "
+        f"that many of those seen were trained; left not ready: {not_ready}; lost: {count(summary.lost)}."
     )
     if summary.mean_lag is not None and summary.p95_lag is not None:
         bound = f"at most {summary.p95_lag:g}" if summary.p95_lag <= LAG_BOUNDS[-1] else f"above {LAG_BOUNDS[-1]:g}"

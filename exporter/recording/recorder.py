@@ -127,7 +127,7 @@ class FlightRecorder:
         self._wake.set()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            logger.warning("%s does not answer; what was last recorded is lost", self._path)
+            logger.warning("%s does not answer; the last recorded rows are lost", self._path)
 
     def flush(self) -> float | None:
         """Write what waits. The recorder's thread calls it; so may its owner where that was not started.
@@ -213,7 +213,7 @@ class FlightRecorder:
 
     def _opened(self) -> Store:
         if self._store is not None and self._store.replaced():
-            logger.warning("%s is gone or was replaced; it is made again", self._path)
+            logger.warning("%s is gone or was replaced; creating it again", self._path)
             self._close()
         if self._store is None:
             self._store = Store(self._path, self._max_size)
@@ -263,7 +263,7 @@ class FlightRecorder:
         if lasting:
             logger.error("the run is not recorded: %s", why)
         elif not self._said:
-            logger.warning("the run is not recorded for now, which is tried again: %s", why)
+            logger.warning("recording failed and will be retried: %s", why)
         self._said = True
         with self._lock:
             if lasting:

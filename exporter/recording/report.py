@@ -74,13 +74,14 @@ def render_report(archive: Archive) -> str:
 
 
 _TERMS: Final = (
-    "Counts of groups are lower bounds: a group that comes and goes between two listings is not seen. They are of the "
-    "partitions that train.",
+    "Counts of groups are lower bounds: a group that arrives and leaves between two listings is not seen. They cover "
+    "the train partitions.",
     "Left complete: the group was last seen ready or taken. It was trained, or evicted while it was ready: a listing "
-    "does not tell these apart.",
-    "Evicted: the group was last seen uncommitted, incomplete or failed.",
+    "does not distinguish the two.",
+    "Left not ready: the group was last seen uncommitted, incomplete or failed.",
     "Lost: the group disappeared with its controller, or when a checkpoint was loaded.",
-    "Starved and stalled: seconds in which a condition said so, which it does only after a while: lower bounds.",
+    "Starved and stalled: seconds in which such a condition held. Lower bounds, because a condition holds only after "
+    "some time.",
     "Lag: weight versions between the trainer and the group when it was last seen.",
     "Not recorded: no exporter wrote to the file. It does not mean that nothing happened.",
 )
@@ -316,7 +317,7 @@ def _versions(events: Sequence[StoredEvent], end: float) -> str:
         if one.kind in ("exporter", "controller"):
             known = {name: value for name, value in one.detail.items() if name not in ("identity", "version")}
             said = ", ".join(f"{name} {_flat(value)}" for name, value in known.items())
-            killed = " (it was killed, or the machine went down)" if one.cut and one.kind == "exporter" else ""
+            killed = " (it was killed, or the machine stopped)" if one.cut and one.kind == "exporter" else ""
             rows.append(
                 (safe(one.kind), safe(one.name), f"{time_of(one.at)}<br>{safe(lasted(one, end) + killed)}", safe(said))
             )

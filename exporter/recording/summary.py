@@ -1,4 +1,4 @@
-"""What a run came to: groups in, trained and evicted, time without work, lag, outages. Terms: docs/recorder.md."""
+"""The result of a run: groups that arrived, left and were lost, idle time, lag, outages. Terms: docs/recorder.md."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def together(summaries: Iterable[Summary]) -> Summary:
 
 def in_words(summary: Summary) -> str:
     """Return the summary as one line."""
-    evicted = ", ".join(f"{count} {state}" for state, count in summary.evicted.items() if count) or "none"
+    not_ready = ", ".join(f"{count} {state}" for state, count in summary.evicted.items() if count) or "none"
     lag = "lag unknown"
     if summary.mean_lag is not None and summary.p95_lag is not None:
         last = f"≤ {summary.p95_lag:g}" if summary.p95_lag != float("inf") else f"> {LAG_BOUNDS[-1]:g}"
@@ -243,7 +243,7 @@ def in_words(summary: Summary) -> str:
         f"watched for {summary.watched_s:.0f} s",
         f"groups in {summary.groups_in}",
         f"left complete (trained at most) {summary.trained}",
-        f"evicted {evicted}",
+        f"left not ready {not_ready}",
         f"lost {summary.lost}",
         lag,
         f"trainer starved {summary.starved_s:.0f} s, stalled {summary.stalled_s:.0f} s",

@@ -125,7 +125,7 @@ def _written(folder: Path | None, write: Callable[[Path], list[Path]], flag: str
 def _check_runbooks(url: str | None) -> None:
     if url is not None and not _is_url(url):
         example = "such as https://docs.example/runbooks"
-        raise CommandError(f"--runbooks: {url!r} is not a URL; give the one of the served folder, {example}")
+        raise CommandError(f"--runbooks: {url!r} is not a URL; give the URL of the served folder, {example}")
 
 
 def _is_url(text: str) -> bool:

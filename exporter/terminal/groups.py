@@ -24,7 +24,7 @@ _NARROW: Final = 120
 _NAMED: Final = 5
 _STYLES: Final = {"ready": "green", "taken": "cyan", "failed": "red", "incomplete": "yellow", "uncommitted": ""}
 _ORDERS: Final = {
-    None: "the last to leave first",
+    None: "the newest departures first",
     "age": "the oldest first",
     "lag": "the most versions behind first",
     "keys": "the most keys first",
@@ -70,7 +70,7 @@ def _headline(answer: Answer, query: Query) -> Text:
     kind = "" if answer.reference is None else f" ({answer.reference.replace('_', ' ')})"
     line.append(f"; the trainer's version is {version}{kind}, {clock(answer.taken_at)}", style="dim")
     if answer.cut:
-        line.append("; the answer was cut at 2 MB", style="yellow")
+        line.append("; the list was cut at 2 MB", style="yellow")
     return line
 
 

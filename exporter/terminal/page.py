@@ -207,8 +207,8 @@ def _storage(units: Sequence[StorageState]) -> Iterator[Text]:
 
 def _sources(sources: Sequence[SourceState]) -> Iterator[Text]:
     well = [one for one in sources if one.reason in ("ok", "disabled", "unsupported")]
-    told = [one.source if one.duration is None else f"{one.source} {one.duration * 1000:.1f} ms" for one in well]
-    yield Text(f"Polls: {', '.join(told) or 'none works'}", style="bold")
+    works = [one.source if one.duration is None else f"{one.source} {one.duration * 1000:.1f} ms" for one in well]
+    yield Text(f"Polls: {', '.join(works) or 'none succeeds'}", style="bold")
     for one in sources:
         if one not in well:
             yield Text(f"{one.source} {one.reason}: {one.detail}", style="yellow" if one.reason == "budget" else "red")

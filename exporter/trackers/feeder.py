@@ -201,7 +201,7 @@ class Feeder:
         if works == self._works:
             return
         if not works:
-            logger.warning("%s gets no figures, polls go on: %s", self._name, mask(str(error)))
+            logger.warning("%s gets no figures; polling continues: %s", self._name, mask(str(error)))
         else:
             logger.info("%s gets the figures%s", self._name, "" if self._works is None else " again")
         self._works = works

@@ -65,7 +65,7 @@ class Guard:
             return
         self._protection = self._load(file)
         if self._protection.users and self._protection.tls is None:
-            logger.warning("%s asks for passwords without TLS: they cross the network readable", file)
+            logger.warning("%s asks for passwords without TLS: they cross the network in clear text", file)
 
     @property
     def has_file(self) -> bool:
@@ -98,9 +98,9 @@ class Guard:
                 (self._protection.users, fresh.users, "basic_auth_users"),
             ):
                 if had and not has:
-                    raise ConfigError(f"{file}: {key}", "is gone", "restart the exporter to go on without it")
+                    raise ConfigError(f"{file}: {key}", "is gone", "restart the exporter to run without it")
         except ConfigError as error:
-            logger.error("the changed web configuration is not used, the one before stays in force: %s", error)
+            logger.error("the changed web configuration is not used; the previous one stays in force: %s", error)
             return
         self._protection = fresh
         logger.info("the web configuration %s and is in force", "was read again" if asked else "has changed")

@@ -62,7 +62,7 @@ class ClientProtocol(H11Protocol):
         if self._slot.freed:  # it was closed during the handshake
             transport.abort()
         elif not has_allowed_name(transport.get_extra_info("peercert"), self._protection.client_allowed_sans):
-            logger.debug("the certificate of %s has no name that is let in", self._slot.host)
+            logger.debug("the certificate of %s has no allowed name", self._slot.host)
             transport.abort()
 
     def data_received(self, data: bytes) -> None:

@@ -163,7 +163,7 @@ def _read_tls(document: Document) -> TlsSettings:
     if cert_file is None or key_file is None:
         missing = "cert_file" if cert_file is None else "key_file"
         raise ConfigError(origin(missing), "is missing", "give a certificate and its key, each in a PEM file")
-    verify = "write RequireAndVerifyClientCert: a certificate that nobody verifies proves nothing"
+    verify = "write RequireAndVerifyClientCert: a certificate without verification proves nothing"
     client_auth: ClientAuth = choice(
         "client_auth_type",
         "NoClientCert",

@@ -34,7 +34,7 @@ def test_who_has_no_data_plane_is_sent_to_the_legacy_trainer(cfg: dict[str, Any]
 @pytest.mark.parametrize(
     ("cfg", "said"),
     [
-        ({"enable": True}, "'enable' is no key of a data plane: did you mean enabled"),
+        ({"enable": True}, "'enable' is not a key of a data plane: did you mean enabled"),
         ({"enabled": "true"}, "enabled must be a bool"),
         ({"impl": "foo"}, "^unknown data plane impl 'foo': it is one of transfer_queue, noop$"),
         ({"impl": "transferqueue"}, "^unknown data plane impl .* did you mean transfer_queue"),
@@ -54,7 +54,7 @@ def test_who_has_no_data_plane_is_sent_to_the_legacy_trainer(cfg: dict[str, Any]
         ({"mooncake_cpu": {"use_gdr": 1}}, r"mooncake_cpu\.use_gdr must be a bool"),
         ({"mooncake_cpu": {"gdr_staging_buffer_mb": "1G"}}, r"mooncake_cpu\.gdr_staging_buffer_mb must be an int"),
         ({"backend": "mooncake_cpu", "mooncake_cpu": {"use_gdr": True}}, r"set mooncake_cpu\.protocol to rdma"),
-        ({"use_gdr": True}, r"'use_gdr' is no key of a data plane: did you mean mooncake_cpu\.use_gdr"),
+        ({"use_gdr": True}, r"'use_gdr' is not a key of a data plane: did you mean mooncake_cpu\.use_gdr"),
         ({"mooncake_cpu": {"master_server_address": 50051}}, r"master_server_address must be a str"),
         ({"backend": "mooncake_cpu", "local_buffer_size": -1}, "local_buffer_size"),
         ({"timeout_s": 0}, "timeout_s"),

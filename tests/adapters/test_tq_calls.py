@@ -185,7 +185,7 @@ def test_a_close_that_hangs_goes_on_in_the_background(calls: TransferQueueCalls)
         release.wait(timeout=30)
         ended.set()
 
-    with pytest.raises(DataPlaneTimeout, match="goes on in the background") as caught:
+    with pytest.raises(DataPlaneTimeout, match="continues in the background") as caught:
         calls._close(give_back, 0.02)
     assert caught.value.operation == "close"
     calls._close(give_back, 0.02)

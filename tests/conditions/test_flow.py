@@ -144,7 +144,7 @@ def test_groups_that_all_fail(run: Run) -> None:
     assert run.found() == [
         (
             "DataPlaneNoGroupCompleted",
-            "groups arrive and none has been completed for 2 min 10 s: 160 failed or were given up",
+            "groups arrive and none has been completed for 2 min 10 s: 160 failed or left unfinished",
         )
     ]
 
@@ -198,7 +198,7 @@ def test_a_lag_far_above_the_usual_is_no_flow(run: Run) -> None:
     assert run.condition("DataPlaneLagUnusual").holds is False
     run.lag = 7
     unusual = run.condition("DataPlaneLagUnusual")
-    assert unusual.text == "the largest lag is 7 weight versions, usual in the last hour were 1"
+    assert unusual.text == "the largest lag is 7 weight versions; in the last hour it was usually 1"
     assert run.condition("DataPlaneFlows").holds is False
 
 
@@ -213,8 +213,8 @@ def test_nothing_is_judged_while_a_partition_that_trains_cannot_be_read(run: Run
     assert run.found() == [
         (
             "DataPlanePartitionUnreadable",
-            "generation and training are not judged, since partition “train” cannot be read (held back, since it "
-            "failed before; last listed 33 min 50 s ago), partition “train_0” cannot be read (not listable: samples "
+            "generation and training are not evaluated, because partition “train” cannot be read (backing off after a "
+            "failed listing; last listed 33 min 50 s ago), partition “train_0” cannot be read (not listable: samples "
             "were put without keys; never listed), 3 more cannot be read",
         )
     ]
@@ -318,7 +318,7 @@ def test_a_defect_in_one_judgement_is_unknown_and_ends_nothing(
     run.last(10)
     assert run.condition("DataPlaneLost").holds is None
     assert run.condition("DataPlaneRowsMalformed").holds is False
-    assert caplog.text.count("judging DataPlaneLost failed") == 1
+    assert caplog.text.count("evaluating DataPlaneLost failed") == 1
 
 
 def test_a_look_that_takes_long_is_still_one_look(run: Run) -> None:

@@ -134,7 +134,7 @@ def test_no_secret_is_in_a_bundle() -> None:
         "partition “train” cannot be read (timed out; last listed 3 s ago)",
         "tcp://10.0.0.7:40123, process 4711 on node f0e0",
         '# HELP dataplane_keys Keys in the partition: those of groups.\ndataplane_keys{partition="train"} 7',
-        "no answer within 4 s (as with a wrong port or token)",
+        "no answer within 4 s (wrong port or token?)",
         "docs/runbooks/DataPlaneQueueStalled.md",
         "basic authentication is off",
     ],

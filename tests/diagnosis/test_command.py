@@ -78,7 +78,7 @@ def test_without_a_page_there_is_no_history_and_a_verdict(
 def test_an_exporter_that_stands_still(stalled: Simulated, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(stalled, alive=False) as url:
         cli.main(["diagnose", "--url", url])
-    assert capsys.readouterr().out.startswith("The exporter itself stands still: ")
+    assert capsys.readouterr().out.startswith("The exporter itself hangs: ")
 
 
 def test_without_ids(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

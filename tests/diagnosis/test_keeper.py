@@ -87,7 +87,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 
     logged.keeper.start(slow)
     logged.keeper.start(evidence)
-    assert logged.lines == ["no diagnosis is written: the last one is still being written"]
+    assert logged.lines == ["no new diagnosis: the last one is still being written"]
     go_on.set()
     wait_until(lambda: len(logged.lines) == 2, "the first one")
 

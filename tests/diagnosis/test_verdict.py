@@ -27,13 +27,13 @@ NAMES = {
     ),
     "failing-rollouts": (
         "the rollout workers",
-        ("none has been completed for", "failed or were given up"),
+        ("none has been completed for", "failed or left unfinished"),
         ("the controller and 2 storage units answer", "groups arrive"),
         (),
     ),
     "dead-weight-sync": (
         "the weight synchronization to the rollout workers",
-        ("versions behind the trainer's version 63", "new weights do not reach the rollouts"),
+        ("versions behind the trainer's version 63", "new weights do not reach the rollout workers"),
         ("groups arrive", "groups leave"),
         (),
     ),
@@ -51,7 +51,12 @@ NAMES = {
         ("the controller and 1 of 2 storage units answer",),
         (),
     ),
-    "unreadable": ("this exporter cannot see", ("partition “broken”",), ("groups leave",), ("how generation and",)),
+    "unreadable": (
+        "this exporter's view of",
+        ("partition “broken”",),
+        ("groups leave",),
+        ("the state of generation and",),
+    ),
     "never": ("", ("no TransferQueue has been found yet (no record)",), (), ("what the queue holds now",)),
 }
 """Of each incident: the culprit, and what is in the cause, in what is well and in what is unknown."""

@@ -19,7 +19,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "controller replaced": "Close the client and make a new one. The old client never connects to the new controller.",
     "storage unit stopped": "Keep the client: it works again when the storage unit continues.",
     "storage unit killed": "TransferQueue cannot replace a unit. Restart TransferQueue, then make a new client.",
-    "all storage killed": "As above.",
+    "all storage killed": "TransferQueue cannot replace units. Restart TransferQueue, then make a new client.",
     "client closed": "Make a new client.",
     "Ray gone": "Close the client. When Ray and TransferQueue run again, make a new one in a new process.",
 }

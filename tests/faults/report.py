@@ -39,12 +39,13 @@ How to read the tables:
 - **after**: number of ping intervals (2 s) until everything in the row was true. In brackets: seconds on the machine
   of this run. The limit is 10 intervals, unless the test sets another. After a fault that needs a new controller, the
   limit is 3 runs of discovery after the new controller is up.
-- **errors**: increase of `dataplane_errors_total`, as operation, error type and number, at the end of the phase. All
-  other error counters stayed the same; otherwise the row fails at the next scrape.
-- **not shown**: gauges that were exposed before and are not exposed now. All others stayed.
+- **errors**: increase of `dataplane_errors_total`, as operation, error type and number, at the end of the phase. No
+  other error counter grew. If one grows, the test fails.
+- **not shown**: gauges that were exposed before and are not exposed now. All other gauges stayed.
 - **health**: every status that `/healthz` and `/readyz` returned; they are requested at each scrape.
-- The line of the fault is followed by the actions until recovery. After recovery the same exporter process saw a new
-  partition, the job put, listed and read rows, a client under load continued, and no more errors were counted.
+- Each fault has several table rows: first the fault, then the steps until recovery. After recovery the same exporter
+  process saw a new partition, the job put, listed and read rows, a client under load continued, and no more errors were
+  counted.
 """
 
 

@@ -30,8 +30,8 @@ _ALL_WORK = dict.fromkeys(CALLS, "ok")
 _TIMEOUT, _UNAVAILABLE = "DataPlaneTimeout", "DataPlaneUnavailable"
 
 _CONTROLLER_GONE = "the controller at {address} is gone: close this client, and make a new one when TransferQueue runs"
-_STORAGE_GONE = "storage unit {id} at {address} is gone, which TransferQueue does not replace: start TransferQueue anew"
-_REPLACED = "attached to another controller since, or detached: close this client and make a new one"
+_STORAGE_GONE = "storage unit {id} at {address} is gone, and TransferQueue does not replace it: restart TransferQueue"
+_REPLACED = "has attached to another controller or detached: close this client and make a new one"
 _CLOSED = "this client is closed: make a new one"
 _ATTACH_AGAIN = "attach again when TransferQueue runs"
 

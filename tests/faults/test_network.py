@@ -40,7 +40,7 @@ def test_a_stalled_network_is_silence(cluster: TQCluster, proxy: FaultyProxy, tm
         proxy.stall()
         is_silent(row)
         proxy.heal()
-        row.recover(cluster, "the network goes on, with all that it held back", restarts=0, lookups=FILE_LOOKUPS)
+        row.recover(cluster, "the network continues and delivers what it held back", restarts=0, lookups=FILE_LOOKUPS)
 
 
 @pytest.mark.fault("replies come late, after the deadline", in_ci=IDLE)

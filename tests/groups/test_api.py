@@ -89,8 +89,8 @@ def test_an_answer_is_json_with_every_field() -> None:
     ("query", "said"),
     [
         ("state=reddy", "state: 'reddy' is not one of them; it is one of ready, incomplete,"),
-        ("nonsense", "'nonsense': is no parameter; it is one of partition, state,"),
-        ("a%0ab=1", "'a\\nb': is no parameter;"),
+        ("nonsense", "'nonsense': is not a parameter; it is one of partition, state,"),
+        ("a%0ab=1", "'a\\nb': is not a parameter;"),
         ("limit=-1", "limit: '-1' is out of range; give a number from 1 to 1000"),
     ],
 )

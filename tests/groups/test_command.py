@@ -91,7 +91,7 @@ def test_departed_groups_say_why(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(seen.groups()) as url:
         assert main(["groups", "--url", url, "--departed"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("Departed groups: 1, the last to leave first")
+    assert out.startswith("Departed groups: 1, the newest departures first")
     assert "was never ready; was more weight versions behind than is acceptable" in out
 
 
@@ -115,7 +115,7 @@ def test_what_is_not_known_or_not_current_is_said_in_words() -> None:
     [
         (["--state", "reddy"], "--state: 'reddy' is not one of them; it is one of ready,"),
         (["--limit", "0"], "--limit: '0' is out of range; give a number from 1 to 1000"),
-        (["--departed"], "--departed: needs an exporter that was there when they left; give --url"),
+        (["--departed"], "--departed: needs an exporter that ran when they left; give --url"),
         (["--user", "me"], "--user: belongs to a running exporter; give --url too"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_port_alone_listens_on_all_addresses() -> None:
         (["once", "--watch", "-1"], "argument --watch: '-1' is "),
         (["check-config", "a.yaml", "--config", "b.yaml"], "--config: and a.yaml are two files; give one of them"),
         (["rules", "--set", "malformed_rows=1", "--set", "malformed_rows=2", "-o", "x"], "--set 'malformed_rows=2': "),
-        (["rules", "--runbooks", "notaurl", "-o", "x"], "--runbooks: 'notaurl' is not a URL; give the one of "),
+        (["rules", "--runbooks", "notaurl", "-o", "x"], "--runbooks: 'notaurl' is not a URL; give the URL of "),
         (["rules", "--runbooks", "ftp://x", "-o", "x"], "--runbooks: 'ftp://x' is not a URL; "),
         (["rules", "--runbooks", "http://[", "-o", "x"], "--runbooks: 'http://[' is not a URL; "),
         (

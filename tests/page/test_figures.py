@@ -255,7 +255,7 @@ def test_a_partition_that_cannot_be_read_is_shown_with_its_reason(served: Served
     assert rows["eval_data"][1:3] == ["eval", reason]
     assert set(rows["eval_data"][4:18]) == {UNKNOWN}
     assert rows["eval_data"][18] == "never"
-    assert rows["val"][2] == "held back, since it failed before"
+    assert rows["val"][2] == "backing off after a failed listing"
     assert rows["val"][4] == "0"
     assert text(page, "#partitions-note").startswith("3 listed, 1 not")
     page.get_by_role("button", name="eval_data").click()
@@ -268,5 +268,5 @@ def test_groups_that_merely_lie_there_are_not_called_a_flow(served: Served, open
         replace(flow, arrived=0, departed_by_state=dict.fromkeys(GROUP_STATES, 0)) for flow in running().flows
     )
     served.show(replace(running(), flows=still, conditions=()))
-    said = "TransferQueue answers; no group has come or gone since the exporter started."
+    said = "TransferQueue answers; no group has arrived or left since the exporter started."
     assert text(open_page(served.url), "#verdict") == said

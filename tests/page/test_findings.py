@@ -69,12 +69,14 @@ def test_while_all_is_well_it_says_so(served: Served, open_page: Open) -> None:
 def test_without_both_flows_it_does_not_say_that_all_is_well(served: Served, open_page: Open) -> None:
     show(served, NOT_STUCK, replace(FLOWS, holds=False))
     page = open_page(served.url)
-    assert text(page, "#verdict") == "TransferQueue answers; groups have not both come and gone within the usual time."
+    assert (
+        text(page, "#verdict") == "TransferQueue answers; groups have not both arrived and left within the usual time."
+    )
 
 
 def test_it_says_so_while_nobody_knows_what_is_usual(served: Served, open_page: Open) -> None:
     show(served, NOT_STUCK, replace(FLOWS, holds=None))
-    said = "TransferQueue answers; groups have not come and gone often enough to tell whether they flow."
+    said = "TransferQueue answers; too few groups have arrived and left to know whether they flow."
     assert text(open_page(served.url), "#verdict") == said
 
 

@@ -198,7 +198,7 @@ def test_what_is_not_current_is_marked_and_dated(stage: Stage, open_page: Open) 
     assert "train cannot be read now: timed out" in note
     assert "not current: as listed at " in note
     page.goto(f"{stage.served.url}?groups=oldest&partition=nowhere")
-    wait_for_text(page, "#groups-state", lambda said: said.startswith("This partition is not there now."))
+    wait_for_text(page, "#groups-state", lambda said: said.startswith("This partition no longer exists."))
 
 
 def test_who_may_not_see_groups_sees_no_trace_of_them(served: Served, open_page: Open) -> None:

@@ -127,7 +127,7 @@ def outage() -> Snapshot:
                 "warning",
                 True,
                 text="a storage unit did not answer",
-                remedy="Look whether the unit's node swaps.",
+                remedy="Check whether the unit's node swaps.",
                 runbook="docs/runbooks/DataPlaneStorageUnitFlapping.md",
             ),
         ),

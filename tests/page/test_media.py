@@ -66,9 +66,9 @@ def test_with_forced_colours_what_a_colour_says_is_still_said(served: Served, op
 
 def test_what_they_mean_is_a_page_to_read(served: Served, open_page: Open) -> None:
     page = open_page(served.url, width=360)
-    page.get_by_role("link", name="What they mean").click()
+    page.get_by_role("link", name="Metrics and conditions").click()
     page.wait_for_selector("h1")
-    assert page.locator("h1").inner_text() == "What they mean"
+    assert page.locator("h1").inner_text() == "Metrics and conditions"
     named = [prometheus_name(metric) for metric in METRICS] + [rule.name for rule in CONDITIONS]
     missing = "names => names.filter(name => !document.getElementById(name))"
     assert page.evaluate(missing, named) == []

@@ -102,7 +102,7 @@ def test_transfer_queue_is_down(
     [
         ("ended", "idle", "Ended", "The job ended on purpose, since "),
         ("never_found", "idle", "Not found yet", "No data plane has answered since the exporter started, "),
-        ("starting", "warn", "Starting", "A controller is there and cannot be used yet, since "),
+        ("starting", "warn", "Starting", "A controller exists and cannot be used yet, since "),
         ("unreachable", "bad", "Unreachable", "The controller's address is known, but it has not answered yet, since "),
     ],
 )

@@ -120,7 +120,7 @@ def test_a_replay_says_what_it_is_and_goes_to_any_time(replayed: str, recording:
     begin, end = Archive(recording).span()
     page = open_page(replayed, until="replay")
     assert "run.tqr, from " in shown_at(page)
-    assert "nothing here is of now" in shown_at(page)
+    assert "It does not show the present" in shown_at(page)
     assert text(page, "#live") == "Recording"
     assert page.locator("#unreachable").is_hidden()
     assert page.locator("#machines").is_hidden()

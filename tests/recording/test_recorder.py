@@ -235,7 +235,7 @@ def test_a_killed_exporter_leaves_a_file_that_the_next_one_takes_over(tmp_path: 
             refused = f"is being written by process {pid} on "
             wait_until(lambda: refused in second.log, "the second exporter is refused")
             wait_until(lambda: second.scrape().value("tq_exporter_recorder_up") == 0, "it says so")
-            assert second.log.count("is not recorded") == 1
+            assert second.log.count("recording failed and will be retried") == 1
             first.process.send_signal(signal.SIGKILL)
             wait_until(lambda: second.scrape().value("tq_exporter_recorder_up") == 1, "the second takes over")
             status, body = second.get("/api/v1/history")

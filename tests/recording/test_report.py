@@ -51,13 +51,13 @@ def test_it_says_what_happened_in_plain_words(recording: Path) -> None:
         "TransferQueue answered for 83.8 % of the recorded time.",
         "It stopped answering twice; the longest outage began at 14 Nov 2023 22:20:20 and took 1 min 30 s.",
         "DataPlaneTrainerStarved (critical) held once, together 2 min, first at 14 Nov 2023 22:18:20: no group",
-        "2 controllers answered, one after the other.",
-        "groups came in.",
+        "2 controllers answered, one after another.",
+        "groups arrived.",
         "The trainer starved for at least 1 min 5",
         "The trainer&#x27;s weight version went from 0 to",
         "lag 12",
         "quiet_seconds 700",
-        "until the recording stopped (it was killed, or the machine went down)",
+        "until the recording stopped (it was killed, or the machine stopped)",
     ):
         assert sentence in page, sentence
 

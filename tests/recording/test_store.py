@@ -207,7 +207,7 @@ def test_a_file_of_the_older_version_goes_on(tmp_path: Path) -> None:
         connection.execute("UPDATE frames SET body = ?", (encode_frame(frame(BEGAN, arrived=3)),))
     connection.close()
     assert len(STEPS) == VERSION == 2
-    with pytest.raises(RecordingError, match="begun by an older tq-exporter; record to it once with this one"):
+    with pytest.raises(RecordingError, match="started by an older tq-exporter; record to it with this version first"):
         Archive(path).summaries()
     store = Store(path, MIN_SIZE)
     store.write(Batch([frame(BEGAN + 600, arrived=4)], snapshots=[(BEGAN, b"{}")], summary=(BEGAN, b"{}")), BEGAN + 600)

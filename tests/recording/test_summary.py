@@ -92,8 +92,8 @@ def test_the_end_of_a_run_says_what_it_came_to(caplog: pytest.LogCaptureFixture)
         assert recorder.observe(snapshot) is snapshot
     recorder.stop(1.0)
     assert caplog.messages == [
-        "the run: watched for 260 s; groups in 260; left complete (trained at most) 187; evicted 9 failed; lost 0; "
-        "lag mean 0.68, p95 ≤ 8; left above lag 4: 19; trainer starved 0 s, stalled 0 s; "
+        "the run: watched for 260 s; groups in 260; left complete (trained at most) 187; left not ready 9 failed; "
+        "lost 0; lag mean 0.68, p95 ≤ 8; left above lag 4: 19; trainer starved 0 s, stalled 0 s; "
         "outages 0, the longest 0 s (counts and seconds are lower bounds)"
     ]
 

@@ -80,7 +80,7 @@ def test_a_failing_tracker_is_logged_once_and_counted_always(fed: Fed, caplog: p
         fed.feeder.feed()
     assert fed.counted == {"failed": 3}
     assert [record.message for record in caplog.records] == [
-        "toy gets no figures, polls go on: ValueError: not this one"
+        "toy gets no figures; polling continues: ValueError: not this one"
     ]
 
 
@@ -95,7 +95,7 @@ def test_a_tracker_that_cannot_start_is_tried_again_after_a_minute(fed: Fed, cap
     fed.feeder.feed()
     assert fed.counted == {"failed": 2, "dropped": 1}
     assert [record.message for record in caplog.records] == [
-        "toy gets no figures, polls go on: no such project; make it first"
+        "toy gets no figures; polling continues: no such project; make it first"
     ]
 
 

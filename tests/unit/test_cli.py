@@ -371,10 +371,10 @@ def test_the_table_names_what_is_wrong_or_unknown() -> None:
     print_snapshot(Judge(History(StoppedClock(at))).judge(seen), console)
     shown = " ".join(console.export_text().split())
     assert (
-        r"! generation and training are not judged, since partition “a␊b” cannot be read (not listable: samples were "
-        "put without keys; never listed), partition “val” cannot be read (timed out; last listed 30 s ago)"
+        r"! generation and training are not evaluated, because partition “a␊b” cannot be read (not listable: samples "
+        "were put without keys; never listed), partition “val” cannot be read (timed out; last listed 30 s ago)"
     ) in shown
-    assert "! 2 taken groups of partition “train[bold]” are orphaned: the trainer's version has moved on" in shown
+    assert "! 2 taken groups of partition “train[bold]” are orphaned: the trainer's version has increased" in shown
 
 
 @pytest.mark.parametrize(("listed", "said"), [(True, "(none)"), (False, "(not known)")])

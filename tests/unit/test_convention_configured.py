@@ -182,7 +182,7 @@ class TestGroupFromTheKey:
         ("pattern", "problem"),
         [
             (r"(.+)_s\d+", "has no group named group"),
-            (r"(?P<group>.+_s", "is no regular expression: missing )"),
+            (r"(?P<group>.+_s", "is not a regular expression: missing )"),
             (r"(?P<group>(?:a+)+)b", "repeats a group"),
             (r"(?P<group>(?:a|a)*)b", "repeats a group"),
             (r"(?P<group>(?:a|a){9})b", "repeats a group"),

@@ -100,7 +100,7 @@ def test_a_segment_keeps_its_number_and_one_that_left_with_rows_is_missed() -> N
     clock.advance(MISSED_FOR_S)
     units = segments.listed({"c": FULL})
     assert said(units) == [(0, "a", "DataPlaneUnavailable"), (1, "c", None)]
-    assert units[0].detail == "segment a has left, and what it held is lost"
+    assert units[0].detail == "segment a has left, and its rows are lost"
     clock.advance(1.0)
     assert said(segments.listed({"c": FULL, "d": EMPTY})) == [(0, "d", None), (1, "c", None)]
 

@@ -76,7 +76,7 @@ def test_settings_are_found_by_name_and_by_regular_expression() -> None:
 
 
 def test_an_invalid_expression_is_named() -> None:
-    with pytest.raises(ValueError, match="no regular expression"):
+    with pytest.raises(ValueError, match="not a regular expression"):
         check_pattern("train_(")
     check_pattern("train.data")
 

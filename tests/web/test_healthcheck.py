@@ -42,7 +42,7 @@ class Exporter:
 @pytest.fixture
 def exporter() -> Iterator[Exporter]:
     made = Exporter()
-    wait_until(lambda: said() != f"process {os.getpid()} is no exporter of this user", "the socket")
+    wait_until(lambda: said() != f"process {os.getpid()} is not an exporter of this user", "the socket")
     yield made
     made.web.stop()
 
@@ -81,7 +81,7 @@ def test_readiness_is_the_first_round(exporter: Exporter) -> None:
 
 def test_nobody_there_is_not_well(exporter: Exporter) -> None:
     exporter.web.stop()
-    assert said() == f"process {os.getpid()} is no exporter of this user"
+    assert said() == f"process {os.getpid()} is not an exporter of this user"
 
 
 def test_something_else_on_the_socket_is_not_well(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,4 +112,4 @@ def test_a_server_that_ends_at_once_leaves_no_socket() -> None:
     for _ in range(20):
         Exporter().web.stop()
     gc.collect()  # a socket that is left is a warning here, which is an error
-    assert said() == f"process {os.getpid()} is no exporter of this user"
+    assert said() == f"process {os.getpid()} is not an exporter of this user"

@@ -38,7 +38,7 @@ def test_the_exporter_reads_its_log_level_again_and_tells_its_state(tmp_path: Pa
         (written,) = kept.iterdir()
         assert zipfile.ZipFile(written).testzip() is None
         file.write_text(f"{settings}log: {{level: loud}}\n")
-        send(signal.SIGHUP, "the configuration cannot be read again, the log level stays: ", "'loud'")
+        send(signal.SIGHUP, "the configuration cannot be read; the log level stays as it is: ", "'loud'")
         assert exporter.get("/healthz")[0] == 200
         assert exporter.stop() == 0
 
@@ -63,5 +63,5 @@ def test_a_reload_keeps_the_protection_of_an_invalid_file(tmp_path: Path, caplog
     assert guard.current() is before
     guard.reload()
     assert guard.current() is before
-    assert "the one before stays in force" in caplog.text
+    assert "the previous one stays in force" in caplog.text
     Guard(None).reload()

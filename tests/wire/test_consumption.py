@@ -71,7 +71,7 @@ def test_a_partition_with_too_many_samples_is_refused() -> None:
     ids=["a frame less", "a frame more", "other sizes", "other values", "a pickle", "another tensor", "half"],
 )
 def test_what_only_a_pickle_could_explain_is_refused(frames: list[bytes]) -> None:
-    with pytest.raises(DataPlaneReadError, match="never done"):
+    with pytest.raises(DataPlaneReadError, match="never loads pickles"):
         consumption(frames)
 
 

@@ -118,6 +118,6 @@ class AttachedCalls(MetadataCalls):
         client = self._attachment.client
         if self._tq.interface._TQ_CLIENT is not client:
             raise DataPlaneUnavailable(
-                "this process attached to another controller since, or detached: close this client and make a new one"
+                "this process has attached to another controller or detached: close this client and make a new one"
             )
         return client

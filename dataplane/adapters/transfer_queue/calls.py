@@ -201,7 +201,7 @@ class TransferQueueCalls:
             kind = error_class(error, operation, DataPlaneError)
             message = f"{type(error).__name__}: {error}"
             if kind is DataPlaneTimeout:
-                message = f"closing did not end within {deadline_s:g} s; it goes on in the background"
+                message = f"closing did not end within {deadline_s:g} s; it continues in the background"
             raise kind(message, operation=operation) from error
 
     def _close_calls(self) -> bool:
@@ -302,8 +302,8 @@ class TransferQueueCalls:
             wait_s = min(_VERDICT_WAIT_S, ends - time.monotonic())
             if wait_s > 0 and probe.verdict(wait_s) == "gone":
                 return (
-                    f"{name} at {probe.address} is gone, which TransferQueue does not replace: "
-                    "start TransferQueue anew, then make a new client"
+                    f"{name} at {probe.address} is gone, and TransferQueue does not replace it: "
+                    "restart TransferQueue, then make a new client"
                 )
         return None
 

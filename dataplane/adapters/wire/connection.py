@@ -351,8 +351,8 @@ class WireConnection:
                 return f"tcp://{join_host_port(host, self._port)}"
             if wait_s <= 0:
                 raise DataPlaneTimeout(
-                    f"{self._where} cannot be connected to: no answer within {timeout_s:g} s to what the address of "
-                    f"{self._resolver.host} is"
+                    f"{self._where} cannot be connected to: the name {self._resolver.host} was not resolved within "
+                    f"{timeout_s:g} s"
                 )
         raise DataPlaneUnavailable("this reader is closed")
 
@@ -410,7 +410,7 @@ class WireConnection:
     def _too_large(self) -> ReplyLimitExceeded:
         self._discard()
         return ReplyLimitExceeded(
-            f"the reply of {self._where} is larger than {self._max_reply_bytes} bytes, or is no message",
+            f"the reply of {self._where} is larger than {self._max_reply_bytes} bytes, or is not a message",
             limit="reply_bytes",
         )
 

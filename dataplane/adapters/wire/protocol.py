@@ -222,8 +222,8 @@ def decode_consumption(
 
 def _needs_pickle() -> DataPlaneReadError:
     return DataPlaneReadError(
-        "unreadable consumption: without loading a pickle, which is never done, only the tensors that TransferQueue "
-        f"{TESTED_VERSIONS} sends can be read"
+        f"unreadable consumption: the reply is not a tensor as TransferQueue {TESTED_VERSIONS} sends it, and this "
+        "reader never loads pickles"
     )
 
 
@@ -253,8 +253,8 @@ def _refusal(frame: memoryview, expected: str, error: Exception | None) -> DataP
     """Return the error for a reply that is not the expected one."""
     if frame.nbytes == len(_PICKLE_MARKER) and frame.tobytes() == _PICKLE_MARKER:
         return DataPlaneReadError(
-            "unreadable partition: the reply is a pickle, which is never loaded; some tag holds a value that msgpack "
-            "cannot express, for example an integer beyond 64 bits"
+            "unreadable partition: the reply is a pickle, and this reader never loads pickles. Some tag has a value "
+            "that msgpack cannot express, for example an integer beyond 64 bits"
         )
     reason: object = error
     try:

@@ -257,7 +257,7 @@ def _map_header(data: memoryview, at: int) -> tuple[int, int]:
         return kind & 0x0F, at + 1
     width = {0xDE: 2, 0xDF: 4}.get(kind)
     if width is None:
-        raise not_understood("rows are no map")
+        raise not_understood("the rows are not a map")
     return int.from_bytes(view[1 : 1 + width], "big"), at + 1 + width
 
 
@@ -269,7 +269,7 @@ def _after_string(data: memoryview, at: int) -> int:
         return at + 1 + (kind & 0x1F)
     width = {0xD9: 1, 0xDA: 2, 0xDB: 4}.get(kind)
     if width is None:
-        raise not_understood("a name is no string")
+        raise not_understood("a name is not a string")
     return at + 1 + width + int.from_bytes(view[1 : 1 + width], "big")
 
 

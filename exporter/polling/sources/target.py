@@ -34,7 +34,7 @@ class Target:
         endpoint = self.endpoint
         if endpoint.backend in (None, _SIMPLE_STORAGE) or endpoint.store_metrics is not None:
             return None
-        return f"TransferQueue's backend {endpoint.backend} has no figures that can be asked for"
+        return f"TransferQueue's backend {endpoint.backend} has no figures that can be requested"
 
     def is_at(self, endpoint: Endpoint) -> bool:
         """Whether *endpoint* names the same controller with the same storage and metrics."""

@@ -52,8 +52,8 @@ export class Events {
     if (events === null) return;
     this.shown = model.coverage(history, now);
     this.drawMarks(events.filter((one) => one.kind !== "exporter"));
-    this.table.draw([...events].reverse(), "Nothing happened in this time.");
-    text(byId("events-note"), history.events_left_out ? `the newest; ${format.count(history.events_left_out)} older ones are left out: choose a shorter time` : "newest first");
+    this.table.draw([...events].reverse(), "No event in this time range.");
+    text(byId("events-note"), history.events_left_out ? `the newest; ${format.count(history.events_left_out)} older ones are left out: choose a shorter time range` : "newest first");
   }
 
   drawMarks(events) {

@@ -13,15 +13,15 @@ const LONGEST = 512; // a longer id was cut by the exporter
 const VIEWS = {
   oldest: { title: "Oldest", ask: { sort: "age" }, order: "the oldest first" },
   stalest: { title: "Stalest", ask: { sort: "lag" }, order: "the most versions behind first" },
-  stuck: { title: "Stuck", ask: { condition: "stuck" }, order: "nobody takes care of them any more" },
-  departed: { title: "Left unusually", ask: { departed: "true" }, order: "the last to leave first" },
+  stuck: { title: "Stuck", ask: { condition: "stuck" }, order: "no process will finish or remove them" },
+  departed: { title: "Left unusually", ask: { departed: "true" }, order: "the newest departures first" },
 };
 
 const WHY = {
   lost: "lost with its controller, or by a checkpoint",
   failed: "had failed",
   unfinished: "was never ready",
-  untaken: "was ready and not seen taken",
+  untaken: "was ready and never seen as taken",
   stale: "too many versions behind",
   old: "stayed far longer than usual",
 };
@@ -131,7 +131,7 @@ export class Groups {
     byId("groups").hidden = !found.length;
     byId("groups-left").hidden = !(answer && !found.length && search && groups !== "departed");
     const said = byId("groups-state-text");
-    if (answer === null) text(said, this.problem ? `The groups cannot be read: ${this.problem}.` : "Asking…");
+    if (answer === null) text(said, this.problem ? `The groups cannot be read: ${this.problem}.` : "Loading…");
     else text(said, found.length ? "" : nothing(answer, groups, search));
     byId("groups-state").hidden = !said.textContent;
     const times = (answer?.partitions ?? []).map((one) => one.listed_at).filter((at) => at !== null);
@@ -232,8 +232,8 @@ function noted(one, now) {
 function nothing(answer, groups, search) {
   if (groups === "departed") return search ? "No group that left unusually matches." : "No group has left unusually, as far as is known.";
   if (!answer.known) return "The groups are not known: no partition was listed.";
-  if (!answer.partitions.length) return "This partition is not there now. Its groups have left with it.";
+  if (!answer.partitions.length) return "This partition no longer exists. Its groups left with it.";
   if (answer.partitions.every((one) => one.groups === null)) return "The groups are not known: the partition was never listed.";
-  if (search) return "No group that is there matches. It may have left.";
+  if (search) return "No group in the queue matches. It may have left.";
   return groups in VIEWS && groups !== "stuck" ? "There are no groups." : "There are no such groups.";
 }

@@ -6,7 +6,7 @@ import * as format from "./format.js";
 import * as model from "./model.js";
 import { Table } from "./table.js";
 
-const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale", disabled: "off", unsupported: "cannot be asked" };
+const REASONS = { ok: "ok", failing: "failing", budget: "stretched", stale: "stale", disabled: "off", unsupported: "not supported" };
 const REASON_TONES = { ok: "ok", failing: "bad", budget: "warn", stale: "bad", disabled: "idle", unsupported: "idle" };
 const REFERENCES = { published: "published", rows: "from rows", newest_seen: "newest seen" };
 const BASES = { tq_metrics: "TransferQueue's metrics", storage: "storage", clients: "clients" };
@@ -262,7 +262,7 @@ function taskColumns() {
     { label: "Task", sort: (one) => one.task, cell: cellText((one) => (one.task === null ? format.UNKNOWN : format.name(one.task))) },
     { label: "Consumed", numeric: true, sort: (one) => one.consumed_ratio, cell: cellText((one) => share(one.consumed_ratio)) },
     { label: "Produced", numeric: true, sort: (one) => one.produced_ratio, cell: cellText((one) => share(one.produced_ratio)) },
-    { label: "Judges", cell: cellText((one) => (one.judges ? "the partition" : "")) },
+    { label: "Decides", cell: cellText((one) => (one.judges ? "depth of the partition" : "")) },
   ];
 }
 

@@ -39,7 +39,7 @@ export class Replay {
     byId("machines").hidden = Boolean(recording);
     if (!recording) return;
     const { file, from, to, at } = recording;
-    text(byId("replay-why"), `${format.visible(file)}, from ${format.date(from)} to ${format.date(to)}. Shown is ${format.date(at)}, with the figures of ${format.date(takenAt)}; nothing here is of now.`);
+    text(byId("replay-why"), `${format.visible(file)}, from ${format.date(from)} to ${format.date(to)}. This page shows ${format.date(at)}, with the figures of ${format.date(takenAt)}. It does not show the present.`);
     const slider = byId("replay-at");
     for (const [key, value] of [["min", from], ["max", to]]) attribute(slider, key, String(value));
     if (document.activeElement !== slider) slider.value = String(at);

@@ -124,7 +124,7 @@ export class Stages {
       ["Size", held && held.bytes !== null ? format.bytes(held.bytes) : null, "as producers declared it"],
       ["Oldest group", held && Number.isFinite(held.oldest) ? format.span(Math.max(Math.round(now - held.oldest), 0)) : null],
       ["Groups per step", held?.step ? format.count(held.step) : null, "how many groups the trainer takes per step"],
-      ["Orphaned", held?.orphaned ? format.count(held.orphaned) : null, "taken groups that nobody removes"],
+      ["Orphaned", held?.orphaned ? format.count(held.orphaned) : null, "taken groups that no process removes"],
       ["Rows in no group", held?.bare ? format.count(held.bare) : null, "rows with neither a tag nor an id"],
       ["Malformed rows", held?.malformed ? format.count(held.malformed) : null],
       ["Ping", live.up ? format.took(model.source(snapshot, "ping")?.duration) : null],
@@ -138,7 +138,7 @@ export class Stages {
     else {
       const origin = {
         published: `from version ${lagsInScope.version}, published by the trainer`,
-        rows: `from version ${lagsInScope.version}, which rows say is finished`,
+        rows: `from version ${lagsInScope.version}, which rows show as finished`,
         newest_seen: `from version ${lagsInScope.version}, the newest seen (lower bounds)`,
       }[lagsInScope.reference];
       const behind = lagsInScope.max === null ? "no group is behind" : `largest ${format.count(lagsInScope.max)}, mean ${format.decimal(lagsInScope.mean, 2)}`;

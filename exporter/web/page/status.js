@@ -29,7 +29,7 @@ export function drawStatus({ snapshot, live, now, connected, frozen, problem, he
     lost: `The data plane is gone, ${since}.`,
     ended: `The job ended on purpose, ${since}. The exporter keeps looking for the next one.`,
     never_found: `No data plane has answered since the exporter started, ${format.ago(now - snapshot.started_at)}.`,
-    starting: `A controller is there and cannot be used yet, ${since}.`,
+    starting: `A controller exists and cannot be used yet, ${since}.`,
     unreachable: `The controller's address is known, but it has not answered yet, ${since}.`,
   }[plane];
   text(byId("verdict"), connected ? sentence : frozen ? "Its poll loop has stopped; restart the exporter." : "The current state is unknown: the exporter does not answer.");
@@ -48,8 +48,8 @@ export function drawStatus({ snapshot, live, now, connected, frozen, problem, he
   const outside = (value) => (value ? format.visible(value) : null);
   facts(byId("facts"), [
     ["Last successful ping", lastGood === null ? "never" : `${format.at(lastGood, now)}, ${format.ago(now - lastGood)}`],
-    ["Controller", outside(snapshot.endpoint?.address), "the address that it answers at"],
-    ["Controller id", outside(snapshot.endpoint?.controller_id), "TransferQueue's id of it"],
+    ["Controller", outside(snapshot.endpoint?.address), "the address at which it answers"],
+    ["Controller id", outside(snapshot.endpoint?.controller_id), "its id in TransferQueue"],
     ["Actor id", outside(controller?.actor), "Ray's id of the controller's actor"],
     ["Node", outside(controller?.host), controller?.node ? `Ray's id of this node: ${controller.node}` : null],
     ["Process", controller?.pid ? String(controller.pid) : null, "the controller's process id on that node"],
@@ -93,9 +93,9 @@ function quietSentence(live) {
   if (!held.total && !live.total_flow?.arrived) return "TransferQueue answers; it has no groups yet.";
   if (model.isHeld(live, "DataPlaneFlows")) return "Groups flow through generation, queue and training.";
   const train = live.role_flows.find((one) => one.role === "train");
-  if (!train.arrived && !Object.values(train.departed).some(Boolean)) return "TransferQueue answers; no group has come or gone since the exporter started.";
-  if (model.isKnown(live, "DataPlaneFlows")) return "TransferQueue answers; groups have not both come and gone within the usual time.";
-  return "TransferQueue answers; groups have not come and gone often enough to tell whether they flow.";
+  if (!train.arrived && !Object.values(train.departed).some(Boolean)) return "TransferQueue answers; no group has arrived or left since the exporter started.";
+  if (model.isKnown(live, "DataPlaneFlows")) return "TransferQueue answers; groups have not both arrived and left within the usual time.";
+  return "TransferQueue answers; too few groups have arrived and left to know whether they flow.";
 }
 
 let announced = null;
