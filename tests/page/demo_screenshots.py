@@ -69,6 +69,19 @@ def test_an_incident(scenario: str, shoot: Callable[..., None]) -> None:
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("convention", ["verl", "nemo-rl"])
+def test_a_framework(convention: str, shoot: Callable[..., None]) -> None:
+    """The page of examples/verl and examples/nemo-rl: the demo's rollouts write their tags."""
+    with DemoProcess("--convention", convention) as demo:
+        demo.wait_until_ready()
+        time.sleep(RUN_S / 2)
+        seen = demo.scrape()
+        assert {labels["convention"] for labels, _ in seen.samples("dataplane_partition_info")} == {convention}
+        assert seen.value("dataplane_up") == 1
+        shoot(convention, demo.urls["exporter"].removesuffix("metrics"))
+
+
+@pytest.mark.timeout(1200)
 def test_the_four_states(browser: Browser, shoot: Callable[..., None]) -> None:
     with DemoProcess("--rollouts", "2") as demo:
         wait_until(lambda: "logs   " in demo.out, "the demo is up", 300.0)
