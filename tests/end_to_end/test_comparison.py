@@ -70,11 +70,17 @@ result = state.actors(actor_id=actor)["State"]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[TQCluster]:
-    variables = {"TQ_CONTROLLER_GET_METADATA_TIMEOUT": "45"}  # its default is 1 s; afterwards the thread goes on
+def own_cluster() -> Iterator[TQCluster]:
+    variables = {"TQ_CONTROLLER_GET_METADATA_TIMEOUT": "600"}  # its default is 1 s; afterwards the thread goes on
     with TQCluster(metrics=True, polling_mode=False, variables=variables) as cluster:
-        cluster.put("train", ["g1_g0", "g2_g0"], tags=[{"weight_version": 1}] * 2)
         yield cluster
+
+
+@pytest.fixture
+def cluster(own_cluster: TQCluster) -> TQCluster:
+    own_cluster.make_healthy()
+    own_cluster.put("train", ["g1_g0", "g2_g0"], tags=[{"weight_version": 1}] * 2)
+    return own_cluster
 
 
 class Caller:
@@ -213,9 +219,23 @@ def test_the_controllers_process_is_stopped(cluster: TQCluster, caller: Caller, 
 
 
 @pytest.mark.timeout(300)
+def test_the_controller_is_dead(cluster: TQCluster, caller: Caller, exporter: ExporterProcess) -> None:
+    expect_of_readme(
+        "the controller is dead", page="its page refuses", actor="the actor is *dead*", error="DataPlaneUnavailable"
+    )
+    kill(cluster.controller.pid)
+    caller.call()
+    wait_until(lambda: own_page(cluster) == "ConnectionRefusedError", "nobody listens")
+    wait_until(lambda: actor_state(cluster) == "DEAD", "Ray notices")
+    expect_of_the_exporter(exporter, cluster, "DataPlaneUnavailable", "DataPlaneLost", "refused")
+    assert lasts(lambda: caller.said is None, WAIT_S), caller.said
+
+
+@pytest.mark.timeout(300)
 def test_only_the_thread_that_answers_requests_is_stuck(
     cluster: TQCluster, caller: Caller, exporter: ExporterProcess
 ) -> None:
+    """The last one: the thread is stuck until the cluster ends."""
     expect_of_readme(
         "only its thread for requests is stuck",
         page="its page answers",
@@ -230,17 +250,3 @@ def test_only_the_thread_that_answers_requests_is_stuck(
     assert "tq_" in page, page
     assert actor_state(cluster) == "ALIVE"
     expect_of_the_exporter(exporter, cluster, "DataPlaneTimeout", "DataPlaneTimeouts", "did not answer within")
-    wait_until(lambda: caller.said == "answered", "the call that waited")
-
-
-@pytest.mark.timeout(300)
-def test_the_controller_is_dead(cluster: TQCluster, caller: Caller, exporter: ExporterProcess) -> None:
-    expect_of_readme(
-        "the controller is dead", page="its page refuses", actor="the actor is *dead*", error="DataPlaneUnavailable"
-    )
-    kill(cluster.controller.pid)
-    caller.call()
-    wait_until(lambda: own_page(cluster) == "ConnectionRefusedError", "nobody listens")
-    wait_until(lambda: actor_state(cluster) == "DEAD", "Ray notices")
-    expect_of_the_exporter(exporter, cluster, "DataPlaneUnavailable", "DataPlaneLost", "refused")
-    assert lasts(lambda: caller.said is None, WAIT_S), caller.said
