@@ -5,8 +5,9 @@
 #   docker build --target on-training --build-arg TRAINING_IMAGE=registry.example/train:tag .
 #                                                          on top of a training image, which already has the cluster's Ray
 #
-# Pass --build-arg COMMIT=$(git rev-parse --short=12 HEAD), and for a release --build-arg VERSION=0.1.0. tq-exporter
-# --version prints both. The build has no access to the git repository, so it cannot find them itself.
+# Pass --build-arg COMMIT=$(git rev-parse --short=12 HEAD), and for a release --build-arg VERSION=0.1.0; make dist writes both
+# into dist/image.args. tq-exporter --version and the image's labels say them. The build has no access to the git repository, so
+# it cannot find them itself.
 #
 # BuildKit, podman and buildah build only the stages that the target needs. Docker's classic builder builds every stage above the
 # target: so exporter comes first, and the stages above exporter-ray build without arguments. No "# syntax=" line: it
@@ -35,9 +36,11 @@ RUN python -m venv --without-pip /opt/tq-exporter \
     && pip --python /opt/tq-exporter/bin/python install --no-cache-dir --constraint /constraints.txt /wheel/*.whl
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS base
+ARG VERSION=""
 ARG COMMIT=""
 LABEL org.opencontainers.image.title="tq-exporter" \
     org.opencontainers.image.description="Metrics and traces of a running TransferQueue" \
+    org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.revision="${COMMIT}"
 ENV PATH=/opt/tq-exporter/bin:$PATH \
@@ -56,8 +59,10 @@ COPY --from=environment /opt/tq-exporter /opt/tq-exporter
 USER 65532:65532
 
 FROM ${TRAINING_IMAGE} AS on-training
+ARG VERSION=""
 ARG COMMIT=""
 LABEL org.opencontainers.image.title="tq-exporter" \
+    org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.revision="${COMMIT}"
 COPY --from=wheel /wheel /wheel

@@ -22,10 +22,10 @@ INSTALLED := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack dashboards test test-fast test-oldest test-python engines test-nightly coverage mutants faults chaos verl soak fuzz check format docs screenshots detection bench bench-quick performance audit dist clean tools verl-environment
+.PHONY: help demo stack dashboards test test-fast test-oldest test-python engines test-nightly coverage mutants faults chaos verl soak fuzz check format docs screenshots detection bench bench-quick performance audit dist release-check clean tools verl-environment
 
 help: ## Show the targets.
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -143,17 +143,22 @@ audit: $(INSTALLED) ## Check the installed packages for known vulnerabilities (n
 	$(BIN)/python -m pip freeze --exclude-editable > .audit/installed.txt
 	.audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps --requirement .audit/installed.txt
 
-dist: $(INSTALLED) ## Build and check wheel and sdist, list the wheel's dependencies, and write its SBOM, into dist/.
+dist: ## Build and check wheel and sdist, package the chart, list the wheel's dependencies, and write its SBOM, into dist/.
 	rm -rf dist build/lib
 	# Not in .venv: with what the SBOM's tool brings, `import ray` takes 2 s longer.
-	test -x .release/bin/twine || { $(PYTHON) -m venv .release && .release/bin/python -m pip install --quiet --disable-pip-version-check twine==7.0.0 cyclonedx-bom==7.5.0; }
-	$(BIN)/python -m build
+	test -x .release/bin/pyproject-build || { $(PYTHON) -m venv --clear .release && .release/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 twine==7.0.0 cyclonedx-bom==7.5.0; }
+	.release/bin/python -m build
 	.release/bin/twine check --strict dist/*.whl dist/*.tar.gz
 	$(PYTHON) -m venv --clear build/clean
 	build/clean/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
 	build/clean/bin/python -m pip freeze --exclude tq-exporter > dist/dependencies.txt
 	.release/bin/cyclonedx-py environment --output-format JSON --output-file dist/sbom.json build/clean/bin/python
 	build/clean/bin/tq-exporter --version
+	version=$$(basename dist/*.whl | cut -d- -f2) && .ci/chart "$$version" dist && \
+		echo "--build-arg VERSION=$$version --build-arg COMMIT=$$(git rev-parse --short=12 HEAD)" > dist/image.args
+
+release-check: dist ## Install what make dist built on each installed Python, and run it there; PYTHONS=3.12 takes one.
+	@.ci/release-check $(PYTHONS)
 
 clean: ## Remove the virtual environments and all generated files.
 	rm -rf $(VENV) .venv-* .audit .release .tq-versions build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

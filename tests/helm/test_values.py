@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -104,14 +103,6 @@ def test_every_value_has_a_schema_and_every_schema_a_value() -> None:
     compare(
         json.loads((CHART / "values.schema.json").read_text()), yaml.safe_load((CHART / "values.yaml").read_text()), ""
     )
-
-
-def test_the_chart_has_the_version_of_the_package() -> None:
-    """The release that the chart installs is the one that the source becomes."""
-    settings = (CHART.parents[1] / "pyproject.toml").read_text()
-    becomes = re.search(r'^fallback_version = "([\d.]+)\.dev0"$', settings, re.MULTILINE)
-    assert becomes is not None
-    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == becomes[1]
 
 
 @pytest.mark.parametrize("name", CI_VALUES)

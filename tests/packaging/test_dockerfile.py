@@ -32,7 +32,9 @@ def test_every_image_runs_as_nobody_and_asks_itself_for_its_health(name: str) ->
     [user] = stage.of("USER")
     assert defaults.get(user.strip("${}"), user) == "65532:65532"
     assert any('CMD ["tq-exporter", "healthcheck"]' in text for one in lineage for text in one.of("HEALTHCHECK"))
-    assert any("org.opencontainers.image.revision" in text for one in lineage for text in one.of("LABEL"))
+    labels = " ".join(text for one in lineage for text in one.of("LABEL"))
+    assert 'org.opencontainers.image.revision="${COMMIT}"' in labels
+    assert 'org.opencontainers.image.version="${VERSION}"' in labels
     assert any(one.of("ENTRYPOINT") == ['["tq-exporter"]'] for one in lineage)
 
 

@@ -27,6 +27,12 @@ def test_the_pythons_are_the_same_everywhere() -> None:
     assert re.search(r'^requires-python = ">=(.*)"$', PYPROJECT, re.MULTILINE).group(1) == declared[0]  # type: ignore[union-attr]
     assert re.search(r"^PYTHONS \?= (.*)$", MAKEFILE, re.MULTILINE).group(1).split() == declared  # type: ignore[union-attr]
     assert jobs(ROOT / ".github/workflows/ci.yml")["fast"]["strategy"]["matrix"]["python"] == declared
+    [installed] = [
+        step["with"]["python-version"].split()
+        for step in jobs(ROOT / ".github/workflows/release.yml")["build"]["steps"]
+        if "setup-python" in step.get("uses", "")
+    ]
+    assert sorted(installed) == sorted(declared)
 
 
 def test_ci_runs_the_lower_bounds_and_each_has_one() -> None:

@@ -39,13 +39,15 @@ def shoot(browser: Browser, request: pytest.FixtureRequest) -> Callable[..., Non
     folder = Path(option)
     folder.mkdir(parents=True, exist_ok=True)
 
-    def take(name: str, url: str, *, width: int = 1440, height: int = 900, theme: str = "light") -> None:
+    def take(
+        name: str, url: str, *, width: int = 1440, height: int = 900, theme: str = "light", whole: bool = True
+    ) -> None:
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
         page.goto(url)
         page.wait_for_selector("body[data-connection=live]")
         wait_for_text(page, "#partitions", bool)
         page.wait_for_timeout(3000)
-        page.screenshot(path=folder / f"page-{name}.png", full_page=width > 400)
+        page.screenshot(path=folder / f"page-{name}.png", full_page=whole)
         page.close()
 
     return take
@@ -69,6 +71,19 @@ def test_an_incident(scenario: str, shoot: Callable[..., None]) -> None:
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("convention", ["verl", "nemo-rl"])
+def test_a_framework(convention: str, shoot: Callable[..., None]) -> None:
+    """The page of examples/verl and examples/nemo-rl: the demo's rollouts write their tags."""
+    with DemoProcess("--convention", convention) as demo:
+        demo.wait_until_ready()
+        time.sleep(RUN_S / 2)
+        seen = demo.scrape()
+        assert {labels["convention"] for labels, _ in seen.samples("dataplane_partition_info")} == {convention}
+        assert seen.value("dataplane_up") == 1
+        shoot(convention, demo.urls["exporter"].removesuffix("metrics"), height=1140, whole=False)  # without the polls
+
+
+@pytest.mark.timeout(1200)
 def test_the_four_states(browser: Browser, shoot: Callable[..., None]) -> None:
     with DemoProcess("--rollouts", "2") as demo:
         wait_until(lambda: "logs   " in demo.out, "the demo is up", 300.0)
@@ -80,7 +95,7 @@ def test_the_four_states(browser: Browser, shoot: Callable[..., None]) -> None:
         assert text(page, "#state") == "Running"
         shoot("light", url)
         shoot("dark", url, theme="dark")
-        shoot("phone", url, width=375, height=812)
+        shoot("phone", url, width=375, height=812, whole=False)
         os.kill(controller_pid(), signal.SIGKILL)
         wait_for_text(page, "#state", lambda said: said == "Lost")
         shoot("outage", url)
