@@ -194,7 +194,7 @@ def _flow() -> list[Builder]:
         ),
         series(
             "Age of the oldest unfinished group",
-            "A group that only gets older was abandoned by its writer: runbooks DataPlaneUncommittedLeaking (above "
+            "A group that only gets older was abandoned by its producer: runbooks DataPlaneUncommittedLeaking (above "
             "uncommitted_age_seconds) and DataPlaneIncompleteOrphaned (above incomplete_age_seconds).",
             [
                 Query(

@@ -116,7 +116,7 @@ THRESHOLDS: Final = (
     ),
     Threshold("uncommitted_age_seconds", 3600.0, "age of an uncommitted group; set it above your longest generation"),
     Threshold("incomplete_age_seconds", 1800.0, "age of a committed group with missing keys"),
-    Threshold("orphaned_groups", 0.0, "groups that stay taken although the trainer's version has moved on"),
+    Threshold("orphaned_groups", 0.0, "groups that stay taken although the trainer's version has increased"),
     Threshold(
         "version_unchanged_seconds",
         3600.0,
