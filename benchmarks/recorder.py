@@ -39,13 +39,13 @@ _MEMORY = (
 def measure(report: Report, options: argparse.Namespace) -> None:
     """Record simulated days, then watch the memory of an exporter that records and of one that does not."""
     with tempfile.TemporaryDirectory() as folder:
-        days = report.table("day", "A recorded run, a snapshot every 5 s", _DAY)
+        days = report.table("recorder_day", "A recorded run, a snapshot every 5 s", _DAY)
         for partitions in options.partitions:
             figures = _day(Path(folder) / f"{partitions}.tqr", partitions, options.hours)
             days.row(partitions=partitions, hours=options.hours, **figures)
             if (partitions, options.hours) == (3, 24):
                 report.bar("a recorded day at 3 partitions, MB", figures["size_mb"], _MAX_MB_PER_DAY)
-        memory = report.table("memory", "Two exporters with the same controller", _MEMORY)
+        memory = report.table("recorder_memory", "Two exporters with the same controller", _MEMORY)
         for what, figures in _memory(Path(folder) / "memory.tqr", options.watch).items():
             memory.row(what=what, seconds=options.watch, **figures)
         report.bar(f"RSS at {_KEYS:,} keys with the recorder, MB", figures["rss_mb"], _MAX_RSS_MB)
