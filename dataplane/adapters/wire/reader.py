@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from itertools import takewhile
 from typing import NamedTuple
 
 from dataplane.adapters.arguments import check_partition
@@ -23,7 +24,7 @@ from dataplane.adapters.wire.limits import (
 )
 from dataplane.adapters.wire.protocol import Consumption, Reply, decode_consumption, decode_partitions
 from dataplane.adapters.wire.rows import HEADER, Rows, decode_listing, decode_rows, find_rows
-from dataplane.conventions import Convention
+from dataplane.conventions import AUTO, Convention, Memory
 from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
 from dataplane.groups import Change, DataPlaneCapabilities, DataPlaneGroupMeta, Grouped, Listing, count_ready
 from dataplane.tags import Tag
@@ -220,12 +221,22 @@ class WireMetadataReader:
                 self._allowance.check_rows(room + 1, frame.nbytes)
             raise
         rows, trailer = reply.body, None
-        if rows.data and self._is_incremental() and (place := find_rows(frame, partition_id)) is not None:
+        if rows.data and self._incremental and (place := find_rows(frame, partition_id)) is not None:
             trailer = frame.nbytes - place.first - (len(rows.data) - HEADER)
         return Reply(reply.request_type, reply.sender_id, _Listed(frame.nbytes, trailer, rows))
 
-    def _is_incremental(self) -> bool:
-        return self._incremental and all(one.by_tag for one in self._grouper.registry.conventions)
+    def _may_follow(self, partition_id: str, chosen: Convention, memory: Memory) -> bool:
+        """Whether the next listing may be read from what changed: all that is asked about its rows looks at each tag.
+
+        A convention that the rules name is the only one that is asked. ``auto`` asks those before the one that the
+        partition's memory has, to the last; see :meth:`Registry.detect`.
+        """
+        asked: Sequence[Convention] = self._grouper.registry.conventions
+        if self._grouper.rules(partition_id).convention != AUTO:
+            asked = (chosen,)
+        elif memory.convention is chosen:
+            asked = [*takewhile(lambda one: one is not chosen, asked), chosen]
+        return all(one.by_tag for one in asked)
 
     def _group_changed(self, partition_id: str, listed: _Listed) -> Listing | None:
         """Return the groups from those that are kept and the rows that changed, None if all rows must be grouped."""
@@ -277,7 +288,7 @@ class WireMetadataReader:
             not self._incremental
             or trailer is None
             or memory is None
-            or not all(one.by_tag for one in registry.conventions)
+            or not self._may_follow(partition_id, grouped.convention, memory)
         ):
             return grouped.listing
         kept = keep(rows, trailer, grouped, registry.schema, memory)
