@@ -32,6 +32,7 @@ def _wire(cluster: TQCluster) -> MetadataReader:
 READERS: dict[str, Callable[[TQCluster], MetadataReader]] = {"public_reader": _public_reader, "wire": _wire}
 """Name to the factory of a reader for a running TransferQueue."""
 
+
 @dataclass(frozen=True)
 class Adapter:
     """A client that the suite runs on.
