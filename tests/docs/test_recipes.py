@@ -48,6 +48,13 @@ def _follow(page: str, copy: Path) -> set[str]:
     return {path for path in touched if not path.startswith("tests/")}
 
 
+def _contributing(start: str) -> str:
+    """Return what a row of the table in CONTRIBUTING.md says must change."""
+    row = re.search(rf"^\| {start} \| (.*) \|$", (_ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert row is not None
+    return row[1]
+
+
 def _run(copy: Path, *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command],
@@ -174,3 +181,57 @@ def test_an_adapter(tmp_path: Path) -> None:
         _run(
             tmp_path, "-m", "pytest", "tests/contract/test_samples.py", "-k", "bounded", "-q", "-p", "no:cacheprovider"
         )
+
+
+_ERROR_EDITS = {
+    "dataplane/errors/types.py": [
+        ("__all__ = [\n", '__all__ = [\n    "DataPlaneQuotaExceeded",\n'),
+        (
+            "ERROR_TYPES: tuple",
+            'class DataPlaneQuotaExceeded(DataPlaneError):\n    """No more."""\n\n\nERROR_TYPES: tuple',
+        ),
+        ("        DataPlaneError,\n", "        DataPlaneQuotaExceeded,\n        DataPlaneError,\n"),
+    ],
+    "dataplane/errors/translation.py": [
+        ("    DataPlaneReadError,\n", "    DataPlaneQuotaExceeded,\n    DataPlaneReadError,\n"),
+        (
+            "ROWS: Final[tuple[Row, ...]] = (\n",
+            "ROWS: Final[tuple[Row, ...]] = (\n"
+            '    Row(("builtins.RuntimeError",), DataPlaneQuotaExceeded, "quota exceeded"),\n',
+        ),
+    ],
+    "dataplane/__init__.py": [
+        ("    DataPlaneReadError,\n", "    DataPlaneQuotaExceeded,\n    DataPlaneReadError,\n"),
+        ('    "DataPlaneReadError",\n', '    "DataPlaneQuotaExceeded",\n    "DataPlaneReadError",\n'),
+    ],
+}
+
+
+def test_an_error(tmp_path: Path) -> None:
+    _follow("metric.md", tmp_path)  # a copy, in which nothing is changed
+    said = _contributing("an error")
+    assert said.startswith(f"{_NUMBERS[len(_ERROR_EDITS) - 1]} files")
+    for path, edits in _ERROR_EDITS.items():
+        assert path in said
+        for old, new in edits:
+            text = (tmp_path / path).read_text()
+            assert old in text, f"{path}: {old}"
+            (tmp_path / path).write_text(text.replace(old, new, 1))
+    code = (
+        "from dataplane import DataPlaneError, DataPlaneQuotaExceeded as Error\n"
+        "from dataplane.errors import error_type\n"
+        "from dataplane.errors.translation import error_class\n"
+        "from exporter.catalogue.metrics import ERRORS\n"
+        "assert error_class(RuntimeError('quota exceeded'), 'put_samples', DataPlaneError) is Error\n"
+        "assert error_type(Error('x')) in ERRORS.attributes['error.type']\n"
+    )
+    _run(tmp_path, "-c", code)
+
+
+def test_the_counts_of_contributing() -> None:
+    assert _contributing("a metric of a figure that the snapshot has").startswith("two files")
+    assert _contributing("a convention") == "one file"
+    assert _contributing("an adapter").startswith("three files")
+    source = _contributing("a source")
+    assert source.startswith("four files")
+    assert len(re.findall(r"`[a-z/_]+\.py`", source)) == _said("source.md") - 1  # its own file has another name
