@@ -314,10 +314,11 @@ class FlowTracker:
             counters.arrived += found.new
             counters.completed += found.complete_at_once
 
-    def orphaned(self, partition: str, reference: VersionReference | None) -> int:
-        """Return how many groups stay taken although the trainer's version has moved on. Call it once per listing.
+    def count_orphaned(self, partition: str, reference: VersionReference | None) -> int:
+        """Note one more listing, and return how many groups stay taken although the trainer's version has moved on.
 
-        A trainer clears what it took at about the time at which its version moves, so one listing is no proof.
+        It counts listings: call it exactly once for each. 0 while the trainer's version is unknown. A trainer clears
+        what it took at about the time at which its version moves, so one listing is no proof.
         """
         known = self._partitions.get(partition)
         if known is None or reference is None:

@@ -283,7 +283,7 @@ class Partitions:
             role=role,
             convention=listing.convention,
             rows=listing.rows,
-            orphaned=self._flow.orphaned(partition, reference),
+            orphaned=self._flow.count_orphaned(partition, reference),
             groups_per_step=per_step,
         )
         return state if self._names_groups else _without_ids(state)

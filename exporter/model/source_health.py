@@ -1,4 +1,4 @@
-"""Health of the sources: last success, interval, failures by type, and their cost to the controller."""
+"""Health of the sources: last success, interval, failures by type. And the controller's time that polls take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a run came to: groups in, trained and evicted, time without work, lag, outages. Terms: docs/recorder.md."""
+"""What a run came to: groups that arrived, left complete, left unfinished or were lost; time without work, lag.
+
+Terms: docs/recorder.md.
+"""
 
 from __future__ import annotations
 
