@@ -179,7 +179,7 @@ class Groups:
         """Return the answer to *query*."""
         view, snapshot = self.view(), self.snapshot()
         covered = [part for part in view.partitions if query.partition in (None, part.partition, part.label)]
-        partitions = [*_listed(covered, snapshot), *_unlisted(view, snapshot, query)]
+        partitions = [*_listed(covered, snapshot), *_never_listed(view, snapshot, query)]
         if query.departed:
             matched, described = _departed(view, query)
         else:
@@ -246,7 +246,7 @@ def _listed(covered: list[PartitionGroups], snapshot: Snapshot) -> Iterator[Part
         )
 
 
-def _unlisted(view: GroupsView, snapshot: Snapshot, query: Query) -> Iterator[PartitionListed]:
+def _never_listed(view: GroupsView, snapshot: Snapshot, query: Query) -> Iterator[PartitionListed]:
     """Yield the partitions that exist and were never listed."""
     listed = {part.label for part in view.partitions}
     for one in snapshot.statuses:

@@ -202,7 +202,7 @@ class Partitions:
             for label, names in sorted(by_label.items())
         )
 
-    def note_unlisted(self, keys: int | None, samples: Mapping[str, int]) -> None:
+    def note_samples_without_keys(self, keys: int | None, samples: Mapping[str, int]) -> None:
         """Note which samples are in no listing, since they were put without keys.
 
         A partition that has never listed a row is not known to be empty while it has samples, or may have some.
