@@ -70,7 +70,7 @@ def _run(copy: Path, *command: str) -> str:
 
 
 @pytest.mark.full  # needs ruff
-@pytest.mark.parametrize("page", ["convention.md", "source.md", "backend.md"])
+@pytest.mark.parametrize("page", ["condition.md", "convention.md", "source.md", "backend.md"])
 def test_the_examples_pass_the_linter(page: str, tmp_path: Path) -> None:
     touched = _follow(page, tmp_path)
     files = [str(tmp_path / path) for path in touched]
@@ -153,6 +153,24 @@ def test_a_source(tmp_path: Path) -> None:
     _run(tmp_path, "-c", _SOURCE)
 
 
+_CONDITION = """
+from exporter.conditions import CONDITIONS
+from tests.conditions.test_conditions import hidden, part, scene
+
+rule = next(rule for rule in CONDITIONS if rule.name == "DataPlaneRowsBare")
+found = rule.check(scene(parts=[part(bare_rows=1)]))
+assert (found.evidence, found.partitions) == ({"rows": 1}, ("train",)), found
+assert rule.check(scene()) is False
+assert rule.check(hidden()) is None
+"""
+
+
+def test_a_condition(tmp_path: Path) -> None:
+    shutil.copytree(_ROOT / "tests/conditions", tmp_path / "tests/conditions")
+    assert len(_follow("condition.md", tmp_path)) == _said("condition.md")
+    _run(tmp_path, "-c", _CONDITION)
+
+
 @pytest.mark.full  # needs torch
 def test_an_adapter(tmp_path: Path) -> None:
     assert len(_follow("backend.md", tmp_path)) == _said("backend.md")
@@ -231,6 +249,7 @@ def test_an_error(tmp_path: Path) -> None:
 def test_the_counts_of_contributing() -> None:
     assert _contributing("a metric of a figure that the snapshot has").startswith("two files")
     assert _contributing("a convention") == "one file"
+    assert _contributing("a condition").startswith("two files")
     assert _contributing("an adapter").startswith("three files")
     source = _contributing("a source")
     assert source.startswith("four files")
