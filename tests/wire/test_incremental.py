@@ -273,7 +273,7 @@ def test_a_convention_that_is_asked_after_the_partitions_own_costs_it_nothing() 
     wire = assert_as_the_whole(listing(verl), listing(verl[8:]))
     assert wire.reader._kept
     assert wire.reader.full_decodes == 0
-    # Until a row has a tag, any convention may still be chosen.
+    # Rows without tags fall to the convention that is asked last.
     bare: list[tuple[str, Any]] = [(key, {}) for key, _ in verl]
     assert not assert_as_the_whole(listing(bare), listing(bare[8:])).reader._kept
     assert assert_as_the_whole(listing(bare), listing(verl)).reader._kept

@@ -24,7 +24,7 @@ from dataplane.adapters.wire.limits import (
 )
 from dataplane.adapters.wire.protocol import Consumption, Reply, decode_consumption, decode_partitions
 from dataplane.adapters.wire.rows import HEADER, Rows, decode_listing, decode_rows, find_rows
-from dataplane.conventions import AUTO, Convention, Memory
+from dataplane.conventions import AUTO, Convention
 from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
 from dataplane.groups import Change, DataPlaneCapabilities, DataPlaneGroupMeta, Grouped, Listing, count_ready
 from dataplane.tags import Tag
@@ -225,17 +225,14 @@ class WireMetadataReader:
             trailer = frame.nbytes - place.first - (len(rows.data) - HEADER)
         return Reply(reply.request_type, reply.sender_id, _Listed(frame.nbytes, trailer, rows))
 
-    def _may_follow(self, partition_id: str, chosen: Convention, memory: Memory) -> bool:
-        """Whether the next listing may be read from what changed: all that is asked about its rows looks at each tag.
+    def _may_follow(self, partition_id: str, chosen: Convention) -> bool:
+        """Whether the next listing may be read from what changed: each convention that is asked looks at each tag.
 
-        A convention that the rules name is the only one that is asked. ``auto`` asks those before the one that the
-        partition's memory has, to the last; see :meth:`Registry.detect`.
+        Asked are the one that the rules name, or else the one that ``auto`` has chosen and those before it.
         """
-        asked: Sequence[Convention] = self._grouper.registry.conventions
-        if self._grouper.rules(partition_id).convention != AUTO:
-            asked = (chosen,)
-        elif memory.convention is chosen:
-            asked = [*takewhile(lambda one: one is not chosen, asked), chosen]
+        asked: Sequence[Convention] = (chosen,)
+        if self._grouper.rules(partition_id).convention == AUTO:
+            asked = [*takewhile(lambda one: one is not chosen, self._grouper.registry.conventions), chosen]
         return all(one.by_tag for one in asked)
 
     def _group_changed(self, partition_id: str, listed: _Listed) -> Listing | None:
@@ -288,7 +285,7 @@ class WireMetadataReader:
             not self._incremental
             or trailer is None
             or memory is None
-            or not self._may_follow(partition_id, grouped.convention, memory)
+            or not self._may_follow(partition_id, grouped.convention)
         ):
             return grouped.listing
         kept = keep(rows, trailer, grouped, registry.schema, memory)
