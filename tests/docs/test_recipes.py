@@ -20,7 +20,7 @@ _PATH = re.compile(r"# (\S+/\S+\.py)\n")
 
 
 def _said(page: str) -> int:
-    said = re.search(r"\*\*(\w+) files?\*\*", (DOCS / "contribute" / page).read_text())
+    said = re.search(r"\*\*(\w+)\s+files?\*\*", (DOCS / "contribute" / page).read_text())
     assert said is not None
     return _NUMBERS.index(said[1]) + 1
 
