@@ -187,7 +187,7 @@ class PartitionFlow:
         residence: Seconds from creation (or first sight) to departure.
         departure_lag: Lag at departure, from the reference version in force when the group was last seen.
         since: When all counts were 0, seconds since the epoch: the counters of a partition that comes back long after
-            it was gone begin anew. None for the exporter's start.
+            it was gone start again at 0. None for the exporter's start.
     """
 
     partition: str
