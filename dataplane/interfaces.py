@@ -272,7 +272,7 @@ class DataPlaneClient(ABC):
             return count_ready(self.list_metadata(partition_id))
 
     def pop(self, keys: list[str], partition_id: str) -> None:
-        """Remove samples that were consumed. Same effect as :meth:`clear_samples`; telemetry tells them apart."""
+        """Remove samples that were consumed. Same effect as :meth:`clear_samples`; telemetry counts them separately."""
         with _reported_as("pop"):
             self.clear_samples(keys, partition_id)
 

@@ -52,9 +52,10 @@ class Metric:
         name: OpenTelemetry name. The Prometheus name follows from name, unit and kind.
         kind: ``counter`` (monotonic), ``gauge`` or ``histogram`` (explicit buckets).
         unit: UCUM unit; empty for gauges that are 1 or 0 by definition.
-        description: One sentence for operators.
+        description: For operators: what it means, and when it is absent.
         attributes: Attribute name to its closed set of values, or to None where the values come from the data
-            and are bounded in another way (partition names: :data:`MAX_PARTITIONS` and :data:`OTHER_PARTITION`).
+            and are bounded in another way (partition names: :data:`~dataplane.labels.MAX_PARTITIONS` and
+            :data:`~dataplane.labels.OTHER_PARTITION`).
         boundaries: Upper bounds of a histogram's buckets, in ``unit``.
         source: Who emits it: ``exporter`` or ``client``.
     """

@@ -58,9 +58,10 @@ def wait_until_available(
         clock: Seconds of a monotonic clock.
 
     Raises:
-        DataPlaneTimeout: The last try ended so. Its error is the cause.
+        DataPlaneTimeout: The last try ended with a timeout. Its error is the cause.
         DataPlaneUnavailable: The last try ended with any other DataPlaneError, which is the cause.
-        DataPlaneBadRequest: A try raised it, which waiting cannot mend; also any other error that is no DataPlaneError.
+        DataPlaneBadRequest: A try raised it: waiting does not help. Likewise any other error that is not a
+            DataPlaneError.
         ValueError: Likewise: a wrong configuration. Or *timeout_s* is not positive.
     """
     if not timeout_s > 0:
@@ -261,7 +262,7 @@ class Occupancy:
         self._queued -= gone
 
     def rebuild(self, groups: Iterable[DataPlaneGroupMeta], in_flight: Iterable[str] | None = None) -> None:
-        """Count anew from a listing, after which :attr:`in_use` is its depth plus what is still in flight.
+        """Count again from a listing, after which :attr:`in_use` is its depth plus what is still in flight.
 
         Permits of queued groups that were lost with the data plane are returned. A group in flight keeps its permit
         unless the listing shows that its flight is over: ``ready`` (then it is queued), ``taken`` or ``failed``.

@@ -74,7 +74,7 @@ class Window:
         scalars = dict(now.gauges)
         kept = self._kept
         if kept and (kept[-1].since != now.since or now.at < kept[-1].at):
-            kept.clear()  # another exporter: its counters began anew
+            kept.clear()  # another exporter: its counters started again
         while len(kept) > 1 and now.at - kept[1].at >= _RATE_WINDOW_S:
             kept.popleft()
         if kept and now.at > kept[0].at:
@@ -85,7 +85,7 @@ class Window:
 
 
 def _changes(before: Readings, now: Readings) -> dict[str, float]:
-    """Return what happened between two readings. A counter that is new or began anew says nothing."""
+    """Return what happened between two readings. A counter that is new or started again gives none."""
     grown = {key: count - before.counters[key] for key, count in now.counters.items() if key in before.counters}
     fallen = {key.rpartition("/")[0] for key, more in grown.items() if more < 0}
     changes: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""Makes freed memory go back to the system, so that one large reply does not keep the process large for good."""
+"""Makes freed memory go back to the system, so that one large reply does not keep the process large."""
 
 from __future__ import annotations
 

@@ -165,7 +165,8 @@ class Convention(ABC):
         by_tag: Whether it looks at each tag by itself, so that a listing can be read from what changed in it: it
             recognises tags, and ``accounting`` notes in the memory what it finds, if it does so for any one of them;
             the version that several tags state is the newest that any of them states; and ``settle`` and ``members``
-            depend on the group alone. False for a convention that has not been written with that in mind.
+            depend on the group alone. False for a convention that was not written with that in mind: listings of a
+            partition that has it, or about which ``auto`` must ask it, are then decoded as a whole.
     """
 
     name: str

@@ -53,7 +53,8 @@ class Verl(Convention):
     """The prompt row's status is the group's status.
 
     A trainer that takes a group clears its prompt row and leaves the trajectories until its step ends: a group of
-    finished trajectories without a prompt row is taken. A finished prompt without trajectories is nobody's.
+    finished trajectories without a prompt row is taken. A finished prompt without trajectories is no
+    group.
     """
 
     name = "verl"

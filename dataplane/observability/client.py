@@ -201,7 +201,7 @@ class MetricsDataPlaneClient(DataPlaneClient):
         processes: :func:`~dataplane.observability.merge_snapshots`.
 
         Args:
-            reset_step_window: Whether ``step_max_ms`` of the next snapshot begins anew.
+            reset_step_window: Whether ``step_max_ms`` of the next snapshot starts again.
         """
         recorder = self._recorder
         by_event: dict[str, list[Cell]] = {}

@@ -91,7 +91,7 @@ def step_metrics(now: Mapping[str, Any], before: Mapping[str, Any], step_time_s:
 
     ``step/frac_of_step`` is the mean share of the step that a process spent in the data plane.
     ``step/time_pct/by_op`` divides the data plane's time among its operations, ``step/time_pct/by_cause`` into a fixed
-    overhead per call and the transfer of bytes, as far as the calls' sizes differ enough to tell the two apart.
+    overhead per call and the transfer of bytes, as far as the calls' sizes differ enough to separate the two.
     """
 
     def moved(key: str) -> float:

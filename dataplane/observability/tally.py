@@ -145,7 +145,7 @@ class Cell:
             self.cancelled += 1
 
     def end_step(self) -> None:
-        """Begin to look for the longest call anew."""
+        """Start the search for the longest call again."""
         with self.lock:
             self.longest, self.longest_of_step = max(self.longest, self.longest_of_step), 0
 

@@ -1,4 +1,7 @@
-"""Judges partitions whose samples were put without keys, by the task that has consumed least."""
+"""Helper of the task conditions in ``generation`` and ``training``, for partitions whose samples have no keys.
+
+Such a partition is judged by the task that has consumed least.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is the matter with a data plane, said in three sentences and written into a file that can be sent."""
+"""Diagnosis: the most likely cause in up to three sentences, and a bundle (zip file) with the data that it rests on."""

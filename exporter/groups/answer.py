@@ -179,7 +179,7 @@ class Groups:
         """Return the answer to *query*."""
         view, snapshot = self.view(), self.snapshot()
         covered = [part for part in view.partitions if query.partition in (None, part.partition, part.label)]
-        partitions = [*_listed(covered, snapshot), *_unlisted(view, snapshot, query)]
+        partitions = [*_listed(covered, snapshot), *_never_listed(view, snapshot, query)]
         if query.departed:
             matched, described = _departed(view, query)
         else:
@@ -210,8 +210,8 @@ class Groups:
     def _resident(
         self, reference: VersionReference | None, covered: list[PartitionGroups], snapshot: Snapshot, query: Query
     ) -> tuple[int, Iterator[Group]]:
-        held = {one.name: one for one in snapshot.conditions}
-        selectors = [self._selector(*one, held) for one in SELECTING.get(query.condition or "", ())]
+        conditions = {one.name: one for one in snapshot.conditions}
+        selectors = [self._selector(*one, conditions) for one in SELECTING.get(query.condition or "", ())]
         found = [
             one
             for part in covered
@@ -220,9 +220,9 @@ class Groups:
         ]
         first = heapq.nsmallest(query.limit, found, key=_ORDER[query.sort or "age"])
         about = {
-            rule.name: self._selector(rule.name, rule.selects, held)
+            rule.name: self._selector(rule.name, rule.selects, conditions)
             for rule in CONDITIONS
-            if rule.selects is not None and rule.name in held and held[rule.name].holds
+            if rule.selects is not None and rule.name in conditions and conditions[rule.name].holds
         }
         return len(found), (_describe(one, about) for one in first)
 
@@ -246,7 +246,7 @@ def _listed(covered: list[PartitionGroups], snapshot: Snapshot) -> Iterator[Part
         )
 
 
-def _unlisted(view: GroupsView, snapshot: Snapshot, query: Query) -> Iterator[PartitionListed]:
+def _never_listed(view: GroupsView, snapshot: Snapshot, query: Query) -> Iterator[PartitionListed]:
     """Yield the partitions that exist and were never listed."""
     listed = {part.label for part in view.partitions}
     for one in snapshot.statuses:

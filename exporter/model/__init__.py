@@ -1,1 +1,5 @@
-"""The state that the polls' results add up to, and the snapshot made from it. No threads, no I/O."""
+"""The state that the polls' results add up to, and the snapshot made from it. No threads of its own, no I/O.
+
+The poller serialises the calls. Other threads read snapshots, which never change, and :mod:`.history`, which has a
+lock.
+"""

@@ -66,7 +66,7 @@ class _Partition:
         self.versions: Counter[int | None] = Counter()
         # The keys of bare rows, and the groups that are no longer listed and are there since one of these was theirs.
         self.bare: set[str] = set()
-        self.unlisted: set[str] = set()
+        self.without_tags: set[str] = set()
         self.token: object = None  # of the last listing
         self.stated: int | None = None
         self.sender_id: str | None = None
@@ -104,9 +104,9 @@ class _Partition:
             after[group_id] = reside(group, state, first_seen=first_seen, since=since, completed=complete)
         # A group whose keys are still there has not departed, also when nothing tells any more that they are its keys.
         bare = self.bare
-        unlisted = {group_id: old for group_id, old in before.items() if old.key in bare and group_id not in after}
-        self.unlisted = set(unlisted)
-        after.update(unlisted)
+        without_tags = {group_id: old for group_id, old in before.items() if old.key in bare and group_id not in after}
+        self.without_tags = set(without_tags)
+        after.update(without_tags)
         gone = before.keys() - after.keys()
         new = {group.group_id for group in changed} - before.keys()
         if gone and changed:
@@ -127,7 +127,7 @@ class _Partition:
             self.bare.clear()
             return before, taken
         # In the order of the listing.
-        ids = dict.fromkeys([*(group.group_id for group in change.gone if not group.bare), *sorted(self.unlisted)])
+        ids = dict.fromkeys([*(group.group_id for group in change.gone if not group.bare), *sorted(self.without_tags)])
         before = {group_id: self.residents.pop(group_id) for group_id in ids if group_id in self.residents}
         taken = {group_id: self.taken.pop(group_id) for group_id in ids if group_id in self.taken}
         self.bare.difference_update(key for group in change.gone if group.bare for key in group.keys)
@@ -314,10 +314,11 @@ class FlowTracker:
             counters.arrived += found.new
             counters.completed += found.complete_at_once
 
-    def orphaned(self, partition: str, reference: VersionReference | None) -> int:
-        """Return how many groups stay taken although the trainer's version has moved on. Call it once per listing.
+    def count_orphaned(self, partition: str, reference: VersionReference | None) -> int:
+        """Note one more listing, and return how many groups stay taken although the trainer's version has moved on.
 
-        A trainer clears what it took at about the time at which its version moves, so one listing is no proof.
+        It counts listings: call it exactly once for each. 0 while the trainer's version is unknown. A trainer clears
+        what it took at about the time at which its version moves, so one listing is no proof.
         """
         known = self._partitions.get(partition)
         if known is None or reference is None:

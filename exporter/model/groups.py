@@ -1,4 +1,7 @@
-"""The groups of the last listings, as immutable values that outputs read without a lock."""
+"""The groups of the last listings, as immutable values.
+
+The poller copies them under its lock when an output asks; the copy is read without one.
+"""
 
 from __future__ import annotations
 

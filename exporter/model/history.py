@@ -278,7 +278,7 @@ class _Window:
         plane: Sequence[float | None],
         rows: Mapping[int, Row],
     ) -> None:
-        # On a grid, so that samples do not drift apart. After a pause the grid starts anew.
+        # On a grid, so that samples do not drift apart. After a pause a new grid starts.
         on_grid = self._due + self.every_s
         self._due = on_grid if on_grid > now else now + self.every_s
         index = self.added % SAMPLES

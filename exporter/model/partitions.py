@@ -202,7 +202,7 @@ class Partitions:
             for label, names in sorted(by_label.items())
         )
 
-    def note_unlisted(self, keys: int | None, samples: Mapping[str, int]) -> None:
+    def note_samples_without_keys(self, keys: int | None, samples: Mapping[str, int]) -> None:
         """Note which samples are in no listing, since they were put without keys.
 
         A partition that has never listed a row is not known to be empty while it has samples, or may have some.
@@ -283,7 +283,7 @@ class Partitions:
             role=role,
             convention=listing.convention,
             rows=listing.rows,
-            orphaned=self._flow.orphaned(partition, reference),
+            orphaned=self._flow.count_orphaned(partition, reference),
             groups_per_step=per_step,
         )
         return state if self._names_groups else _without_ids(state)

@@ -1,4 +1,7 @@
-"""Interface for events that are counted under a fixed label set. Implemented by :mod:`exporter.telemetry`."""
+"""Interface for events that are counted under a fixed label set. Implemented by :mod:`exporter.telemetry`.
+
+The flight recorder is another thing: :mod:`exporter.recording`.
+"""
 
 from __future__ import annotations
 

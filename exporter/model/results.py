@@ -147,7 +147,8 @@ class MetadataPoll:
         sender_id: The id of the controller that answered last, None when the reader does not know it.
         names_sender_id: The id of the controller that named the partitions.
         groups_per_step: How many groups the trainer says that it takes per step, None when it does not say.
-        held: Partitions that were not asked, since their listing costs the controller too much.
+        held: Partitions that were not asked in this round: it is not their turn, or one listing of them takes the
+            controller too long.
         answers: What was asked about tasks.
         full_decodes: How many listings were decoded as a whole although the ones before were kept.
         clients: What clients publish of their own calls.

@@ -73,16 +73,8 @@ SOURCES: Final = ("discovery", "ping", "metadata", "storage", "tq_metrics")
 ON_DEMAND_SOURCES: Final = ("discovery",)
 """The sources that are polled on demand, not at an interval."""
 SOURCE_REASONS: Final[tuple[SourceReason, ...]] = get_args(SourceReason)
-REFERENCES: Final[tuple[Reference, ...]] = ("published", "rows", "newest_seen")
-UNREADABLE_REASONS: Final[tuple[UnreadableReason, ...]] = (
-    "timeout",
-    "unavailable",
-    "refused",
-    "held",
-    "pending",
-    "not_listable",
-    "error",
-)
+REFERENCES: Final[tuple[Reference, ...]] = get_args(Reference)
+UNREADABLE_REASONS: Final[tuple[UnreadableReason, ...]] = get_args(UnreadableReason)
 NEVER_WHOLE: Final[tuple[GroupState, ...]] = ("uncommitted", "incomplete", "failed")
 """Last states of groups that were given up."""
 LAG_BUCKETS: Final = ("ahead", "0", "1", "2", "3", "4", "5-8", "9+", "unknown")
@@ -195,7 +187,7 @@ class PartitionFlow:
         residence: Seconds from creation (or first sight) to departure.
         departure_lag: Lag at departure, from the reference version in force when the group was last seen.
         since: When all counts were 0, seconds since the epoch: the counters of a partition that comes back long after
-            it was gone begin anew. None for the exporter's start.
+            it was gone start again at 0. None for the exporter's start.
     """
 
     partition: str

@@ -1,4 +1,4 @@
-"""Health of the sources: last success, interval, failures by type, and their cost to the controller."""
+"""Health of the sources: last success, interval, failures by type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exporter.model.recorder import Recorder
 from exporter.model.results import Failed, Ok, Result
 from exporter.model.snapshot import ErrorCount, Incident, SourceReason, SourceState
 
-__all__ = ["MISSED_POLLS", "ControllerTime", "SourceHealth"]
+__all__ = ["MISSED_POLLS", "SourceHealth"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,6 @@ MISSED_POLLS: Final = 3
 """After this many missed polls a source's data is stale and no longer shown."""
 
 _INCIDENTS_KEPT: Final = 50
-_BUSY_WINDOW_S: Final = 300.0
 
 
 @dataclass
@@ -174,36 +173,3 @@ class SourceHealth:
             reason = "ok"
         detail = record.detail or record.stretched
         return SourceState(name, reason, record.up, record.last_success, record.duration, record.interval, detail)
-
-
-class ControllerTime:
-    """The share of its time that the controller spends on this exporter, over the last minutes.
-
-    Args:
-        clock: The clock.
-
-    Attributes:
-        interval: Seconds between metadata polls, which cost most. The share is averaged over at least this time. None
-            before the first one: no share is known then.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._spent: deque[tuple[float, float]] = deque()
-        self.interval: float | None = None
-
-    def spend(self, seconds: float) -> None:
-        """Note that the controller spent *seconds* on this exporter."""
-        now = self._clock.monotonic()
-        self._spent.append((now, seconds))
-        while self._spent and now - self._spent[0][0] > _BUSY_WINDOW_S:
-            self._spent.popleft()
-
-    def ratio(self) -> float | None:
-        """Return the share, 0..1, None while it is unknown."""
-        now = self._clock.monotonic()
-        spent = [seconds for at, seconds in self._spent if now - at <= _BUSY_WINDOW_S]
-        if not spent or self.interval is None:
-            return None
-        window = max(min(now - self._spent[0][0], _BUSY_WINDOW_S), self.interval)
-        return min(sum(spent) / window, 1.0) if window else None

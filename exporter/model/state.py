@@ -10,13 +10,14 @@ from typing import Final
 from dataplane.partitions import ByName, bounded_label
 from exporter.clock import Clock
 from exporter.config import Partition
+from exporter.model.controller_time import ControllerTime
 from exporter.model.estimates import Estimates
 from exporter.model.lifecycle import Lifecycle
 from exporter.model.partitions import Partitions
 from exporter.model.recorder import Recorder
 from exporter.model.results import Failed, MetadataPoll, Result
 from exporter.model.snapshot import ON_DEMAND_SOURCES, SOURCES, KeyEstimate, Snapshot
-from exporter.model.source_health import ControllerTime, SourceHealth
+from exporter.model.source_health import SourceHealth
 from exporter.model.storage import LastAnswers, StorageState, StoreState, Unlisted
 from exporter.model.tasks import Tasks
 from exporter.version import this_build
@@ -177,7 +178,7 @@ class State:
             self.tasks.forget_reading()
             self.estimates.samples_read(None)
         self.partitions.drop_stale()
-        self.partitions.note_unlisted(self.unlisted.value, self.tasks.samples())
+        self.partitions.note_samples_without_keys(self.unlisted.value, self.tasks.samples())
         states, versions = self.partitions.states(), self.partitions.versions
         listed = health.last_success(_LISTINGS) if health.is_known(_LISTINGS) else None
         samples, tasks = self.tasks.states(self.partitions.label)

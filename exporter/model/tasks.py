@@ -167,7 +167,7 @@ class Tasks:
         """The controller, None while TransferQueue's own metrics are not known."""
         return None if self._own is None else self._own.controller
 
-    def read(self, own: OwnMetrics) -> None:
+    def note_metrics(self, own: OwnMetrics) -> None:
         """Note a reading of TransferQueue's own metrics, which replaces the last one."""
         self._own = own
 

@@ -41,7 +41,8 @@ class Budget:
     """Limits the time that the controller spends on the exporter. Not thread-safe.
 
     A round lists all partitions that are not held back. If the share does not allow one every interval, rounds are
-    made less often, up to :data:`MAX_STRETCH` intervals. Beyond that, the partitions that are not small sit rounds out.
+    made less often, up to :data:`MAX_STRETCH` intervals. Beyond that, partitions that are not small are skipped in
+    some rounds.
 
     Args:
         interval_s: The configured interval between metadata polls.
@@ -119,7 +120,7 @@ class Budget:
 
     @property
     def longest_s(self) -> float:
-        """The seconds between two listings of the partitions that are listed least often, but for those held back."""
+        """The seconds between two listings of the partitions that are listed least often, those held back excluded."""
         return self._round_s * self._every
 
     def listed_every(self, partition: str) -> float:

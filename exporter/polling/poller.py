@@ -55,9 +55,10 @@ class Poller:
     """Polls a data plane until it is stopped.
 
     Args:
-        config: Limits on the size of the state.
+        config: Settings of the state: its limits, the partitions, the acceptable lag, whether groups are named. And
+            whether storage is polled.
         discovery: Finds the controller.
-        bind: Makes the sources for a controller that was found; may raise a DataPlaneError.
+        bind: Makes the readers and sources for a controller that was found; may raise a DataPlaneError.
         recorder: Counts events with a fixed label set.
         tracer: Makes the spans of look-ups.
         clock: The clock.
@@ -92,7 +93,9 @@ class Poller:
         self._polls_storage = config.storage.enabled
         self._target: Target | None = None
         self._retired: list[Target] = []
-        self._lock = threading.Lock()  # guards everything above from here on
+        # Guards all of the above once threads run. ``_snapshot`` and ``_departed`` are replaced under it, each in one
+        # assignment, and read without it.
+        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._started = False
         self._stopping = threading.Event()
@@ -108,7 +111,10 @@ class Poller:
 
     @property
     def groups(self) -> GroupsView:
-        """The groups of the last listings, as a copy: who asks is rare, and a poll waits for the copy at most."""
+        """A copy of the groups of the last listings.
+
+        It is made under the lock: callers are rare, and a poll waits no longer than the copy takes.
+        """
         with self._lock:
             return self._state.partitions.groups()
 

@@ -43,7 +43,7 @@ class _Unusable:
         self._why = why
 
     def read(self) -> StorageUnitMetrics:
-        raise DataPlaneBadRequest(self._why, operation="read_storage")
+        raise DataPlaneBadRequest(self._why, operation="storage_metrics")
 
     def close(self) -> None:
         pass

@@ -9,7 +9,10 @@ __all__ = ["Backoff", "Timer"]
 
 
 class Timer:
-    """Fires at once after :meth:`start`, then every *interval_s* seconds. Missed firings are dropped, not repeated."""
+    """Fires first at the time given to :meth:`start`, then every *interval_s* seconds.
+
+    Missed firings are dropped, not repeated.
+    """
 
     def __init__(self, interval_s: float) -> None:
         self.interval_s = interval_s
@@ -20,9 +23,9 @@ class Timer:
         """Monotonic time of the next firing, None while stopped."""
         return self._due
 
-    def start(self, now: float) -> None:
-        """Fire at once and from then on regularly."""
-        self._due = now
+    def start(self, at: float) -> None:
+        """Fire first at *at*, monotonic seconds, and from then on regularly."""
+        self._due = at
 
     def stop(self) -> None:
         """Stop firing."""

@@ -48,7 +48,9 @@ class WorkMeter:
 
     Args:
         reader: The reader. Its optional attribute ``controller_seconds`` is the time from sending its requests to
-            receiving their replies, in seconds. Without it the calls' own duration counts, decoding included.
+            receiving their replies, in seconds: an upper bound of the controller's work, which this class narrows down.
+            (A poll's span has an attribute of the same name: that is the work.) Without it the calls' own duration
+            counts, decoding included.
         clock: Measures durations.
     """
 

@@ -176,7 +176,7 @@ class FlightRecorder:
         self._add(self._watch.see(snapshot))
         now = self._clock.monotonic()
         if now >= self._frame_due:
-            # On a grid, so that frames do not drift apart. After a pause the grid starts anew.
+            # On a grid, so that frames do not drift apart. After a pause a new grid starts.
             on_grid = self._frame_due + FRAME_S
             self._frame_due = on_grid if on_grid > now else now + FRAME_S
             self._frames.append(reduce(snapshot, self._slots, FRAME_S))

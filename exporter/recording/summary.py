@@ -1,4 +1,4 @@
-"""The result of a run: groups that arrived, left and were lost, idle time, lag, outages. Terms: docs/recorder.md."""
+"""The result of a run: groups that arrived, left or were lost, idle time, lag, outages. Terms: docs/recorder.md."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def _both(last: Snapshot, snapshot: Snapshot, names: tuple[str, ...]) -> bool:
 
 
 def _since(now: Histogram, before: Histogram | None) -> Histogram:
-    """Return what a histogram has gained; all of it when it began anew."""
+    """Return what a histogram has gained; all of it when it started again."""
     if before is None or now.count < before.count:
         return now
     counts = tuple(here - there for here, there in zip(now.counts, before.counts, strict=True))

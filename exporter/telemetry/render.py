@@ -111,9 +111,9 @@ class Sheet:
         Args:
             metric: The metric.
             value: Its value.
-            since: When a counter was 0, seconds since the epoch; None for the exporter's start. A counter that begins
-                anew has a new beginning: an OTLP receiver would take a smaller value with the old one for an error.
-            foreign: Whether another process counts it, which may start anew at any time. When it began is unknown then:
+            since: When a counter was 0, seconds since the epoch; None for the exporter's start. A counter that starts
+                again has a new start: an OTLP receiver would take a smaller value with the old one for an error.
+            foreign: Whether another process counts it, which may restart at any time. When it began is unknown then:
                 with the exporter's start as the beginning, an OTLP receiver would take the whole value for an increase
                 after each restart of the exporter.
             attributes: The attributes.

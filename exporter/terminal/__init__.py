@@ -1,1 +1,1 @@
-"""The terminal output of ``tq-exporter once`` and the demo."""
+"""What the exporter shows on a terminal: tables, the page of ``top``, groups, findings, and one-line states."""

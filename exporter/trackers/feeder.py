@@ -208,7 +208,7 @@ class Feeder:
 
 
 def _difference(before: Histogram | None, now: Histogram) -> Histogram | None:
-    """Return what came to a histogram, None if that is nothing or the histogram began anew."""
+    """Return what came to a histogram, None if that is nothing or the histogram started again."""
     if before is None:
         return now if now.count else None
     counts = tuple(new - old for old, new in zip(before.counts, now.counts, strict=True))

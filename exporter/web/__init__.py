@@ -1,4 +1,7 @@
-"""The HTTP side: metrics, health, and the snapshot as JSON. A request causes no I/O to TransferQueue."""
+"""The HTTP server: metrics, the live page, the JSON API, health and service discovery.
+
+No request causes I/O to TransferQueue.
+"""
 
 from exporter.web.guard import Guard
 from exporter.web.limits import MAX_CONNECTIONS

@@ -1,6 +1,6 @@
 """The implementations that the contract suite runs against.
 
-One line in ``READERS`` adds a reader to the read half.
+One entry in ``CLIENTS`` runs the whole suite on a client, one in ``READERS`` the read half on a reader.
 """
 
 from __future__ import annotations
@@ -32,12 +32,57 @@ def _wire(cluster: TQCluster) -> MetadataReader:
 READERS: dict[str, Callable[[TQCluster], MetadataReader]] = {"public_reader": _public_reader, "wire": _wire}
 """Name to the factory of a reader for a running TransferQueue."""
 
-CLIENTS = ("noop", "transfer_queue")
+
+@dataclass(frozen=True)
+class Adapter:
+    """A client that the suite runs on.
+
+    Attributes:
+        make: Returns a client of an empty data plane. It may ask the request for fixtures.
+        renew: Returns a client of the next, empty data plane, once the first one is given up.
+        in_memory: Whether it needs no TransferQueue, so that the fast tier runs it.
+    """
+
+    make: Callable[[pytest.FixtureRequest], DataPlaneClient]
+    renew: Callable[[pytest.FixtureRequest], DataPlaneClient]
+    in_memory: bool = False
+
+
+def in_memory(make: Callable[[], DataPlaneClient]) -> Adapter:
+    """Return an adapter that keeps its data in this process: each client has a data plane of its own."""
+    return Adapter(lambda request: make(), lambda request: make(), in_memory=True)
+
+
+def _transfer_queue(request: pytest.FixtureRequest) -> DataPlaneClient:
+    client: DataPlaneClient = request.getfixturevalue("tq_client")
+    return client
+
+
+def _transfer_queue_again(request: pytest.FixtureRequest) -> DataPlaneClient:
+    from dataplane.adapters.transfer_queue import TQDataPlaneClient
+
+    cluster: TQCluster = request.getfixturevalue("cluster")
+    _transfer_queue(request).close()
+    cluster.restart_tq()
+    request.addfinalizer(cluster.restart_tq)  # one that loaded a checkpoint answers under another id than its own
+    client = TQDataPlaneClient({"timeout_s": 5.0}, bootstrap=False)
+    request.addfinalizer(client.close)
+    return client
+
+
+CLIENTS: dict[str, Adapter] = {
+    "noop": in_memory(NoOpDataPlaneClient),
+    "transfer_queue": Adapter(_transfer_queue, _transfer_queue_again),
+}
+"""Name to adapter. The whole suite runs on each."""
 
 
 def tiered(*names: str) -> list[Any]:
-    """Return *names* as parameters of a fixture, those of TransferQueue not for the fast tier."""
-    return [name if name == "noop" else pytest.param(name, marks=pytest.mark.full) for name in names]
+    """Return *names* as parameters of a fixture, those that need TransferQueue not for the fast tier."""
+    return [
+        name if name in CLIENTS and CLIENTS[name].in_memory else pytest.param(name, marks=pytest.mark.full)
+        for name in names
+    ]
 
 
 @dataclass(frozen=True)
@@ -49,22 +94,17 @@ class Plane:
     reader: MetadataReader
 
 
-def _make_client(name: str, request: pytest.FixtureRequest) -> DataPlaneClient:
-    client: DataPlaneClient = NoOpDataPlaneClient() if name == "noop" else request.getfixturevalue("tq_client")
-    return client
-
-
 @pytest.fixture(params=tiered(*CLIENTS))
 def client(request: pytest.FixtureRequest) -> DataPlaneClient:
     """Each implementation of the whole client, empty."""
-    return _make_client(request.param, request)
+    return CLIENTS[request.param].make(request)
 
 
 @pytest.fixture(params=tiered(*CLIENTS, *READERS))
 def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
     """Each implementation of the read half, with a writer to the same data plane."""
     if request.param in CLIENTS:
-        client = _make_client(request.param, request)
+        client = CLIENTS[request.param].make(request)
         yield Plane(request.param, client, client)
         return
     writer = request.getfixturevalue("tq_client")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,10 @@ from tests.contract.rows import rows, values
 
 
 @pytest.fixture(params=tiered(*CLIENTS))
-def renewed(request: pytest.FixtureRequest) -> Iterator[tuple[DataPlaneClient, Callable[[], DataPlaneClient]]]:
+def renewed(request: pytest.FixtureRequest) -> tuple[DataPlaneClient, Callable[[], DataPlaneClient]]:
     """A client, and what empties its data plane and makes the next client."""
-    made: list[DataPlaneClient] = []
-    if request.param == "noop":
-        yield NoOpDataPlaneClient(), NoOpDataPlaneClient
-        return
-    cluster, first = request.getfixturevalue("cluster"), request.getfixturevalue("tq_client")
-
-    def renew() -> DataPlaneClient:
-        from dataplane.adapters.transfer_queue import TQDataPlaneClient
-
-        first.close()
-        cluster.restart_tq()
-        made.append(TQDataPlaneClient({"timeout_s": 5.0}, bootstrap=False))
-        return made[-1]
-
-    yield first, renew
-    for client in made:
-        client.close()
-    cluster.restart_tq()  # a controller that loaded a checkpoint answers under another id than its own
+    adapter = CLIENTS[request.param]
+    return adapter.make(request), lambda: adapter.renew(request)
 
 
 def test_everything_comes_back_with_its_metadata(

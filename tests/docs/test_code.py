@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.trace import NoOpTracer
 
 import dataplane
 from dataplane import conventions
 from dataplane.adapters.noop import NoOpDataPlaneClient
-from exporter.model.results import Failed, Ok
-from tests.support.clock import StoppedClock
 
 DOCS = Path(__file__).parents[2] / "docs"
 _BLOCK = re.compile(r'^```python(?: title="(?P<title>[^"]+)")?\n(?P<code>.*?)^```', re.MULTILINE | re.DOTALL)
@@ -78,27 +74,3 @@ def test_a_convention(capsys: pytest.CaptureFixture[str]) -> None:
     shown = re.search(r"It prints:\n\n((?:    .*\n)+)", (DOCS / "contribute/convention.md").read_text())
     assert shown is not None
     assert printed == re.sub("^    ", "", shown[1], flags=re.MULTILINE)
-
-
-def test_a_source(tmp_path: Path) -> None:
-    source_of = run("contribute/source.md")["HeartbeatSource"]
-    clock = StoppedClock()
-    path = tmp_path / "heartbeat"
-    source = source_of(path, tracer=NoOpTracer(), clock=clock)
-    missing = source.poll()
-    assert isinstance(missing, Failed)
-    assert (missing.operation, missing.error_type) == ("read_heartbeat", "DataPlaneReadError")
-    path.touch()
-    os.utime(path, (clock.time() - 7, clock.time() - 7))
-    found = source.poll()
-    assert isinstance(found, Ok)
-    assert found.value == pytest.approx(7)
-
-
-def test_a_backend(tmp_path: Path) -> None:
-    backend = run("contribute/backend.md")["ShelfDataPlaneClient"]
-    client = backend(tmp_path / "shelf")
-    client.put_samples(["a"], "train", tags=[{"weight_version": 1}])
-    assert [group.group_id for group in client.list_metadata("train")] == ["a"]
-    with pytest.raises(dataplane.DataPlaneWriteError):
-        backend(tmp_path).put_samples(["a"], "train", tags=[{}])

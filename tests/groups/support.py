@@ -55,7 +55,7 @@ class Listings:
             self.tracker.observe(
                 name, groups, time=self.now, sender_id=sender, reference=self.reference, convention=convention
             )
-            self.tracker.orphaned(name, self.reference)
+            self.tracker.count_orphaned(name, self.reference)
         self.fresh = set(partitions)
 
     def view(self) -> GroupsView:

@@ -350,7 +350,7 @@ def test_groups_that_stay_taken_while_the_version_moves_on_are_orphaned() -> Non
 
     def orphaned(version: int, *names: str) -> int:
         poller.poll({"train": [group(name, "taken") for name in names]})
-        return poller.tracker.orphaned("train", VersionReference(version, "published"))
+        return poller.tracker.count_orphaned("train", VersionReference(version, "published"))
 
     assert [orphaned(5, "a"), orphaned(5, "a"), orphaned(5, "a")] == [0, 0, 0]
     assert orphaned(6, "a", "b") == 0  # may be about to be removed
@@ -358,7 +358,7 @@ def test_groups_that_stay_taken_while_the_version_moves_on_are_orphaned() -> Non
     assert orphaned(7, "b") == 0
     assert orphaned(3, "b") == 0
     assert orphaned(3, "b") == 0
-    assert poller.tracker.orphaned("train", None) == 0
+    assert poller.tracker.count_orphaned("train", None) == 0
 
 
 def test_names_that_differ_in_one_number_share_counters_once_two_were_seen() -> None:

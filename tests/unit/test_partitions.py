@@ -149,24 +149,24 @@ def test_an_empty_list_of_partitions_trains_nothing() -> None:
 def test_a_partition_without_rows_is_not_listable_while_samples_without_keys_exist() -> None:
     on = Fixture()
     on.poll({"raw": {}, "train": {"a": 1}})
-    on.partitions.note_unlisted(10, {})
+    on.partitions.note_samples_without_keys(10, {})
     assert [state.partition for state in on.partitions.states()] == ["train"]
     assert on.status("raw")[:2] == (False, "not_listable")
     assert on.partitions.trained(LISTED_AT) is None
-    on.partitions.note_unlisted(0, {})
+    on.partitions.note_samples_without_keys(0, {})
     assert on.status("raw")[:2] == (True, None)
     on.poll({"raw": {"b": 1}, "train": {}})
     on.poll({"raw": {}, "train": {}})
-    on.partitions.note_unlisted(10, {})  # both have listed rows: what is unlisted is a leak
+    on.partitions.note_samples_without_keys(10, {})  # both have listed rows: what is unlisted is a leak
     assert on.status("raw")[:2] == on.status("train")[:2] == (True, None)
 
 
 def test_where_the_number_of_samples_is_known_it_decides() -> None:
     on = Fixture()
     on.poll({"raw": {}, "empty": {}, "unknown": {}})
-    on.partitions.note_unlisted(10, {"raw": 10, "empty": 0})
+    on.partitions.note_samples_without_keys(10, {"raw": 10, "empty": 0})
     assert [on.status(name)[1] for name in ("raw", "empty", "unknown")] == ["not_listable", None, "not_listable"]
-    on.partitions.note_unlisted(None, {"raw": 10})
+    on.partitions.note_samples_without_keys(None, {"raw": 10})
     assert [on.status(name)[1] for name in ("raw", "empty", "unknown")] == ["not_listable", None, None]
 
 

@@ -497,7 +497,7 @@ def test_storage_tells_the_keys_of_a_partition_between_its_rare_listings(at: Fix
     (estimate,) = at.estimates()
     assert (estimate.partition, estimate.keys, estimate.basis) == ("huge", 105_000, "storage")
     assert 0.0 <= at.clock.time() - estimate.at <= 15.0
-    at.storage.failure = DataPlaneTimeout("silent", operation="read_storage")
+    at.storage.failure = DataPlaneTimeout("silent", operation="storage_metrics")
     at.step(15.0)
     assert at.estimates() == ()
     at.storage.failure = None

@@ -22,9 +22,9 @@ def own(samples: Mapping[str, int], *states: TaskState) -> OwnMetrics:
 
 def test_a_reading_replaces_the_last_one() -> None:
     known, _ = tasks()
-    known.read(own({"a": 3, "b": 4}, TaskState("a", "train", 0.5, 1.0)))
+    known.note_metrics(own({"a": 3, "b": 4}, TaskState("a", "train", 0.5, 1.0)))
     assert known.controller == ControllerState(1)
-    known.read(own({"b": 5}))
+    known.note_metrics(own({"b": 5}))
     assert known.states(str) == ((PartitionSamples("b", 5),), ())
     known.forget_reading()
     assert known.states(str) == ((), ())
@@ -34,20 +34,22 @@ def test_a_reading_replaces_the_last_one() -> None:
 def test_the_slowest_task_judges_and_a_whole_production_is_none() -> None:
     known, _ = tasks()
     states = (TaskState("a", "all", None, 0.9), TaskState("a", "ref", 0.2), TaskState("a", "train", 0.4))
-    known.read(own({"a": 10}, *states))
+    known.note_metrics(own({"a": 10}, *states))
     assert known.states(str) == ((PartitionSamples("a", 10, "ref", 8),), states)
 
 
 def test_the_configured_task_judges_and_an_unknown_one_is_unknown() -> None:
     known, _ = tasks(a="train", b="never")
-    known.read(own({"a": 1, "b": 1}, *(TaskState(p, t, r) for p in "ab" for t, r in (("ref", 0.2), ("train", 0.4)))))
+    known.note_metrics(
+        own({"a": 1, "b": 1}, *(TaskState(p, t, r) for p in "ab" for t, r in (("ref", 0.2), ("train", 0.4))))
+    )
     assert [one.task for one in known.states(str)[0]] == ["train", None]
 
 
 def test_sixteen_tasks_are_kept_the_configured_one_and_all_among_them() -> None:
     known, _ = tasks(a="z")
     names = [f"t{number:02}" for number in range(20)] + ["z", "all"]
-    known.read(own({"a": 1}, *(TaskState("a", name, 0.5) for name in names)))
+    known.note_metrics(own({"a": 1}, *(TaskState("a", name, 0.5) for name in names)))
     samples, states = known.states(str)
     assert samples == (PartitionSamples("a", 1, "z", 0, tasks_left_out=6),)
     assert [one.task for one in states] == ["all", *(f"t{number:02}" for number in range(14)), "z"]
@@ -55,7 +57,7 @@ def test_sixteen_tasks_are_kept_the_configured_one_and_all_among_them() -> None:
 
 def test_partitions_past_the_limit_are_summed_without_their_tasks() -> None:
     known, _ = tasks(max_partitions=1)
-    known.read(own({"a": 1, "b": 2, "c": 4}, TaskState("a", "t", 0.5), TaskState("b", "t", 0.5)))
+    known.note_metrics(own({"a": 1, "b": 2, "c": 4}, TaskState("a", "t", 0.5), TaskState("b", "t", 0.5)))
     samples, states = known.states(str)
     assert samples == (PartitionSamples("a", 1, "t", 0), PartitionSamples("other", 6, tasks_left_out=1))
     assert states == (TaskState("a", "t", 0.5),)
@@ -63,13 +65,13 @@ def test_partitions_past_the_limit_are_summed_without_their_tasks() -> None:
 
 def test_a_tasks_name_that_is_no_label_is_left_out_and_counted() -> None:
     known, _ = tasks()
-    known.read(own({"a": 1, "other": 4}, TaskState("a", "t" * 129, 0.5), TaskState("a", "t", 0.5)))
+    known.note_metrics(own({"a": 1, "other": 4}, TaskState("a", "t" * 129, 0.5), TaskState("a", "t", 0.5)))
     assert known.states(str)[0] == (PartitionSamples("a", 1, "t", 0, tasks_left_out=1), PartitionSamples("other", 4))
 
 
 def test_partitions_under_one_label_are_summed_and_their_tasks_weighted_by_samples() -> None:
     known, _ = tasks(s1="train")
-    known.read(
+    known.note_metrics(
         own(
             {"s1": 30, "s2": 10, "s3": 0},
             *(TaskState("s1", "train", 0.5, 1.0), TaskState("s2", "train", 0.1, 0.2), TaskState("s3", "train")),
@@ -98,7 +100,7 @@ def test_answers_are_valid_for_a_time_and_while_their_partition_is_there() -> No
 def test_a_reading_wins_over_answers_and_everything_can_be_forgotten() -> None:
     known, _ = tasks()
     known.asked("a", 10, [TaskState("a", "train", 0.4)], keep_s=30.0)
-    known.read(own({"a": 11}))
+    known.note_metrics(own({"a": 11}))
     assert known.states(str) == ((PartitionSamples("a", 11),), ())
     known.forget()
     assert known.states(str) == ((), ())
@@ -106,5 +108,7 @@ def test_a_reading_wins_over_answers_and_everything_can_be_forgotten() -> None:
 
 def test_what_waits_is_produced_and_not_consumed_by_the_judged_task() -> None:
     known, _ = tasks(a="train")
-    known.read(own({"a": 100, "b": 50, "c": 9}, TaskState("a", "train", 0.25, 0.75), TaskState("a", "ref", 0.1, 0.75)))
+    known.note_metrics(
+        own({"a": 100, "b": 50, "c": 9}, TaskState("a", "train", 0.25, 0.75), TaskState("a", "ref", 0.1, 0.75))
+    )
     assert [(one.partition, one.waiting) for one in known.states(str)[0]] == [("a", 50), ("b", None), ("c", None)]

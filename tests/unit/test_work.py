@@ -223,7 +223,7 @@ def test_the_share_holds_against_the_controllers_own_times() -> None:
     began = 0.0
     for number in range(60):
         requests = tuple(own(listings, measured_s * listings))
-        rounds.state.tasks.read(OwnMetrics({}, (), ControllerState(None, requests)))
+        rounds.state.tasks.note_metrics(OwnMetrics({}, (), ControllerState(None, requests)))
         if number == 30:
             began, before = connection.clock.monotonic(), listings
         listed = connection.listed

@@ -467,7 +467,7 @@ def test_a_storage_unit_that_says_something_else_is_a_read_error(router: FakeRou
     reader = StorageUnitReader(router.address)
     with pytest.raises(DataPlaneReadError) as caught:
         reader.read()
-    assert caught.value.operation == "read_storage"
+    assert caught.value.operation == "storage_metrics"
     reader.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from dataplane import conventions
 from dataplane.adapters.wire.limits import ReplyLimitExceeded
 from dataplane.conventions.recovery import Recovery
 from dataplane.errors import DataPlaneReadError
+from dataplane.grouping import TagRules
+from dataplane.tags import Tag
 from tests.support.listings import WIDTHS, listing, raw_listing
 from tests.support.offline_reader import OfflineReader
 from tests.wire.test_incremental_properties import Seen
@@ -233,19 +236,63 @@ def test_what_is_kept_takes_little_more_than_the_reply() -> None:
     assert wire.reader.full_decodes == 0
 
 
-def test_a_convention_that_may_look_at_all_tags_together_gets_them_all() -> None:
-    class Together(Recovery):
-        name = "together"
-        rank = 1
-        by_tag = False
+class Together(Recovery):
+    """Recognises a partition by its number of rows, which no tag tells by itself."""
 
-    wire = OfflineReader()
+    name = "together"
+    rank = 15  # asked after verl, before recovery and nemo-rl
+
+    def recognises(self, tags: Collection[Tag]) -> bool:
+        return len(tags) < 30
+
+    by_tag = False
+
+
+@pytest.fixture
+def together() -> Iterator[None]:
     conventions.register(Together())
-    try:
-        wire.read(listing(BASE))
+    yield
+    conventions.unregister("together")
+
+
+CHANGED = [*BASE[:20], *rows_of_groups(5, version=3), *BASE[24:], *rows_of_groups(60)]
+
+
+@pytest.mark.usefixtures("together")
+def test_a_convention_that_may_look_at_all_tags_together_gets_them_all() -> None:
+    for later in (CHANGED, BASE[:20]):
+        wire = assert_as_the_whole(listing(BASE), listing(later))
         assert not wire.reader._kept
-    finally:
-        conventions.unregister("together")
+    wire = assert_as_the_whole(listing(BASE[:24]), listing(BASE))  # it is remembered, and all rows are its own
+    assert not wire.reader._kept
+    wire = assert_as_the_whole(listing(BASE), listing(CHANGED), default_rules=TagRules("together"))
+    assert not wire.reader._kept
+
+
+@pytest.mark.usefixtures("together")
+@pytest.mark.parametrize("name", ["nemo-rl", "recovery"])
+def test_a_convention_that_a_partition_cannot_have_costs_it_nothing(name: str) -> None:
+    rules = {"default_rules": TagRules(name)}, {"rules": {"p": TagRules(name)}}
+    for arguments in rules:
+        for later in (CHANGED, BASE[:144]):
+            wire = assert_as_the_whole(listing(BASE), listing(later), **arguments)
+            assert wire.reader._kept
+            assert wire.reader.full_decodes == 0
+
+
+@pytest.mark.usefixtures("together")
+def test_a_convention_that_is_asked_after_the_partitions_own_costs_it_nothing() -> None:
+    verl = [
+        (key, {"status": "finished", "min_global_steps": 2, "max_global_steps": 3})
+        for key in (f"u{group}_{session}_0" for group in range(40) for session in range(4))
+    ]
+    wire = assert_as_the_whole(listing(verl), listing(verl[8:]))
+    assert wire.reader._kept
+    assert wire.reader.full_decodes == 0
+    # Rows without tags fall to the convention that is asked last.
+    bare: list[tuple[str, Any]] = [(key, {}) for key, _ in verl]
+    assert not assert_as_the_whole(listing(bare), listing(bare[8:])).reader._kept
+    assert assert_as_the_whole(listing(bare), listing(verl)).reader._kept
 
 
 def test_a_group_that_is_bare_for_a_while_departs_with_its_rows_and_takes_its_version_along() -> None:

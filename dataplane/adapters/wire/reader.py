@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from itertools import takewhile
 from typing import NamedTuple
 
 from dataplane.adapters.arguments import check_partition
@@ -23,7 +24,7 @@ from dataplane.adapters.wire.limits import (
 )
 from dataplane.adapters.wire.protocol import Consumption, Reply, decode_consumption, decode_partitions
 from dataplane.adapters.wire.rows import HEADER, Rows, decode_listing, decode_rows, find_rows
-from dataplane.conventions import Convention
+from dataplane.conventions import AUTO, Convention
 from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
 from dataplane.groups import Change, DataPlaneCapabilities, DataPlaneGroupMeta, Grouped, Listing, count_ready
 from dataplane.tags import Tag
@@ -220,12 +221,19 @@ class WireMetadataReader:
                 self._allowance.check_rows(room + 1, frame.nbytes)
             raise
         rows, trailer = reply.body, None
-        if rows.data and self._is_incremental() and (place := find_rows(frame, partition_id)) is not None:
+        if rows.data and self._incremental and (place := find_rows(frame, partition_id)) is not None:
             trailer = frame.nbytes - place.first - (len(rows.data) - HEADER)
         return Reply(reply.request_type, reply.sender_id, _Listed(frame.nbytes, trailer, rows))
 
-    def _is_incremental(self) -> bool:
-        return self._incremental and all(one.by_tag for one in self._grouper.registry.conventions)
+    def _may_follow(self, partition_id: str, chosen: Convention) -> bool:
+        """Whether the next listing may be read from what changed: each convention that is asked looks at each tag.
+
+        Asked are the one that the rules name, or else the one that ``auto`` has chosen and those before it.
+        """
+        asked: Sequence[Convention] = (chosen,)
+        if self._grouper.rules(partition_id).convention == AUTO:
+            asked = [*takewhile(lambda one: one is not chosen, self._grouper.registry.conventions), chosen]
+        return all(one.by_tag for one in asked)
 
     def _group_changed(self, partition_id: str, listed: _Listed) -> Listing | None:
         """Return the groups from those that are kept and the rows that changed, None if all rows must be grouped."""
@@ -277,7 +285,7 @@ class WireMetadataReader:
             not self._incremental
             or trailer is None
             or memory is None
-            or not all(one.by_tag for one in registry.conventions)
+            or not self._may_follow(partition_id, grouped.convention)
         ):
             return grouped.listing
         kept = keep(rows, trailer, grouped, registry.schema, memory)

@@ -93,7 +93,7 @@ class StorageUnitReader:
             DataPlaneReadError: The unit reported an error, or its reply cannot be read.
         """
         numbers = self._connection.call(
-            "GET_METRICS", {}, decode_metrics, timeout_s=self._timeout_s, operation="read_storage"
+            "GET_METRICS", {}, decode_metrics, timeout_s=self._timeout_s, operation="storage_metrics"
         )
         on_ssd = bool(numbers.ssd_offload_enabled)  # the unit reports 0 of everything when it is off
         queue = decode_accept_queue(numbers.accept_queue)

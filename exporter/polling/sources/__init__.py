@@ -1,7 +1,7 @@
-"""The sources. Each sends the data plane one kind of request and applies the answer to the state.
+"""The sources. Each polls one thing and applies the answer to the state.
 
-A source never raises and does not depend on the others. Each has its own file; :func:`build_sources` lists those that
-are polled at an interval.
+A source never raises and does not depend on the others. Each has its own file. :func:`build_sources` makes those of a
+controller, which are polled at an interval; the poller itself makes the source ``discovery``.
 """
 
 from __future__ import annotations

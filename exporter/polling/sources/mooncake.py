@@ -32,6 +32,7 @@ class MooncakeSource(Source[StoragePoll]):
         clock: Measures durations.
     """
 
+    # Takes the place of StorageSource: a data plane has either storage units or a master, never both.
     name = "storage"
     operation = "storage_metrics"
 

@@ -62,7 +62,7 @@ class TqMetricsSource(Source[OwnMetrics]):
         """See :meth:`Source.fold`: the samples, the tasks and the controller; kept for three polls that fail."""
         state.finish(self.name, result)
         if not isinstance(result, Failed):
-            state.tasks.read(result.value)
+            state.tasks.note_metrics(result.value)
             state.estimates.samples_read(result.value.samples)
             left_out = sum(one.tasks_left_out for one in state.tasks.states(state.partitions.label)[0])
             if left_out:
