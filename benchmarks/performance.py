@@ -1,4 +1,4 @@
-"""Writes the measured parts of docs/performance.md, docs/scale.md and docs/recorder.md, and their plots, from benchmarks/results.
+"""Writes the measured parts of docs/{performance,scale,recorder}.md and their plots from benchmarks/results.
 
 A part stands between two markers and is never written by hand::
 

@@ -22,7 +22,7 @@ MAX_LIMIT: Final = 1000
 MAX_TEXT: Final = 512
 
 STUCK_NAME: Final = "stuck"
-"""In place of a condition: any of those about groups of which nobody takes care any more."""
+"""In place of a condition: any of those about groups that no process will finish or remove."""
 
 SELECTING: Final[Mapping[str, tuple[tuple[str, Selects], ...]]] = {
     STUCK_NAME: tuple((one.name, one.selects) for one in STUCK if one.selects is not None),
