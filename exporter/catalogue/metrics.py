@@ -242,7 +242,8 @@ PARTITION_ORPHANED = Metric(
     "gauge",
     "{group}",
     "Taken groups that were not removed although the trainer's weight version has increased. A run that resumes "
-    "leaves them behind, and no process ever removes them.",
+    "leaves them behind, and no process ever removes them. Absent while groups are taken and the trainer's weight "
+    "version is unknown.",
     {"partition": None},
 )
 PARTITION_GROUPS_PER_STEP = Metric(

@@ -95,7 +95,7 @@ class Scene:
     @property
     def training(self) -> int:
         """Groups that the trainer works on. Orphaned groups are no work in progress."""
-        return self.trained.groups["taken"] - self.trained.orphaned if self.trained else 0
+        return self.trained.groups["taken"] - (self.trained.orphaned or 0) if self.trained else 0
 
     @property
     def enough(self) -> bool:

@@ -67,7 +67,7 @@ def groups_orphaned(scene: Scene) -> Verdict:
     """Taken groups stay although the trainer's version has increased."""
 
     def judge(part: PartitionState) -> Finding | None:
-        if part.orphaned <= scene.limit("orphaned_groups"):
+        if part.orphaned is None or part.orphaned <= scene.limit("orphaned_groups"):
             return None
         said = (
             f"{count(part.orphaned)} taken groups of partition {quoted(part.partition)} are orphaned: the trainer's "

@@ -314,15 +314,18 @@ class FlowTracker:
             counters.arrived += found.new
             counters.completed += found.complete_at_once
 
-    def count_orphaned(self, partition: str, reference: VersionReference | None) -> int:
-        """Note one more listing, and return how many groups stay taken although the trainer's version has moved on.
+    def count_orphaned(self, partition: str, reference: VersionReference | None) -> int | None:
+        """Note one more listing, and return how many groups stay taken although the trainer's version has increased.
 
-        It counts listings: call it exactly once for each. 0 while the trainer's version is unknown. A trainer clears
-        what it took at about the time at which its version moves, so one listing is no proof.
+        It counts listings: call it exactly once for each. None while the trainer's version is unknown and groups are
+        taken. A trainer clears what it took at about the time at which its version increases, so one listing is not
+        enough.
         """
         known = self._partitions.get(partition)
-        if known is None or reference is None:
+        if known is None or not known.taken:
             return 0
+        if reference is None:
+            return None
         orphaned: list[str] = []
         for group_id, taken in known.taken.items():
             if taken.version is None or reference.version <= taken.version:

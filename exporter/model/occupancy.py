@@ -108,7 +108,7 @@ class Occupancy:
         role: Role = "train",
         convention: str = "",
         rows: int = 0,
-        orphaned: int = 0,
+        orphaned: int | None = 0,
         groups_per_step: int | None = None,
     ) -> PartitionState:
         """Return the state of *partition*.
@@ -274,9 +274,15 @@ def merge(label: str, parts: Sequence[PartitionState], *, max_versions: int) -> 
         convention=conventions.pop() if len(conventions) == 1 else MIXED_CONVENTIONS,
         bare_rows=sum(part.bare_rows for part in parts),
         rows=sum(part.rows for part in parts),
-        orphaned=sum(part.orphaned for part in parts),
+        orphaned=_sum_known(part.orphaned for part in parts),
         groups_per_step=max((part.groups_per_step or 0 for part in parts), default=0) or None,
     )
+
+
+def _sum_known(values: Iterable[int | None]) -> int | None:
+    """Return the sum, None if a value is unknown."""
+    known = list(values)
+    return None if None in known else sum(value or 0 for value in known)
 
 
 def _newest_versions(versions: Counter[int | None], older: int, max_versions: int) -> tuple[tuple[str, int], ...]:

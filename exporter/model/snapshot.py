@@ -137,7 +137,8 @@ class PartitionState:
         convention: The tag convention by which its rows were read, :data:`MIXED_CONVENTIONS` for a sum over several.
         bare_rows: Rows with neither a tag nor an id: they are in no group yet.
         rows: All rows, those included that belong to no group.
-        orphaned: Groups that stay taken although the trainer's version has moved on.
+        orphaned: Groups that stay taken although the trainer's version has increased. None while groups are taken and
+            that version is unknown.
         groups_per_step: How many groups the trainer takes per step, None when unknown.
     """
 
@@ -163,7 +164,7 @@ class PartitionState:
     convention: str = ""
     bare_rows: int = 0
     rows: int = 0
-    orphaned: int = 0
+    orphaned: int | None = 0
     groups_per_step: int | None = None
 
     @property

@@ -189,6 +189,8 @@ def test_a_sum_has_the_role_that_trains_and_tells_mixed_conventions() -> None:
     two = state_of([group("a", 1, taken=True)], 1, role="train", convention="verl", rows=2, orphaned=1)
     both = merge("all", [one, two], max_versions=16)
     assert (both.role, both.convention, both.rows, both.orphaned, both.groups_per_step) == ("train", "verl", 5, 1, 4)
+    unknown = state_of([group("a", 1, taken=True)], 1, role="train", convention="verl", rows=2, orphaned=None)
+    assert merge("other", [two, unknown], max_versions=16).orphaned is None
     other = state_of([], 1, role="staging", convention="recovery")
     assert merge("all", [one, other], max_versions=16).convention == "mixed"
     assert merge("all", [one, other], max_versions=16).role == "eval"
