@@ -98,6 +98,7 @@ longer than this test; promtool tests them."""
 
 SCENARIO_OF_PANEL = {
     "Time until full": "stale and stalled",
+    "Age of the oldest unfinished group": "stale and stalled",
     "Errors of the exporter's calls": "unavailable",
     "Errors by type": "unavailable",
     "Error ratio by operation": "unavailable",

@@ -100,7 +100,7 @@ def test_every_figure_is_the_apis(served: Served, open_page: Open) -> None:
     ]
     assert cells(page, "tasks") == [
         ["stream", "200", "all", UNKNOWN, "75 %", ""],
-        ["stream", "200", "ref", "25 %", "75 %", "the partition"],
+        ["stream", "200", "ref", "25 %", "75 %", "depth of the partition"],
         ["stream", "200", "train", "60 %", "75 %", ""],
         ["train", "448", UNKNOWN, UNKNOWN, UNKNOWN, ""],
     ]
