@@ -56,7 +56,7 @@ test-nightly: $(INSTALLED) ## Run only the property tests, with 30 times as many
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses auto $(TESTS)
 
 test-fast: $(INSTALLED) ## Run the tests that need no Ray, torch or browser; TESTS=tests/unit runs only these.
-	$(BIN)/python -m pytest --fast --timeout 60 --numprocesses 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest --fast --timeout 60 --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
 test-oldest: ## Run tests of the fast tier with the lowest declared version of every dependency.
 	@.ci/python oldest
