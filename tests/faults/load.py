@@ -12,7 +12,10 @@ from tests.support import forks
 from tests.support.cluster import TQCluster
 from tests.support.waiting import wait_until
 
-__all__ = ["BUSY", "FULL", "IDLE", "LOADS", "RESIDENT", "Load"]
+__all__ = ["BUSY", "FULL", "IDLE", "LOADS", "PARTITION", "RESIDENT", "Load"]
+
+PARTITION: Final = "flow"
+"""Through which groups pass under load. It is empty now and then."""
 
 IDLE: Final = "idle"
 """Two groups and no calls."""

@@ -16,8 +16,8 @@ from tensordict import TensorDict
 from dataplane.adapters.transfer_queue import TQDataPlaneClient
 from dataplane.errors import DataPlaneError
 from dataplane.interfaces import DataPlaneClient
+from tests.faults.load import PARTITION
 
-PARTITION = "flow"
 _GROUP = 8
 
 

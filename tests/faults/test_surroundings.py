@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from exporter.demo.stack import free_port
-from tests.faults.load import IDLE
+from tests.faults.load import IDLE, PARTITION
 from tests.faults.matrix import Begin, Row
 from tests.faults.proxied import ENV, FILE_LOOKUPS, UNITS, amid_a_round, both, record_at, through
 from tests.support.cluster import TQCluster
@@ -270,11 +270,11 @@ def errors_between(before: Exposition, after: Exposition) -> dict[tuple[str, str
 
 
 def gauges(seen: Exposition) -> set[tuple[str, str]]:
-    """Return the exposed series of partitions and storage units."""
+    """Return the exposed series of storage units and of partitions at rest; that of the load is empty now and then."""
     return {
         (name, labels.get("partition") or labels["storage_unit"])
         for name, labels in seen.series()
-        if "partition" in labels or "storage_unit" in labels
+        if ("partition" in labels or "storage_unit" in labels) and labels.get("partition") != PARTITION
     }
 
 
