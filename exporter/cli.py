@@ -407,7 +407,7 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     add_settings(
         replayed,
         only=("--listen", "--web.config.file", "--web.allowed-hosts", "--log-format", "--log-level"),
-        defaults={"--listen": f"{_REPLAY_LISTEN.host}:{_REPLAY_LISTEN.port}"},
+        defaults={"--listen": str(_REPLAY_LISTEN)},
     )
     submit = add(
         "ray-submit",

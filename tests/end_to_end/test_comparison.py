@@ -54,10 +54,7 @@ time.sleep(600)
 STUCK = """
 import threading
 def ask():
-    try:
-        tq.get_client().get_meta(["tokens"], 1000, "train", task_name="stuck")
-    except Exception:
-        pass
+    tq.get_client().get_meta(["tokens"], 1000, "train", task_name="stuck")
 threading.Thread(target=ask, daemon=True).start()
 """
 
