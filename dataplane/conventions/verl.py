@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from msgspec import UNSET
 
@@ -19,7 +19,9 @@ _TRAJECTORY: Final = re.compile(r"._\d+_\d+\Z")
 
 
 def _group_id(key: str, tag: Tag) -> str:
-    if tag.is_prompt is True or is_bare(tag):  # a key is listed before its tag, which may say that it is padding
+    if tag.is_prompt is True or (
+        tag.status is UNSET and is_bare(tag)
+    ):  # a key is listed before its tag, which may say that it is padding
         return key
     head, _, index = key.rpartition("_")
     uid, _, session = head.rpartition("_")
@@ -92,10 +94,11 @@ class Verl(Convention):
     def stated_version(self, tags: Collection[Tag]) -> int | None:
         """See :class:`Convention`. A prompt is dispatched for the step after the last one that was finished."""
         try:
-            stated = {_stated(tag.global_steps, tag.max_global_steps) for tag in tags}
+            versions = {_stated(tag.global_steps, tag.max_global_steps) for tag in tags}
         except TypeError:  # A tag may hold anything.
-            stated = {_stated.__wrapped__(tag.global_steps, tag.max_global_steps) for tag in tags}
-        return max((version for version in stated if version is not None), default=None)
+            versions = {_stated.__wrapped__(tag.global_steps, tag.max_global_steps) for tag in tags}
+        versions.discard(None)
+        return max(cast("set[int]", versions), default=None)
 
     def account(self, group: _PromptGroup, tag: Tag, count: int, readable: bool) -> None:
         """See :class:`Convention`."""

@@ -16,7 +16,7 @@ from unittest import mock
 
 from dataplane import conventions
 from dataplane.adapters.wire.protocol import decode_metrics, decode_partitions
-from dataplane.adapters.wire.rows import HEADER, decode_listing
+from dataplane.adapters.wire.rows import decode_listing
 from dataplane.conventions import ConfiguredConvention, ConventionTags, GroupFrom, TagNamed, TagWith
 from dataplane.errors import DataPlaneReadError
 from dataplane.grouping import TagRules
@@ -76,8 +76,7 @@ def listing(data: bytes) -> None:
     if rows is None:
         return
     assert len(rows.keys) == len(rows.tags) <= MAX_ROWS
-    assert not rows.data or len(rows.sizes) == len(rows.keys)
-    assert not rows.data or HEADER + sum(rows.sizes) == len(rows.data)
+    assert not rows.ends or (len(rows.ends) == len(rows.keys) + 1 and 0 <= rows.ends[-1] < len(data))
     by_key = dict(zip(rows.keys, rows.tags, strict=True))
     for convention in REGISTRY.names():
         found = group_listed(PARTITION, list(by_key), list(by_key.values()), convention=convention, registry=REGISTRY)

@@ -19,7 +19,17 @@ class _Connection:
     def __init__(self) -> None:
         self.frame = b""
 
-    def call(self, kind: str, body: object, decode: Callable[[memoryview], Reply[Any]], **where: object) -> Any:
+    def call(
+        self,
+        kind: str,
+        body: object,
+        decode: Callable[[memoryview], Reply[Any]],
+        *,
+        meanwhile: Callable[[], object] | None = None,
+        **where: object,
+    ) -> Any:
+        if meanwhile is not None:
+            meanwhile()
         return decode(memoryview(self.frame)).body
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from dataplane.adapters.wire import KnownSender, ReplyLimitExceeded, WireMetadataReader
 from dataplane.adapters.wire import connection as _wire_connection
+from dataplane.adapters.wire.kept import Kept
 from dataplane.adapters.wire.storage import StorageUnitMetrics, StorageUnitReader, UnitRequests
 from dataplane.errors import (
     DataPlaneBadRequest,
@@ -69,6 +70,27 @@ def test_reads(connect: Connect) -> None:
     assert reader.depth("train") == 1
     assert reader.last_sender_id == CONTROLLER_ID
     assert reader.controller_seconds > 0
+
+
+def test_the_next_comparison_is_prepared_while_the_controller_works(
+    router: FakeRouter, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = threading.Event()
+    prepare = Kept.prepare
+
+    def note(kept: Kept) -> None:
+        prepare(kept)
+        prepared.set()
+
+    def wait(request: dict[str, Any]) -> Sequence[bytes] | None:
+        return answer(request) if prepared.wait(5.0) else None
+
+    monkeypatch.setattr(Kept, "prepare", note)
+    reader = connect()
+    first = reader.list_metadata("train")
+    assert not prepared.is_set()  # there was nothing to compare with
+    router.answer = wait
+    assert reader.list_metadata("train")[0] is first[0]
 
 
 def test_rules_apply_by_partition(connect: Connect) -> None:

@@ -231,6 +231,7 @@ class WireConnection:
         timeout_s: float,
         operation: str,
         partition_id: str | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> _T:
         """Send a request and return its reply, whose first frame *decode* decodes. See :meth:`call_frames`."""
         return self.call_frames(
@@ -240,6 +241,7 @@ class WireConnection:
             timeout_s=timeout_s,
             operation=operation,
             partition_id=partition_id,
+            meanwhile=meanwhile,
         )
 
     def call_frames(
@@ -251,10 +253,11 @@ class WireConnection:
         timeout_s: float,
         operation: str,
         partition_id: str | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> _T:
         """Send a request and return its reply, decoded by *decode*. Errors have *operation* and *partition_id*.
 
-        The frames after the first one are the buffers of tensors.
+        The frames after the first one are the buffers of tensors. *meanwhile* is called while the peer works on it.
 
         Raises:
             DataPlaneUnavailable: The peer is gone, another one answers in its place, or this connection is closed.
@@ -273,7 +276,7 @@ class WireConnection:
             if not self._lock.acquire(timeout=timeout_s):
                 raise DataPlaneTimeout(f"another call to {self._where} was still waiting after {timeout_s:g} s")
             try:
-                frames, channel = self._round_trip(request, deadline, timeout_s)
+                frames, channel = self._round_trip(request, deadline, timeout_s, meanwhile)
             finally:
                 self._lock.release()
             reply = decode(frames)  # May take a while: without the lock, so that other threads can call.
@@ -306,19 +309,23 @@ class WireConnection:
     def _where(self) -> str:
         return f"the {self._peer} at {self.address}"
 
-    def _round_trip(self, request: bytes, deadline: float, timeout_s: float) -> tuple[list[memoryview], _Channel]:
+    def _round_trip(
+        self, request: bytes, deadline: float, timeout_s: float, meanwhile: Callable[[], object] | None
+    ) -> tuple[list[memoryview], _Channel]:
         try:
-            return self._exchange(request, deadline, timeout_s)
+            return self._exchange(request, deadline, timeout_s, meanwhile)
         except _ConnectionEnded as ended:
             if not ended.soon:
                 raise self._cut_off() from ended
         # It may have ended before the request was sent, because the controller was replaced.
         try:
-            return self._exchange(request, deadline, timeout_s)
+            return self._exchange(request, deadline, timeout_s, meanwhile)
         except _ConnectionEnded as ended:
             raise self._cut_off() from ended
 
-    def _exchange(self, request: bytes, deadline: float, timeout_s: float) -> tuple[list[memoryview], _Channel]:
+    def _exchange(
+        self, request: bytes, deadline: float, timeout_s: float, meanwhile: Callable[[], object] | None
+    ) -> tuple[list[memoryview], _Channel]:
         self._settle(deadline, timeout_s)
         if self._closed:
             raise DataPlaneUnavailable("this reader is closed")
@@ -331,6 +338,8 @@ class WireConnection:
             self._discard()
             raise DataPlaneUnavailable(f"cannot send to {self._where}: {error}") from error
         sent_at = time.monotonic()
+        if meanwhile is not None:
+            meanwhile()
         frames = self._receive(channel, deadline, timeout_s)
         self.seconds += time.monotonic() - sent_at
         channel.sent_at = None

@@ -1,6 +1,6 @@
 """What is kept of a partition's listing, so that the next one costs what changed.
 
-Kept are the bytes of its rows, and for each span (a run of neighbouring rows of one group) its size, its number of rows
+Kept are the reply, and for each span (a run of neighbouring rows of one group) its size, its number of rows
 and its group. The next reply is compared with them. Only rows that are not the same byte for byte are decoded, and with
 them the other rows of their groups; all other groups stay the same objects.
 
@@ -13,13 +13,14 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain, compress
+from operator import attrgetter
 from typing import Final, NamedTuple
 
-from dataplane.adapters.wire.matching import Match, Piece, match_spans, pieces_of
+from dataplane.adapters.wire.matching import Match, match_spans
 from dataplane.adapters.wire.protocol import Reply
-from dataplane.adapters.wire.rows import HEADER, Rows, array_of, decode_rows, find_rows, read_envelope
+from dataplane.adapters.wire.rows import Rows, array_of, decode_rows, find_rows, read_envelope
 from dataplane.adapters.wire.spans import Gap, Keys, Owner, Spans, distinct, listed, make_spans
 from dataplane.conventions import Account, Convention, Memory
 from dataplane.errors import DataPlaneReadError
@@ -31,10 +32,8 @@ __all__ = ["Followed", "Kept", "keep"]
 
 _MAX_BYTES: Final = 2**32 - 1  # sizes have 32 bits
 
-# Rows that did not change are not copied: they stay where they were, beside rows that are gone. Once these are more
-# than this part of the reply, or the rows are in more pieces than this, all rows are copied.
-_WASTE: Final = 6
-_MAX_PIECES: Final = 4000
+# A frame up to this size may be a part of ZeroMQ's receive buffer, which would be kept with it.
+_RECEIVE_BUFFER: Final = 8192
 
 _Group = Callable[[Sequence[str], Sequence[Tag]], Grouped]
 
@@ -47,7 +46,6 @@ class Followed(NamedTuple):
         first: Its first row.
         end: The end of its last row.
         number: How many rows.
-        starts: Where the kept spans start, counted from the first one, and where the last one ends.
         matches: What is the same: spans of the kept listing, and where they are in *frame*.
         rows: All other rows.
         gaps: Where those are in *frame*.
@@ -57,14 +55,9 @@ class Followed(NamedTuple):
     first: int
     end: int
     number: int
-    starts: list[int]
     matches: list[Match]
     rows: Rows
     gaps: list[Gap]
-
-    def data(self) -> bytes:
-        """Return a copy of all rows, see :func:`~dataplane.adapters.wire.rows.array_of`."""
-        return array_of(self.number, self.frame[self.first : self.end])
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +65,7 @@ class Kept:
     """What is kept of one listing.
 
     Attributes:
-        pieces: The bytes of its rows.
+        encoded: The bytes of its rows.
         count: How many rows.
         trailer: How many bytes followed them in the reply.
         spans: Its spans.
@@ -84,7 +77,7 @@ class Kept:
         memory: What the partition's listings have shown.
     """
 
-    pieces: list[Piece]
+    encoded: memoryview
     count: int
     trailer: int
     spans: Spans
@@ -94,6 +87,11 @@ class Kept:
     account: Account
     schema: TagSchema
     memory: Memory
+    _starts: list[int] = field(default_factory=list, init=False)
+
+    def prepare(self) -> None:
+        """Do what the next comparison can do before the reply is there, so while the controller works on it."""
+        self._starts = list(accumulate(self.spans.sizes, initial=0))
 
     def follow(self, frame: memoryview, partition_id: str, max_rows: int) -> Reply[Followed] | None:
         """Compare a later reply with this listing; None if it must be decoded as a whole."""
@@ -107,12 +105,14 @@ class Kept:
         return None if found is None else Reply(envelope.request_type, envelope.sender_id, found)
 
     def _compare(self, frame: memoryview, first: int, end: int, number: int) -> Followed | None:
-        starts = list(accumulate(self.spans.sizes, initial=0))
-        matches = match_spans(self.pieces, starts, frame, first, end)
+        if not self._starts:
+            self.prepare()
+        starts, self._starts = self._starts, []
+        matches = match_spans(self.encoded, starts, frame, first, end)
         gaps = list(_between([(one.at, one.at + starts[one.last] - starts[one.first]) for one in matches], first, end))
         if 2 * sum(stop - start for start, stop in gaps) > end - first:
             return None
-        left = number - sum(sum(self.spans.counts[one.first : one.last]) for one in matches)
+        left = number - self.count + sum(sum(self.spans.counts[first:last]) for first, last in self._unmatched(matches))
         if left < 0 or (left == 0) != (not gaps):
             return None
         try:
@@ -120,11 +120,11 @@ class Kept:
         except DataPlaneReadError:
             return None
         # What matches is whole rows. If each gap is too, and their number is right, so is the whole.
-        counted = _rows_in(gaps, rows.sizes)
+        counted = _rows_in(gaps, rows.ends)
         if counted is None or len(rows.keys) != left:
             return None
         where = [Gap(start, stop, rows) for (start, stop), rows in zip(gaps, counted, strict=True)]
-        return Followed(frame, first, end, number, starts, matches, rows, where)
+        return Followed(frame, first, end, number, matches, rows, where)
 
     def take(self, followed: Followed, group: _Group) -> tuple[Kept, Change] | None:
         """Return what is kept of a later listing, and what changed; None to group all of its rows.
@@ -148,16 +148,18 @@ class Kept:
             return None
         spans = make_spans(grouped, rows, gaps)
         self.keys.remove(gone)
-        if len(set(rows.keys)) < len(rows.keys) or self.keys.has_any(rows.keys):
+        if len(set(rows.keys)) < len(rows.keys) or not self.keys.add(distinct(spans.owners)):
             return None
-        self.keys.add(distinct(spans.owners))
         change = Change(self.listing.token, list(listed(gone)), list(grouped.listing))
-        return self._with(followed, matches, gaps, rows, spans), change
+        return self._with(followed, matches, gaps, spans), change
 
     def _gone(self, matches: Sequence[Match]) -> list[Owner]:
         """Return the groups of the spans that do not match."""
-        gaps = _between([(first, last) for first, last, _ in matches], 0, len(self.spans.owners))
-        return distinct([owner for first, last in gaps for owner in self.spans.owners[first:last]])
+        return distinct([owner for first, last in self._unmatched(matches) for owner in self.spans.owners[first:last]])
+
+    def _unmatched(self, matches: Sequence[Match]) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of the spans that do not match."""
+        return _between([(first, last) for first, last, _ in matches], 0, len(self.spans.owners))
 
     def _touched(self, matches: Sequence[Match], gone: Sequence[Owner], parts: Parts) -> set[int]:
         """Return the groups, by identity, of which some rows changed and others did not."""
@@ -195,62 +197,58 @@ class Kept:
                 matches.append(Match(first, last, at))
         return matches, gaps
 
-    def _with(
-        self, followed: Followed, matches: Sequence[Match], gaps: Sequence[Gap], rows: Rows, changed: Spans
-    ) -> Kept:
-        """Return what is kept of the later listing. *changed* are the spans of *gaps*, whose rows are *rows*."""
+    def _with(self, followed: Followed, matches: Sequence[Match], gaps: Sequence[Gap], changed: Spans) -> Kept:
+        """Return what is kept of the later listing. *changed* are the spans of *gaps*."""
         several, left_out = self.spans.several or changed.several, self.spans.left_out or changed.left_out
         spans = Spans(array("I"), array("I"), [], [], several, left_out)
-        pieces: list[Piece] = []
         ends = list(accumulate(changed.counts, initial=0))
-        lasts = list(accumulate(piece.spans for piece in self.pieces))
         row = at = 0
-        offset = HEADER
         for piece in _in_order(matches, gaps):
             if isinstance(piece, Match):
                 spans.extend(self.spans, piece.first, piece.last)
-                pieces.extend(pieces_of(self.pieces, lasts, followed.starts, piece.first, piece.last))
                 continue
             row += piece.rows
             first, at = at, bisect_left(ends, row)
             spans.extend(changed, first, at)
-            pieces.append(Piece(rows.data, offset, at - first))
-            offset += piece.stop - piece.at
         listing = Listing(
             spans.groups(),
             convention=self.convention.name,
             rows=followed.number,
-            stated_version=max((version for version in spans.stated if version is not None), default=None),
+            stated_version=spans.stated_version(),
             token=object(),
         )
-        held = sum({id(piece.chunk): len(piece.chunk) for piece in pieces}.values())
-        size = followed.end - followed.first
-        if held > size + size // _WASTE or len(pieces) > _MAX_PIECES:
-            self.pieces = pieces = []  # so that they are never in memory together with the copy
-            pieces = [Piece(followed.data(), HEADER, len(spans.owners))]
-        return replace(self, pieces=pieces, count=followed.number, spans=spans, listing=listing)
+        encoded = _to_keep(followed.frame, followed.first, followed.end)
+        return replace(self, encoded=encoded, count=followed.number, spans=spans, listing=listing)
 
 
-def keep(rows: Rows, trailer: int, grouped: Grouped, schema: TagSchema, memory: Memory) -> Kept | None:
-    """Return what is kept of a listing that was decoded as a whole, None if it is too long.
+def keep(
+    frame: memoryview, partition_id: str, rows: Rows, grouped: Grouped, schema: TagSchema, memory: Memory
+) -> Kept | None:
+    """Return what is kept of a listing that was decoded as a whole.
+
+    None if it is too long, or if the reply is not as TransferQueue writes it.
 
     Args:
+        frame: The reply.
+        partition_id: The partition that it lists.
         rows: All of its rows, no two of which have the same key.
-        trailer: How many bytes followed them in the reply.
         grouped: Their groups.
         schema: The fields that were decoded.
         memory: What the partition's listings have shown.
     """
-    if len(rows.data) > _MAX_BYTES:
+    place = find_rows(frame, partition_id)
+    if place is None or len(rows.ends) != place.rows + 1:
+        return None
+    end = place.first + rows.ends[-1]
+    if end - place.first > _MAX_BYTES or read_envelope(frame, place, end, partition_id) is None:
         return None
     spans = make_spans(grouped, rows)
-    pieces = [Piece(rows.data, HEADER, len(spans.owners))]
     listing = grouped.listing
     listing.token = object()
     return Kept(
-        pieces,
-        len(rows.keys),
-        trailer,
+        _to_keep(frame, place.first, end),
+        place.rows,
+        frame.nbytes - end,
         spans,
         Keys(distinct(spans.owners)),
         listing,
@@ -263,7 +261,12 @@ def keep(rows: Rows, trailer: int, grouped: Grouped, schema: TagSchema, memory: 
 
 def _in_order(matches: Sequence[Match], gaps: Sequence[Gap]) -> list[Match | Gap]:
     """Return the pieces of the later listing in the order in which they are there."""
-    return sorted([*matches, *gaps], key=lambda piece: piece.at)
+    return sorted([*matches, *gaps], key=attrgetter("at"))
+
+
+def _to_keep(frame: memoryview, first: int, end: int) -> memoryview:
+    rows = frame[first:end]
+    return rows if frame.nbytes > _RECEIVE_BUFFER else memoryview(bytes(rows))
 
 
 def _between(taken: Sequence[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -276,9 +279,8 @@ def _between(taken: Sequence[tuple[int, int]], start: int, end: int) -> Iterator
         yield start, end
 
 
-def _rows_in(gaps: Sequence[tuple[int, int]], sizes: Sequence[int]) -> list[int] | None:
-    """Return how many rows each gap has, given the sizes of all of them in turn; None if a row goes beyond its gap."""
-    ends = list(accumulate(sizes, initial=0))
+def _rows_in(gaps: Sequence[tuple[int, int]], ends: Sequence[int]) -> list[int] | None:
+    """Return how many rows each gap has, given where all of them end in turn; None if a row goes beyond its gap."""
     counted: list[int] = []
     at = row = 0
     for start, stop in gaps:
@@ -288,4 +290,4 @@ def _rows_in(gaps: Sequence[tuple[int, int]], sizes: Sequence[int]) -> list[int]
             return None
         counted.append(last - row)
         row = last
-    return counted if row == len(sizes) else None
+    return counted if row == len(ends) - 1 else None

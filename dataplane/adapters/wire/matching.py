@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
-__all__ = ["Match", "Piece", "match_spans", "pieces_of"]
+from msgspec import Raw
+
+__all__ = ["Match", "match_spans"]
 
 # How far a search looks beyond the place where a span was before: rows that were rewritten may be longer.
 _SLACK = 4096
 
+# How many spans are compared first. In a steady run more than this many follow one another without a change.
+_FIRST_STEP = 32
 
-class Piece(NamedTuple):
-    """The bytes of a number of neighbouring spans: in *chunk*, from the byte *at* on."""
-
-    chunk: bytes
-    at: int
-    spans: int
+# What is copied first to be searched. A key is shorter.
+_BLOCK = 2**16
 
 
 class Match(NamedTuple):
@@ -34,37 +33,17 @@ class Match(NamedTuple):
     at: int
 
 
-def match_spans(pieces: Sequence[Piece], starts: Sequence[int], new: memoryview, at: int, end: int) -> list[Match]:
+def match_spans(old: memoryview, starts: Sequence[int], new: memoryview, at: int, end: int) -> list[Match]:
     """Return what is the same, in order.
 
     Args:
-        pieces: The earlier listing.
-        starts: Where each of its spans starts, counted from the first one, and where the last one ends.
+        old: The rows of the earlier listing.
+        starts: Where each of its spans starts in *old*, and where the last one ends.
         new: The later listing.
         at: Where its rows start.
         end: Where they end.
     """
-    return list(_Search(pieces, starts, new, end).matches(at))
-
-
-def pieces_of(
-    pieces: Sequence[Piece], lasts: Sequence[int], starts: Sequence[int], first: int, last: int
-) -> Iterator[Piece]:
-    """Yield the pieces of the spans *first* to *last - 1*.
-
-    Args:
-        pieces: All pieces of a listing.
-        lasts: The span after each of them.
-        starts: See :func:`match_spans`.
-        first: The first span.
-        last: The span after the last one.
-    """
-    number = bisect_right(lasts, first)
-    while first < last:
-        chunk, at, spans = pieces[number]
-        stop = min(last, lasts[number])
-        yield Piece(chunk, at + starts[first] - starts[lasts[number] - spans], stop - first)
-        first, number = stop, number + 1
+    return list(_Search(old, starts, new, end).matches(at))
 
 
 class _Search:
@@ -73,15 +52,10 @@ class _Search:
     It gives up once more than half of the later listing matches nothing.
     """
 
-    def __init__(self, pieces: Sequence[Piece], starts: Sequence[int], new: memoryview, end: int) -> None:
-        self.starts, self.new, self.end = starts, new, end
+    def __init__(self, old: memoryview, starts: Sequence[int], new: memoryview, end: int) -> None:
+        self.old, self.starts, self.new, self.end = old, starts, new, end
         self.spans = len(starts) - 1
         self.left = starts[-1] + len(new)
-        self.chunks = [piece.chunk for piece in pieces]
-        self.lasts = list(accumulate(piece.spans for piece in pieces))
-        # What to add to a span's start to have its place in the chunk.
-        firsts = [0, *self.lasts]
-        self.shifts = [piece.at - starts[first] for piece, first in zip(pieces, firsts, strict=False)]
 
     def matches(self, at: int) -> Iterator[Match]:
         span, unmatched, bearable = 0, 0, (self.end - at) // 2
@@ -91,7 +65,8 @@ class _Search:
                 yield Match(span, last, at)
                 at += self.starts[last] - self.starts[span]
                 span = last
-                continue
+                if span == self.spans or at == self.end:
+                    return
             found = self._next(span, at)
             if found is None:
                 return
@@ -100,17 +75,16 @@ class _Search:
 
     def _equal_until(self, span: int, at: int) -> int:
         """Return the first span from *span* on that is not at its place, if *span* is at *at*."""
-        starts, new = self.starts, self.new
+        starts, old, new = self.starts, self.old, self.new
         moved = at - starts[span]
         limit = bisect_right(starts, self.end - moved) - 1
-        number = bisect_right(self.lasts, span)
-        step, grows = 1, True
+        step, grows = _FIRST_STEP, True
         while span < limit:
-            last = min(span + step, limit, self.lasts[number])
-            same = new[starts[span] + moved : starts[last] + moved]
-            if self.chunks[number].startswith(same, starts[span] + self.shifts[number]):
+            last = min(span + step, limit)
+            start, stop = starts[span], starts[last]
+            # Of all comparisons of two buffers only this one is fast and copies neither.
+            if Raw(old[start:stop]) == Raw(new[start + moved : stop + moved]):
                 span = last
-                number += span == self.lasts[number]
                 step = 2 * step if grows else max(step // 2, 1)
             elif last - span == 1:
                 break
@@ -121,6 +95,11 @@ class _Search:
     def _next(self, span: int, at: int) -> tuple[int, int] | None:
         """Return a later span and a place where it may be, given that *span* is not at *at*; None to give up."""
         starts = self.starts
+        # Were its rows rewritten and kept their size?
+        later = span + 1
+        after = at + starts[later] - starts[span]
+        if later < self.spans and (sought := self._key_of(later)) and self.new[after : after + len(sought)] == sought:
+            return later, after
         key = _key(self.new, at)
         moved = key != self._key_of(span)
         if moved and key:
@@ -147,24 +126,23 @@ class _Search:
     def _find(self, what: bytes, span: int) -> int:
         """Return where in the earlier listing *what* is, after the start of *span*; -1 if it is not there."""
         start = self.starts[span] + 1
-        for number in range(bisect_right(self.lasts, span), len(self.chunks)):
-            stop = min(self.starts[self.lasts[number]], start + self.left)
-            if stop <= start:
-                break
-            shift = self.shifts[number]
-            found = self.chunks[number].find(what, start + shift, stop + shift)
-            self.left -= (found - shift if found >= 0 else stop) - start
+        stop = min(self.starts[-1], start + self.left)
+        size = _BLOCK
+        while start < stop:
+            block = bytes(self.old[start : min(start + size, stop)])
+            found = block.find(what)
+            self.left -= len(block) if found < 0 else found
             if found >= 0:
-                return found - shift
-            start = stop
+                return start + found
+            start += max(len(block) - len(what) + 1, 1)
+            size *= 2
         return -1
 
     def _key_of(self, span: int) -> bytes:
-        number = bisect_right(self.lasts, span)
-        return _key(self.chunks[number], self.starts[span] + self.shifts[number])
+        return _key(self.old, self.starts[span])
 
 
-def _key(data: bytes | memoryview, at: int) -> bytes:
+def _key(data: memoryview, at: int) -> bytes:
     """Return the bytes of the key at *at*, nothing if it is no text of fewer than 256 bytes."""
     head = data[at : at + 2]
     if len(head) < 2:

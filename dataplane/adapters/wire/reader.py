@@ -23,7 +23,7 @@ from dataplane.adapters.wire.limits import (
     ReplyLimitExceeded,
 )
 from dataplane.adapters.wire.protocol import Consumption, Reply, decode_consumption, decode_partitions
-from dataplane.adapters.wire.rows import HEADER, Rows, decode_listing, decode_rows, find_rows
+from dataplane.adapters.wire.rows import Rows, decode_listing
 from dataplane.conventions import AUTO, Convention
 from dataplane.grouping import DEFAULT_TAG_RULES, Grouper, TagRules
 from dataplane.groups import Change, DataPlaneCapabilities, DataPlaneGroupMeta, Grouped, Listing, count_ready
@@ -33,10 +33,9 @@ __all__ = ["DEFAULT_MAX_REPLY_BYTES", "DEFAULT_MAX_ROWS", "KnownSender", "ReplyL
 
 
 class _Listed(NamedTuple):
-    """A reply: its size, how many bytes follow the rows (None if unknown), and all rows or what changed in them."""
+    """A reply: all of its rows, or what changed in them."""
 
-    size: int
-    trailer: int | None
+    frame: memoryview
     rows: Rows | None = None
     kept: Kept | None = None
     followed: Followed | None = None
@@ -190,6 +189,7 @@ class WireMetadataReader:
         check_partition(operation, partition_id)  # None would request all partitions at once
         with self._named(operation, partition_id):
             self._allowance.check_rows(1)  # without room for a single row the controller need not be asked
+        kept = self._kept.get(partition_id)
         listed = self._connection.call(
             "KV_LIST",
             {"partition_id": partition_id},
@@ -197,6 +197,7 @@ class WireMetadataReader:
             timeout_s=self._timeout_s,
             operation=operation,
             partition_id=partition_id,
+            meanwhile=None if kept is None else kept.prepare,
         )
         with self._named(operation, partition_id):
             return self._group_changed(partition_id, listed) or self._group_all(partition_id, listed)
@@ -210,8 +211,7 @@ class WireMetadataReader:
             if kept.schema is schema and kept.memory is self._grouper.memory(partition_id):
                 found = kept.follow(frame, partition_id, max_rows)
                 if found is not None:
-                    listed = _Listed(frame.nbytes, kept.trailer, None, kept, found.body)
-                    return Reply(found.request_type, found.sender_id, listed)
+                    return Reply(found.request_type, found.sender_id, _Listed(frame, None, kept, found.body))
             self._full_decodes += 1
             del kept
         try:
@@ -220,10 +220,7 @@ class WireMetadataReader:
             if room < self._max_rows:
                 self._allowance.check_rows(room + 1, frame.nbytes)
             raise
-        rows, trailer = reply.body, None
-        if rows.data and self._incremental and (place := find_rows(frame, partition_id)) is not None:
-            trailer = frame.nbytes - place.first - (len(rows.data) - HEADER)
-        return Reply(reply.request_type, reply.sender_id, _Listed(frame.nbytes, trailer, rows))
+        return Reply(reply.request_type, reply.sender_id, _Listed(frame, reply.body))
 
     def _may_follow(self, partition_id: str, chosen: Convention) -> bool:
         """Whether the next listing may be read from what changed: each convention that is asked looks at each tag.
@@ -243,7 +240,7 @@ class WireMetadataReader:
 
         def admit(parts: int, groups: int) -> None:
             spans = len(kept.spans.owners)
-            self._allowance.check(listed.size, followed.number, spans + parts, len(kept.listing) + groups)
+            self._allowance.check(listed.frame.nbytes, followed.number, spans + parts, len(kept.listing) + groups)
 
         # The partition's own memory learns nothing from rows that may turn out not to be all that there is to know.
         memory = copy(kept.memory)
@@ -260,35 +257,33 @@ class WireMetadataReader:
             return None
         now, change = taken
         kept.memory.convention, kept.memory.flagged = memory.convention, memory.flagged
-        self._allowance.take(listed.size, now.count, len(now.spans.owners), len(now.listing))
+        self._allowance.take(listed.frame.nbytes, now.count, len(now.spans.owners), len(now.listing))
         self._kept[partition_id] = now
         return _copy(now.listing, change)
 
     def _group_all(self, partition_id: str, listed: _Listed) -> Listing:
         registry = self._grouper.registry
-        rows, trailer = listed.rows, listed.trailer
-        if rows is None:
-            assert listed.followed is not None
-            rows = decode_rows(listed.followed.data(), registry.schema)
+        rows = listed.rows or decode_listing(listed.frame, partition_id, self._max_rows, registry.schema).body
         keys, tags = rows.keys, rows.tags
-        if len(set(keys)) < len(keys):
+        repeated = len(set(keys)) < len(keys)
+        if repeated:
             merged = dict(zip(keys, tags, strict=True))
-            keys, tags, trailer = list(merged), list(merged.values()), None
+            keys, tags = list(merged), list(merged.values())
         grouped = self._grouper.group_listed(
             partition_id,
             keys,
             tags,
-            lambda parts, groups: self._allowance.take(listed.size, len(keys), parts, groups),
+            lambda parts, groups: self._allowance.take(listed.frame.nbytes, len(keys), parts, groups),
         )
         memory = self._grouper.memory(partition_id)
         if (
-            not self._incremental
-            or trailer is None
+            repeated
+            or not self._incremental
             or memory is None
             or not self._may_follow(partition_id, grouped.convention)
         ):
             return grouped.listing
-        kept = keep(rows, trailer, grouped, registry.schema, memory)
+        kept = keep(listed.frame, partition_id, rows, grouped, registry.schema, memory)
         if kept is None:
             return grouped.listing
         self._kept[partition_id] = kept

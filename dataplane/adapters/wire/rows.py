@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Sequence
-from itertools import chain, compress, count, islice, repeat
+from itertools import accumulate, chain, compress, count, islice, repeat
 from operator import add, ne, sub
 from typing import Any, Final, NamedTuple
 
@@ -17,12 +17,9 @@ from dataplane.adapters.wire.protocol import DECODE_ERRORS, Reply, decode_reply,
 from dataplane.errors import DataPlaneReadError
 from dataplane.tags import NO_MAPPING, Tag, TagSchema
 
-__all__ = ["HEADER", "Place", "Rows", "array_of", "decode_listing", "decode_rows", "find_rows", "read_envelope"]
+__all__ = ["Place", "Rows", "array_of", "decode_listing", "decode_rows", "find_rows", "read_envelope"]
 
 _RESPONSE: Final = "KV_LIST_RESPONSE"
-
-HEADER: Final = 5
-"""Bytes that :func:`array_of` puts before the rows."""
 
 
 class Rows(NamedTuple):
@@ -31,14 +28,12 @@ class Rows(NamedTuple):
     Attributes:
         keys: Their keys.
         tags: Their tags. Neighbours with equal bytes share one object.
-        sizes: How many bytes each takes, key and tag together.
-        data: What they were decoded from, see :func:`array_of`; empty where the rows are long, as ``sizes`` then is.
+        ends: Where each ends in their bytes, behind a zero for the first one's start; empty where that is not known.
     """
 
     keys: list[str]
     tags: list[Tag]
-    sizes: list[int]
-    data: bytes
+    ends: list[int]
 
 
 class Place(NamedTuple):
@@ -98,25 +93,28 @@ def decode_listing(
         if rows > len(listed):
             raise not_understood("more rows than bytes")
         if len(listed) - at > _MAX_COPIED * (rows + 100):
-            return Reply(
-                reply.request_type, reply.sender_id, _decode_long(listed[end:], schema or conventions.schema())
-            )
+            decoded = _decode_long(listed[end:], at - end, schema or conventions.schema())
+            return Reply(reply.request_type, reply.sender_id, decoded)
         data = array_of(rows, listed[at:])
     return Reply(reply.request_type, reply.sender_id, decode_rows(data, schema or conventions.schema()))
 
 
-# Rows that take more bytes than this on average are not copied, and so not kept: their keys may be all of it.
+# Rows that take more bytes than this on average are not copied: their keys may be all of it.
 _MAX_COPIED: Final = 256
 
 
-def _decode_long(rows: memoryview, schema: TagSchema) -> Rows:
-    """Decode the map of some long rows, without a copy of them. Its ``sizes`` and ``data`` are empty."""
+def _decode_long(rows: memoryview, first: int, schema: TagSchema) -> Rows:
+    """Decode the map of some long rows, the first of which is at *first*, without a copy of them."""
     try:
         encoded = _long_rows.decode(rows)
     except DECODE_ERRORS as error:
         raise not_understood(error) from error
     decoders = _decoders_of(schema)
-    return Rows(list(encoded), [_tag(tag, schema, decoders) for tag in encoded.values()], [], b"")
+    sizes = map(add, map(len, map(_encode, encoded)), map(len, encoded.values()))
+    ends = list(accumulate(sizes, initial=0))
+    # More bytes than these have a key that is there twice, and one that is not written in the shortest way.
+    exact = ends[-1] == rows.nbytes - first
+    return Rows(list(encoded), [_tag(tag, schema, decoders) for tag in encoded.values()], ends if exact else [])
 
 
 def array_of(rows: int, *parts: memoryview | bytes) -> bytes:
@@ -138,7 +136,7 @@ def decode_rows(data: bytes, schema: TagSchema) -> Rows:
         keys = _texts.decode(_array(raws[::2]))
     except (*DECODE_ERRORS, OverflowError) as error:
         raise not_understood(error) from error
-    sizes = list(map(add, lengths[::2], lengths[1::2]))
+    ends = list(accumulate(map(add, lengths[::2], lengths[1::2]), initial=0))
     encoded = raws[1::2]
     del raws, lengths
     heads = [0, *compress(count(1), map(ne, encoded, islice(encoded, 1, None)))] if encoded else []
@@ -146,7 +144,7 @@ def decode_rows(data: bytes, schema: TagSchema) -> Rows:
     if len(heads) < len(encoded):
         runs = map(sub, chain(islice(heads, 1, None), (len(encoded),)), heads)
         tags = list(chain.from_iterable(map(repeat, tags, runs)))
-    return Rows(keys, tags, sizes, data)
+    return Rows(keys, tags, ends)
 
 
 def find_rows(frame: memoryview, partition_id: str) -> Place | None:

@@ -37,6 +37,9 @@ class Gap(NamedTuple):
     rows: int
 
 
+_NONE: Final = float("-inf")
+
+
 class Spans(NamedTuple):
     """The spans of a listing.
 
@@ -44,7 +47,7 @@ class Spans(NamedTuple):
         sizes: The bytes of each.
         counts: The rows of each.
         owners: The group of each.
-        stated: The version that the rows of each state; empty if their convention states none.
+        stated: The version that the rows of each state, -inf for none; empty if their convention states none.
         several: Whether a group may have several spans.
         left_out: Whether some may be in no listed group.
     """
@@ -52,7 +55,7 @@ class Spans(NamedTuple):
     sizes: array[int]
     counts: array[int]
     owners: list[Owner]
-    stated: list[int | None]
+    stated: list[float]
     several: bool
     left_out: bool
 
@@ -62,6 +65,11 @@ class Spans(NamedTuple):
         self.counts.extend(other.counts[first:last])
         self.owners.extend(other.owners[first:last])
         self.stated.extend(other.stated[first:last])
+
+    def stated_version(self) -> int | None:
+        """Return the newest version that is stated."""
+        newest = max(self.stated, default=_NONE)
+        return None if newest == _NONE else cast("int", newest)
 
     def groups(self) -> Iterable[DataPlaneGroupMeta]:
         """Return the listed groups in the order of their first spans."""
@@ -74,18 +82,18 @@ def make_spans(grouped: Grouped, rows: Rows, gaps: Sequence[Gap] = ()) -> Spans:
     count, parts, convention = len(rows.keys), grouped.parts, grouped.convention
     starts, ids = spans_of(parts, count, list(accumulate(gap.rows for gap in gaps)))
     stops = [*starts[1:], count]
-    ends = list(accumulate(rows.sizes, initial=0))
     by_id: dict[str, Owner] = {group.group_id: group for group in grouped.listing}
     by_id.update((group_id, LeftOut(group_id, keys)) for group_id, keys in grouped.left_out.items())
     places = list(zip(ids, starts, stops, strict=False))
-    stated: list[int | None] = []
+    stated: list[float] = []
     if type(convention).stated_version is not Convention.stated_version:
         at = parts.starts
         for group_id, start, stop in places:
             tags = parts.tags[bisect_right(at, start) - 1 : bisect_left(at, stop)]
-            stated.append(None if group_id is None else convention.stated_version(tags))
+            version = None if group_id is None else convention.stated_version(tags)
+            stated.append(_NONE if version is None else version)
     return Spans(
-        array("I", [ends[stop] - ends[start] for _, start, stop in places]),
+        array("I", [rows.ends[stop] - rows.ends[start] for _, start, stop in places]),
         array("I", [stop - start for _, start, stop in places]),
         [
             LeftOut(None, rows.keys[start:stop]) if group_id is None else by_id[group_id]
@@ -114,19 +122,46 @@ class Keys:
         self._by_id: dict[str, Owner] = {}
         self._lengths: set[int] = set()  # of the ids with which the keys of their groups begin
         self._others: dict[int, Owner] = {}  # those with other keys, by identity
-        self.add(owners)
-
-    def add(self, owners: Iterable[Owner]) -> None:
-        """Add groups, each once."""
         for owner in owners:
-            group_id, keys = owner.group_id, owner.keys
-            if group_id is not None:
-                self._by_id[group_id] = owner
-                # The keys of a listed group are sorted, so those between begin with it, too.
-                if keys[0].startswith(group_id) and keys[-1].startswith(group_id) and type(owner) is not LeftOut:
-                    self._lengths.add(len(group_id))
-                    continue
-            self._others[id(owner)] = owner
+            self._add(owner)
+
+    def add(self, owners: Sequence[Owner]) -> bool:
+        """Add groups, each once, and return whether all of their keys are new. No two of them have the same key."""
+        there: list[Owner] = list(self._others.values())
+        many = len(self._lengths) > _MAX_LENGTHS
+        if many:
+            there += self._by_id.values()
+        if there:
+            keys = set(chain.from_iterable(map(_KEYS, owners)))
+            if not keys.isdisjoint(chain.from_iterable(map(_KEYS, there))):
+                return False
+        for owner in owners:
+            prefix = self._add(owner)
+            if not many and any(self._leads_to_another(owner, prefix, length) for length in self._lengths):
+                return False
+        return True
+
+    def _add(self, owner: Owner) -> str | None:
+        """Add a group, and return its id if its keys begin with it."""
+        group_id, keys = owner.group_id, owner.keys
+        if group_id is not None:
+            self._by_id[group_id] = owner
+            # The keys of a listed group are sorted, so those between begin with it, too.
+            if keys[0].startswith(group_id) and keys[-1].startswith(group_id) and type(owner) is not LeftOut:
+                self._lengths.add(len(group_id))
+                return group_id
+        self._others[id(owner)] = owner
+        return None
+
+    def _leads_to_another(self, owner: Owner, prefix: str | None, length: int) -> bool:
+        """Return whether the first *length* characters of a key of *owner* are the id of a group with that key."""
+        if prefix is None or length > len(prefix):
+            heads = {key[:length] for key in owner.keys}
+        elif length < len(prefix):
+            heads = {prefix[:length]}
+        else:
+            return False  # that is the group itself
+        return any(not set(owner.keys).isdisjoint(other.keys) for other in self.of_ids(heads) if other is not owner)
 
     def remove(self, owners: Iterable[Owner]) -> None:
         """Remove groups that were added."""
@@ -139,24 +174,8 @@ class Keys:
         """Return the groups that have one of the *ids*."""
         return [owner for owner in map(self._by_id.get, ids) if owner is not None]
 
-    def has_any(self, keys: Sequence[str]) -> bool:
-        """Return whether one of *keys* is there."""
-        looked_at: Iterable[Owner] = self._others.values()
-        if len(self._lengths) > _MAX_LENGTHS:
-            looked_at = chain(looked_at, self._by_id.values())
-        elif any(_has(self._by_id.get(key[:length]), key) for length in self._lengths for key in keys):
-            return True
-        return not set(keys).isdisjoint(chain.from_iterable(map(_KEYS, looked_at)))
-
 
 _KEYS: Final = attrgetter("keys")
-
-
-def _has(owner: Owner | None, key: str) -> bool:
-    if owner is None or type(owner) is LeftOut:
-        return False
-    at = bisect_left(owner.keys, key)
-    return at < len(owner.keys) and owner.keys[at] == key
 
 
 def distinct(owners: Sequence[Owner]) -> list[Owner]:
