@@ -135,7 +135,7 @@ bench: $(INSTALLED) tools ## Run the benchmarks, 21 minutes on an idle machine, 
 bench-quick: $(INSTALLED) tools ## Run a few seconds of each benchmark, to see that it works; no figure is judged or kept.
 	$(BIN)/python -m benchmarks --quick
 
-performance: $(INSTALLED) ## Write the tables and plots of docs/performance.md and docs/scale.md from benchmarks/results.
+performance: $(INSTALLED) ## Write the measured tables of the docs, and their plots, from benchmarks/results.
 	$(BIN)/python -m benchmarks.performance
 
 audit: $(INSTALLED) ## Check the installed packages for known vulnerabilities (needs Internet access).

@@ -1,7 +1,8 @@
 """What the exporter's process takes: memory by the number of keys, and CPU time at the default intervals.
 
-Replies come from a process that has them ready. Between two polls 3 % of the groups change. The floor of the memory is
-the exporter without a controller, that of the CPU time a bare socket that receives the same replies.
+Replies come from a process that has them ready, for the public client from a real TransferQueue. Between two polls 3 %
+of the groups change. The floor of the memory is the exporter without a controller, that of the CPU time a bare socket
+that receives the same replies.
 
     python -m benchmarks.footprint
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from benchmarks.replay import Replay
 from benchmarks.rows import SHAPES, Queue
 from benchmarks.runner import Benchmark, Column, Report
 from dataplane.adapters.wire.protocol import encode_request
+from dataplane.discovery.record import Endpoint, encode_endpoint
 from tests.support.exporter_process import ExporterProcess
 
 _GROUP = 16
@@ -38,10 +41,15 @@ _LARGE = {
 _FAST = ("--ping-interval", "1s", "--metadata-interval", "500ms")
 
 _MEMORY = (
-    *(Column("keys", "keys", ",d"), Column("reply_mb", "reply, MB", ".1f"), Column("rss_mb", "RSS, MB", ".0f")),
-    *(Column("peak_mb", "peak, MB", ".0f"), Column("per_byte", "(RSS - idle)/reply", ".2f")),
+    *(Column("keys", "keys", ",d"), Column("group", "group", "d"), Column("reply_mb", "reply, MB", ".1f")),
+    *(
+        Column("rss_mb", "RSS, MB", ".0f"),
+        Column("peak_mb", "peak, MB", ".0f"),
+        Column("per_byte", "(RSS - idle)/reply", ".2f"),
+    ),
     Column("threads", "threads", "d"),
 )
+_READERS = (Column("reader", "reader"), Column("rss_mb", "RSS, MB", ".0f"), Column("peak_mb", "peak, MB", ".0f"))
 _CPU = (
     *(Column("keys", "keys", ",d"), Column("seconds", "seconds", ".0f"), Column("polls", "polls", "d")),
     *(Column("share", "of a core, %", ".2f"), Column("transfer", "transfer alone, %", ".2f")),
@@ -57,11 +65,12 @@ def measure(report: Report, options: argparse.Namespace) -> None:
         idle_mb, peak_mb = _memory_mb(exporter.process)
         table.row(keys=0, rss_mb=idle_mb, peak_mb=peak_mb, threads=exporter.process.num_threads())
     report.bar("RSS without a controller, MB", idle_mb, _BARS_MB[0])
-    for keys in options.keys:
-        figures = _with_keys(keys, options.tags, options.polls)
-        table.row(keys=keys, **figures, per_byte=(figures["rss_mb"] - idle_mb) / figures["reply_mb"])
-        if keys in _BARS_MB:
+    for keys, group in (*((keys, _GROUP) for keys in options.keys), (options.ones, 1)):
+        figures = _with_keys(keys, group, options.tags, options.polls)
+        table.row(keys=keys, group=group, **figures, per_byte=(figures["rss_mb"] - idle_mb) / figures["reply_mb"])
+        if group == _GROUP and keys in _BARS_MB:
             report.bar(f"RSS at {keys:,} keys, MB", figures["rss_mb"], _BARS_MB[keys])
+    _measure_readers(report)
     cpu = report.table("cpu", "CPU time of the exporter at the default intervals", _CPU)
     for keys in options.cpu_keys:
         shares = _cpu_shares(keys, options.tags, options.window)
@@ -70,8 +79,24 @@ def measure(report: Report, options: argparse.Namespace) -> None:
             report.bar("% of a core at 100,000 keys without the transfer", shares["own"], _MAX_CPU_PERCENT)
 
 
-def _with_keys(keys: int, tags: str, polls: int) -> dict[str, float]:
-    queue = Queue(keys, _GROUP, tags)
+def _measure_readers(report: Report) -> None:
+    """Measure the memory with each reader, on the same TransferQueue with one row."""
+    table = report.table("readers", "Memory of the exporter by reader, without keys", _READERS)
+    report.cluster.clear_all()
+    report.cluster.put("train", ["a_g0"], tags=[{"weight_version": 1}])
+    controller = report.cluster.controller
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "endpoint.json"
+        file.write_bytes(encode_endpoint(Endpoint(controller.address, controller_id=controller.id)))
+        for reader in ("wire", "client"):
+            with ExporterProcess("--discovery-file", str(file), "--reader", reader, *_FAST) as exporter:
+                exporter.wait_for(lambda seen: bool(seen.samples("dataplane_partition_groups")), "groups")
+                rss_mb, peak_mb = _memory_mb(exporter.process)
+                table.row(reader=reader, rss_mb=rss_mb, peak_mb=peak_mb)
+
+
+def _with_keys(keys: int, group: int, tags: str, polls: int) -> dict[str, float]:
+    queue = Queue(keys, group, tags)
     with Replay() as replay:
         size = replay.list("train", queue.rows())
         with ExporterProcess(*_FAST, "--controller", replay.address, env=_LARGE) as exporter:
@@ -148,13 +173,16 @@ def _cpu_s(process: psutil.Process) -> float:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keys", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--ones", type=int, default=1_000_000, help="groups of one row (default %(default)s)")
     parser.add_argument("--tags", choices=SHAPES, default="recovery", help="shape of the tags (default %(default)s)")
     parser.add_argument("--polls", type=int, default=3, help="changes that are polled (default %(default)s)")
     parser.add_argument("--cpu-keys", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--window", type=float, default=25.0, help="seconds of CPU time (default %(default)s)")
 
 
-BENCHMARK = Benchmark("footprint", __doc__, measure, "--keys 10000 --polls 1 --cpu-keys 1000 --window 3", _options)
+BENCHMARK = Benchmark(
+    "footprint", __doc__, measure, "--keys 10000 --ones 1000 --polls 1 --cpu-keys 1000 --window 3", _options
+)
 
 if __name__ == "__main__":
     sys.exit(BENCHMARK.main())

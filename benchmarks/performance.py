@@ -1,4 +1,4 @@
-"""Writes the measured parts of docs/{performance,scale,recorder}.md and their plots from benchmarks/results.
+"""Writes the measured parts of the docs and their plots from benchmarks/results.
 
 A part stands between two markers and is never written by hand::
 
@@ -24,7 +24,9 @@ from typing import Any
 from benchmarks.runner import NAMES, RESULTS, Column
 
 _ROOT = Path(__file__).parents[1]
-PAGES = tuple(_ROOT / "docs" / name for name in ("performance.md", "scale.md", "recorder.md"))
+PAGES = tuple(
+    _ROOT / "docs" / f"{name}.md" for name in ("performance", "scale", "recorder", "tracking", "instrument", "deploy")
+)
 IMAGES = _ROOT / "docs/images"
 PLOTS = {
     "poll": "Time of a poll and of kv_list by keys, and their ratio by the share of changed groups",

@@ -31,8 +31,8 @@ Value = float | int | str | None
 """A figure of a table; None where there is none."""
 
 NAMES = (
-    *("scrape", "otlp", "fold", "groups", "incremental", "startup", "footprint", "recorder"),
-    *("detect", "poll", "harm", "instrument", "million", "fleet"),
+    *("scrape", "otlp", "fold", "groups", "incremental", "startup", "recorder", "trackers"),
+    *("detect", "footprint", "poll", "harm", "instrument", "million", "fleet"),
 )
 """All benchmarks in the order of a run: the first measure memory of this process, and the last load torch."""
 
