@@ -10,7 +10,6 @@ are what they were. Whatever is not certain, a second row with the same key for 
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -200,16 +199,21 @@ class Kept:
     def _with(self, followed: Followed, matches: Sequence[Match], gaps: Sequence[Gap], changed: Spans) -> Kept:
         """Return what is kept of the later listing. *changed* are the spans of *gaps*."""
         several, left_out = self.spans.several or changed.several, self.spans.left_out or changed.left_out
-        spans = Spans(array("I"), array("I"), [], [], several, left_out)
+        spans = self.spans._replace(several=several, left_out=left_out)
+        # The spans between two matches give way to those of the gap between them.
         ends = list(accumulate(changed.counts, initial=0))
-        row = at = 0
-        for piece in _in_order(matches, gaps):
-            if isinstance(piece, Match):
-                spans.extend(self.spans, piece.first, piece.last)
-                continue
-            row += piece.rows
-            first, at = at, bisect_left(ends, row)
-            spans.extend(changed, first, at)
+        edits: list[tuple[int, int, int, int]] = []
+        row = span = at = number = 0
+        for first, last, place in (*matches, Match(len(spans.owners), 0, followed.end)):
+            start = at
+            if number < len(gaps) and gaps[number].at < place:
+                row += gaps[number].rows
+                at = bisect_left(ends, row)
+                number += 1
+            edits.append((span, first, start, at))
+            span = last
+        for edit in reversed(edits):
+            spans.replace(changed, *edit)
         listing = Listing(
             spans.groups(),
             convention=self.convention.name,

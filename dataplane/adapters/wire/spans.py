@@ -59,12 +59,12 @@ class Spans(NamedTuple):
     several: bool
     left_out: bool
 
-    def extend(self, other: Spans, first: int, last: int) -> None:
-        """Add some spans of another listing."""
-        self.sizes.extend(other.sizes[first:last])
-        self.counts.extend(other.counts[first:last])
-        self.owners.extend(other.owners[first:last])
-        self.stated.extend(other.stated[first:last])
+    def replace(self, other: Spans, first: int, last: int, start: int, stop: int) -> None:
+        """Put the *other* spans *start* to *stop - 1* in the place of the spans *first* to *last - 1*."""
+        self.sizes[first:last] = other.sizes[start:stop]
+        self.counts[first:last] = other.counts[start:stop]
+        self.owners[first:last] = other.owners[start:stop]
+        self.stated[first:last] = other.stated[start:stop]
 
     def stated_version(self) -> int | None:
         """Return the newest version that is stated."""
