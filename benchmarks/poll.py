@@ -232,7 +232,7 @@ def _growth(table: Table) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pairs", type=int, default=7, help="pairs of a case, a third for large ones (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=11, help="pairs of a case, a third for large ones (%(default)s)")
     parser.add_argument("--replayed", action="store_true", help="no TransferQueue: replies that are ready, no kv_list")
     parser.add_argument(
         "--case",

@@ -55,7 +55,7 @@ def cut(keys: Sequence[str], values: Sequence[Tag], convention: Convention) -> P
     rule, group_tag = convention.key_rule, attrgetter(convention.group_tag)
     ignores = None if type(convention).ignores is Convention.ignores else convention.ignores
     keys, values = list(keys), list(values)
-    parts = Parts([], [], [], [], [], [], [], [])
+    ids, tags, members, readable, bare, starts, stops, seen = parts = Parts([], [], [], [], [], [], [], [])
     count = 1  # of the last part whose tag has its group id
     endings: list[str] = []  # of the last part without one
     start = 0
@@ -82,16 +82,16 @@ def cut(keys: Sequence[str], values: Sequence[Tag], convention: Convention) -> P
         # Only rows with a stated id can have a reserved key here. The join is faster than checking each key.
         pieces = _without_reserved(part, start) if stated is not None and "__" in "".join(part) else [(start, part)]
         if pieces:
-            parts.seen.append(tag)
+            seen.append(tag)
         if not (ignores and ignores(key, tag)):
             for first, part in pieces:
-                parts.ids.append(group_id)
-                parts.tags.append(tag)
-                parts.keys.append(part)
-                parts.readable.append(tag is not NO_MAPPING and (stated is not None or raw is UNSET))
-                parts.bare.append(stated is None and group_id == key and is_bare(tag))
-                parts.starts.append(first)
-                parts.stops.append(first + len(part))
+                ids.append(group_id)
+                tags.append(tag)
+                members.append(part)
+                readable.append(tag is not NO_MAPPING and (stated is not None or raw is UNSET))
+                bare.append(stated is None and group_id == key and is_bare(tag))
+                starts.append(first)
+                stops.append(first + len(part))
         start = stop
     return parts
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import UNSET
 
@@ -40,6 +40,15 @@ def _stated(global_steps: object, max_global_steps: object) -> int | None:
     if step is None or newest is None:
         return newest if step is None else step - 1
     return max(step - 1, newest)
+
+
+def _newest(tags: Collection[Tag], stated: Callable[[object, object], int | None]) -> int | None:
+    newest: int | None = None
+    for tag in tags:
+        version = stated(tag.global_steps, tag.max_global_steps)
+        if version is not None and (newest is None or version > newest):
+            newest = version
+    return newest
 
 
 class _PromptGroup(Group, gc=False):
@@ -94,11 +103,9 @@ class Verl(Convention):
     def stated_version(self, tags: Collection[Tag]) -> int | None:
         """See :class:`Convention`. A prompt is dispatched for the step after the last one that was finished."""
         try:
-            versions = {_stated(tag.global_steps, tag.max_global_steps) for tag in tags}
+            return _newest(tags, _stated)
         except TypeError:  # A tag may hold anything.
-            versions = {_stated.__wrapped__(tag.global_steps, tag.max_global_steps) for tag in tags}
-        versions.discard(None)
-        return max(cast("set[int]", versions), default=None)
+            return _newest(tags, _stated.__wrapped__)
 
     def account(self, group: _PromptGroup, tag: Tag, count: int, readable: bool) -> None:
         """See :class:`Convention`."""
