@@ -128,7 +128,7 @@ dashboards: $(INSTALLED) ## Build dashboards/grafana and the rule file of the th
 	$(BIN)/python -m dashboards.build
 	$(BIN)/python -m exporter.shipped.thresholds > dashboards/prometheus/thresholds.yaml
 
-bench: $(INSTALLED) tools ## Run the benchmarks, 21 minutes on an idle machine, and write benchmarks/results; BENCHMARKS="poll fold" runs only these.
+bench: $(INSTALLED) tools ## Run the benchmarks, half an hour on an idle machine, and write benchmarks/results; BENCHMARKS="poll fold" runs only these.
 	.ci/victoria-metrics > /dev/null
 	$(BIN)/python -m benchmarks $(BENCHMARKS)
 
