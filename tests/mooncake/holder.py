@@ -26,7 +26,7 @@ def main() -> None:
         try:
             if command[0] == "attach":
                 client = build_data_plane_client(
-                    {"enabled": True, "timeout_s": 3.0, "mooncake_cpu": block}, bootstrap=False
+                    {"enabled": True, "timeout_s": 6.0, "mooncake_cpu": block}, bootstrap=False
                 )
             assert client is not None
             if command[0] == "put":
