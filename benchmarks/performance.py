@@ -39,9 +39,6 @@ PLOTS = {
 
 Result = dict[str, Any]
 
-_GROWTH = re.compile(r"Growth, (\S+): (.*?) ~ keys\^(-?[\d.]+).*wanted ([\d.]+) to ([\d.]*\d)")
-"""A note about growth that has a target."""
-
 _PART = re.compile(r"(<!-- (table|machine|plot|bars) ?([a-z_]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -102,14 +99,7 @@ def _bars(found: Mapping[str, Result]) -> str:
     lines = ["| what | measured | target | |", "|---|---:|---:|---|"]
     bars = [bar for result in found.values() for bar in result["bars"]]
     lines += [f"| {b['what']} | {b['value']:.3g} | at most {b['at_most']:.3g} | {_met(b['met'])} |" for b in bars]
-    notes = [note for result in found.values() for table in result["tables"] for note in table["notes"]]
-    lines += [_growth(*match.groups()) for match in map(_GROWTH.match, notes) if match]
     return "\n".join(lines)
-
-
-def _growth(tags: str, what: str, exponent: str, least: str, most: str) -> str:
-    met = float(least) <= float(exponent) <= float(most)
-    return f"| {what}, {tags}: exponent of the growth with keys | {exponent} | {least} to {most} | {_met(met)} |"
 
 
 def _met(met: bool) -> str:

@@ -19,7 +19,7 @@ from benchmarks.__main__ import load
 from benchmarks.fleet_exporters import Simulated
 from benchmarks.machine import describe
 from benchmarks.otlp import push, receiver
-from benchmarks.poll import Case, Replayed, measure_case
+from benchmarks.poll import Case, Replayed, measure_case, state_growth
 from benchmarks.replay import Replay
 from benchmarks.rows import SHAPES, Queue
 from benchmarks.runner import NAMES, Benchmark, Column, Report, exponent
@@ -78,6 +78,19 @@ def test_the_machine_is_described() -> None:
     machine = describe()
     assert {"cpu", "cores", "load", "python", "versions", "commit", "date"} <= machine.keys()
     assert all(machine.values())
+
+
+def test_the_growth_of_a_poll_is_split_into_the_controllers_and_ours() -> None:
+    report = Report()
+    table = report.table("poll", "Polls", ())
+    for keys in (1_000, 10_000, 100_000, 1_000_000):
+        reply = keys**1.2
+        row = {"keys": keys, "group": 16, "partitions": 1, "tags": "verl", "changed": 3}
+        table.row(**row, reply_ms=reply, poll_ms=reply + (5_000 if keys < 10_000 else 2.0 * keys))
+    state_growth(report, table)
+    assert len(table.notes) == 1
+    assert "its reply alone ~ keys^1.20, what the exporter adds ~ keys^1.00; fitted to 3 sizes" in table.notes[0]
+    assert [(bar.met, round(bar.value, 3)) for bar in report.bars] == [(True, 1.0)]
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 1.5])
