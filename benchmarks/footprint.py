@@ -40,16 +40,13 @@ _LARGE = {
 }
 _FAST = ("--ping-interval", "1s", "--metadata-interval", "500ms")
 
+_RESIDENT = (Column("rss_mb", "RSS, MB", ".0f"), Column("peak_mb", "peak, MB", ".0f"))
 _MEMORY = (
     *(Column("keys", "keys", ",d"), Column("group", "group", "d"), Column("reply_mb", "reply, MB", ".1f")),
-    *(
-        Column("rss_mb", "RSS, MB", ".0f"),
-        Column("peak_mb", "peak, MB", ".0f"),
-        Column("per_byte", "(RSS - idle)/reply", ".2f"),
-    ),
-    Column("threads", "threads", "d"),
+    *_RESIDENT,
+    *(Column("per_byte", "(RSS - idle)/reply", ".2f"), Column("threads", "threads", "d")),
 )
-_READERS = (Column("reader", "reader"), Column("rss_mb", "RSS, MB", ".0f"), Column("peak_mb", "peak, MB", ".0f"))
+_READERS = (Column("reader", "reader"), *_RESIDENT)
 _CPU = (
     *(Column("keys", "keys", ",d"), Column("seconds", "seconds", ".0f"), Column("polls", "polls", "d")),
     *(Column("share", "of a core, %", ".2f"), Column("transfer", "transfer alone, %", ".2f")),

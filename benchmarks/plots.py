@@ -82,7 +82,7 @@ def _scrape(rows: list[Row], file: Path) -> None:
 
 def _memory(rows: list[Row], file: Path) -> None:
     with _axes(file) as (axes,):
-        filled = [r for r in rows if r.get("group", 16) == 16 and r["keys"]]
+        filled = [r for r in rows if r.get("group") == 16]
         for key, label in (("rss_mb", "RSS"), ("peak_mb", "peak")):
             axes.plot([r["keys"] for r in filled], [r[key] for r in filled], "o-", ms=3, label=label)
         axes.plot([r["keys"] for r in filled], [r["reply_mb"] for r in filled], ":", label="reply")

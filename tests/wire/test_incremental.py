@@ -206,13 +206,19 @@ def test_the_rows_of_another_partition_or_reply_are_refused_also_where_rows_are_
         assert_as_the_whole(listing(BASE), other)
 
 
+def padding_of(size: int) -> bytes:
+    """Return an entry of a reply's map that takes *size* bytes and says nothing."""
+    entry = _encode("pads") + b"\xc5" + (size - 8).to_bytes(2, "big") + bytes(size - 8)
+    assert len(entry) == size
+    return entry
+
+
 def test_a_second_body_counts_as_it_does_for_the_decoder() -> None:
     frame = listing(BASE)
     assert frame[0] == 0x86
     later = _encode("body") + _encode({"partition_info": {"p": dict(rows_of_groups(1))}, "message": "success"})
     assert_as_the_whole(frame, b"\x87" + frame[1:] + later)
-    padding = _encode("pads") + b"\xc5" + (len(later) - 8).to_bytes(2, "big") + bytes(len(later) - 8)
-    assert len(padding) == len(later)  # so that the rows end where they did
+    padding = padding_of(len(later))  # so that the rows end where they did
     assert_as_the_whole(b"\x87" + frame[1:] + padding, b"\x87" + frame[1:] + later)
 
 
@@ -221,8 +227,7 @@ def test_the_rows_that_are_kept_are_those_that_were_decoded() -> None:
     first, second = rows_of_groups(*range(10, 50)), rows_of_groups(*range(50, 90))
     frame = listing(first)
     body = _encode("body") + _encode({"partition_info": {"p": dict(second)}, "message": "success"})
-    padding = _encode("pads") + b"\xc5" + (len(body) - 8).to_bytes(2, "big") + bytes(len(body) - 8)
-    assert_as_the_whole(b"\x87" + frame[1:] + body, b"\x87" + frame[1:] + padding)
+    assert_as_the_whole(b"\x87" + frame[1:] + body, b"\x87" + frame[1:] + padding_of(len(body)))
 
 
 def test_a_first_flag_is_valid_for_all_rows_of_a_partition() -> None:
