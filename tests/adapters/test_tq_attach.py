@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from dataplane.interfaces import DataPlaneClient
 from tests.adapters.lookup import wait_until_no_actor, wait_until_no_controller
 from tests.contract.rows import rows
 from tests.support.cluster import TQCluster, frozen
+from tests.support.waiting import wait_until
 
 _CFG = {"enabled": True, "timeout_s": 5.0}
 
@@ -44,6 +47,20 @@ def test_clients_of_one_process_share_and_the_last_one_closes(cluster: TQCluster
     second.close()
     assert threading.active_count() == threads
     assert TransferQueueMetadataReader(cluster.controller.address).list_partitions() == []
+
+
+def test_closing_ends_a_notice_that_the_controller_does_not_answer(cluster: TQCluster, ray_connected: None) -> None:
+    client = _attach()
+    inner = client._attachment.client  # type: ignore[attr-defined]
+    loop = inner.storage_manager._notify_loop
+    with frozen(cluster.controller.pid):
+        put = asyncio.run_coroutine_threadsafe(inner.storage_manager.notify_data_update("p", [0], {}), inner._loop)
+        wait_until(lambda: asyncio.all_tasks(loop), "the notice")
+        tasks = asyncio.all_tasks(loop)
+        loop.call_soon_threadsafe(time.sleep, 0.5)  # so that the end of the loop comes right after the cancellation
+        client.close()
+    assert put.cancelled()
+    assert [task.cancelled() for task in tasks] == [True]
 
 
 def test_a_client_that_the_user_made_stays_the_users(cluster: TQCluster, ray_connected: None) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,6 +60,7 @@ class Watched(Controller):
         self.in_use: list[tuple[int, int]] = []
         self.ending = False
         self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self.run_until_ended, name="controller")
 
     def generate(self, group_id: str, version: int) -> TensorDict:
         number = int(group_id.rpartition("-")[2])
@@ -78,6 +81,19 @@ class Watched(Controller):
             self.run(10**9)
         except BaseException as error:
             self.error = error
+
+    def where(self) -> str:
+        """What it has done, and where it and the data plane's threads are."""
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        frames = [(names.get(ident, ""), frame) for ident, frame in sys._current_frames().items()]
+        return (
+            f"version {self.version}, {len(self.occupancy.queued)} queued, {len(self.occupancy.in_flight)} in flight, "
+            f"lost {self.losses[-5:]}, waited for {dict(self.waited_for)}\n"
+        ) + "\n".join(
+            f"{name}:\n{''.join(traceback.format_stack(frame))}"
+            for name, frame in frames
+            if name == self.thread.name or name.startswith("dataplane")
+        )
 
     def _attach(self) -> DataPlaneClient:
         client = super()._attach()
@@ -101,18 +117,20 @@ class Watched(Controller):
 @contextmanager
 def working(controller: Watched) -> Iterator[None]:
     """Run *controller* in a thread during the block, and end it."""
-    thread = threading.Thread(target=controller.run_until_ended, name="controller")
-    thread.start()
+    controller.thread.start()
     try:
         yield
     finally:
         controller.ending = True
-        thread.join(HANG_S)
-    assert not thread.is_alive(), "it hangs"
+        controller.thread.join(HANG_S)
+    assert not controller.thread.is_alive(), f"it hangs: {controller.where()}"
 
 
 def wait_for(controller: Watched, condition: Callable[[], object], what: str) -> None:
-    wait_until(lambda: controller.error is not None or condition(), what, HANG_S)
+    try:
+        wait_until(lambda: controller.error is not None or condition(), what, HANG_S)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the controller: {controller.where()}") from None
     if controller.error is not None:
         raise AssertionError(f"the controller ended before: {what}") from controller.error
 

@@ -288,9 +288,11 @@ def _create(tq: ModuleType, conf: dict[str, Any], timeout_s: float) -> Attachmen
 
 
 def _end_tasks(client: Any) -> None:
-    """Cancel the tasks on a client's loop: a failed put leaves its requests to the other storage units running."""
-    if client._loop.is_closed():
-        return
+    """Cancel the tasks on a client's loops, which TransferQueue's close leaves pending.
+
+    A failed put leaves its requests to the other storage units running, one that was cut off its notice to the
+    controller, which has a loop of its own.
+    """
 
     async def end() -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -298,8 +300,10 @@ def _end_tasks(client: Any) -> None:
             task.cancel()
         await asyncio.wait(tasks, timeout=_END_TASKS_S) if tasks else None
 
-    with contextlib.suppress(concurrent.futures.TimeoutError):
-        asyncio.run_coroutine_threadsafe(end(), client._loop).result(timeout=2 * _END_TASKS_S)
+    for loop in (client._loop, getattr(getattr(client, "storage_manager", None), "_notify_loop", None)):
+        if loop is not None and loop.is_running():
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                asyncio.run_coroutine_threadsafe(end(), loop).result(timeout=2 * _END_TASKS_S)
 
 
 def _end(tq: ModuleType) -> None:
