@@ -25,7 +25,7 @@ from dataplane import DataPlaneClient, DataPlaneError, DataPlaneGroupMeta, build
 from dataplane.errors import DataPlaneTimeout, DataPlaneUnavailable, error_type
 from examples.single_controller.controller import Controller
 from tests.support import forks
-from tests.support.cluster import TQCluster, frozen, kill
+from tests.support.cluster import TQCluster, frozen, is_running, kill
 from tests.support.waiting import wait_until
 
 FEW = {"kill": 3, "stop": 2, "loss": 1}
@@ -51,9 +51,10 @@ class Ended(Exception):
 class Watched(Controller):
     """The example's controller, and what it did."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: TQCluster) -> None:
         connect = lambda: build_data_plane_client(CONFIG, bootstrap=False)  # noqa: E731
         super().__init__(connect, self.generate, self.learn, capacity=CAPACITY, wait_s=HANG_S)
+        self.cluster = cluster
         self.trained: list[str] = []
         self.losses: list[str] = []
         self.waited_for: Counter[str] = Counter()
@@ -83,12 +84,14 @@ class Watched(Controller):
             self.error = error
 
     def where(self) -> str:
-        """What it has done, and where it and the data plane's threads are."""
+        """What it has done, where it and the data plane's threads are, and which parts of TransferQueue run."""
+        pids = [self.cluster.controller.pid, *(unit.pid for unit in self.cluster.storage_units)]
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         frames = [(names.get(ident, ""), frame) for ident, frame in sys._current_frames().items()]
         return (
             f"version {self.version}, {len(self.occupancy.queued)} queued, {len(self.occupancy.in_flight)} in flight, "
-            f"lost {self.losses[-5:]}, waited for {dict(self.waited_for)}\n"
+            f"lost {self.losses[-5:]}, waited for {dict(self.waited_for)}, "
+            f"TransferQueue's parts run: {[is_running(pid) for pid in pids]}\n"
         ) + "\n".join(
             f"{name}:\n{''.join(traceback.format_stack(frame))}"
             for name, frame in frames
@@ -171,7 +174,7 @@ def test_it_never_trains_twice_never_hangs_and_counts_its_permits(
     rng = random.Random(pytestconfig.getoption("--chaos-seed"))
     incidents = [name for name, count in plan.items() for _ in range(count)]
     rng.shuffle(incidents)
-    controller, seen = Watched(), Counter[str]()
+    controller, seen = Watched(cluster), Counter[str]()
     started = time.monotonic()
     with working(controller):
         for incident in incidents:
