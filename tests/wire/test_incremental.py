@@ -44,6 +44,10 @@ def test_groups_without_a_change_stay_the_same_objects() -> None:
     assert later.change.since is first.token
     assert [group.group_id for group in later.change.gone] == ["u0", "u1", "u2", "u5", "u7"]
     assert [group.group_id for group in later] == [f"u{group}" for group in (*range(3, 20), 30, 31)]
+    last = wire.read(listing(rows[4:]))
+    assert last.change is not None
+    assert last.change.since is later.token
+    assert len({first.token, later.token, last.token}) == 3
 
 
 def test_a_listing_that_a_caller_changes_changes_no_later_one() -> None:
@@ -144,6 +148,10 @@ def test_a_second_row_with_the_same_key_is_found_out(place: str) -> None:
 
 _ODD: dict[str, list[tuple[str, Any]]] = {
     "ids of many lengths": [("k" * length, {"weight_version": 1}) for length in range(1, 30)],
+    "ids of many lengths, and a row of no group": [
+        *(("k" * length, {"weight_version": 1}) for length in range(1, 30)),
+        ("__config", {}),
+    ],
     "keys that do not begin with their id": [(f"r{row}", {"group_id": f"u{row // 4}"}) for row in range(40)],
     "rows that are left out": [
         (f"p{row}_0_0", {"status": "finished", "is_padding": row % 2 > 0, "global_steps": 1}) for row in range(40)
