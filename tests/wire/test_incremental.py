@@ -32,6 +32,7 @@ def test_groups_without_a_change_stay_the_same_objects() -> None:
     first = wire.read(listing(rows_of_groups(*range(20))))
     again = wire.read(listing(rows_of_groups(*range(20))))
     assert again.token is first.token
+    assert again.change == (first.token, (), ())
     assert all(one is other for one, other in zip(first, again, strict=True))
     rows = rows_of_groups(*range(3, 20)) + rows_of_groups(30, 31)
     rows[8] = "u5_g0", {"weight_version": 9}
@@ -206,6 +207,21 @@ def test_groups_whose_rows_moved_are_listed_where_they_are() -> None:
     assert_as_the_whole(listing(moved), listing(BASE))
     scattered = BASE[::2] + BASE[1::2]
     wire = assert_as_the_whole(listing(scattered), listing(scattered[5:]))
+    assert wire.reader.full_decodes == 0
+
+
+def test_rows_of_one_group_that_changed_around_others_stay_where_they_are() -> None:
+    between = [("v1_g0", {"weight_version": 1}), ("v2_g0", {"weight_version": 1})]
+    rows = [*BASE[:40], *between, *BASE[40:]]
+    wire, whole = OfflineReader(), OfflineReader(incremental=False)
+    for version in (1, 2, 3):
+        rows[38:40] = [(key, {"weight_version": version}) for key, _ in BASE[38:40]]  # the last two rows of u9
+        rows[42:44] = [("u9_g8", {"weight_version": version}), ("u9_g9", {"weight_version": version})]
+        frame = listing(rows)
+        assert repr(list(wire.read(frame))) == repr(list(whole.read(frame)))
+        spans = wire.reader._kept["p"].spans
+        assert spans.counts[9:13].tolist() == [4, 1, 1, 2]
+        assert sum(spans.sizes[:10]) == len(encoded(rows[:40]))
     assert wire.reader.full_decodes == 0
 
 
