@@ -75,7 +75,7 @@ mutants: $(INSTALLED) ## Mutate the modules named in pyproject.toml and list the
 	$(BIN)/python -m mutmut run
 	$(BIN)/python -m mutmut results
 
-faults: $(INSTALLED) tools ## Run the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py repeats only these rows.
+faults: $(INSTALLED) tools ## Run the fault matrix and write docs/reliability.md; FAULTS=tests/faults/test_network.py repeats only these runs.
 	$(if $(filter tests/faults,$(FAULTS)),rm -rf build/faults)
 	$(BIN)/python -m pytest $(PARALLEL) --all-loads --fault-records build/faults $(FAULTS)
 	$(BIN)/python -m tests.faults.report build/faults > build/reliability.md

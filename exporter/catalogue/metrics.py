@@ -775,7 +775,7 @@ POLLS_FULL_DECODES = Metric(
     "tq_exporter.polls.full_decodes",
     "counter",
     "{listing}",
-    "Listings of which all rows were decoded although the listing before was kept: more than half of it changed, or "
+    "Listings whose rows were all decoded although the listing before was kept: more than half of it changed, or "
     "the changed rows could not be identified for certain.",
 )
 REPLIES_REFUSED = Metric(

@@ -23,12 +23,13 @@ _HEAD = """\
 
 # Reliability: the fault matrix
 
-What the exporter reports while parts of the system fail, and how it recovers. Every row is one run with a real Ray, a
-real TransferQueue and a real `tq-exporter run` process. The exporter pings every 2 s. It lists the partitions and polls
-the storage units every second. Every row is a test that passed: the exporter reported exactly what the test expects,
-and this state lasted for four more listings. A listing stays fresh until three listings in a row are missed.
+What the exporter reports while parts of the system fail, and how it recovers. Every run is one fault under one load,
+with a real Ray, a real TransferQueue and a real `tq-exporter run` process. The exporter pings every 2 s. It lists the
+partitions and polls the storage units every second. Every run is a test that passed: the exporter reported exactly what
+the test expects, and this state lasted for four more listings. A listing stays fresh until three listings in a row are
+missed.
 
-    make faults                                     # run all rows and write this page
+    make faults                                     # make all runs and write this page
     pytest tests/faults                             # one load per fault, as in CI
     pytest tests/faults --all-loads -k controller   # all loads of some faults
 
@@ -37,13 +38,14 @@ How to read the tables:
 - **load**: the contents of the data plane. `idle`: two groups. `10,000 keys`: 10,000 groups of one key. `under load`:
   two groups, and a client that puts, claims, gets and clears in a loop.
 - **after**: number of ping intervals (2 s) until everything in the row was true. In brackets: seconds on the machine
-  of this run. The limit is 10 intervals, unless the test sets another. After a fault that needs a new controller, the
-  limit is 3 runs of discovery after the new controller is up.
+  of this run, and how many runs of discovery ended in that time. The limit is 10 intervals, unless the test sets
+  another. After a fault that needs a new controller, the limit is 3 runs of discovery after the new controller is up.
 - **errors**: increase of `dataplane_errors_total`, as operation, error type and number, at the end of the phase. No
   other error counter grew. If one grows, the test fails.
 - **not shown**: gauges that were exposed before and are not exposed now. All other gauges stayed.
+  `partition resident (all 15)`: none of the 15 gauges of the partition `resident`, which is there under every load.
 - **health**: every status that `/healthz` and `/readyz` returned; they are requested at each scrape.
-- Each fault has several table rows: first the fault, then the steps until recovery. After recovery the same exporter
+- Each run has several table rows: first the fault, then the steps until recovery. After recovery the same exporter
   process saw a new partition, the job put, listed and read rows, a client under load continued, and no more errors were
   counted.
 """
@@ -87,7 +89,7 @@ def _origin(rows: Sequence[dict[str, Any]]) -> str:
     def all_of(key: str) -> str:
         return " and ".join(sorted({row[key] for row in rows}))
 
-    return f"{len(rows)} rows, run on {all_of('date')} at commit {all_of('commit')}, with {all_of('versions')}."
+    return f"{len(rows)} runs, on {all_of('date')} at commit {all_of('commit')}, with {all_of('versions')}."
 
 
 def _summary(fault: str, records: Sequence[dict[str, Any]]) -> str:
