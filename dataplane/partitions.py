@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final, Generic, Literal, TypeVar
 
+from dataplane.patterns import MAX_NAME, compile_pattern
+
 __all__ = ["MAX_LABEL", "ROLES", "ByName", "Role", "bounded_label", "check_pattern", "families", "role_of"]
 
 Role = Literal["train", "eval", "staging"]
@@ -69,7 +71,7 @@ class ByName(Generic[T]):
         """Return the settings of *partition*, None when it has none."""
         if partition in self._exact:
             return self._exact[partition]
-        if not self._patterns:
+        if not self._patterns or len(partition) > MAX_NAME:
             return None
         if partition not in self._found:
             if len(self._found) >= _MAX_REMEMBERED:
@@ -89,9 +91,6 @@ def _is_pattern(name: str) -> bool:
 
 
 def check_pattern(name: str) -> None:
-    """Raise ValueError if *name* is meant as a regular expression and is none."""
+    """Raise BadPattern if *name* is meant as a regular expression and is none, or one that can take long."""
     if _is_pattern(name):
-        try:
-            re.compile(name)
-        except re.error as error:
-            raise ValueError(f"is not a regular expression: {error}") from None
+        compile_pattern(name, "escape its signs with \\")

@@ -160,6 +160,9 @@ def remote_of(options: argparse.Namespace, environ: Mapping[str, str]) -> Remote
             if getattr(options, name) is not None:
                 raise ConfigError(f"--{name.replace('_', '-')}", "belongs to a running exporter", "give --url too")
         return None
+    for flag in ("--controller", "--discovery-file"):
+        if getattr(options, flag, None) is not None:
+            raise ConfigError(flag, "cannot be used with --url: that exporter knows its controller", "leave one out")
     from exporter.remote import ClientTls, Remote, parse_url
 
     try:

@@ -6,7 +6,6 @@ A part that is not given is read from the common tag of its name: ``group_id``, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
@@ -15,11 +14,12 @@ from msgspec import UNSET
 
 from dataplane.conventions.base import COMMON_FIELDS, Account, Convention, KeyRule, Memory
 from dataplane.conventions.shipped import shipped
+from dataplane.patterns import MAX_NAME, BadPattern, compile_pattern
 from dataplane.tags import SCALAR, Tag, field_of, to_bool, to_seconds, to_text
 
 __all__ = ["MAX_KEY", "BadConvention", "ConfiguredConvention", "ConventionTags", "GroupFrom", "TagNamed", "TagWith"]
 
-MAX_KEY: Final = 200
+MAX_KEY: Final = MAX_NAME
 """Longest key, in characters, in which an expression looks for a group."""
 
 
@@ -221,42 +221,14 @@ def _named(tags: ConventionTags) -> Iterator[str]:
             yield part.tag
 
 
-# Python's engine backtracks, and all threads wait while it does. So no expression may take long on any key. In a key of
-# n characters, each part that repeats has at most n ends, and each choice has two sides: with these limits and MAX_KEY,
-# the worst expression that was found takes 0.2 s for the worst key, and '(?P<group>.+)_s\d+' half a
-# microsecond. A repeated group, which could take for ever, is refused.
-_MAX_REPEATS: Final = 3
-_MAX_CHOICES: Final = 2
-_TOKEN: Final = re.compile(
-    r"(?P<plain>\\.|\[\^?\]?(?:\\.|[^\]\\])*\])"
-    r"|(?P<open>\((?:\?:|\?P<\w+>)?)(?P<special>\?)?"
-    r"|(?P<loop>\)(?:[*+]|\{\d*,?\d*\}))"
-    r"|(?P<repeat>(?:[*+]|\{\d*,\d*\})[?+]?)"
-    r"|(?P<fixed>\{\d+\})"
-    r"|(?P<choice>[?|]\??)",
-    re.DOTALL,
-)
-
-
 def _key_reader(pattern: str) -> Any:
     part, example = "group.key", r"write it like '(?P<group>.+)_s\d+'"
     try:
-        expression = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise BadConvention(part, f"is not a regular expression: {error}", example) from None
+        expression = compile_pattern(pattern, example)
+    except BadPattern as error:
+        raise BadConvention(part, error.problem, error.remedy) from None
     if "group" not in expression.groupindex:
         raise BadConvention(part, "has no group named group", example)
-    kinds = [token.lastgroup for token in _TOKEN.finditer(pattern)]
-    if "special" in kinds:
-        raise BadConvention(part, "has a (?…) that is not supported", "use only (?P<name>…) and (?:…)")
-    if "loop" in kinds:
-        raise BadConvention(
-            part, "repeats a group, which can take exponentially long", "repeat single characters or [classes] only"
-        )
-    for kind, limit, signs in (("repeat", _MAX_REPEATS, "*, + or {m,n}"), ("choice", _MAX_CHOICES, "? or |")):
-        if kinds.count(kind) > limit:
-            remedy = f"write fixed text or fixed numbers such as {{3}} in place of some, at most {limit} are possible"
-            raise BadConvention(part, f"has {kinds.count(kind)} times {signs}, which can take long", remedy)
     match = expression.fullmatch
 
     def group_id(key: str, tag: Tag) -> str:

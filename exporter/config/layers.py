@@ -15,6 +15,7 @@ import msgspec
 from dataplane import conventions
 from dataplane.environment import CLIENT_VARIABLES
 from dataplane.partitions import check_pattern
+from dataplane.patterns import BadPattern
 from exporter.config.addresses import otlp_base
 from exporter.config.conventions import read_conventions
 from exporter.config.documents import Document, as_mapping, read_document, reject_key
@@ -139,8 +140,8 @@ def _read_partitions(document: Document, value: object) -> dict[str, dict[str, A
     for name, settings in as_mapping(value, document.origin("partitions")).items():
         try:
             check_pattern(name)
-        except ValueError as error:
-            raise ConfigError(document.origin("partitions", name), str(error), "escape its signs with \\") from None
+        except BadPattern as error:
+            raise ConfigError(document.origin("partitions", name), error.problem, error.remedy) from None
         read[name] = {
             key: given.value for key, given in _read_mapping(document, settings, Partition, "partitions", name)
         }

@@ -18,7 +18,7 @@ __all__ = ["MASK", "Mask", "ids_in", "secrets_in", "without_ids"]
 MASK: Final = "***"
 
 _NAME: Final = (
-    r"pass(?:word|wd|phrase)|pwd|secret|token|credential|authorization|cookie"
+    r"pass(?:word|wd|phrase)|pwd|secret|token(?!iz)|credential|authorization|cookie"
     r"|api[_-]?key|access[_-]?key|private[_-]?key"
 )
 _SECRET_NAME: Final = re.compile(rf"(?:{_NAME}|headers)", re.IGNORECASE)
@@ -37,8 +37,8 @@ _RULES: Final = (
         rf"\1{MASK}",
     ),
 )
-_SETTINGS: Final = ("_MODE", "_TYPE", "_PATH", "_FILE", "_PROTOCOL")
-"""How the names of variables end that only say how or where a secret is used."""
+_HARMLESS: Final = re.compile(r"(?:OLD)?PWD|.*_(?:MODE|TYPE|PATH|FILE|PROTOCOL)", re.IGNORECASE)
+"""Names of variables that say where the shell is, or only how or where a secret is used."""
 _LEAST: Final = 6
 """A value of the environment that is shorter would be found in many words."""
 
@@ -47,7 +47,9 @@ def secrets_in(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the values of the variables whose names say that they are secret, and the parts of lists of headers."""
     found: set[str] = set()
     for name, value in environ.items():
-        if not _SECRET_NAME.search(name) or name.upper().endswith(_SETTINGS):
+        if not _SECRET_NAME.search(name) or _HARMLESS.fullmatch(name):
+            continue
+        if name.upper().endswith("TOKENS") and value.isdigit():  # a number of tokens
             continue
         found.add(value)
         for part in re.split(r"[,;]", value):

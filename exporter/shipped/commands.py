@@ -78,7 +78,7 @@ def write_rules(options: argparse.Namespace, configured: Mapping[str, float]) ->
     try:
         values = {**configured, **parse_settings(options.set)}
     except ThresholdError as error:
-        raise CommandError(f"--set {error}; see tq-exporter rules --list") from error
+        raise CommandError(f"--set {error}") from error
     return _written(
         options.output,
         lambda folder: rules.write(folder, values, options.runbooks, page_scheme=options.page_scheme),

@@ -19,10 +19,13 @@ MARKS: Final[dict[Severity, tuple[str, str]]] = {
 }
 
 
-def findings(snapshot: Snapshot) -> Iterator[Text]:
-    """Yield a line per condition that holds: its text, where to look, its name, and what to do first."""
+def findings(snapshot: Snapshot, *, well: bool = True) -> Iterator[Text]:
+    """Yield a line per condition that holds: its text, where to look, its name, and what to do first.
+
+    Those that say that all is well come first, unless *well* is False.
+    """
     for one in snapshot.conditions:
-        if one.holds and one.severity == "ok":
+        if well and one.holds and one.severity == "ok":
             yield Text(f"{one.text[0].upper()}{one.text[1:]}.", style="green")
     for one in snapshot.held:
         mark, style = MARKS[one.severity]

@@ -175,12 +175,17 @@ def _sources(sources: Iterable[SourceState]) -> Table:
     for source in sources:
         table.add_row(
             source.source,
-            Text(source.reason, style=_STYLES[source.reason]),
+            _source_state(source),
             _UNKNOWN if source.duration is None else f"{source.duration * 1000:.1f} ms",
             "never" if source.last_success is None else clock(source.last_success),
             Text(source.detail),
         )
     return table
+
+
+def _source_state(source: SourceState) -> Text:
+    said = {"ok": "ok" if source.up else "not polled yet", "disabled": "nothing to poll"}.get(source.reason)
+    return Text(said or source.reason, style=_STYLES[source.reason] if source.up or said != "not polled yet" else "dim")
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -154,6 +154,24 @@ def test_secrets_of_the_environment() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PWD", "/home/me/run"),
+        ("OLDPWD", "/home/me"),
+        ("TOKENIZER", "/models/one"),
+        ("TOKENIZERS_PARALLELISM", "disabled"),
+        ("MAX_TOKENS", "131072"),
+        ("SECRET_TYPE", "kubernetes"),
+    ],
+)
+def test_the_environment_has_words_that_only_look_like_secrets(name: str, value: str) -> None:
+    assert secrets_in({name: value, "DB_PWD": "hunter22", "API_TOKENS": "one,two,three"}) == (
+        "one,two,three",
+        "hunter22",
+    )
+
+
 def test_the_ids_of_groups_and_keys_are_left_out_on_demand() -> None:
     end = played("no-rollouts")
     groups = {"X": [{"partition": "train", "group_id": "g99", "first_keys": ["g99/0"], "keys": 4, "state": "ready"}]}

@@ -65,6 +65,14 @@ def test_the_verdict_on_a_running_exporter_and_its_bundle(
         assert b"run: grpo-7b" in bundle.read("about.json")
 
 
+def test_a_healthy_run_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with play("healthy") as run, serving(run) as url:
+        assert cli.main(["diagnose", "--url", url]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Nothing is wrong: groups flow through generation, queue and training")
+    assert out.lower().count("groups flow") == 1
+
+
 def test_without_a_page_there_is_no_history_and_a_verdict(
     stalled: Simulated, capsys: pytest.CaptureFixture[str]
 ) -> None:

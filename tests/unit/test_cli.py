@@ -116,6 +116,8 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
         (["run", "--ray-address", "local"], "--ray-address: 'local' would start a new Ray; write auto, HOST:PORT"),
         (["run", "--controller", "10.0.0.1:1"], "--controller: '10.0.0.1:1' is not the address of a controller;"),
         (["run", "--listen"], "argument --listen: expected one argument; see tq-exporter run --help"),
+        (["diagnose", "--url", "h:1", "--controller", "tcp://h:2"], "--controller: cannot be used with --url: that"),
+        (["top", "--discovery-file", "x", "--url", "h:1"], "--discovery-file: "),
         (["rum"], "argument COMMAND: invalid choice: 'rum'"),
         (["check-config", "no.yaml"], "no.yaml: there is no such file;"),
         (["metrics", "--format", "xml"], "argument --format: invalid choice: 'xml'"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.partitions import MAX_LABEL, ByName, bounded_label, check_pattern, families, role_of
+from dataplane.patterns import BadPattern
 from exporter.config import Partition
 from exporter.model.labels import Labels
 
@@ -79,6 +80,17 @@ def test_an_invalid_expression_is_named() -> None:
     with pytest.raises(ValueError, match="not a regular expression"):
         check_pattern("train_(")
     check_pattern("train.data")
+
+
+@pytest.mark.parametrize("name", [r"train_(\d+)+x", r"(a|b)*", r".*a.*b.*c.*d", "a|b|c|d", "(?=a)b"])
+def test_an_expression_that_may_take_long_is_refused(name: str) -> None:
+    with pytest.raises(BadPattern):
+        check_pattern(name)
+
+
+def test_a_name_that_is_too_long_for_an_expression_matches_none() -> None:
+    found = ByName({"train.*": 1, "x" * 300: 2})
+    assert [found.get(name) for name in ("train" + "x" * 195, "train" + "x" * 196, "x" * 300)] == [1, None, 2]
 
 
 def assigned(labels: Labels, *names: str, used: set[str] | None = None) -> tuple[list[str], Mapping[str, str]]:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from exporter import app, cli
 from exporter.model.condition import Condition
-from exporter.model.snapshot import Snapshot, encode_conditions
+from exporter.model.snapshot import Snapshot, SourceState, encode_conditions
 from exporter.model.storage import LastAnswer, StorageState
 from exporter.terminal.table import print_snapshot
 
@@ -53,6 +53,18 @@ def test_what_flows_is_well() -> None:
         "TransferQueue up, 17:46:40 UTC",
         "Groups flow.",
     ]
+
+
+def test_a_source_that_was_not_polled_is_not_well() -> None:
+    sources = (
+        SourceState("ping", "ok", up=True, interval=5.0),
+        SourceState("metadata", "ok", interval=10.0),
+        SourceState("storage", "disabled"),
+    )
+    lines = [line.split() for line in shown(snapshot(sources=sources))]
+    assert ["ping", "ok", "?", "never"] in lines
+    assert ["metadata", "not", "polled", "yet", "?", "never"] in lines
+    assert ["storage", "nothing", "to", "poll", "?", "never"] in lines
 
 
 def test_a_storage_unit_that_does_not_answer_keeps_its_row_with_its_last_figures() -> None:
