@@ -316,8 +316,8 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     polling = add(
         "once",
         _once,
-        "poll once and print what was found; exit code 1 if TransferQueue does not answer, 3 while a critical "
-        "condition holds",
+        "poll once and print what was found; exit code 1 if TransferQueue does not answer, 3 if it answers "
+        "and a critical condition holds",
         "once --json",
     )
     once.add_arguments(polling)
@@ -342,7 +342,7 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
         "diagnose",
         _diagnose,
         "say where the fault is, what works and what is unknown, and write a bundle for a bug report; exit code 1 if "
-        "nothing answers, 3 while a critical condition holds",
+        "TransferQueue does not answer, 3 if it answers and a critical condition holds",
         "diagnose --url http://HOST:9464 -o bundle.zip",
     )
     diagnose.add_arguments(diagnosing)
@@ -400,7 +400,7 @@ def _build_parser(arguments: Sequence[str] | None = None) -> Parser:
     replayed = add(
         "replay",
         _replay,
-        "serve the live page from a recording until SIGTERM",
+        "serve the live page from a recording until SIGTERM; only the flag --listen changes where",
         "replay run.tqr --listen 127.0.0.1:9465",
     )
     replayed.add_argument("file", type=Path, metavar="FILE", help="the recording that history.file names")

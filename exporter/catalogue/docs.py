@@ -49,7 +49,7 @@ OUTRO: Final = """\
 
 With a fixed address (`--controller`) the exporter knows only the controller's address:
 
-- `dataplane_controller_info` has only the label `address`.
+- `dataplane_controller_info` has only the labels `address` and, once the controller has answered, `controller_id`.
 - There are no `dataplane_storage_*` metrics.
 - A restart of the controller is detected only if replies come from a new sender and all groups are different. A
   restart of an empty data plane is not detected.
