@@ -29,6 +29,7 @@ from exporter.config.values import (
     FolderPath,
     Form,
     RecordingSize,
+    RunId,
     Size,
     Text,
     show,
@@ -256,7 +257,7 @@ class Wandb(msgspec.Struct, frozen=True):
         mode: ``shared`` adds to the run on the server; ``offline`` writes a file for ``wandb sync``.
     """
 
-    run_id: Text | None = None
+    run_id: RunId | None = None
     project: Text | None = None
     entity: Text | None = None
     mode: WandbMode = "shared"
@@ -272,7 +273,7 @@ class Mlflow(msgspec.Struct, frozen=True):
     """
 
     uri: TrackingUri | None = None
-    run_id: Text | None = None
+    run_id: RunId | None = None
     experiment: Text = "tq-exporter"
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "FolderPath",
     "Form",
     "RecordingSize",
+    "RunId",
     "Size",
     "Text",
     "describe",
@@ -163,6 +164,7 @@ def show(value: object) -> str:
 
 
 Text = Annotated[str, Meta(extra={"form": Form("NAME", text)})]
+RunId = Annotated[str, Meta(extra={"form": Form("RUN_ID", text)})]
 FilePath = Annotated[Path, Meta(extra={"form": Form("FILE", lambda value: Path(text(value)), str)})]
 FolderPath = Annotated[Path, Meta(extra={"form": Form("DIR", lambda value: Path(text(value)), str)})]
 Duration = Annotated[float, Meta(extra={"form": Form("DURATION", _duration, show_duration, "a duration")})]
