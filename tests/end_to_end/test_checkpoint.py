@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.adapters.wire import WireMetadataReader
 from tests.end_to_end.test_loss import FAST, discovery
 from tests.end_to_end.test_not_usable import once
 from tests.support.cluster import TQCluster
@@ -71,3 +72,16 @@ def test_a_job_that_resumes_is_found_under_the_checkpoints_id(cluster: TQCluster
     answer = once("--ray-address", cluster.ray_address, env={**os.environ, **cluster.env})
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert saved in answer.stdout
+
+
+def test_the_next_test_gets_a_controller_that_answers_as_itself(cluster: TQCluster, tmp_path: Path) -> None:
+    checkpoint = str(tmp_path / "checkpoint")
+    cluster.run("tq.save_checkpoint(path)", path=checkpoint)
+    cluster.restart_tq()
+    cluster.run("tq.load_checkpoint(path)", path=checkpoint)
+    loaded = cluster.controller
+    cluster.make_healthy()
+    assert cluster.controller.id != loaded.id
+    reader = WireMetadataReader(cluster.controller.address, controller_id=cluster.controller.id)
+    assert reader.list_partitions() == []
+    reader.close()

@@ -1,6 +1,6 @@
 """README's rows about a controller that hangs or is dead (*Beside what else there is*), measured on a real one.
 
-Three faults: the controller's process is stopped, only the thread that answers its requests is stuck, and the process
+Three faults: the controller's process is frozen, only the thread that answers its requests is stuck, and the process
 is killed. Four observers look at each: TransferQueue's own page, a call of its public client, Ray's record of the actor
 (which Ray's dashboard shows), and this exporter.
 """
@@ -196,7 +196,7 @@ def lasts(condition: Callable[[], bool], seconds: float) -> bool:
 @pytest.mark.timeout(300)
 def test_the_controllers_process_is_stopped(cluster: TQCluster, caller: Caller, exporter: ExporterProcess) -> None:
     expect_of_readme(
-        "the controller's process is stopped",
+        "the controller's process is frozen (SIGSTOP)",
         page="its page does not answer either",
         actor="the actor is *alive*",
         error="DataPlaneTimeout",

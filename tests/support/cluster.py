@@ -38,6 +38,8 @@ from typing import Any
 
 import psutil
 
+from dataplane.adapters.wire import WireMetadataReader
+from dataplane.errors import DataPlaneError
 from tests.support import forked_worker, forks
 from tests.support.waiting import wait_until
 
@@ -247,10 +249,22 @@ class TQCluster:
             self.start_tq()
             return
         pids = [self._controller.pid, *(unit.pid for unit in self.storage_units)]
-        if self._running_options != self._tq_options or not all(is_running(pid) for pid in pids):
+        healthy = all(is_running(pid) for pid in pids) and self._answers_under_its_id()
+        if self._running_options != self._tq_options or not healthy:
             self.restart_tq()
             return
         self.clear_all()
+
+    def _answers_under_its_id(self) -> bool:
+        """Whether the controller answers as itself: after a checkpoint is loaded it answers as the one that saved it."""
+        reader = WireMetadataReader(self.controller.address, controller_id=self.controller.id, timeout_s=10.0)
+        try:
+            reader.ping()
+        except DataPlaneError:
+            return False
+        finally:
+            reader.close()
+        return True
 
     def put(
         self,
