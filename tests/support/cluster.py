@@ -256,7 +256,7 @@ class TQCluster:
         self.clear_all()
 
     def _answers_under_its_id(self) -> bool:
-        """Whether the controller answers as itself: after a checkpoint is loaded it answers as the one that saved it."""
+        """Whether the controller answers as itself: one that loaded a checkpoint answers as the one that saved it."""
         reader = WireMetadataReader(self.controller.address, controller_id=self.controller.id, timeout_s=10.0)
         try:
             reader.ping()
