@@ -7,7 +7,7 @@ A part that is not given is read from the common tag of its name: ``group_id``, 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -17,10 +17,7 @@ from dataplane.conventions.shipped import shipped
 from dataplane.patterns import MAX_NAME, BadPattern, compile_pattern
 from dataplane.tags import SCALAR, Tag, field_of, to_bool, to_seconds, to_text
 
-__all__ = ["MAX_KEY", "BadConvention", "ConfiguredConvention", "ConventionTags", "GroupFrom", "TagNamed", "TagWith"]
-
-MAX_KEY: Final = MAX_NAME
-"""Longest key, in characters, in which an expression looks for a group."""
+__all__ = ["BadConvention", "ConfiguredConvention", "ConventionTags", "GroupFrom", "TagNamed", "TagWith"]
 
 
 class TagNamed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,7 +43,7 @@ class GroupFrom(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         tag: The tag.
         key: A regular expression for the whole key, with a group named ``group``, such as ``(?P<group>.+)_s\d+``. A key
-            that does not match, or is longer than :data:`MAX_KEY`, is a group of its own.
+            that does not match, or is longer than :data:`~dataplane.patterns.MAX_NAME`, is a group of its own.
     """
 
     tag: str | None = None
@@ -232,7 +229,7 @@ def _key_reader(pattern: str) -> Any:
     match = expression.fullmatch
 
     def group_id(key: str, tag: Tag) -> str:
-        found = match(key) if len(key) <= MAX_KEY else None
+        found = match(key) if len(key) <= MAX_NAME else None
         return (found["group"] or key) if found else key
 
     return group_id

@@ -115,7 +115,7 @@ def _tell(evidence: Evidence, options: argparse.Namespace) -> int:
         console = make_console()
         for line in verdict_lines(evidence):
             console.print(line, soft_wrap=True)
-        for finding in findings(visible_snapshot(evidence.snapshot), well=False):  # the verdict says it
+        for finding in findings(visible_snapshot(evidence.snapshot)):
             console.print(finding, soft_wrap=True)
         for what, why in evidence.missing.items():
             console.print(f"left out: {what}: {why}", style="dim", soft_wrap=True)

@@ -10,7 +10,7 @@ from rich.text import Text
 from exporter.model.condition import Severity
 from exporter.model.snapshot import Snapshot
 
-__all__ = ["MARKS", "findings"]
+__all__ = ["MARKS", "findings", "well"]
 
 MARKS: Final[dict[Severity, tuple[str, str]]] = {
     "critical": ("!!", "bold red"),
@@ -19,14 +19,15 @@ MARKS: Final[dict[Severity, tuple[str, str]]] = {
 }
 
 
-def findings(snapshot: Snapshot, *, well: bool = True) -> Iterator[Text]:
-    """Yield a line per condition that holds: its text, where to look, its name, and what to do first.
-
-    Those that say that all is well come first, unless *well* is False.
-    """
+def well(snapshot: Snapshot) -> Iterator[Text]:
+    """Yield a line per condition that says that all is well."""
     for one in snapshot.conditions:
-        if well and one.holds and one.severity == "ok":
+        if one.holds and one.severity == "ok":
             yield Text(f"{one.text[0].upper()}{one.text[1:]}.", style="green")
+
+
+def findings(snapshot: Snapshot) -> Iterator[Text]:
+    """Yield a line per condition that says that something is wrong: its text, where to look, its name, what to do."""
     for one in snapshot.held:
         mark, style = MARKS[one.severity]
         line = Text(f"{mark} {one.text}", style=style)

@@ -20,7 +20,7 @@ from exporter.model.snapshot import (
     SourceState,
     StorageState,
 )
-from exporter.terminal.findings import findings
+from exporter.terminal.findings import findings, well
 from exporter.terminal.outside import make_console, visible_snapshot
 from exporter.terminal.sizes import size_text
 
@@ -59,7 +59,7 @@ def render_snapshot(snapshot: Snapshot, *, watched_s: float | None = None) -> Re
             single poll, which shows no flow.
     """
     snapshot = visible_snapshot(snapshot)
-    parts: list[RenderableType] = [_headline(snapshot), *findings(snapshot)]
+    parts: list[RenderableType] = [_headline(snapshot), *well(snapshot), *findings(snapshot)]
     if snapshot.up:
         shown = list(snapshot.partitions)
         if len(shown) > 1 and snapshot.total is not None:
@@ -184,8 +184,9 @@ def _sources(sources: Iterable[SourceState]) -> Table:
 
 
 def _source_state(source: SourceState) -> Text:
-    said = {"ok": "ok" if source.up else "not polled yet", "disabled": "nothing to poll"}.get(source.reason)
-    return Text(said or source.reason, style=_STYLES[source.reason] if source.up or said != "not polled yet" else "dim")
+    if source.reason == "ok" and not source.up:
+        return Text("not polled yet", style="dim")
+    return Text("nothing to poll" if source.reason == "disabled" else source.reason, style=_STYLES[source.reason])
 
 
 def _table(title: str, *columns: str) -> Table:

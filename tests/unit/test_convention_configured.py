@@ -20,10 +20,10 @@ from dataplane.conventions import (
     TagNamed,
     TagWith,
 )
-from dataplane.conventions.configured import MAX_KEY
 from dataplane.discovery.record import Endpoint
 from dataplane.grouping import Grouper, TagRules
 from dataplane.groups import DataPlaneGroupMeta, GroupState, Listing, group_rows
+from dataplane.patterns import MAX_NAME
 from dataplane.tags import LooseTagFields, TagFields, to_sorted_dict
 from exporter.config import Config
 from exporter.polling.readers import connect
@@ -166,7 +166,7 @@ class TestGroupFromTheKey:
 
     def test_an_empty_or_missing_id_and_a_long_key_are_groups_of_their_own(self) -> None:
         tags = ConventionTags(group=GroupFrom(key=r"(?P<group>x*)?y"))
-        long = "x" * (MAX_KEY - 1) + "y"
+        long = "x" * (MAX_NAME - 1) + "y"
         assert told(rows_of(tags, {"y": {"size_bytes": 1}, long: {}, f"x{long}": {"size_bytes": 1}})) == [
             ("y", ["y"], "ready", None),
             (long[:-1], [long], "ready", None),
@@ -216,7 +216,7 @@ class TestGroupFromTheKey:
     @pytest.mark.parametrize("pattern", [r".*.*.*a?a?(?P<group>x)", r".*.*.*(?:a|.)(?:.|a)(?P<group>x)"])
     def test_the_worst_expression_does_not_hang_on_the_worst_key(self, pattern: str) -> None:
         tags, started = ConventionTags(group=GroupFrom(key=pattern)), time.process_time()
-        rows_of(tags, {"a" * MAX_KEY: {}, "a" * 100_000: {}})
+        rows_of(tags, {"a" * MAX_NAME: {}, "a" * 100_000: {}})
         assert time.process_time() - started < 10  # 0.3 s, and hours without the limit on the key
 
 
